@@ -1,0 +1,274 @@
+//! What engines were seen to hold: instances, images, gaps and capabilities. Data only.
+//!
+//! An inventory is the only thing a plan knows of the world. It can be written to a file and read
+//! back (`stillframe inventory --json`, `stillframe plan --inventory FILE`), so it carries all
+//! that planning needs, the capabilities of each engine included.
+
+mod capabilities;
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use capabilities::{Capabilities, Consistency, Deprecation, ImageKind, KeyChoice};
+
+use crate::name::{self, Key, Ownership, SourceId};
+
+/// The version of the inventory document. The first number changes when a reader must change.
+pub const FORMAT_VERSION: &str = "1.0";
+
+/// Label with the time at which no rule kept an image any more.
+pub const LABEL_LET_GO: &str = "stillframe-let-go";
+/// Label with the time at which stillframe last moved an image's stage.
+pub const LABEL_STAGED: &str = "stillframe-staged";
+/// Label that holds the stage where the engine has no native one.
+pub const LABEL_STAGE: &str = "stillframe-stage";
+/// Label that keeps an image whatever the rules say: any value, or `until-` and a time.
+pub const LABEL_HOLD: &str = "stillframe-hold";
+/// Label on the newest image of a series whose source was found missing, with the time.
+pub const LABEL_MISSING: &str = "stillframe-source-missing";
+
+/// What all engines were seen to hold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Inventory {
+    /// The version of this document.
+    pub format_version: String,
+    /// When it was observed.
+    pub observed_at: Timestamp,
+    /// One entry per engine, in the order of their names.
+    pub engines: Vec<EngineInventory>,
+}
+
+/// What one engine was seen to hold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EngineInventory {
+    /// The name the configuration gives it.
+    pub name: String,
+    /// What kind of engine it is: `local`, …
+    pub kind: String,
+    /// Which world it is: a project, a folder, a directory. Shown in the plan and pinned by it.
+    pub identity: String,
+    /// What could not be seen. Where this is not empty, nothing is deleted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<Gap>,
+    /// How many images were seen in the last round before this one, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images_seen_before: Option<u64>,
+    /// What the engine can do.
+    #[serde(default)]
+    pub capabilities: Capabilities,
+    /// All instances, in the order of their ids.
+    #[serde(default)]
+    pub instances: Vec<Instance>,
+    /// All images, in the order of their names and ids.
+    #[serde(default)]
+    pub images: Vec<Image>,
+}
+
+impl EngineInventory {
+    /// Whether everything was seen.
+    pub fn is_complete(&self) -> bool {
+        self.gaps.is_empty()
+    }
+}
+
+/// Something that could not be seen.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Gap {
+    /// What is missing from the inventory.
+    pub scope: GapScope,
+    /// Where: a location, a zone, a file.
+    pub place: String,
+    /// Why it could not be seen, and what to do.
+    pub message: String,
+}
+
+/// What a gap is a gap of.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum GapScope {
+    /// Some instances were not seen.
+    Instances,
+    /// Some images were not seen.
+    Images,
+}
+
+/// A virtual machine that an engine knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Instance {
+    /// Its id, which outlives a renaming.
+    pub id: SourceId,
+    /// Its name.
+    pub name: String,
+    /// Where it runs.
+    #[serde(default)]
+    pub zone: String,
+    /// Its labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Its state in the engine's own word: RUNNING, TERMINATED, …
+    #[serde(default)]
+    pub status: String,
+    /// Its machine type in the engine's own word.
+    #[serde(default)]
+    pub machine_type: String,
+    /// Its disks, the boot disk first.
+    #[serde(default)]
+    pub disks: Vec<Disk>,
+}
+
+/// A disk of an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Disk {
+    /// Its device name, unique within the instance.
+    pub name: String,
+    /// Whether the machine starts from it.
+    #[serde(default)]
+    pub boot: bool,
+    /// Bytes the machine sees; absent where the disk cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_bytes: Option<u64>,
+    /// Why the disk cannot be captured, where that is known before trying.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// A restore point as an engine stores it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Image {
+    /// Its id, never used twice.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    #[serde(default)]
+    pub kind: ImageKind,
+    /// Whether it can be restored.
+    pub state: ImageState,
+    /// How far its life has come.
+    #[serde(default)]
+    pub stage: Stage,
+    /// When the engine says it was made.
+    pub created_at: Timestamp,
+    /// Where it is stored.
+    #[serde(default)]
+    pub location: String,
+    /// The key it is encrypted under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kms_key: Option<String>,
+    /// All its labels, those of stillframe among them.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// The instance it was made of, as far as the engine remembers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<ImageSource>,
+    /// Bytes it takes in the store beyond what older images already held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored_bytes: Option<u64>,
+    /// Bytes of all its disks as the machine saw them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<u64>,
+    /// Changes with every change of its labels or stage; an action is bound to it.
+    #[serde(default)]
+    pub fingerprint: String,
+    /// Instances, templates or families that need it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub in_use_by: Vec<String>,
+    /// What the engine says about its state, where it says something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// The instance an image was made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImageSource {
+    /// Its id.
+    pub id: SourceId,
+    /// Its name at that time.
+    pub name: String,
+}
+
+/// Whether an image can be restored. What an engine calls these is its own affair.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ImageState {
+    /// Being made.
+    Creating,
+    /// Restorable. Only this one counts for anything.
+    Ready,
+    /// It will never be restorable.
+    Failed,
+    /// Being deleted.
+    Deleting,
+    /// A word this version does not know; the image is left alone.
+    Unknown,
+}
+
+/// How far an image's life has come. Deletion is an action, not a stage.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Stage {
+    /// In use.
+    #[default]
+    Active,
+    /// Usable, but people are told to take a newer one.
+    Deprecated,
+    /// Not to be used any more.
+    Obsolete,
+}
+
+impl Image {
+    /// Who made it.
+    pub fn ownership(&self) -> Ownership {
+        Key::from_labels(&self.labels)
+    }
+
+    /// When no rule kept it any more, as its label says.
+    pub fn let_go_at(&self) -> Option<Timestamp> {
+        self.labels
+            .get(LABEL_LET_GO)
+            .and_then(|text| name::parse_stamp(text))
+    }
+
+    /// Whether a hold keeps it at `now`. A hold that cannot be read holds.
+    pub fn is_held(&self, now: Timestamp) -> bool {
+        self.labels.get(LABEL_HOLD).is_some_and(|text| {
+            text.strip_prefix("until-")
+                .and_then(name::parse_stamp)
+                .is_none_or(|until| now < until)
+        })
+    }
+
+    /// When its source was first found missing, where the label is on this image.
+    pub fn source_missing_since(&self) -> Option<Timestamp> {
+        self.labels
+            .get(LABEL_MISSING)
+            .and_then(|text| name::parse_stamp(text))
+    }
+}

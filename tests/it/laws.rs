@@ -1,0 +1,35 @@
+//! The laws of the product as property tests over generated worlds; the number of the law is part
+//! of the test's name.
+//!
+//! `PROPTEST_CASES` sets how many worlds each law is tried in, `STILLFRAME_SEED` repeats a run.
+
+mod identity;
+mod retention;
+
+use std::fmt::Debug;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use proptest::strategy::Strategy;
+use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
+
+/// Tries `check` in many worlds; a failure prints the smallest world and the seed.
+pub fn law<W: Debug>(
+    worlds: impl Strategy<Value = W>,
+    check: impl Fn(W) -> Result<(), TestCaseError>,
+) {
+    let seed = match std::env::var("STILLFRAME_SEED") {
+        Ok(text) => text.parse().expect("STILLFRAME_SEED is a number"),
+        Err(_) => SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_nanos() as u64,
+    };
+    let config = Config {
+        rng_seed: RngSeed::Fixed(seed),
+        failure_persistence: None,
+        ..Config::default()
+    };
+    if let Err(failure) = TestRunner::new(config).run(&worlds, check) {
+        panic!("repeat with STILLFRAME_SEED={seed}\n{failure}");
+    }
+}
