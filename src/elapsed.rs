@@ -13,13 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 /// The regular expression of the written form, for the JSON Schemas.
 pub const PATTERN: &str = r"^(0|([0-9]+[wdhms])+)$";
 
-const UNITS: [(char, i64); 5] = [
-    ('w', 604_800),
-    ('d', 86_400),
-    ('h', 3_600),
-    ('m', 60),
-    ('s', 1),
-];
+const UNITS: [(char, i64); 5] = [('w', 604_800), ('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1)];
 /// A thousand years: far above any sensible policy, far below what an instant can hold.
 const SECONDS_MAX: i64 = 1_000 * 366 * 86_400;
 
@@ -82,16 +76,12 @@ impl Elapsed {
 
     /// `instant` plus this length, or the last instant there is.
     pub fn after(self, instant: Timestamp) -> Timestamp {
-        instant
-            .saturating_add(SignedDuration::from_secs(self.0))
-            .unwrap_or(Timestamp::MAX)
+        instant.saturating_add(SignedDuration::from_secs(self.0)).unwrap_or(Timestamp::MAX)
     }
 
     /// `instant` minus this length, or the first instant there is.
     pub fn before(self, instant: Timestamp) -> Timestamp {
-        instant
-            .saturating_sub(SignedDuration::from_secs(self.0))
-            .unwrap_or(Timestamp::MIN)
+        instant.saturating_sub(SignedDuration::from_secs(self.0)).unwrap_or(Timestamp::MIN)
     }
 
     /// Reads `0`, `90s`, `7d`, `1d12h`.
@@ -111,9 +101,8 @@ impl Elapsed {
             if digits == 0 || !UNITS.iter().any(|(letter, _)| *letter == unit) {
                 return Err(ElapsedError::Form);
             }
-            let (_, seconds) = units
-                .find(|(letter, _)| *letter == unit)
-                .ok_or(ElapsedError::Order)?;
+            let (_, seconds) =
+                units.find(|(letter, _)| *letter == unit).ok_or(ElapsedError::Order)?;
             total = rest[..digits]
                 .parse::<i64>()
                 .ok()
@@ -123,11 +112,7 @@ impl Elapsed {
                 .ok_or(ElapsedError::TooLong)?;
             rest = &rest[digits + 1..];
         }
-        if text.is_empty() {
-            Err(ElapsedError::Form)
-        } else {
-            Ok(Self(total))
-        }
+        if text.is_empty() { Err(ElapsedError::Form) } else { Ok(Self(total)) }
     }
 
     /// For people and plans: the two largest units that are not zero, `25d`, `9h40m`, `3d2h`.
@@ -145,11 +130,7 @@ impl Elapsed {
                 break;
             }
         }
-        if text.is_empty() {
-            "0s".to_owned()
-        } else {
-            text
-        }
+        if text.is_empty() { "0s".to_owned() } else { text }
     }
 }
 
@@ -226,31 +207,21 @@ mod tests {
 
     #[test]
     fn refuses_with_what_would_be_right() {
-        assert_eq!(
-            Elapsed::parse("24"),
-            Err(ElapsedError::NoUnit("24".to_owned()))
-        );
+        assert_eq!(Elapsed::parse("24"), Err(ElapsedError::NoUnit("24".to_owned())));
         assert_eq!(Elapsed::parse("12h1d"), Err(ElapsedError::Order));
         assert_eq!(Elapsed::parse("1h1h"), Err(ElapsedError::Order));
         for text in ["", "h", "7 d", "1.5h", "-1d", "7D", "1y", "1d2"] {
             assert_eq!(Elapsed::parse(text), Err(ElapsedError::Form), "{text}");
         }
         assert_eq!(Elapsed::parse("99999999999w"), Err(ElapsedError::TooLong));
-        assert_eq!(
-            Elapsed::parse("99999999999999999999999w"),
-            Err(ElapsedError::TooLong)
-        );
+        assert_eq!(Elapsed::parse("99999999999999999999999w"), Err(ElapsedError::TooLong));
     }
 
     #[test]
     fn rough_keeps_two_units() {
-        for (seconds, text) in [
-            (0, "0s"),
-            (59, "59s"),
-            (3_661, "1h1m"),
-            (2_592_000 + 60, "30d"),
-            (90_000, "1d1h"),
-        ] {
+        for (seconds, text) in
+            [(0, "0s"), (59, "59s"), (3_661, "1h1m"), (2_592_000 + 60, "30d"), (90_000, "1d1h")]
+        {
             assert_eq!(Elapsed::seconds(seconds).rough(), text);
         }
     }

@@ -251,24 +251,18 @@ impl Image {
 
     /// When no rule kept it any more, as its label says.
     pub fn let_go_at(&self) -> Option<Timestamp> {
-        self.labels
-            .get(LABEL_LET_GO)
-            .and_then(|text| name::parse_stamp(text))
+        self.labels.get(LABEL_LET_GO).and_then(|text| name::parse_stamp(text))
     }
 
     /// Whether a hold keeps it at `now`. A hold that cannot be read holds.
     pub fn is_held(&self, now: Timestamp) -> bool {
         self.labels.get(LABEL_HOLD).is_some_and(|text| {
-            text.strip_prefix("until-")
-                .and_then(name::parse_stamp)
-                .is_none_or(|until| now < until)
+            text.strip_prefix("until-").and_then(name::parse_stamp).is_none_or(|until| now < until)
         })
     }
 
     /// When its source was first found missing, where the label is on this image.
     pub fn source_missing_since(&self) -> Option<Timestamp> {
-        self.labels
-            .get(LABEL_MISSING)
-            .and_then(|text| name::parse_stamp(text))
+        self.labels.get(LABEL_MISSING).and_then(|text| name::parse_stamp(text))
     }
 }

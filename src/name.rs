@@ -147,9 +147,7 @@ impl Slot {
 
     /// Reads what [`stamp`] writes: `20261121t020000z`.
     pub fn parse(text: &str) -> Result<Self, NameError> {
-        parse_stamp(text)
-            .map(Self)
-            .ok_or_else(|| NameError::Slot(text.to_owned()))
+        parse_stamp(text).map(Self).ok_or_else(|| NameError::Slot(text.to_owned()))
     }
 }
 
@@ -182,10 +180,7 @@ pub fn parse_stamp(text: &str) -> Option<Timestamp> {
     }
     let number = |from: usize, to: usize| -> Option<i16> {
         let digits = text.get(from..to)?;
-        digits
-            .bytes()
-            .all(|byte| byte.is_ascii_digit())
-            .then(|| digits.parse().ok())?
+        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
     };
     let small = |from: usize| number(from, from + 2).and_then(|value| i8::try_from(value).ok());
     let civil = jiff::civil::DateTime::new(
@@ -288,10 +283,7 @@ impl Key {
 
     /// The first characters of a SHA-256 over the key, in lower-case base32.
     fn hash(&self, length: usize) -> String {
-        let text = format!(
-            "stillframe/v1\n{}\n{}\n{}",
-            self.policy, self.source, self.slot
-        );
+        let text = format!("stillframe/v1\n{}\n{}\n{}", self.policy, self.source, self.slot);
         let mut hash = base32_lower().encode(&Sha256::digest(text.as_bytes()));
         hash.truncate(length);
         hash
@@ -315,17 +307,13 @@ pub fn is_rfc1035_label(text: &str) -> bool {
     (1..=NAME_LENGTH_MAX).contains(&text.len())
         && text.starts_with(|first: char| first.is_ascii_lowercase())
         && !text.ends_with('-')
-        && text
-            .bytes()
-            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+        && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
 }
 
 /// Up to 63 of `a-z0-9-_`: a label value on the strictest engine.
 pub fn is_label_value(text: &str) -> bool {
     text.len() <= NAME_LENGTH_MAX
-        && text
-            .bytes()
-            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
+        && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
 }
 
 /// A label key on the strictest engine: a label value that begins with a letter.
@@ -338,13 +326,7 @@ fn rfc1035_head(text: &str) -> String {
     let mut head: String = text
         .chars()
         .map(|character| character.to_ascii_lowercase())
-        .map(|character| {
-            if character.is_ascii_alphanumeric() {
-                character
-            } else {
-                '-'
-            }
-        })
+        .map(|character| if character.is_ascii_alphanumeric() { character } else { '-' })
         .collect();
     if !head.starts_with(|first: char| first.is_ascii_lowercase()) {
         head.insert_str(0, "i-");
@@ -355,13 +337,9 @@ fn rfc1035_head(text: &str) -> String {
 /// RFC 4648 base32 in lower case without padding.
 fn base32_lower() -> Encoding {
     let mut specification = Specification::new();
-    specification
-        .symbols
-        .push_str("abcdefghijklmnopqrstuvwxyz234567");
+    specification.symbols.push_str("abcdefghijklmnopqrstuvwxyz234567");
     // The specification is a constant with 32 distinct symbols, so this branch is never taken.
-    specification
-        .encoding()
-        .unwrap_or(data_encoding::BASE32_NOPAD)
+    specification.encoding().unwrap_or(data_encoding::BASE32_NOPAD)
 }
 
 #[cfg(test)]
@@ -418,15 +396,9 @@ mod tests {
     fn labels_that_were_edited_are_broken_not_ours() {
         let mut labels = key("p", "1", "20261121t020000z").labels();
         labels.insert(LABEL_POLICY.to_owned(), "q".to_owned());
-        assert_eq!(
-            Key::from_labels(&labels),
-            Ownership::Broken(NameError::Seal)
-        );
+        assert_eq!(Key::from_labels(&labels), Ownership::Broken(NameError::Seal));
         labels.remove(LABEL_KEY);
-        assert_eq!(
-            Key::from_labels(&labels),
-            Ownership::Broken(NameError::Missing(LABEL_KEY))
-        );
+        assert_eq!(Key::from_labels(&labels), Ownership::Broken(NameError::Missing(LABEL_KEY)));
         assert_eq!(Key::from_labels(&BTreeMap::new()), Ownership::Foreign);
     }
 }

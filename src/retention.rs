@@ -114,20 +114,14 @@ pub struct Retention {
 
 impl Default for Retention {
     fn default() -> Self {
-        Self {
-            rules: BTreeMap::new(),
-            at_least: 1,
-        }
+        Self { rules: BTreeMap::new(), at_least: 1 }
     }
 }
 
 impl Retention {
     /// The rules that can keep something. Where there are none, everything is kept.
     fn effective(&self) -> impl Iterator<Item = (Rule, u32)> + '_ {
-        self.rules
-            .iter()
-            .filter(|(_, count)| **count > 0)
-            .map(|(rule, count)| (*rule, *count))
+        self.rules.iter().filter(|(_, count)| **count > 0).map(|(rule, count)| (*rule, *count))
     }
 }
 
@@ -280,10 +274,8 @@ pub fn retain(
         .collect();
     newest_first.sort_by_key(|index| Reverse((points[*index].slot, points[*index].id)));
 
-    let mut verdicts: Vec<Verdict> = points
-        .iter()
-        .map(|point| Verdict::before_rules(point, is_future(point)))
-        .collect();
+    let mut verdicts: Vec<Verdict> =
+        points.iter().map(|point| Verdict::before_rules(point, is_future(point))).collect();
     for (rule, count) in retention.effective() {
         apply_rule(rule, count, points, &newest_first, zone, now, &mut verdicts);
     }
@@ -292,10 +284,7 @@ pub fn retain(
     for (place, index) in (1..).zip(&newest_first) {
         let verdict = &mut verdicts[*index];
         if place <= at_least {
-            verdict.keeps.push(Keep::AtLeast {
-                place,
-                of: at_least,
-            });
+            verdict.keeps.push(Keep::AtLeast { place, of: at_least });
         }
         if !has_rules {
             verdict.keeps.push(Keep::NoRules);
@@ -325,10 +314,7 @@ fn apply_rule(
             if age <= limit {
                 verdict.keeps.push(Keep::Young { rule, age, limit });
             } else {
-                verdict.misses.push(Closest {
-                    rule,
-                    miss: Miss::Expired { age, limit },
-                });
+                verdict.misses.push(Closest { rule, miss: Miss::Expired { age, limit } });
             }
             continue;
         }
@@ -338,10 +324,7 @@ fn apply_rule(
                 let key = kind.key(instant, zone);
                 match period {
                     Some((same, _, by)) if same == key => {
-                        verdict.misses.push(Closest {
-                            rule,
-                            miss: Miss::Represented { by },
-                        });
+                        verdict.misses.push(Closest { rule, miss: Miss::Represented { by } });
                         continue;
                     }
                     _ => {
@@ -353,16 +336,9 @@ fn apply_rule(
             }
         };
         if place <= count {
-            verdict.keeps.push(Keep::Place {
-                rule,
-                place,
-                of: count,
-            });
+            verdict.keeps.push(Keep::Place { rule, place, of: count });
         } else {
-            verdict.misses.push(Closest {
-                rule,
-                miss: Miss::Beyond { place, of: count },
-            });
+            verdict.misses.push(Closest { rule, miss: Miss::Beyond { place, of: count } });
         }
     }
 }
@@ -386,10 +362,7 @@ impl Verdict {
         if is_future {
             keeps.push(Keep::Quarantined);
         }
-        Self {
-            keeps,
-            misses: Vec::new(),
-        }
+        Self { keeps, misses: Vec::new() }
     }
 
     fn fate(self) -> Fate {
@@ -406,10 +379,8 @@ fn closer(one: &Closest, other: &Closest) -> Ordering {
     let share = |miss: Miss| -> (u128, u128) {
         match miss {
             Miss::Expired { age, limit } => {
-                let (age, limit) = (
-                    age.as_seconds().unsigned_abs(),
-                    limit.as_seconds().unsigned_abs(),
-                );
+                let (age, limit) =
+                    (age.as_seconds().unsigned_abs(), limit.as_seconds().unsigned_abs());
                 (u128::from(age - limit.min(age)), u128::from(limit.max(1)))
             }
             Miss::Beyond { place, of } => {
@@ -419,9 +390,7 @@ fn closer(one: &Closest, other: &Closest) -> Ordering {
         }
     };
     let ((excess, base), (other_excess, other_base)) = (share(one.miss), share(other.miss));
-    (excess * other_base)
-        .cmp(&(other_excess * base))
-        .then(one.rule.cmp(&other.rule))
+    (excess * other_base).cmp(&(other_excess * base)).then(one.rule.cmp(&other.rule))
 }
 
 #[cfg(test)]

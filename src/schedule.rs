@@ -53,10 +53,7 @@ impl Zone {
 
     /// All names there are, for suggestions.
     pub fn names() -> Vec<String> {
-        TimeZoneDatabase::bundled()
-            .available()
-            .map(|name| name.as_str().to_owned())
-            .collect()
+        TimeZoneDatabase::bundled().available().map(|name| name.as_str().to_owned()).collect()
     }
 
     /// The IANA name.
@@ -99,17 +96,13 @@ impl Schedule {
     /// The last slot at or before `instant`.
     pub fn last_slot(&self, instant: Timestamp) -> Option<Slot> {
         let until = Elapsed::seconds(1).after(instant);
-        SEARCH
-            .iter()
-            .find_map(|reach| self.slots(reach.before(until), until).last())
+        SEARCH.iter().find_map(|reach| self.slots(reach.before(until), until).last())
     }
 
     /// The first slot after `instant`.
     pub fn next_slot(&self, instant: Timestamp) -> Option<Slot> {
         let from = Elapsed::seconds(1).after(instant);
-        SEARCH
-            .iter()
-            .find_map(|reach| self.slots(from, reach.after(from)).next())
+        SEARCH.iter().find_map(|reach| self.slots(from, reach.after(from)).next())
     }
 
     /// The last `count` slots at or before `instant`, the newest first.
@@ -176,10 +169,7 @@ mod tests {
         let daily = schedule("0 2 * * *", "UTC");
         let slot = at("2026-11-21T02:00:00Z");
         assert_eq!(daily.last_slot(slot), Some(Slot::at(slot)));
-        assert_eq!(
-            daily.next_slot(slot),
-            Some(Slot::at(at("2026-11-22T02:00:00Z")))
-        );
+        assert_eq!(daily.next_slot(slot), Some(Slot::at(at("2026-11-22T02:00:00Z"))));
         assert_eq!(
             daily.last_slot(at("2026-11-21T01:59:59Z")),
             Some(Slot::at(at("2026-11-20T02:00:00Z")))
@@ -214,18 +204,10 @@ mod tests {
     #[test]
     fn zones_are_iana_names() {
         assert_eq!(
-            Zone::find("europe/berlin")
-                .map(|zone| zone.name().to_owned())
-                .as_deref(),
+            Zone::find("europe/berlin").map(|zone| zone.name().to_owned()).as_deref(),
             Some("Europe/Berlin")
         );
-        for name in [
-            "",
-            "UTC+2",
-            "CET-1CEST,M3.5.0,M10.5.0/3",
-            "Mars/Olympus",
-            "/etc/localtime",
-        ] {
+        for name in ["", "UTC+2", "CET-1CEST,M3.5.0,M10.5.0/3", "Mars/Olympus", "/etc/localtime"] {
             assert!(Zone::find(name).is_none(), "{name}");
         }
     }

@@ -121,11 +121,7 @@ pub struct Capabilities {
 impl Default for Capabilities {
     fn default() -> Self {
         Self {
-            kinds: vec![
-                ImageKind::MachineImage,
-                ImageKind::DiskImage,
-                ImageKind::Snapshot,
-            ],
+            kinds: vec![ImageKind::MachineImage, ImageKind::DiskImage, ImageKind::Snapshot],
             consistencies: vec![Consistency::Crash],
             deprecation: Deprecation::Label,
             key: KeyChoice::Settable,

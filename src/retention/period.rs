@@ -80,10 +80,7 @@ mod tests {
 
     fn keys(period: Period, zone: &str, instants: &[&str]) -> Vec<i64> {
         let zone = Zone::find(zone).unwrap();
-        instants
-            .iter()
-            .map(|text| period.key(text.parse().unwrap(), &zone))
-            .collect()
+        instants.iter().map(|text| period.key(text.parse().unwrap(), &zone)).collect()
     }
 
     #[test]
@@ -92,16 +89,9 @@ mod tests {
         let hours = keys(
             Period::Hour,
             "America/New_York",
-            &[
-                "2026-11-01T05:30:00Z",
-                "2026-11-01T06:30:00Z",
-                "2026-11-01T07:30:00Z",
-            ],
+            &["2026-11-01T05:30:00Z", "2026-11-01T06:30:00Z", "2026-11-01T07:30:00Z"],
         );
-        assert!(
-            hours.is_sorted() && hours[0] < hours[1] && hours[1] < hours[2],
-            "{hours:?}"
-        );
+        assert!(hours.is_sorted() && hours[0] < hours[1] && hours[1] < hours[2], "{hours:?}");
     }
 
     #[test]
@@ -110,11 +100,7 @@ mod tests {
         let hours = keys(
             Period::Hour,
             "Australia/Lord_Howe",
-            &[
-                "2026-04-04T14:45:00Z",
-                "2026-04-04T15:15:00Z",
-                "2026-04-04T15:45:00Z",
-            ],
+            &["2026-04-04T14:45:00Z", "2026-04-04T15:15:00Z", "2026-04-04T15:45:00Z"],
         );
         assert!(hours.is_sorted() && hours[0] < hours[1], "{hours:?}");
     }
@@ -142,11 +128,7 @@ mod tests {
         let weeks = keys(
             Period::Week,
             "UTC",
-            &[
-                "2026-12-31T12:00:00Z",
-                "2027-01-03T12:00:00Z",
-                "2027-01-04T12:00:00Z",
-            ],
+            &["2026-12-31T12:00:00Z", "2027-01-03T12:00:00Z", "2027-01-04T12:00:00Z"],
         );
         assert_eq!(weeks, [202_653, 202_653, 202_701]);
     }

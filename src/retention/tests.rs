@@ -15,10 +15,7 @@ fn check(table: &str) {
             "zone" => zone = Zone::find(value).unwrap(),
             "at-least" => retention.at_least = value.parse().unwrap(),
             rule => {
-                let rule = Rule::ALL
-                    .into_iter()
-                    .find(|known| known.word() == rule)
-                    .unwrap();
+                let rule = Rule::ALL.into_iter().find(|known| known.word() == rule).unwrap();
                 retention.rules.insert(rule, value.parse().unwrap());
             }
         }
@@ -27,11 +24,7 @@ fn check(table: &str) {
         .map(|line| {
             let mut words = line.splitn(3, ' ');
             let (mark, slot) = (words.next().unwrap(), words.next().unwrap());
-            (
-                mark,
-                Slot::at(slot.parse().unwrap()),
-                words.next().unwrap_or("").trim(),
-            )
+            (mark, Slot::at(slot.parse().unwrap()), words.next().unwrap_or("").trim())
         })
         .collect();
     let points: Vec<Point<'_>> = rows
@@ -45,22 +38,12 @@ fn check(table: &str) {
         .collect();
     for ((mark, slot, why), fate) in rows.iter().zip(retain(&points, &retention, &zone, now)) {
         let (kept, text) = match fate {
-            Fate::Kept(reasons) => (
-                true,
-                reasons
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            ),
+            Fate::Kept(reasons) => {
+                (true, reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+            }
             Fate::LetGo(closest) => (false, closest.to_string()),
         };
-        assert_eq!(
-            (mark.contains('+'), *why),
-            (kept, text.as_str()),
-            "{}",
-            slot.instant()
-        );
+        assert_eq!((mark.contains('+'), *why), (kept, text.as_str()), "{}", slot.instant());
     }
 }
 
@@ -185,16 +168,8 @@ fn without_rules_nothing_is_let_go() {
 #[test]
 fn two_points_of_one_slot_have_one_representative_in_any_order() {
     let slot = Slot::at("2026-11-21T02:00:00Z".parse().unwrap());
-    let point = |id| Point {
-        slot,
-        id,
-        ready: true,
-        held: false,
-    };
-    let retention = Retention {
-        rules: BTreeMap::from([(Rule::Daily, 1)]),
-        at_least: 1,
-    };
+    let point = |id| Point { slot, id, ready: true, held: false };
+    let retention = Retention { rules: BTreeMap::from([(Rule::Daily, 1)]), at_least: 1 };
     for points in [[point("a"), point("b")], [point("b"), point("a")]] {
         let fates = retain(&points, &retention, &Zone::UTC, slot.instant());
         for (point, fate) in points.iter().zip(fates) {

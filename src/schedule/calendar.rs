@@ -28,11 +28,7 @@ impl Calendar {
     pub(super) fn new(fields: &[Field; 5]) -> Result<Self, String> {
         let [minutes, hours, days, months, weekdays] = fields;
         let list = |field: &Field| {
-            field
-                .numbers()
-                .map(|number| number.to_string())
-                .collect::<Vec<_>>()
-                .join(",")
+            field.numbers().map(|number| number.to_string()).collect::<Vec<_>>().join(",")
         };
         let names = weekdays
             .numbers()
@@ -40,12 +36,8 @@ impl Calendar {
             .collect::<Vec<_>>()
             .join(",");
         let way = |days: &str, weekdays: &str| {
-            let text = format!(
-                "0 {} {} {days} {} {weekdays}",
-                list(minutes),
-                list(hours),
-                list(months)
-            );
+            let text =
+                format!("0 {} {} {days} {} {weekdays}", list(minutes), list(hours), list(months));
             Schedule::from_str(&text).map_err(|error| format!("not a schedule: {error}"))
         };
         // Vixie cron: where both day fields are restricted and neither begins with `*`, either
@@ -74,10 +66,7 @@ impl Calendar {
             .map(Iterator::peekable)
             .collect();
         std::iter::from_fn(move || {
-            let next = ways
-                .iter_mut()
-                .filter_map(|way| way.peek().copied())
-                .min()?;
+            let next = ways.iter_mut().filter_map(|way| way.peek().copied()).min()?;
             if next >= until {
                 return None;
             }
@@ -93,13 +82,9 @@ impl Calendar {
 
 /// Civil time as seconds, as if it were UTC.
 fn seconds_of(time: civil::DateTime) -> i64 {
-    TimeZone::UTC
-        .to_timestamp(time)
-        .map_or(i64::MAX, |instant| instant.as_second())
+    TimeZone::UTC.to_timestamp(time).map_or(i64::MAX, |instant| instant.as_second())
 }
 
 fn civil_of(seconds: i64) -> Option<civil::DateTime> {
-    jiff::Timestamp::from_second(seconds)
-        .ok()
-        .map(|instant| TimeZone::UTC.to_datetime(instant))
+    jiff::Timestamp::from_second(seconds).ok().map(|instant| TimeZone::UTC.to_datetime(instant))
 }

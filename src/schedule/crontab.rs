@@ -9,9 +9,8 @@ use similar::get_close_matches;
 
 use super::calendar::Calendar;
 
-const MONTHS: [&str; 12] = [
-    "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
-];
+const MONTHS: [&str; 12] =
+    ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 const WEEKDAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 const NICKNAMES: [(&str, &str); 7] = [
     ("@hourly", "0 * * * *"),
@@ -46,36 +45,11 @@ struct FieldRule {
 }
 
 const FIELDS: [FieldRule; 5] = [
-    FieldRule {
-        name: "minute",
-        low: 0,
-        high: 59,
-        names: &[],
-    },
-    FieldRule {
-        name: "hour",
-        low: 0,
-        high: 23,
-        names: &[],
-    },
-    FieldRule {
-        name: "day of month",
-        low: 1,
-        high: 31,
-        names: &[],
-    },
-    FieldRule {
-        name: "month",
-        low: 1,
-        high: 12,
-        names: &MONTHS,
-    },
-    FieldRule {
-        name: "day of week",
-        low: 0,
-        high: 7,
-        names: &WEEKDAYS,
-    },
+    FieldRule { name: "minute", low: 0, high: 59, names: &[] },
+    FieldRule { name: "hour", low: 0, high: 23, names: &[] },
+    FieldRule { name: "day of month", low: 1, high: 31, names: &[] },
+    FieldRule { name: "month", low: 1, high: 12, names: &MONTHS },
+    FieldRule { name: "day of week", low: 0, high: 7, names: &WEEKDAYS },
 ];
 
 /// One field as read: its numbers as bits, and whether it began with `*`.
@@ -134,11 +108,7 @@ impl Crontab {
                 hint: None,
             }]
         })?;
-        Ok(Self {
-            text: text.to_owned(),
-            fields,
-            calendar,
-        })
+        Ok(Self { text: text.to_owned(), fields, calendar })
     }
 
     /// The expression as written.
@@ -169,12 +139,7 @@ fn error(
     message: impl Into<String>,
     hint: Option<String>,
 ) -> CrontabError {
-    CrontabError {
-        column,
-        length: word.chars().count().max(1),
-        message: message.into(),
-        hint,
-    }
+    CrontabError { column, length: word.chars().count().max(1), message: message.into(), hint }
 }
 
 fn expand_nickname(text: &str) -> Result<Option<&'static str>, CrontabError> {
@@ -190,12 +155,7 @@ fn expand_nickname(text: &str) -> Result<Option<&'static str>, CrontabError> {
         Some(close) => format!("did you mean `{close}`?"),
         None => format!("known are {}", known.join(", ")),
     };
-    Err(error(
-        0,
-        text,
-        format!("no such nickname: `{word}`"),
-        Some(hint),
-    ))
+    Err(error(0, text, format!("no such nickname: `{word}`"), Some(hint)))
 }
 
 /// Words with the column of their first character.
@@ -248,22 +208,14 @@ fn read_field(
         }
         start += item.chars().count() + 1;
     }
-    Field {
-        bits,
-        star: word.starts_with('*'),
-    }
+    Field { bits, star: word.starts_with('*') }
 }
 
 /// One item of a list: `*`, a value or a range, the first and the last with a step.
 fn read_item(rule: &FieldRule, item: &str, column: usize) -> Result<u64, CrontabError> {
     if item.is_empty() {
         let hint = "remove the comma, or write a value beside it".to_owned();
-        return Err(error(
-            column,
-            item,
-            "a comma with nothing beside it",
-            Some(hint),
-        ));
+        return Err(error(column, item, "a comma with nothing beside it", Some(hint)));
     }
     let (range, step) = match item.split_once('/') {
         Some((range, step)) => (range, Some(step)),
@@ -275,24 +227,17 @@ fn read_item(rule: &FieldRule, item: &str, column: usize) -> Result<u64, Crontab
     };
     if !is_range {
         let hint = format!("write `{range}-{}/{step}`", rule.high);
-        return Err(error(
-            column,
-            item,
-            "a step needs a range or `*` before it",
-            Some(hint),
-        ));
+        return Err(error(column, item, "a step needs a range or `*` before it", Some(hint)));
     }
     let step_column = column + range.chars().count() + 1;
-    let number = read_number(step)
-        .filter(|number| *number > 0)
-        .ok_or_else(|| {
-            error(
-                step_column,
-                step,
-                format!("not a step: `{step}`"),
-                Some("a step is a number from 1".to_owned()),
-            )
-        })?;
+    let number = read_number(step).filter(|number| *number > 0).ok_or_else(|| {
+        error(
+            step_column,
+            step,
+            format!("not a step: `{step}`"),
+            Some("a step is a number from 1".to_owned()),
+        )
+    })?;
     match u8::try_from(number) {
         Ok(number) if number <= rule.high - rule.low => Ok(bits(low, high, number)),
         _ => Err(error(
@@ -329,20 +274,11 @@ fn read_range(
     } else {
         format!(
             "write `{from}-{},{}-{to}`",
-            rule.high.min(if rule.low == 0 && rule.high == 7 {
-                6
-            } else {
-                59
-            }),
+            rule.high.min(if rule.low == 0 && rule.high == 7 { 6 } else { 59 }),
             rule.low
         )
     };
-    Err(error(
-        column,
-        range,
-        format!("the range {range} runs backwards"),
-        Some(hint),
-    ))
+    Err(error(column, range, format!("the range {range} runs backwards"), Some(hint)))
 }
 
 fn read_value(rule: &FieldRule, word: &str, column: usize) -> Result<u8, CrontabError> {
@@ -358,10 +294,7 @@ fn read_value(rule: &FieldRule, word: &str, column: usize) -> Result<u8, Crontab
         Some(number) => Err(error(
             column,
             word,
-            format!(
-                "{number} is not a {}: it goes from {} to {}",
-                rule.name, rule.low, rule.high
-            ),
+            format!("{number} is not a {}: it goes from {} to {}", rule.name, rule.low, rule.high),
             None,
         )),
         None => Err(error(
@@ -398,9 +331,7 @@ fn read_number(word: &str) -> Option<u32> {
 }
 
 fn bits(low: u8, high: u8, step: u8) -> u64 {
-    (low..=high)
-        .step_by(usize::from(step))
-        .fold(0, |bits, number| bits | 1 << number)
+    (low..=high).step_by(usize::from(step)).fold(0, |bits, number| bits | 1 << number)
 }
 
 /// Whether any day of any year matches. Only a day of month that no named month has can prevent
@@ -413,10 +344,7 @@ fn can_fire(fields: &[Field; 5]) -> bool {
         4 | 6 | 9 | 11 => 30,
         _ => 31,
     };
-    either_day
-        || months
-            .numbers()
-            .any(|month| days.numbers().any(|day| day <= longest(month)))
+    either_day || months.numbers().any(|month| days.numbers().any(|day| day <= longest(month)))
 }
 
 fn never_fires(words: &[(usize, &str)]) -> CrontabError {
@@ -470,10 +398,7 @@ mod tests {
     #[test]
     fn every_mistake_is_found_at_its_column() {
         let found = mistakes("60 22-2 , foo 8");
-        let columns: Vec<_> = found
-            .iter()
-            .map(|(column, length, _)| (*column, *length))
-            .collect();
+        let columns: Vec<_> = found.iter().map(|(column, length, _)| (*column, *length)).collect();
         assert_eq!(columns, [(0, 2), (3, 4), (8, 1), (9, 1), (10, 3), (14, 1)]);
     }
 
@@ -513,12 +438,8 @@ mod tests {
 
     #[test]
     fn hints_say_what_would_be_right() {
-        let hint = |text: &str| {
-            Crontab::parse(text).unwrap_err()[0]
-                .hint
-                .clone()
-                .unwrap_or_default()
-        };
+        let hint =
+            |text: &str| Crontab::parse(text).unwrap_err()[0].hint.clone().unwrap_or_default();
         assert_eq!(hint("0 22-2 * * *"), "write `22-23,0-2`");
         assert_eq!(hint("0 2 * * fri-sun"), "Sunday is also 7: write `fri-7`");
         assert_eq!(hint("0 2 * * fri-mon"), "write `fri-6,0-mon`");

@@ -45,31 +45,18 @@ impl<'a> Firings<'a> {
     pub fn new(crontab: &'a Crontab, zone: &'a Zone, from: Timestamp, until: Timestamp) -> Self {
         let zone = zone.time_zone();
         let next = (from < until).then(|| stretch_at(zone, from));
-        Self {
-            crontab,
-            zone,
-            from,
-            until,
-            next,
-            minutes: None,
-            ready: VecDeque::new(),
-            last: None,
-        }
+        Self { crontab, zone, from, until, next, minutes: None, ready: VecDeque::new(), last: None }
     }
 
     /// Enters the next stretch: says what fires at its very beginning and which minutes follow.
     fn enter(&mut self, stretch: Stretch) {
         let end = self.zone.following(stretch.begin.max(self.from)).next();
-        let end_at = end
-            .as_ref()
-            .map_or(self.until, |change| change.timestamp().min(self.until));
-        self.next = end
-            .filter(|change| change.timestamp() < self.until)
-            .map(|change| Stretch {
-                begin: change.timestamp(),
-                offset: change.offset(),
-                offset_before: stretch.offset,
-            });
+        let end_at = end.as_ref().map_or(self.until, |change| change.timestamp().min(self.until));
+        self.next = end.filter(|change| change.timestamp() < self.until).map(|change| Stretch {
+            begin: change.timestamp(),
+            offset: change.offset(),
+            offset_before: stretch.offset,
+        });
         let skipped_from = stretch.offset_before.to_datetime(stretch.begin);
         let begins_at = stretch.offset.to_datetime(stretch.begin);
         let mut minutes_from = stretch.offset.to_datetime(stretch.begin.max(self.from));
@@ -83,10 +70,8 @@ impl<'a> Firings<'a> {
             // Where the clock went back, wall-clock times before `skipped_from` have been.
             minutes_from = minutes_from.max(skipped_from);
         }
-        let minutes = self
-            .crontab
-            .calendar()
-            .between(minutes_from, stretch.offset.to_datetime(end_at));
+        let minutes =
+            self.crontab.calendar().between(minutes_from, stretch.offset.to_datetime(end_at));
         self.minutes = Some((Box::new(minutes), stretch.offset));
     }
 }
@@ -119,25 +104,13 @@ impl Iterator for Firings<'_> {
 /// The stretch that `instant` lies in.
 fn stretch_at(zone: &TimeZone, instant: Timestamp) -> Stretch {
     let offset = zone.to_offset(instant);
-    let after = instant
-        .saturating_add(jiff::SignedDuration::from_secs(1))
-        .unwrap_or(instant);
+    let after = instant.saturating_add(jiff::SignedDuration::from_secs(1)).unwrap_or(instant);
     match zone.preceding(after).next() {
         Some(change) => {
-            let before = change
-                .timestamp()
-                .saturating_sub(jiff::SignedDuration::from_secs(1));
+            let before = change.timestamp().saturating_sub(jiff::SignedDuration::from_secs(1));
             let offset_before = before.map_or(offset, |before| zone.to_offset(before));
-            Stretch {
-                begin: change.timestamp(),
-                offset,
-                offset_before,
-            }
+            Stretch { begin: change.timestamp(), offset, offset_before }
         }
-        None => Stretch {
-            begin: instant,
-            offset,
-            offset_before: offset,
-        },
+        None => Stretch { begin: instant, offset, offset_before: offset },
     }
 }

@@ -42,10 +42,5 @@ fn a_real_cron_fires_as_recorded() {
         }
     }
     assert_eq!(rows, 300);
-    assert!(
-        wrong.is_empty(),
-        "{} of {rows} rows differ:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "{} of {rows} rows differ:\n{}", wrong.len(), wrong.join("\n"));
 }

@@ -19,16 +19,10 @@ pub fn law<W: Debug>(
 ) {
     let seed = match std::env::var("STILLFRAME_SEED") {
         Ok(text) => text.parse().expect("STILLFRAME_SEED is a number"),
-        Err(_) => SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap()
-            .as_nanos() as u64,
+        Err(_) => SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64,
     };
-    let config = Config {
-        rng_seed: RngSeed::Fixed(seed),
-        failure_persistence: None,
-        ..Config::default()
-    };
+    let config =
+        Config { rng_seed: RngSeed::Fixed(seed), failure_persistence: None, ..Config::default() };
     if let Err(failure) = TestRunner::new(config).run(&worlds, check) {
         panic!("repeat with STILLFRAME_SEED={seed}\n{failure}");
     }

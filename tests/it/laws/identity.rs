@@ -25,17 +25,11 @@ fn keys() -> impl Strategy<Value = Key> {
 #[test]
 fn labels_read_back_to_their_key() {
     law(
-        (
-            keys(),
-            proptest::collection::btree_map("[a-z]{1,9}", "[a-z]{0,9}", 0..4),
-        ),
+        (keys(), proptest::collection::btree_map("[a-z]{1,9}", "[a-z]{0,9}", 0..4)),
         |(key, others)| {
             let mut labels: BTreeMap<String, String> = key.labels();
             for (label, value) in &labels {
-                prop_assert!(
-                    is_label_key(label) && is_label_value(value),
-                    "{label}={value}"
-                );
+                prop_assert!(is_label_key(label) && is_label_value(value), "{label}={value}");
             }
             labels.extend(others);
             prop_assert_eq!(Key::from_labels(&labels), Ownership::Ours(key));
@@ -50,10 +44,7 @@ fn one_changed_label_is_never_another_key() {
         let mut labels = key.labels();
         let (label, value) = other.labels().into_iter().nth(which).unwrap();
         let is_same = labels.insert(label, value.clone()).as_ref() == Some(&value);
-        prop_assert_eq!(
-            matches!(Key::from_labels(&labels), Ownership::Ours(_)),
-            is_same
-        );
+        prop_assert_eq!(matches!(Key::from_labels(&labels), Ownership::Ours(_)), is_same);
         Ok(())
     });
 }
@@ -80,10 +71,8 @@ fn two_keys_never_share_a_name() {
             slot: Slot::at(Timestamp::from_second(second).unwrap()),
         });
     law(proptest::collection::btree_set(alike, 2..40), |keys| {
-        let names: std::collections::BTreeSet<String> = keys
-            .iter()
-            .map(|key| key.image_name(&key.default_prefix()))
-            .collect();
+        let names: std::collections::BTreeSet<String> =
+            keys.iter().map(|key| key.image_name(&key.default_prefix())).collect();
         prop_assert_eq!(names.len(), keys.len());
         Ok(())
     });

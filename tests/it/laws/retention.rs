@@ -23,14 +23,8 @@ const ZONES: [&str; 6] = [
     "America/St_Johns",
     "Pacific/Apia",
 ];
-const COUNTS: [Rule; 6] = [
-    Rule::Last,
-    Rule::Hourly,
-    Rule::Daily,
-    Rule::Weekly,
-    Rule::Monthly,
-    Rule::Yearly,
-];
+const COUNTS: [Rule; 6] =
+    [Rule::Last, Rule::Hourly, Rule::Daily, Rule::Weekly, Rule::Monthly, Rule::Yearly];
 
 /// A point that owns its id.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,10 +76,7 @@ impl World {
     }
 
     fn with_points(&self, points: impl IntoIterator<Item = Owned>) -> Self {
-        Self {
-            points: points.into_iter().collect(),
-            ..self.clone()
-        }
+        Self { points: points.into_iter().collect(), ..self.clone() }
     }
 
     fn is_future(&self, point: &Owned) -> bool {
@@ -106,12 +97,7 @@ impl World {
 
 impl Owned {
     fn point(&self) -> Point<'_> {
-        Point {
-            slot: Slot::at(at(self.slot)),
-            id: &self.id,
-            ready: self.ready,
-            held: self.held,
-        }
+        Point { slot: Slot::at(at(self.slot)), id: &self.id, ready: self.ready, held: self.held }
     }
 }
 
@@ -126,18 +112,8 @@ fn points(count: usize) -> impl Strategy<Value = Vec<Owned>> {
         (-60 * DAY..2 * DAY).prop_map(|offset| MIDDLE + offset / 3600 * 3600),
         (-700 * DAY..60 * DAY).prop_map(|offset| MIDDLE + offset / 3600 * 3600),
     ];
-    let point = (
-        slot,
-        "[ab]",
-        prop::bool::weighted(0.85),
-        prop::bool::weighted(0.1),
-    )
-        .prop_map(|(slot, id, ready, held)| Owned {
-            slot,
-            id,
-            ready,
-            held,
-        });
+    let point = (slot, "[ab]", prop::bool::weighted(0.85), prop::bool::weighted(0.1))
+        .prop_map(|(slot, id, ready, held)| Owned { slot, id, ready, held });
     proptest::collection::vec(point, 0..count).prop_map(|mut points| {
         // Two points of one series differ in slot or id.
         points.sort_by(|one, other| (one.slot, &one.id).cmp(&(other.slot, &other.id)));
@@ -147,10 +123,7 @@ fn points(count: usize) -> impl Strategy<Value = Vec<Owned>> {
 }
 
 fn retentions(rules: &'static [Rule]) -> impl Strategy<Value = Retention> {
-    (
-        proptest::collection::btree_map(proptest::sample::select(rules), 0_u32..9, 0..4),
-        1_u32..4,
-    )
+    (proptest::collection::btree_map(proptest::sample::select(rules), 0_u32..9, 0..4), 1_u32..4)
         .prop_map(|(rules, at_least)| Retention { rules, at_least })
 }
 
@@ -159,18 +132,9 @@ fn worlds() -> impl Strategy<Value = World> {
 }
 
 fn worlds_with(rules: &'static [Rule]) -> impl Strategy<Value = World> {
-    (
-        points(60),
-        retentions(rules),
-        0..ZONES.len(),
-        -2 * DAY..2 * DAY,
+    (points(60), retentions(rules), 0..ZONES.len(), -2 * DAY..2 * DAY).prop_map(
+        |(points, retention, zone, offset)| World { points, retention, zone, now: MIDDLE + offset },
     )
-        .prop_map(|(points, retention, zone, offset)| World {
-            points,
-            retention,
-            zone,
-            now: MIDDLE + offset,
-        })
 }
 
 #[test]
@@ -197,11 +161,7 @@ fn law_02_every_fate_has_a_reason_that_holds() {
                 Fate::Kept(reasons) => prop_assert!(!reasons.is_empty()),
                 Fate::LetGo(closest) => {
                     prop_assert!(
-                        world
-                            .retention
-                            .rules
-                            .get(&closest.rule)
-                            .is_some_and(|count| *count > 0)
+                        world.retention.rules.get(&closest.rule).is_some_and(|count| *count > 0)
                     );
                 }
             }
@@ -221,58 +181,46 @@ fn law_03_retaining_the_kept_again_keeps_all() {
 
 #[test]
 fn law_04_raising_a_count_loses_nothing() {
-    law(
-        (worlds(), proptest::sample::select(&Rule::ALL[..]), 1_u32..9),
-        |(world, rule, more)| {
-            let kept = world.kept();
-            let mut raised = world.clone();
-            // A rule that was not there adds itself, unless it is the first: then nothing was let go.
-            if world.retention.rules.values().any(|count| *count > 0) {
-                *raised.retention.rules.entry(rule).or_default() += more;
-                prop_assert!(kept.is_subset(&raised.kept()));
-            }
-            raised = world.clone();
-            raised.retention.at_least += more;
+    law((worlds(), proptest::sample::select(&Rule::ALL[..]), 1_u32..9), |(world, rule, more)| {
+        let kept = world.kept();
+        let mut raised = world.clone();
+        // A rule that was not there adds itself, unless it is the first: then nothing was let go.
+        if world.retention.rules.values().any(|count| *count > 0) {
+            *raised.retention.rules.entry(rule).or_default() += more;
             prop_assert!(kept.is_subset(&raised.kept()));
-            Ok(())
-        },
-    );
+        }
+        raised = world.clone();
+        raised.retention.at_least += more;
+        prop_assert!(kept.is_subset(&raised.kept()));
+        Ok(())
+    });
 }
 
 #[test]
 fn law_05_a_hold_only_adds_and_takes_no_place() {
-    law(
-        (worlds(), any::<prop::sample::Index>()),
-        |(world, which)| {
-            prop_assume!(!world.points.is_empty());
-            let which = which.index(world.points.len());
-            let mut held = world.clone();
-            held.points[which].held = true;
-            let strip = |points: BTreeSet<Owned>| -> BTreeSet<(i64, String)> {
-                points
-                    .into_iter()
-                    .map(|point| (point.slot, point.id))
-                    .collect()
-            };
-            prop_assert!(strip(world.kept()).is_subset(&strip(held.kept())));
-            let mut without = held.clone();
-            let gone = without.points.remove(which);
-            let mut rest = strip(held.kept());
-            rest.remove(&(gone.slot, gone.id));
-            prop_assert_eq!(rest, strip(without.kept()));
-            Ok(())
-        },
-    );
+    law((worlds(), any::<prop::sample::Index>()), |(world, which)| {
+        prop_assume!(!world.points.is_empty());
+        let which = which.index(world.points.len());
+        let mut held = world.clone();
+        held.points[which].held = true;
+        let strip = |points: BTreeSet<Owned>| -> BTreeSet<(i64, String)> {
+            points.into_iter().map(|point| (point.slot, point.id)).collect()
+        };
+        prop_assert!(strip(world.kept()).is_subset(&strip(held.kept())));
+        let mut without = held.clone();
+        let gone = without.points.remove(which);
+        let mut rest = strip(held.kept());
+        rest.remove(&(gone.slot, gone.id));
+        prop_assert_eq!(rest, strip(without.kept()));
+        Ok(())
+    });
 }
 
 #[test]
 fn law_06_the_newest_are_kept_whatever_the_rules_say() {
     law(worlds(), |world| {
         let kept = world.kept();
-        for point in world
-            .newest_first()
-            .into_iter()
-            .take(world.retention.at_least.max(1) as usize)
+        for point in world.newest_first().into_iter().take(world.retention.at_least.max(1) as usize)
         {
             prop_assert!(kept.contains(point));
         }
@@ -283,11 +231,8 @@ fn law_06_the_newest_are_kept_whatever_the_rules_say() {
 #[test]
 fn law_07_no_rules_let_nothing_go() {
     law((worlds(), 0_u32..2), |(mut world, zeroes)| {
-        world.retention.rules = Rule::ALL
-            .into_iter()
-            .take(9 * zeroes as usize)
-            .map(|rule| (rule, 0))
-            .collect();
+        world.retention.rules =
+            Rule::ALL.into_iter().take(9 * zeroes as usize).map(|rule| (rule, 0)).collect();
         prop_assert_eq!(world.let_go(), BTreeSet::new());
         Ok(())
     });
@@ -297,10 +242,7 @@ fn law_07_no_rules_let_nothing_go() {
 fn law_08_what_is_not_ready_changes_nothing() {
     law(worlds(), |world| {
         let ready = |points: BTreeSet<Owned>| {
-            points
-                .into_iter()
-                .filter(|point| point.ready)
-                .collect::<BTreeSet<_>>()
+            points.into_iter().filter(|point| point.ready).collect::<BTreeSet<_>>()
         };
         let only_ready =
             world.with_points(world.points.iter().filter(|point| point.ready).cloned());
@@ -313,12 +255,7 @@ fn law_08_what_is_not_ready_changes_nothing() {
 #[test]
 fn law_09_a_new_point_lets_go_of_at_most_one_per_rule() {
     law(worlds(), |world| {
-        let newest = world
-            .points
-            .iter()
-            .map(|point| point.slot)
-            .max()
-            .unwrap_or(MIDDLE);
+        let newest = world.points.iter().map(|point| point.slot).max().unwrap_or(MIDDLE);
         let mut later = world.clone();
         later.now = world.now.max(newest) + 1;
         let before = later.let_go();
@@ -330,13 +267,9 @@ fn law_09_a_new_point_lets_go_of_at_most_one_per_rule() {
             held: false,
         });
         let newly: Vec<Owned> = with_new.let_go().difference(&before).cloned().collect();
-        let counting = COUNTS.iter().filter(|rule| {
-            later
-                .retention
-                .rules
-                .get(rule)
-                .is_some_and(|count| *count > 0)
-        });
+        let counting = COUNTS
+            .iter()
+            .filter(|rule| later.retention.rules.get(rule).is_some_and(|count| *count > 0));
         // One for each counting rule and one for the floor.
         prop_assert!(newly.len() <= counting.count() + 1, "{newly:?}");
         Ok(())
@@ -356,16 +289,10 @@ fn law_10_duplicates_have_one_representative() {
             let kept = world.kept();
             let mut by_period: BTreeMap<i64, Vec<&Owned>> = BTreeMap::new();
             for point in world.newest_first() {
-                by_period
-                    .entry(period.key(at(point.slot), &zone))
-                    .or_default()
-                    .push(point);
+                by_period.entry(period.key(at(point.slot), &zone)).or_default().push(point);
             }
             for points in by_period.values() {
-                let kept: Vec<_> = points
-                    .iter()
-                    .filter(|point| kept.contains(**point))
-                    .collect();
+                let kept: Vec<_> = points.iter().filter(|point| kept.contains(**point)).collect();
                 prop_assert_eq!(kept, vec![&points[0]]);
             }
         }
@@ -395,10 +322,7 @@ fn law_12_shifting_by_whole_weeks_shifts_the_result() {
         let back: BTreeSet<Owned> = shifted
             .kept()
             .into_iter()
-            .map(|point| Owned {
-                slot: point.slot - shift,
-                ..point
-            })
+            .map(|point| Owned { slot: point.slot - shift, ..point })
             .collect();
         prop_assert_eq!(world.kept(), back);
         Ok(())
@@ -423,12 +347,7 @@ fn law_14_rolling_is_one_shot() {
         let all: Vec<Owned> = (0..)
             .map(|step| MIDDLE + step * hours * 3600 * 7 / 5)
             .take_while(|slot| *slot <= end)
-            .map(|slot| Owned {
-                slot,
-                id: String::new(),
-                ready: true,
-                held: false,
-            })
+            .map(|slot| Owned { slot, id: String::new(), ready: true, held: false })
             .collect();
         let mut rolling = world.with_points([]);
         for point in all.iter().step_by(3) {
@@ -445,18 +364,15 @@ fn law_14_rolling_is_one_shot() {
 
 #[test]
 fn law_15_counts_let_nothing_go_by_waiting() {
-    law(
-        (worlds_with(&COUNTS), 0_i64..4_000 * DAY),
-        |(mut world, later)| {
-            // Without points from the future, which would arrive by waiting.
-            let now = world.now;
-            world.points.retain(|point| point.slot <= now);
-            let mut then = world.clone();
-            then.now += later;
-            prop_assert_eq!(world.kept(), then.kept());
-            Ok(())
-        },
-    );
+    law((worlds_with(&COUNTS), 0_i64..4_000 * DAY), |(mut world, later)| {
+        // Without points from the future, which would arrive by waiting.
+        let now = world.now;
+        world.points.retain(|point| point.slot <= now);
+        let mut then = world.clone();
+        then.now += later;
+        prop_assert_eq!(world.kept(), then.kept());
+        Ok(())
+    });
 }
 
 #[test]
@@ -488,17 +404,9 @@ fn law_17_period_keys_are_total_and_in_order() {
         |(mut instants, zone): (Vec<i64>, usize)| {
             let zone = Zone::find(ZONES[zone]).unwrap();
             instants.sort_unstable();
-            for period in [
-                Period::Hour,
-                Period::Day,
-                Period::Week,
-                Period::Month,
-                Period::Year,
-            ] {
-                let keys: Vec<i64> = instants
-                    .iter()
-                    .map(|second| period.key(at(*second), &zone))
-                    .collect();
+            for period in [Period::Hour, Period::Day, Period::Week, Period::Month, Period::Year] {
+                let keys: Vec<i64> =
+                    instants.iter().map(|second| period.key(at(*second), &zone)).collect();
                 prop_assert!(keys.is_sorted(), "{period:?} in {}: {keys:?}", zone.name());
             }
             Ok(())
@@ -508,33 +416,24 @@ fn law_17_period_keys_are_total_and_in_order() {
 
 #[test]
 fn law_18_hiding_a_point_costs_no_other() {
-    law(
-        (worlds(), any::<prop::sample::Index>()),
-        |(world, which)| {
-            prop_assume!(!world.points.is_empty());
-            let mut hidden = world.clone();
-            let gone = hidden.points.remove(which.index(world.points.len()));
-            let mut kept = world.kept();
-            kept.remove(&gone);
-            prop_assert!(kept.is_subset(&hidden.kept()));
-            Ok(())
-        },
-    );
+    law((worlds(), any::<prop::sample::Index>()), |(world, which)| {
+        prop_assume!(!world.points.is_empty());
+        let mut hidden = world.clone();
+        let gone = hidden.points.remove(which.index(world.points.len()));
+        let mut kept = world.kept();
+        kept.remove(&gone);
+        prop_assert!(kept.is_subset(&hidden.kept()));
+        Ok(())
+    });
 }
 
 #[test]
 fn ages_are_measured_from_the_slot() {
-    law(
-        (worlds_with(&[Rule::Days]), 1_u32..40),
-        |(mut world, days)| {
-            world.retention = Retention {
-                rules: BTreeMap::from([(Rule::Days, days)]),
-                at_least: 1,
-            };
-            for point in world.let_go() {
-                prop_assert!(Elapsed::between(at(point.slot), world.now()) > Elapsed::days(days));
-            }
-            Ok(())
-        },
-    );
+    law((worlds_with(&[Rule::Days]), 1_u32..40), |(mut world, days)| {
+        world.retention = Retention { rules: BTreeMap::from([(Rule::Days, days)]), at_least: 1 };
+        for point in world.let_go() {
+            prop_assert!(Elapsed::between(at(point.slot), world.now()) > Elapsed::days(days));
+        }
+        Ok(())
+    });
 }

@@ -1,0 +1,276 @@
+//! What should be: the policies over an inventory, at one instant.
+//!
+//! For each series (a policy and a source) it says which slot is due, what retention thinks of
+//! each point, and what stands in the way of letting points go. It compares nothing and plans
+//! nothing: `plan` does. Pure, like all of this level.
+
+mod due;
+mod source;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+pub use due::{Due, Slots};
+pub use source::{Presence, SourceState};
+
+use crate::elapsed::Elapsed;
+use crate::inventory::{EngineInventory, Image, ImageState, Instance, Inventory};
+use crate::name::{Key, NameError, Ownership, PolicyName, SourceId};
+use crate::policy::select::Decision;
+use crate::policy::{Policies, Policy};
+use crate::retention::{Fate, Point, retain};
+
+/// Without a length of its own, a series is stalled when so many slots have passed without a new
+/// READY point.
+const STALLED_PERIODS: usize = 3;
+
+/// What should be, engine by engine.
+#[derive(Debug)]
+pub struct Desired<'a> {
+    /// One entry per engine, in the order of the inventory.
+    pub engines: Vec<EngineDesired<'a>>,
+    /// Engines that policies name and the inventory does not hold.
+    pub unseen: BTreeSet<&'a str>,
+}
+
+/// What should be on one engine.
+#[derive(Debug)]
+pub struct EngineDesired<'a> {
+    /// What it was seen to hold.
+    pub engine: &'a EngineInventory,
+    /// In the order of policy and source.
+    pub series: Vec<Series<'a>>,
+    /// Images of policies that are not in the files, or that now belong to another engine.
+    pub orphans: BTreeMap<PolicyName, Vec<&'a Image>>,
+    /// Images with some labels of ours that do not parse back to a key.
+    pub broken: Vec<(&'a Image, NameError)>,
+    /// How many images carry no label of ours.
+    pub foreign: usize,
+    /// Instances that no policy selects, with the policy that excludes them, if one does.
+    pub unprotected: Vec<(&'a Instance, Option<(&'a Policy, String)>)>,
+}
+
+/// A policy and a source of it.
+#[derive(Debug)]
+pub struct Series<'a> {
+    /// The policy.
+    pub policy: &'a Policy,
+    /// The id of the source.
+    pub source: SourceId,
+    /// What is known of the source.
+    pub state: SourceState<'a>,
+    /// What is due.
+    pub due: Due,
+    /// Slots before the due one that have no point.
+    pub missed: Vec<crate::name::Slot>,
+    /// Its points, the oldest first.
+    pub points: Vec<SeriesPoint<'a>>,
+    /// Since when there is no new READY point, where that is too long.
+    pub stalled: bool,
+}
+
+/// A point of a series.
+#[derive(Debug)]
+pub struct SeriesPoint<'a> {
+    /// Its identity.
+    pub key: Key,
+    /// Its image.
+    pub image: &'a Image,
+    /// What retention says of it as things are.
+    pub fate: Fate,
+    /// What retention says of it once the due point is READY.
+    pub fate_after: Fate,
+}
+
+impl<'a> Series<'a> {
+    /// The newest READY point that is not in the future.
+    pub fn newest_ready(&self, now: Timestamp) -> Option<&SeriesPoint<'a>> {
+        self.points.iter().rev().find(|point| {
+            point.image.state == ImageState::Ready
+                && point.key.slot.instant() <= crate::retention::CLOCK_SKEW.after(now)
+        })
+    }
+
+    /// The name of the source: its own, or the one its newest image remembers.
+    pub fn source_name(&self) -> &'a str {
+        if let Some(instance) = self.state.instance() {
+            return &instance.name;
+        }
+        let remembered = self.points.iter().rev().find_map(|point| point.image.source.as_ref());
+        remembered.map_or("", |source| &source.name)
+    }
+}
+
+/// Says what should be.
+pub fn desired<'a>(
+    policies: &'a Policies,
+    inventory: &'a Inventory,
+    now: Timestamp,
+) -> Desired<'a> {
+    let engines =
+        inventory.engines.iter().map(|engine| engine_desired(policies, engine, now)).collect();
+    let is_seen = |name: &str| inventory.engines.iter().any(|engine| engine.name == name);
+    let named = policies.policies.iter().map(|policy| policy.engine.as_str());
+    let unseen = named.filter(|name| !is_seen(name)).collect();
+    Desired { engines, unseen }
+}
+
+/// The images of each source of a policy.
+type ImagesBySource<'a> = BTreeMap<SourceId, Vec<(Key, &'a Image)>>;
+
+/// The images of one engine, told apart by who made them.
+struct Sorted<'a> {
+    series: BTreeMap<PolicyName, ImagesBySource<'a>>,
+    orphans: BTreeMap<PolicyName, Vec<&'a Image>>,
+    broken: Vec<(&'a Image, NameError)>,
+    foreign: usize,
+}
+
+fn sort_images<'a>(policies: &'a Policies, engine: &'a EngineInventory) -> Sorted<'a> {
+    let mut sorted = Sorted {
+        series: BTreeMap::new(),
+        orphans: BTreeMap::new(),
+        broken: Vec::new(),
+        foreign: 0,
+    };
+    for image in &engine.images {
+        match image.ownership() {
+            Ownership::Foreign => sorted.foreign += 1,
+            Ownership::Broken(error) => sorted.broken.push((image, error)),
+            Ownership::Ours(key) => {
+                let belongs =
+                    policies.get(&key.policy).is_some_and(|policy| policy.engine == engine.name);
+                if belongs {
+                    let sources = sorted.series.entry(key.policy.clone()).or_default();
+                    sources.entry(key.source.clone()).or_default().push((key, image));
+                } else {
+                    sorted.orphans.entry(key.policy).or_default().push(image);
+                }
+            }
+        }
+    }
+    for images in sorted.series.values_mut().flat_map(BTreeMap::values_mut) {
+        images.sort_by(|(key, image), (other_key, other)| {
+            (key.slot, &image.id).cmp(&(other_key.slot, &other.id))
+        });
+    }
+    sorted
+}
+
+fn engine_desired<'a>(
+    policies: &'a Policies,
+    engine: &'a EngineInventory,
+    now: Timestamp,
+) -> EngineDesired<'a> {
+    let mut sorted = sort_images(policies, engine);
+    let by_id: BTreeMap<&SourceId, &Instance> =
+        engine.instances.iter().map(|instance| (&instance.id, instance)).collect();
+    let mut protected = vec![false; engine.instances.len()];
+    let mut excluded: Vec<Option<(&Policy, String)>> = vec![None; engine.instances.len()];
+    let mut series = Vec::new();
+    for policy in policies.policies.iter().filter(|policy| policy.engine == engine.name) {
+        let slots = Slots::new(&policy.schedule, now);
+        let mut sources: BTreeMap<SourceId, SourceState<'a>> = BTreeMap::new();
+        for (index, instance) in engine.instances.iter().enumerate() {
+            match policy.selection.decide(instance) {
+                Decision::Selected(_) => {
+                    protected[index] = true;
+                    sources.insert(instance.id.clone(), SourceState::present(instance));
+                }
+                Decision::Excluded(by) => {
+                    excluded[index].get_or_insert_with(|| (policy, by.to_string()));
+                }
+                Decision::NotMatched => {}
+            }
+        }
+        // All images of the policy, whether their source is still there or not.
+        let mut images = sorted.series.remove(&policy.name).unwrap_or_default();
+        for source in images.keys() {
+            sources
+                .entry(source.clone())
+                .or_insert_with(|| SourceState::absent(engine, by_id.get(source).copied()));
+        }
+        for (source, mut state) in sources {
+            let own = images.remove(&source).unwrap_or_default();
+            state.read_marks(&own);
+            series.push(build_series(policy, source, state, own, &slots, now));
+        }
+    }
+    let unprotected = engine
+        .instances
+        .iter()
+        .zip(excluded)
+        .zip(protected)
+        .filter(|(_, protected)| !protected)
+        .map(|(pair, _)| pair)
+        .collect();
+    EngineDesired {
+        engine,
+        series,
+        orphans: sorted.orphans,
+        broken: sorted.broken,
+        foreign: sorted.foreign,
+        unprotected,
+    }
+}
+
+fn build_series<'a>(
+    policy: &'a Policy,
+    source: SourceId,
+    state: SourceState<'a>,
+    images: Vec<(Key, &'a Image)>,
+    slots: &Slots,
+    now: Timestamp,
+) -> Series<'a> {
+    let due = slots.due(policy, &source, &state, &images, now);
+    let points: Vec<Point<'_>> = images
+        .iter()
+        .map(|(key, image)| Point {
+            slot: key.slot,
+            id: &image.id,
+            ready: image.state == ImageState::Ready,
+            held: image.is_held(now),
+        })
+        .collect();
+    let zone = &policy.schedule.zone;
+    let fates = retain(&points, &policy.retention, zone, now);
+    let fates_after = match due {
+        Due::Create { slot, .. } => {
+            let mut with_due = points.clone();
+            with_due.push(Point { slot, id: "", ready: true, held: false });
+            let mut fates = retain(&with_due, &policy.retention, zone, now);
+            fates.truncate(points.len());
+            fates
+        }
+        _ => fates.clone(),
+    };
+    let missed = slots.missed(&due, &images);
+    let points = images
+        .into_iter()
+        .zip(fates)
+        .zip(fates_after)
+        .map(|(((key, image), fate), fate_after)| SeriesPoint { key, image, fate, fate_after })
+        .collect();
+    let mut series = Series { policy, source, state, due, missed, points, stalled: false };
+    series.stalled = is_stalled(&series, slots, now);
+    series
+}
+
+/// Whether there is no new READY point for too long. A source that is gone brings no new points,
+/// and nobody expects any: it is retired instead.
+fn is_stalled(series: &Series<'_>, slots: &Slots, now: Timestamp) -> bool {
+    if !matches!(series.state.presence, Presence::Present(_)) {
+        return false;
+    }
+    let Some(newest) = series.newest_ready(now) else {
+        return true;
+    };
+    let slot = newest.key.slot;
+    match series.policy.stalled_after {
+        Some(limit) => Elapsed::between(slot.instant(), now) > limit,
+        None => {
+            slots.strictly_before(now).nth(STALLED_PERIODS - 1).is_some_and(|third| slot < third)
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! What is known of a source: there, gone, or no longer selected.
+
+use jiff::Timestamp;
+
+use crate::inventory::{EngineInventory, GapScope, Image, Instance};
+use crate::name::Key;
+
+/// What is known of a source.
+#[derive(Debug, Clone, Copy)]
+pub struct SourceState<'a> {
+    /// Whether it is there.
+    pub presence: Presence<'a>,
+    /// Since when its images say that it is gone.
+    pub marked_since: Option<Timestamp>,
+}
+
+/// Whether a source is there.
+#[derive(Debug, Clone, Copy)]
+pub enum Presence<'a> {
+    /// There and selected.
+    Present(&'a Instance),
+    /// There, but the policy does not select it any more.
+    Unselected(&'a Instance),
+    /// Not in the inventory, which was seen whole.
+    Missing,
+    /// Not in the inventory, but some instances were not seen.
+    Unknown,
+}
+
+impl<'a> SourceState<'a> {
+    pub(super) fn present(instance: &'a Instance) -> Self {
+        Self { presence: Presence::Present(instance), marked_since: None }
+    }
+
+    /// The state of a source that a policy has images of and does not select.
+    pub(super) fn absent(engine: &EngineInventory, instance: Option<&'a Instance>) -> Self {
+        let is_seen_whole = !engine.gaps.iter().any(|gap| gap.scope == GapScope::Instances);
+        let presence = match instance {
+            Some(instance) => Presence::Unselected(instance),
+            None if is_seen_whole => Presence::Missing,
+            None => Presence::Unknown,
+        };
+        Self { presence, marked_since: None }
+    }
+
+    /// Reads the marks on the images: the earliest counts.
+    pub(super) fn read_marks(&mut self, images: &[(Key, &Image)]) {
+        self.marked_since =
+            images.iter().filter_map(|(_, image)| image.source_missing_since()).min();
+    }
+
+    /// The instance, where it was seen.
+    pub fn instance(&self) -> Option<&'a Instance> {
+        match self.presence {
+            Presence::Present(instance) | Presence::Unselected(instance) => Some(instance),
+            Presence::Missing | Presence::Unknown => None,
+        }
+    }
+
+    /// Whether it was seen to be gone or no longer selected.
+    pub fn is_gone(&self) -> bool {
+        matches!(self.presence, Presence::Missing | Presence::Unselected(_))
+    }
+}

@@ -1,0 +1,221 @@
+//! Plans: what brings an inventory to what the policies ask for.
+//!
+//! [`plan`] is a pure function of (policies, inventory, now): the same inputs give the same bytes.
+//! It decides everything; apply carries out and decides nothing. `guard` holds every plan against
+//! rules of its own and shares no judgement with the planner.
+
+mod action;
+mod decide;
+mod document;
+pub mod guard;
+mod risk;
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+pub use action::{Action, Reason, ReasonCode};
+pub use document::{
+    Blocked, BrokenLabels, Change, Create, EngineSummary, FORMAT_VERSION, HeldBack, ImageRef, Kept,
+    Missed, Orphans, Plan, PolicySchedule, Summary, Unprotected, Update,
+};
+
+use crate::desired::{Desired, EngineDesired, desired};
+use crate::elapsed::Elapsed;
+use crate::inventory::{Gap, GapScope, Inventory};
+use crate::policy::{Policies, Policy};
+use decide::SeriesPlan;
+
+/// How many coming slots of a policy are shown.
+const NEXT_SLOTS: usize = 3;
+/// How many names of orphans are listed.
+const ORPHAN_NAMES: usize = 10;
+
+/// Plans.
+pub fn plan(policies: &Policies, inventory: &Inventory, now: Timestamp) -> Plan {
+    let desired = desired(policies, inventory, now);
+    let mut plan = Plan {
+        format_version: FORMAT_VERSION.to_owned(),
+        id: String::new(),
+        policies_digest: policies.digest.clone(),
+        now,
+        engines: desired.engines.iter().map(engine_summary).collect(),
+        summary: Summary::default(),
+        changes: Vec::new(),
+        held_back: Vec::new(),
+        kept: Vec::new(),
+        missed: Vec::new(),
+        blocked: Vec::new(),
+        unprotected: Vec::new(),
+        orphans: Vec::new(),
+        broken: Vec::new(),
+        schedules: policies.policies.iter().map(|policy| schedule(policy, &desired, now)).collect(),
+        refusals: Vec::new(),
+    };
+    for engine in &desired.engines {
+        plan_engine(engine, now, &mut plan);
+    }
+    plan.engines.extend(desired.unseen.iter().map(|name| unseen_engine(name)));
+    plan.changes.sort_by(|one, other| order(one).cmp(&order(other)));
+    plan.kept.sort_by(|one, other| {
+        (&one.engine, &one.key, &one.id).cmp(&(&other.engine, &other.key, &other.id))
+    });
+    plan.summary = summary(&plan);
+    plan.id = id(&plan);
+    plan
+}
+
+fn plan_engine(desired: &EngineDesired<'_>, now: Timestamp, plan: &mut Plan) {
+    let engine = &desired.engine.name;
+    let names: BTreeSet<&str> =
+        desired.engine.images.iter().map(|image| image.name.as_str()).collect();
+    for series in &desired.series {
+        let mut part = SeriesPlan::new(desired.engine, series, &names, now).decide();
+        risk::classify(series, &mut part.changes, now);
+        plan.changes.append(&mut part.changes);
+        plan.held_back.append(&mut part.held_back);
+        plan.kept.append(&mut part.kept);
+        plan.missed.append(&mut part.missed);
+        plan.blocked.append(&mut part.blocked);
+    }
+    plan.unprotected.extend(desired.unprotected.iter().map(|(instance, excluded)| Unprotected {
+        engine: engine.clone(),
+        id: instance.id.clone(),
+        name: instance.name.clone(),
+        excluded_by: excluded.as_ref().map(|(policy, _)| policy.name.clone()),
+        condition: excluded.as_ref().map(|(_, condition)| condition.clone()),
+    }));
+    for (policy, images) in &desired.orphans {
+        let mut names: Vec<String> = images.iter().map(|image| image.name.clone()).collect();
+        names.sort();
+        names.truncate(ORPHAN_NAMES);
+        plan.orphans.push(Orphans {
+            engine: engine.clone(),
+            policy: policy.clone(),
+            images: images.len(),
+            names,
+        });
+    }
+    plan.broken.extend(desired.broken.iter().map(|(image, error)| BrokenLabels {
+        engine: engine.clone(),
+        id: image.id.clone(),
+        name: image.name.clone(),
+        message: error.to_string(),
+    }));
+}
+
+/// Creates first, what takes nothing away next, deletes last and the oldest first: any beginning
+/// of a plan that is carried out leaves everything protected that was.
+fn order(change: &Change) -> impl Ord + '_ {
+    let oldest_first = (change.action == Action::Delete).then_some(change.key.slot);
+    (change.action, oldest_first, &change.engine, &change.key, &change.image.id)
+}
+
+fn engine_summary(desired: &EngineDesired<'_>) -> EngineSummary {
+    let engine = desired.engine;
+    EngineSummary {
+        name: engine.name.clone(),
+        kind: engine.kind.clone(),
+        identity: engine.identity.clone(),
+        complete: engine.is_complete(),
+        gaps: engine.gaps.clone(),
+        instances: engine.instances.len(),
+        images: engine.images.len(),
+        managed: engine.images.len() - desired.foreign - desired.broken.len(),
+    }
+}
+
+/// An engine that policies name and nobody observed: all of it is a gap.
+fn unseen_engine(name: &str) -> EngineSummary {
+    let message = "policies name this engine, but the inventory does not hold it".to_owned();
+    let gap = |scope| Gap { scope, place: name.to_owned(), message: message.clone() };
+    EngineSummary {
+        name: name.to_owned(),
+        kind: String::new(),
+        identity: String::new(),
+        complete: false,
+        gaps: vec![gap(GapScope::Instances), gap(GapScope::Images)],
+        instances: 0,
+        images: 0,
+        managed: 0,
+    }
+}
+
+fn schedule(policy: &Policy, desired: &Desired<'_>, now: Timestamp) -> PolicySchedule {
+    let sources = desired
+        .engines
+        .iter()
+        .flat_map(|engine| &engine.series)
+        .filter(|series| series.policy.name == policy.name && !series.state.is_gone())
+        .count();
+    let zone = policy.schedule.zone.time_zone();
+    let week = Elapsed::days(7).after(now);
+    let clock_change = zone
+        .following(now)
+        .take_while(|change| change.timestamp() < week)
+        .find(|change| {
+            let before = Elapsed::seconds(1).before(change.timestamp());
+            zone.to_offset(before) != change.offset()
+        })
+        .map(|change| change.timestamp());
+    PolicySchedule {
+        policy: policy.name.clone(),
+        engine: policy.engine.clone(),
+        cron: policy.schedule.crontab.as_str().to_owned(),
+        time_zone: policy.schedule.zone.name().to_owned(),
+        next: policy.schedule.next_slots(now, NEXT_SLOTS),
+        sources,
+        clock_change,
+        paused: policy.pause_at(now).map(decide::describe_pause),
+    }
+}
+
+fn summary(plan: &Plan) -> Summary {
+    let count =
+        |action: Action| plan.changes.iter().filter(|change| change.action == action).count();
+    let replaced = plan
+        .changes
+        .iter()
+        .filter(|change| change.create.as_ref().is_some_and(|create| create.replaces.is_some()));
+    let managed: usize = plan.engines.iter().map(|engine| engine.managed).sum();
+    Summary {
+        create: count(Action::Create),
+        deprecate: count(Action::Deprecate),
+        obsolete: count(Action::Obsolete),
+        reactivate: count(Action::Reactivate),
+        relabel: count(Action::Relabel),
+        copy: count(Action::Copy),
+        delete: count(Action::Delete),
+        keep: managed.saturating_sub(count(Action::Delete) + replaced.count()),
+        held_back: plan.held_back.len(),
+        unprotected: plan.unprotected.len(),
+        missed: plan.missed.len(),
+        blocked: plan.blocked.len(),
+    }
+}
+
+/// A SHA-256 over what is to be done and under which policies. Times are left out, so that the
+/// same plan made a minute later has the same id.
+fn id(plan: &Plan) -> String {
+    let changes: Vec<_> = plan
+        .changes
+        .iter()
+        .map(|change| {
+            let stages =
+                change.update.as_ref().map(|update| (update.stage_before, update.stage_after));
+            json!([
+                change.action,
+                change.engine,
+                change.key,
+                change.image.id,
+                change.image.name,
+                change.image.fingerprint,
+                stages,
+            ])
+        })
+        .collect();
+    let text = json!([plan.policies_digest, changes]).to_string();
+    data_encoding::HEXLOWER.encode(&Sha256::digest(text.as_bytes()))
+}

@@ -1,0 +1,352 @@
+//! The plan as a document: what a reviewer sees, what `plan --json` writes, what apply carries out.
+//!
+//! This is a frozen form with a version of its own. The JSON Schema is `schemas/plan.schema.json`.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::action::{Action, Reason};
+use super::guard::Refusal;
+use crate::inventory::{Consistency, Gap, ImageKind, Stage};
+use crate::name::{Key, PolicyName, Slot, SourceId};
+use crate::policy::Risk;
+
+/// The version of the plan document. The first number changes when a reader must change.
+pub const FORMAT_VERSION: &str = "1.0";
+
+/// The ordered actions that bring an inventory to what the policies ask for, each with its reasons.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// The version of this document.
+    pub format_version: String,
+    /// A digest over the changes and the policies; the time of planning is not part of it.
+    pub id: String,
+    /// The digest of the policies it was made from.
+    pub policies_digest: String,
+    /// The instant it was made for.
+    pub now: Timestamp,
+    /// The engines it was made over.
+    pub engines: Vec<EngineSummary>,
+    /// How much of what.
+    pub summary: Summary,
+    /// What is to be done, in this order.
+    pub changes: Vec<Change>,
+    /// Images that would be deprecated or deleted, and what keeps that from happening.
+    pub held_back: Vec<HeldBack>,
+    /// Images of ours that stay as they are.
+    pub kept: Vec<Kept>,
+    /// Slots without a restore point whose deadline has passed.
+    pub missed: Vec<Missed>,
+    /// Sources of which no restore point can be made, though one is due.
+    pub blocked: Vec<Blocked>,
+    /// Instances that no policy protects.
+    pub unprotected: Vec<Unprotected>,
+    /// Images of policies that are not in the files: reported and left alone.
+    pub orphans: Vec<Orphans>,
+    /// Images with some of our labels that do not parse back to a key: reported and left alone.
+    pub broken: Vec<BrokenLabels>,
+    /// When each policy runs next.
+    pub schedules: Vec<PolicySchedule>,
+    /// What the guards refuse.
+    #[serde(default)]
+    pub refusals: Vec<Refusal>,
+}
+
+/// An engine as the plan saw it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EngineSummary {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// Which world it is.
+    pub identity: String,
+    /// Whether everything was seen.
+    pub complete: bool,
+    /// What was not seen.
+    pub gaps: Vec<Gap>,
+    /// How many instances it has.
+    pub instances: usize,
+    /// How many images it has, ours or not.
+    pub images: usize,
+    /// How many of them are ours.
+    pub managed: usize,
+}
+
+/// How much of what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Summary {
+    /// Images to be created.
+    pub create: usize,
+    /// Images to be deprecated.
+    pub deprecate: usize,
+    /// Images to be marked obsolete.
+    pub obsolete: usize,
+    /// Images to be reactivated.
+    pub reactivate: usize,
+    /// Images to be relabelled.
+    pub relabel: usize,
+    /// Images to be copied.
+    pub copy: usize,
+    /// Images to be deleted.
+    pub delete: usize,
+    /// Images of ours that stay, those that are changed but not deleted among them.
+    pub keep: usize,
+    /// Images that would go if nothing held them.
+    pub held_back: usize,
+    /// Instances that no policy protects.
+    pub unprotected: usize,
+    /// Slots that were missed.
+    pub missed: usize,
+    /// Sources of which no restore point can be made.
+    pub blocked: usize,
+}
+
+impl Summary {
+    /// Whether anything is to be done.
+    pub fn has_changes(&self) -> bool {
+        self.create
+            + self.deprecate
+            + self.obsolete
+            + self.reactivate
+            + self.relabel
+            + self.copy
+            + self.delete
+            > 0
+    }
+}
+
+/// Something to be done to one image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    /// What is to be done.
+    pub action: Action,
+    /// On which engine.
+    pub engine: String,
+    /// The identity of the restore point.
+    pub key: Key,
+    /// The name of the source.
+    pub source_name: String,
+    /// The image; one that is to be created has no id yet.
+    pub image: ImageRef,
+    /// Why.
+    pub reasons: Vec<Reason>,
+    /// What deleting it costs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub risk: Option<Risk>,
+    /// The name of the image that must be READY first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
+    /// What to capture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub create: Option<Create>,
+    /// What to change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update: Option<Update>,
+}
+
+/// An image as the plan saw it: an action is bound to all of this.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImageRef {
+    /// Its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// Where it is stored.
+    pub location: String,
+    /// When it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<Timestamp>,
+    /// Its fingerprint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
+    /// Bytes it takes in the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored_bytes: Option<u64>,
+}
+
+/// What to capture.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Create {
+    /// The kind of image.
+    pub kind: ImageKind,
+    /// In which state.
+    pub consistency: Consistency,
+    /// The encryption key; absent means the engine's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kms_key: Option<String>,
+    /// The disks to capture.
+    pub disks: Vec<String>,
+    /// The disks that are left out.
+    pub excluded_disks: Vec<String>,
+    /// Bytes of the disks, as far as they are known.
+    pub disk_bytes: u64,
+    /// The labels it gets, the ownership record among them.
+    pub labels: BTreeMap<String, String>,
+    /// Its description.
+    pub description: String,
+    /// When the capture may begin at the latest.
+    pub deadline: Timestamp,
+    /// The failed attempt whose name it takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<ImageRef>,
+    /// What is known to be in the way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
+}
+
+/// What to change on an image, without touching its data.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Update {
+    /// The stage before.
+    pub stage_before: Stage,
+    /// The stage after.
+    pub stage_after: Stage,
+    /// Labels to set.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub set_labels: BTreeMap<String, String>,
+    /// Labels to take away.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remove_labels: Vec<String>,
+}
+
+/// An image that would go if nothing held it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HeldBack {
+    /// What would be done.
+    pub action: Action,
+    /// On which engine.
+    pub engine: String,
+    /// The identity of the restore point.
+    pub key: Key,
+    /// The name of the source.
+    pub source_name: String,
+    /// The image.
+    pub image: ImageRef,
+    /// What holds it, first, and why it would go.
+    pub reasons: Vec<Reason>,
+}
+
+/// An image of ours that stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Kept {
+    /// On which engine.
+    pub engine: String,
+    /// The identity of the restore point.
+    pub key: Key,
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Why it stays.
+    pub reasons: Vec<Reason>,
+}
+
+/// A slot without a restore point whose deadline has passed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Missed {
+    /// On which engine.
+    pub engine: String,
+    /// The restore point there should have been.
+    pub key: Key,
+    /// The name of the source.
+    pub source_name: String,
+}
+
+/// A source of which no restore point can be made, though one is due.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Blocked {
+    /// On which engine.
+    pub engine: String,
+    /// The restore point there should be.
+    pub key: Key,
+    /// The name of the source.
+    pub source_name: String,
+    /// What is in the way, and what to do.
+    pub message: String,
+}
+
+/// An instance that no policy protects.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Unprotected {
+    /// On which engine.
+    pub engine: String,
+    /// Its id.
+    pub id: SourceId,
+    /// Its name.
+    pub name: String,
+    /// The policy that would select it, but excludes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub excluded_by: Option<PolicyName>,
+    /// By which condition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<String>,
+}
+
+/// Images of a policy that is not in the files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Orphans {
+    /// On which engine.
+    pub engine: String,
+    /// The policy they were made for.
+    pub policy: PolicyName,
+    /// How many there are.
+    pub images: usize,
+    /// Their names, at most ten.
+    pub names: Vec<String>,
+}
+
+/// An image with some of our labels that do not parse back to a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BrokenLabels {
+    /// On which engine.
+    pub engine: String,
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// What is wrong with them.
+    pub message: String,
+}
+
+/// When a policy runs next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PolicySchedule {
+    /// The policy.
+    pub policy: PolicyName,
+    /// Its engine.
+    pub engine: String,
+    /// Its expression.
+    pub cron: String,
+    /// Its zone.
+    pub time_zone: String,
+    /// Its next slots.
+    pub next: Vec<Slot>,
+    /// How many sources it has.
+    pub sources: usize,
+    /// A clock change in its zone within the next seven days.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_change: Option<Timestamp>,
+    /// What it does not do at present, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<String>,
+}

@@ -1,0 +1,426 @@
+//! Guards: what no plan may do unasked, whoever made it.
+//!
+//! The guards read the plan and the inventory by themselves and share no judgement with the
+//! planner: ownership is parsed again, READY points are counted again. `plan` shows what they
+//! refuse, `apply` runs them again and withholds it. What is refused is the deleting; creating
+//! goes on, because a backup that is not made is lost as well.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::action::Action;
+use super::document::{Change, Plan};
+use crate::elapsed::Elapsed;
+use crate::inventory::{EngineInventory, Image, ImageState, Inventory};
+use crate::name::{Key, Ownership};
+use crate::policy::{Policies, Risk};
+
+/// A share of fewer points than this says nothing: such series are held by their floor alone.
+const SMALL_SERIES: usize = 10;
+/// An inventory that has shrunk by more than one part in this many deletes nothing.
+const SHRUNKEN_PART: u64 = 3;
+/// A plan is carried out within this time or made anew.
+pub const VALIDITY: Elapsed = Elapsed::hours(1);
+
+/// What the guards are called.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Guard {
+    /// The last READY point of a source, or one of the points that are always kept.
+    Floor,
+    /// An image that is not ours, or not what the plan says it is.
+    Ownership,
+    /// The inventory has gaps.
+    InventoryGap,
+    /// The engine holds far fewer images than in the last round.
+    Shrunken,
+    /// An instance, a template or a family needs the image.
+    InUse,
+    /// A hold keeps the image.
+    Held,
+    /// Deleted without having been deprecated for the grace.
+    DeprecateFirst,
+    /// Too large a share of a series.
+    SeriesShare,
+    /// Too large a share of an engine.
+    EngineShare,
+    /// Too many images of an engine.
+    EngineCount,
+    /// A class of deletes that the configuration refuses.
+    RiskClass,
+    /// The plan is too old, or made from other policies.
+    Stale,
+}
+
+impl Guard {
+    /// The word used in flags and documents.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Floor => "floor",
+            Self::Ownership => "ownership",
+            Self::InventoryGap => "inventory-gap",
+            Self::Shrunken => "shrunken",
+            Self::InUse => "in-use",
+            Self::Held => "held",
+            Self::DeprecateFirst => "deprecate-first",
+            Self::SeriesShare => "series-share",
+            Self::EngineShare => "engine-share",
+            Self::EngineCount => "engine-count",
+            Self::RiskClass => "risk-class",
+            Self::Stale => "stale",
+        }
+    }
+
+    /// Whether a person may say that it is meant. What would break a law of the product may not
+    /// be overridden: the policy has to be changed.
+    pub fn can_be_overridden(self) -> bool {
+        matches!(
+            self,
+            Self::Shrunken
+                | Self::SeriesShare
+                | Self::EngineShare
+                | Self::EngineCount
+                | Self::RiskClass
+        )
+    }
+}
+
+/// What a guard refuses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Refusal {
+    /// The guard.
+    pub guard: Guard,
+    /// On which engine.
+    pub engine: String,
+    /// Why, and what to do.
+    pub message: String,
+    /// The ids of the images that are not deleted because of it.
+    pub images: Vec<String>,
+    /// The flag that says that it is meant, bound to this plan and this number of images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub override_flag: Option<String>,
+    /// Whether that flag was given.
+    #[serde(default)]
+    pub overridden: bool,
+}
+
+/// A flag that says that something refused is meant: `GUARD=PLAN:COUNT`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Override {
+    guard: String,
+    plan: String,
+    count: usize,
+}
+
+impl Override {
+    /// Reads `series-share=9f3c21d0:31`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let form = || {
+            format!(
+                "`{text}` is not an override; copy the one that the plan prints, like `engine-share=9f3c21d0a1b2:31`"
+            )
+        };
+        let (guard, rest) = text.split_once('=').ok_or_else(form)?;
+        let (plan, count) = rest.split_once(':').ok_or_else(form)?;
+        let count = count.parse().map_err(|_| form())?;
+        if plan.len() < SHORT_ID {
+            return Err(form());
+        }
+        Ok(Self { guard: guard.to_owned(), plan: plan.to_owned(), count })
+    }
+}
+
+/// So many characters of a plan's id are shown and must be given in an override.
+pub const SHORT_ID: usize = 12;
+
+/// Holds a plan against the guards. The refusals come back with what each keeps from happening.
+pub fn guard(
+    plan: &Plan,
+    inventory: &Inventory,
+    policies: &Policies,
+    overrides: &[Override],
+    now: Timestamp,
+) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    for engine in &inventory.engines {
+        let checks = EngineChecks::new(plan, engine, policies);
+        refusals.extend(checks.run(now));
+    }
+    for refusal in &mut refusals {
+        if refusal.guard.can_be_overridden() {
+            let short = plan.id.get(..SHORT_ID).unwrap_or(&plan.id);
+            let count = refusal.images.len();
+            refusal.override_flag =
+                Some(format!("--override {}={short}:{count}", refusal.guard.word()));
+            refusal.overridden = overrides.iter().any(|given| {
+                given.guard == refusal.guard.word()
+                    && plan.id.starts_with(&given.plan)
+                    && given.count == count
+            });
+        }
+    }
+    refusals
+}
+
+/// The ids of the images that may not be deleted, engine by engine.
+pub fn withheld(refusals: &[Refusal]) -> BTreeSet<(&str, &str)> {
+    refusals
+        .iter()
+        .filter(|refusal| !refusal.overridden)
+        .flat_map(|refusal| {
+            refusal.images.iter().map(|image| (refusal.engine.as_str(), image.as_str()))
+        })
+        .collect()
+}
+
+/// The deletes of one engine, and what they would be taken from.
+struct EngineChecks<'a> {
+    engine: &'a EngineInventory,
+    policies: &'a Policies,
+    deletes: Vec<(&'a Change, Option<&'a Image>)>,
+    /// All images of ours by series, read from the inventory anew.
+    series: BTreeMap<(String, String), Vec<(Key, &'a Image)>>,
+    managed: usize,
+}
+
+impl<'a> EngineChecks<'a> {
+    fn new(plan: &'a Plan, engine: &'a EngineInventory, policies: &'a Policies) -> Self {
+        let by_id: BTreeMap<&str, &Image> =
+            engine.images.iter().map(|image| (image.id.as_str(), image)).collect();
+        let image_of = |id: Option<&String>| id.and_then(|id| by_id.get(id.as_str()).copied());
+        let deletes: Vec<_> = plan
+            .changes
+            .iter()
+            .filter(|change| change.engine == engine.name && change.action == Action::Delete)
+            .map(|change| (change, image_of(change.image.id.as_ref())))
+            .collect();
+        let mut series: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        let mut managed = 0;
+        for image in &engine.images {
+            if let Ownership::Ours(key) = image.ownership() {
+                managed += 1;
+                let name = (key.policy.to_string(), key.source.to_string());
+                series.entry(name).or_default().push((key, image));
+            }
+        }
+        Self { engine, policies, deletes, series, managed }
+    }
+
+    fn run(&self, now: Timestamp) -> Vec<Refusal> {
+        if self.deletes.is_empty() {
+            return Vec::new();
+        }
+        let mut refusals = Vec::new();
+        refusals.extend(self.gaps());
+        refusals.extend(self.shrunken());
+        refusals.extend(self.ownership());
+        refusals.extend(self.in_use());
+        refusals.extend(self.held(now));
+        refusals.extend(self.deprecate_first(now));
+        refusals.extend(self.floor(now));
+        refusals.extend(self.series_share());
+        refusals.extend(self.engine_share());
+        refusals.extend(self.engine_count());
+        refusals.extend(self.risk_class());
+        refusals
+    }
+
+    fn refuse<'c>(
+        &self,
+        guard: Guard,
+        changes: impl IntoIterator<Item = &'c Change>,
+        message: impl Into<String>,
+    ) -> Option<Refusal> {
+        let mut images: Vec<String> =
+            changes.into_iter().map(|change| change.image.id.clone().unwrap_or_default()).collect();
+        images.sort();
+        (!images.is_empty()).then(|| Refusal {
+            guard,
+            engine: self.engine.name.clone(),
+            message: message.into(),
+            images,
+            override_flag: None,
+            overridden: false,
+        })
+    }
+
+    fn changes(&self) -> impl Iterator<Item = &'a Change> + '_ {
+        self.deletes.iter().map(|(change, _)| *change)
+    }
+
+    /// READY deletes only: clearing away a failed attempt takes nothing from anybody.
+    fn ready_deletes(&self) -> impl Iterator<Item = (&'a Change, &'a Image)> + '_ {
+        self.deletes.iter().filter_map(|(change, image)| {
+            image.filter(|image| image.state == ImageState::Ready).map(|image| (*change, image))
+        })
+    }
+
+    fn gaps(&self) -> Option<Refusal> {
+        let gap = self.engine.gaps.first()?;
+        let message =
+            format!("{} was not seen whole ({}): nothing is deleted", self.engine.name, gap.place);
+        self.refuse(Guard::InventoryGap, self.changes(), message)
+    }
+
+    fn shrunken(&self) -> Option<Refusal> {
+        let before = self.engine.images_seen_before?;
+        let now = self.engine.images.len() as u64;
+        let limit = before - before / SHRUNKEN_PART;
+        if now >= limit {
+            return None;
+        }
+        let message = format!(
+            "{} held {before} images in the last round and {now} now: nothing is deleted",
+            self.engine.name
+        );
+        self.refuse(Guard::Shrunken, self.changes(), message)
+    }
+
+    /// Only images that carry our key, that key, and are what the plan was made over.
+    fn ownership(&self) -> Option<Refusal> {
+        let wrong = self.deletes.iter().filter(|(change, image)| {
+            !image.is_some_and(|image| {
+                image.ownership() == Ownership::Ours(change.key.clone())
+                    && image.name == change.image.name
+                    && Some(&image.fingerprint) == change.image.fingerprint.as_ref()
+            })
+        });
+        let message = "these images do not carry the key the plan says, or have changed since";
+        self.refuse(Guard::Ownership, wrong.map(|(change, _)| *change), message)
+    }
+
+    fn in_use(&self) -> Option<Refusal> {
+        let used = self
+            .deletes
+            .iter()
+            .filter(|(_, image)| image.is_some_and(|image| !image.in_use_by.is_empty()));
+        self.refuse(Guard::InUse, used.map(|(change, _)| *change), "these images are in use")
+    }
+
+    fn held(&self, now: Timestamp) -> Option<Refusal> {
+        let held =
+            self.deletes.iter().filter(|(_, image)| image.is_some_and(|image| image.is_held(now)));
+        self.refuse(Guard::Held, held.map(|(change, _)| *change), "these images are held")
+    }
+
+    /// A READY image is deleted only if its label says that it was let go at least the grace ago.
+    fn deprecate_first(&self, now: Timestamp) -> Option<Refusal> {
+        let too_soon = self.ready_deletes().filter(|(change, image)| {
+            let grace = self.policies.get(&change.key.policy).map(|policy| policy.lifecycle.grace);
+            !matches!((image.let_go_at(), grace), (Some(since), Some(grace)) if grace.after(since) <= now)
+        });
+        let message = "these images were not deprecated for the whole grace of their policy";
+        self.refuse(Guard::DeprecateFirst, too_soon.map(|(change, _)| change), message)
+    }
+
+    /// The newest READY points of a series, as many as its policy always keeps.
+    fn floor(&self, now: Timestamp) -> Option<Refusal> {
+        let horizon = crate::retention::CLOCK_SKEW.after(now);
+        let deleted: BTreeSet<&str> =
+            self.ready_deletes().map(|(_, image)| image.id.as_str()).collect();
+        let mut below = Vec::new();
+        for (change, image) in self.ready_deletes() {
+            let floor = self
+                .policies
+                .get(&change.key.policy)
+                .map_or(1, |policy| policy.retention.at_least.max(1));
+            let name = (change.key.policy.to_string(), change.key.source.to_string());
+            let newer = self.series.get(&name).into_iter().flatten().filter(|(key, other)| {
+                other.state == ImageState::Ready
+                    && !deleted.contains(other.id.as_str())
+                    && !other.is_held(now)
+                    && key.slot.instant() <= horizon
+                    && (key.slot, &other.id) > (change.key.slot, &image.id)
+            });
+            if newer.count() < floor as usize {
+                below.push(change);
+            }
+        }
+        let message = "these are among the newest READY restore points of their source, which are always kept; change `atLeast` if that is meant";
+        self.refuse(Guard::Floor, below, message)
+    }
+
+    fn series_share(&self) -> Option<Refusal> {
+        let limit = self.policies.config.guards.series_percent as usize;
+        let mut by_series: BTreeMap<(String, String), Vec<&Change>> = BTreeMap::new();
+        for (change, _) in self.ready_deletes() {
+            let name = (change.key.policy.to_string(), change.key.source.to_string());
+            by_series.entry(name).or_default().push(change);
+        }
+        let mut over = Vec::new();
+        let mut worst = String::new();
+        for (name, changes) in by_series {
+            let ready = self.series.get(&name).map_or(0, |points| {
+                points.iter().filter(|(_, image)| image.state == ImageState::Ready).count()
+            });
+            if ready >= SMALL_SERIES && changes.len() * 100 > limit * ready {
+                worst = format!(
+                    "{} of {ready} restore points of {} by {}",
+                    changes.len(),
+                    changes[0].source_name,
+                    name.0
+                );
+                over.extend(changes);
+            }
+        }
+        self.refuse(Guard::SeriesShare, over, format!("more than {limit} % of a series: {worst}"))
+    }
+
+    fn engine_share(&self) -> Option<Refusal> {
+        let limit = self.policies.config.guards.engine_percent as usize;
+        let deletes: Vec<&Change> = self.ready_deletes().map(|(change, _)| change).collect();
+        if self.managed < SMALL_SERIES || deletes.len() * 100 <= limit * self.managed {
+            return None;
+        }
+        let message = format!(
+            "{} of {} images of {} are more than {limit} %",
+            deletes.len(),
+            self.managed,
+            self.engine.name
+        );
+        self.refuse(Guard::EngineShare, deletes, message)
+    }
+
+    fn engine_count(&self) -> Option<Refusal> {
+        let limit = self.policies.config.guards.engine_count as usize;
+        let deletes: Vec<&Change> = self.ready_deletes().map(|(change, _)| change).collect();
+        if deletes.len() <= limit {
+            return None;
+        }
+        let message = format!(
+            "{} images of {} are more than {limit} in one plan",
+            deletes.len(),
+            self.engine.name
+        );
+        self.refuse(Guard::EngineCount, deletes, message)
+    }
+
+    fn risk_class(&self) -> Option<Refusal> {
+        let refused = &self.policies.config.guards.refuse;
+        let risky =
+            self.changes().filter(|change| change.risk.is_some_and(|risk| refused.contains(&risk)));
+        let words: Vec<&str> = refused.iter().copied().map(Risk::word).collect();
+        self.refuse(
+            Guard::RiskClass,
+            risky,
+            format!("the configuration refuses deletes of the class {}", words.join(", ")),
+        )
+    }
+}
+
+/// Whether a plan may still be carried out.
+pub fn stale(plan: &Plan, policies: &Policies, now: Timestamp) -> Option<String> {
+    if plan.policies_digest != policies.digest {
+        return Some("the policies have changed since the plan was made; plan again".to_owned());
+    }
+    let age = Elapsed::between(plan.now, now);
+    (age > VALIDITY).then(|| {
+        format!("the plan is {} old; plans are carried out within {VALIDITY}", age.rough())
+    })
+}

@@ -1,0 +1,87 @@
+//! Policies: text in, meaning out, every mistake found at once.
+//!
+//! [`load`] reads the files of a policy directory (their text; it never opens one), checks them
+//! against the JSON Schemas and then for meaning, and returns either [`Policies`] that can be
+//! planned with or the findings that say why not. A mistake in one place never hides another.
+//!
+//! What an engine of some kind can be told and can do comes from outside as [`EngineKind`]s: this
+//! room knows no engine.
+
+mod effective;
+pub mod finding;
+mod load;
+mod meaning;
+pub mod meant;
+pub mod naming;
+pub mod schema;
+pub mod select;
+pub mod written;
+pub mod yaml;
+
+use serde_json::{Value, json};
+
+pub use finding::{Code, Finding, Severity, SourceFile};
+pub use load::{Loaded, load};
+pub use meant::{Config, Guards, Policies, Policy, Risk};
+
+use crate::inventory::Capabilities;
+
+/// What must be known of a kind of engine to read a configuration.
+#[derive(Debug, Clone)]
+pub struct EngineKind {
+    /// Its name: `local`, …
+    pub name: &'static str,
+    /// The JSON Schema of its settings.
+    pub settings_schema: Value,
+    /// What it can do with given settings, which hold to the schema.
+    pub capabilities: fn(&Value) -> Capabilities,
+}
+
+/// The JSON Schema of policy documents.
+pub fn policy_schema() -> Value {
+    let mut schema = schemars::schema_for!(written::PolicyDocument).to_value();
+    schema::simplify(&mut schema);
+    schema
+}
+
+/// The JSON Schema of configuration documents, with the settings of these kinds of engine.
+pub fn config_schema(kinds: &[EngineKind]) -> Value {
+    let mut schema = schemars::schema_for!(written::ConfigDocument).to_value();
+    let mut settings = serde_json::Map::new();
+    for kind in kinds {
+        let mut one = kind.settings_schema.clone();
+        lift_definitions(&mut one, &mut schema);
+        settings.insert(kind.name.to_owned(), one);
+    }
+    let engines = json!({
+        "type": "object",
+        "description": "Engines by name; each has one entry, which is its kind, with its settings.",
+        "minProperties": 1,
+        "additionalProperties": {
+            "type": "object",
+            "minProperties": 1,
+            "maxProperties": 1,
+            "additionalProperties": false,
+            "properties": settings,
+        },
+    });
+    if let Some(slot) = schema.pointer_mut("/$defs/ConfigSpec/properties/engines") {
+        *slot = engines;
+    }
+    schema::simplify(&mut schema);
+    schema
+}
+
+/// Moves the definitions of a part to the whole, where its references look for them.
+fn lift_definitions(part: &mut Value, whole: &mut Value) {
+    let Some(part) = part.as_object_mut() else {
+        return;
+    };
+    part.remove("$schema");
+    let lifted = part.remove("$defs");
+    if let (Some(Value::Object(lifted)), Some(Value::Object(whole))) =
+        (lifted, whole.get_mut("$defs"))
+    {
+        whole.extend(lifted);
+    }
+}

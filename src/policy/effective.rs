@@ -1,0 +1,174 @@
+//! The effective policy: what is written, over the defaults, over what is built in.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::finding::{Place, SourceFile};
+use super::meant::{self, Origin};
+use super::naming;
+use super::written::PolicySpec;
+use super::yaml::Node;
+use crate::inventory::Capabilities;
+
+/// These are inherited as a whole or not at all.
+const WHOLE: [&str; 1] = ["retention"];
+
+/// A layer of values and the document they are written in.
+#[derive(Clone, Copy)]
+pub(super) struct Layer<'a> {
+    /// The values, without what is wrong in them.
+    pub(super) json: &'a Value,
+    /// The document.
+    pub(super) document: &'a Node,
+    /// Where in the document the values stand.
+    pub(super) prefix: &'static str,
+    /// The file of the document.
+    pub(super) file: &'a Arc<SourceFile>,
+}
+
+impl Layer<'_> {
+    fn has(&self, pointer: &str) -> bool {
+        self.json.pointer(pointer).is_some()
+    }
+
+    /// Where a value stands, or the innermost mapping around it that is written.
+    pub(super) fn place(&self, pointer: &str) -> Place {
+        let mut pointer = format!("{}{pointer}", self.prefix);
+        loop {
+            if let Some(node) = self.document.at(&pointer) {
+                let (parent, token) = pointer.rsplit_once('/').unwrap_or(("", ""));
+                let key = self.document.at(parent).and_then(|parent| parent.entry(token));
+                let is_scalar = matches!(node.value, super::yaml::Value::Scalar(_));
+                let span = match key {
+                    Some(entry) if !is_scalar || node.span.is_empty() => entry.key_span.clone(),
+                    _ => node.span.clone(),
+                };
+                return Place { file: Arc::clone(self.file), span };
+            }
+            match pointer.rfind('/') {
+                Some(slash) => pointer.truncate(slash),
+                None => {
+                    return Place { file: Arc::clone(self.file), span: 0..0 };
+                }
+            }
+        }
+    }
+}
+
+/// All layers of one policy, put together.
+pub(super) struct Layers<'a> {
+    pub(super) policy: Layer<'a>,
+    pub(super) defaults: Option<Layer<'a>>,
+    /// The values that hold.
+    pub(super) json: Value,
+}
+
+impl<'a> Layers<'a> {
+    pub(super) fn new(policy: Layer<'a>, defaults: Option<Layer<'a>>, built_in: &Value) -> Self {
+        let mut json = policy.json.clone();
+        if let Some(defaults) = &defaults {
+            inherit(&mut json, defaults.json, &WHOLE);
+        }
+        inherit(&mut json, built_in, &[]);
+        Self { policy, defaults, json }
+    }
+
+    /// The layer that a value comes from; `None` where it is built in.
+    pub(super) fn layer(&self, pointer: &str) -> Option<Layer<'a>> {
+        if self.policy.has(pointer) {
+            return Some(self.policy);
+        }
+        let block = pointer.split('/').nth(1).unwrap_or_default();
+        let is_replaced = WHOLE.contains(&block) && self.policy.has(&format!("/{block}"));
+        self.defaults.filter(|defaults| !is_replaced && defaults.has(pointer))
+    }
+
+    /// Where a value stands; for a value that is built in, where it would be written.
+    pub(super) fn place(&self, pointer: &str) -> Place {
+        self.layer(pointer).unwrap_or(self.policy).place(pointer)
+    }
+
+    pub(super) fn origin(&self, pointer: &str) -> Origin {
+        match self.layer(pointer) {
+            Some(layer) if layer.prefix == self.policy.prefix => {
+                Origin::Policy(layer.place(pointer))
+            }
+            Some(layer) => Origin::Defaults(layer.place(pointer)),
+            None => Origin::BuiltIn,
+        }
+    }
+
+    /// Every value that holds, with where it comes from, in the order of the language.
+    pub(super) fn list(&self, spec: &PolicySpec) -> Vec<meant::Effective> {
+        let mut list = Vec::new();
+        if let Ok(ordered) = serde_yaml::to_value(spec) {
+            self.flatten(&ordered, "", "", &mut list);
+        }
+        list
+    }
+
+    fn flatten(
+        &self,
+        value: &serde_yaml::Value,
+        path: &str,
+        pointer: &str,
+        list: &mut Vec<meant::Effective>,
+    ) {
+        if let serde_yaml::Value::Mapping(entries) = value {
+            for (key, value) in entries {
+                let key = key.as_str().unwrap_or_default();
+                let dot = if path.is_empty() { "" } else { "." };
+                let token = super::yaml::escape(key);
+                self.flatten(
+                    value,
+                    &format!("{path}{dot}{key}"),
+                    &format!("{pointer}/{token}"),
+                    list,
+                );
+            }
+            return;
+        }
+        list.push(meant::Effective {
+            path: path.to_owned(),
+            value: self.json.pointer(pointer).cloned().unwrap_or_default(),
+            origin: self.origin(pointer),
+        });
+    }
+}
+
+/// Adds what is not there yet, mapping by mapping.
+fn inherit(over: &mut Value, under: &Value, whole: &[&str]) {
+    let (Value::Object(over), Value::Object(under)) = (over, under) else {
+        return;
+    };
+    for (key, value) in under {
+        match over.get_mut(key) {
+            None => {
+                over.insert(key.clone(), value.clone());
+            }
+            Some(_) if whole.contains(&key.as_str()) => {}
+            Some(inner) => inherit(inner, value, &[]),
+        }
+    }
+}
+
+/// What holds where nobody says anything.
+pub(super) fn built_in(capabilities: Option<&Capabilities>) -> Value {
+    let mut values = json!({
+        "capture": {"disks": "all", "consistency": "crash"},
+        "schedule": {"timeZone": "UTC", "jitter": "0"},
+        "retention": {"atLeast": 1},
+        "lifecycle": {"grace": "24h", "sourceGoneGrace": "14d"},
+        "naming": {"name": naming::NAME_DEFAULT, "description": naming::DESCRIPTION_DEFAULT},
+    });
+    if let Some(capabilities) = capabilities {
+        if let Some(kind) = capabilities.kinds.first() {
+            values["capture"]["kind"] = Value::from(kind.word());
+        }
+        if let Some(location) = capabilities.locations.first() {
+            values["storage"] = json!({"location": location});
+        }
+    }
+    values
+}

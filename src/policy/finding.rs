@@ -1,0 +1,267 @@
+//! Findings: what is wrong in what a user wrote, where, and what would be right.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+/// A file as it was read: its path as shown to people, and its text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFile {
+    /// The path, relative to where the user stands.
+    pub path: String,
+    /// The whole text.
+    pub text: String,
+}
+
+/// A stretch of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file.
+    pub file: Arc<SourceFile>,
+    /// Bytes of its text.
+    pub span: Range<usize>,
+}
+
+impl Place {
+    /// Line and column of its beginning, both from 1, the column in characters.
+    pub fn line_column(&self) -> (usize, usize) {
+        let before = self.file.text.get(..self.span.start).unwrap_or(&self.file.text);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (line, column) = self.line_column();
+        write!(formatter, "{}:{line}:{column}", self.file.path)
+    }
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// Nothing runs until it is mended.
+    Error,
+    /// It runs, but probably not as meant.
+    Warning,
+}
+
+/// Something wrong in what a user wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What kind of mistake it is.
+    pub code: Code,
+    /// What is wrong.
+    pub message: String,
+    /// Where; nowhere for a file that is missing altogether.
+    pub place: Option<Place>,
+    /// Written beside the underlined source.
+    pub label: Option<String>,
+    /// What would be right.
+    pub hint: Option<String>,
+    /// Another place that has to do with it, and how.
+    pub related: Option<(Place, String)>,
+}
+
+impl Finding {
+    /// A finding with a message and a place.
+    pub fn new(code: Code, place: Place, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            place: Some(place),
+            label: None,
+            hint: None,
+            related: None,
+        }
+    }
+
+    /// A finding about something that is not in any file.
+    pub fn nowhere(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), place: None, label: None, hint: None, related: None }
+    }
+
+    /// Adds what is written beside the underlined source.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = Some(label.into());
+        self
+    }
+
+    /// Adds what would be right.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds what would be right, where that is known.
+    #[must_use]
+    pub fn maybe_hint(mut self, hint: Option<String>) -> Self {
+        self.hint = hint.or(self.hint);
+        self
+    }
+
+    /// Adds another place that has to do with it.
+    #[must_use]
+    pub fn related(mut self, place: Place, label: impl Into<String>) -> Self {
+        self.related = Some((place, label.into()));
+        self
+    }
+
+    /// Whether nothing runs until it is mended.
+    pub fn is_error(&self) -> bool {
+        self.code.severity() == Severity::Error
+    }
+
+    /// The order in which findings are shown: by file and position.
+    pub fn sort_key(&self) -> (Option<&str>, usize, Code, &str) {
+        let place = self.place.as_ref();
+        (
+            place.map(|place| place.file.path.as_str()),
+            place.map_or(0, |place| place.span.start),
+            self.code,
+            &self.message,
+        )
+    }
+}
+
+macro_rules! codes {
+    ($($variant:ident $word:literal $severity:ident $title:literal $page:literal)*) => {
+        /// The kinds of finding; each has a stable word and a page (`stillframe explain CODE`).
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code {
+            $(#[doc = $title] $variant,)*
+        }
+
+        impl Code {
+            /// All codes there are.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// The stable word.
+            pub fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word),* }
+            }
+
+            /// One line about it.
+            pub fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title),* }
+            }
+
+            /// What it means, why it matters and what to do, as a page of text.
+            pub fn page(self) -> &'static str {
+                match self { $(Self::$variant => $page),* }
+            }
+
+            /// How bad it is.
+            pub fn severity(self) -> Severity {
+                match self { $(Self::$variant => Severity::$severity),* }
+            }
+        }
+    };
+}
+
+codes! {
+    UnreadableFile "unreadable-file" Error "A file could not be read."
+        "The file exists but could not be read, or is not UTF-8 text. Nothing runs while a part of the policies is unknown: a policy that is silently left out would leave its sources unprotected."
+    SyntaxError "syntax-error" Error "The text is not YAML."
+        "The YAML reader could not go on. The place is where it stopped; the cause is often one line above: a wrong indentation, a missing quote, a tab."
+    DuplicateKey "duplicate-key" Error "A key is written twice in one mapping."
+        "YAML readers disagree about which of the two counts, so neither does. Remove one of them."
+    AnchorLimit "anchor-limit" Error "Aliases make the document far larger than its text."
+        "Aliases that refer to aliases grow a document without bound. A document may have 100,000 values and 64 levels after all aliases are put in place."
+    UnknownTag "unknown-tag" Error "A YAML tag that has no meaning here."
+        "Only the tags of the YAML core schema are read: `!!str`, `!!int`, `!!bool`, `!!float`, `!!null`, `!!seq`, `!!map`."
+    YamlTrap "yaml-trap" Error "A plain word that other YAML readers take for something else."
+        "YAML 1.1 readers take `no`, `off`, `yes` and `on` for booleans and `02:00` for the number 7200. stillframe reads YAML 1.2, where they are text, but the next tool that reads the file may not. Quote the text, or write `true` or `false` where a boolean is meant."
+    UnknownKind "unknown-kind" Error "The document is not of a kind that stillframe knows."
+        "Each document begins with `apiVersion: stillframe/v1` and `kind: BackupPolicy` or `kind: Config`."
+    UnknownKey "unknown-key" Error "A key that has no meaning here."
+        "Unknown keys are errors, because a misspelt key would otherwise be a rule that silently does not hold."
+    MissingKey "missing-key" Error "A key that must be there is not."
+        "The document cannot be understood without it."
+    WrongType "wrong-type" Error "A value of the wrong type."
+        "Text that looks like a number or a boolean must be quoted; numbers and booleans must not."
+    UnknownValue "unknown-value" Error "A word that is not among those allowed."
+        "Only the listed words have a meaning here."
+    OutOfRange "out-of-range" Error "A number, a text or a list is too small or too large."
+        "The limits are those of the schema, or of what engines can hold."
+    BadName "bad-name" Error "Not a valid name."
+        "Names of policies become part of image names and labels on every engine, so they follow the strictest rule: 1 to 63 of a-z, 0-9 and `-`, beginning with a letter, not ending with `-`."
+    DuplicatePolicy "duplicate-policy" Error "Two policies have one name."
+        "The name of a policy is part of the identity of its restore points, so it must be unique."
+    BadLabel "bad-label" Error "Not a valid label."
+        "Label keys have 1 to 63 of a-z, 0-9, `-` and `_` and begin with a letter; values have up to 63 of the same characters. Keys that begin with `stillframe-` belong to stillframe."
+    BadCron "bad-cron" Error "Not a valid schedule."
+        "A schedule is a standard five-field crontab, read as Vixie cron reads it: minute, hour, day of month, month, day of week. Where both day fields are restricted and neither begins with `*`, either may match. Expressions that never fire, run backwards or have stray commas are errors."
+    BadTimeZone "bad-time-zone" Error "Not an IANA time zone."
+        "Zones have names like `Europe/Berlin`. Offsets like `UTC+2` say nothing about clock changes and are not accepted."
+    BadLength "bad-length" Error "Not a length of time."
+        "Lengths of time are numbers with the units w, d, h, m or s, from large to small: `4h`, `7d`, `1d12h`. A day is 24 hours."
+    BadTime "bad-time" Error "Not a time."
+        "Write a date like `2026-12-01`, which is the beginning of that day in the policy's zone, or an instant like `2026-12-01T08:00:00Z`."
+    BadPattern "bad-pattern" Error "Not a valid pattern."
+        "Patterns are globs: `*` stands for any characters, `?` for one, `[a-c]` for one of several, `{web,api}` for one of several words."
+    EmptyMatch "empty-match" Error "A selection without any condition."
+        "An entry that says nothing would match every instance. Write `names: [\"*\"]` where that is meant."
+    BadTemplate "bad-template" Error "Not a valid template."
+        "Names and descriptions are handlebars templates. In a description `policy`, `source`, `slot` and `engine` can be used. In a name only what never changes can be used, because the name is part of the identity: `policy.name`, `source.id` and `slot`."
+    BadKey "bad-key" Error "Not a valid name of an encryption key."
+        "The name must be one the engine can look up."
+    UnknownEngine "unknown-engine" Error "The configuration has no such engine."
+        "Engines are named under `spec.engines` of the document of kind `Config`."
+    UnknownLocation "unknown-location" Error "The engine has no such storage location."
+        "Images are stored in one of the locations that the engine has."
+    MissingCapability "missing-capability" Error "The engine cannot do what the policy asks for."
+        "Engines differ in the kinds of image they make, in the consistency they offer and in what can be chosen. The policy is checked against what its engine can do before anything is called."
+    MissingConfig "missing-config" Error "There is no document of kind Config."
+        "The engines are described in a document of kind `Config`, usually in `policies/stillframe.yaml`. There must be exactly one."
+    DuplicateConfig "duplicate-config" Error "There are two documents of kind Config."
+        "There must be exactly one, so that it is clear which engines and guards hold."
+    NoPolicies "no-policies" Warning "There is no policy."
+        "Without a document of kind `BackupPolicy` nothing is protected. Images of policies that were removed are reported and left alone."
+    KeepsEverything "keeps-everything" Warning "The policy never lets go of a restore point."
+        "No retention rule is written, so every restore point is kept for ever. Write a rule, like `days: 30`, or allow the growth knowingly by leaving it so."
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.word())
+    }
+}
+
+impl Serialize for Code {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.word())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_kebab_words() {
+        let mut words: Vec<_> = Code::ALL.iter().map(|code| code.word()).collect();
+        assert!(
+            words
+                .iter()
+                .all(|word| { word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-') })
+        );
+        words.sort_unstable();
+        let count = words.len();
+        words.dedup();
+        assert_eq!(words.len(), count);
+    }
+
+    #[test]
+    fn columns_count_characters() {
+        let file = Arc::new(SourceFile { path: "a.yaml".into(), text: "a: b\nü: ö\n".into() });
+        let place = Place { file, span: 9..11 };
+        assert_eq!(place.to_string(), "a.yaml:2:4");
+    }
+}
