@@ -5,6 +5,7 @@
 //! rules of its own and shares no judgement with the planner.
 
 mod action;
+mod agree;
 mod decide;
 mod document;
 pub mod guard;
@@ -17,6 +18,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 pub use action::{Action, Reason, ReasonCode};
+pub use agree::in_both;
 pub use document::{
     Blocked, BrokenLabels, Change, Create, EngineSummary, FORMAT_VERSION, HeldBack, ImageRef, Kept,
     Missed, Orphans, Plan, PolicySchedule, Summary, Unprotected, Update,

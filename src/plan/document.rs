@@ -141,6 +141,9 @@ pub struct Change {
     /// What deleting it costs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub risk: Option<Risk>,
+    /// The newest READY restore point that its source has without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest_ready: Option<Slot>,
     /// The name of the image that must be READY first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,

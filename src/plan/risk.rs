@@ -21,7 +21,10 @@ pub(super) fn classify(series: &Series<'_>, changes: &mut [Change], now: Timesta
     let oldest_left =
         ready().find(|point| !deleted.contains(&point.image.id)).map(|point| point.key.slot);
     let oldest_now = ready().next().map(|point| point.key.slot);
+    let newest_left =
+        ready().rfind(|point| !deleted.contains(&point.image.id)).map(|point| point.key.slot);
     for change in changes.iter_mut().filter(|change| change.action == Action::Delete) {
+        change.newest_ready = newest_left;
         let point =
             series.points.iter().find(|point| Some(&point.image.id) == change.image.id.as_ref());
         let Some(point) = point.filter(|point| point.image.state == ImageState::Ready) else {

@@ -154,7 +154,7 @@ fn inherit(over: &mut Value, under: &Value, whole: &[&str]) {
 }
 
 /// What holds where nobody says anything.
-pub(super) fn built_in(capabilities: Option<&Capabilities>) -> Value {
+pub(super) fn built_in(engine: Option<&str>, capabilities: Option<&Capabilities>) -> Value {
     let mut values = json!({
         "capture": {"disks": "all", "consistency": "crash"},
         "schedule": {"timeZone": "UTC", "jitter": "0"},
@@ -162,6 +162,9 @@ pub(super) fn built_in(capabilities: Option<&Capabilities>) -> Value {
         "lifecycle": {"grace": "24h", "sourceGoneGrace": "14d"},
         "naming": {"name": naming::NAME_DEFAULT, "description": naming::DESCRIPTION_DEFAULT},
     });
+    if let Some(engine) = engine {
+        values["engine"] = Value::from(engine);
+    }
     if let Some(capabilities) = capabilities {
         if let Some(kind) = capabilities.kinds.first() {
             values["capture"]["kind"] = Value::from(kind.word());

@@ -236,7 +236,7 @@ impl Loader<'_> {
         let engine = self.engine_of(layer, defaults, config);
         let capabilities =
             engine.as_ref().and_then(|name| config?.engines.get(name)).map(|e| &e.capabilities);
-        let layers = Layers::new(layer, defaults, &built_in(capabilities));
+        let layers = Layers::new(layer, defaults, &built_in(engine.as_deref(), capabilities));
         let mut meaning = Meaning::new(&layers, &document.damaged, capabilities);
         let policy = meaning.policy(&document.json, document.place(), engine);
         self.findings.extend(meaning.into_findings());

@@ -1,0 +1,353 @@
+//! Apply: carries out a plan and decides nothing.
+//!
+//! In go a plan, what the guards withhold and the engines; out come outcomes, one per change.
+//! Engines work side by side. On each engine creates come first, as many at once as it takes;
+//! then what takes nothing away, then deletes, one by one in the order of the plan. A failure is
+//! reported and the rest goes on. Every change is written to the ledger before and after.
+
+mod ledger;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+pub use ledger::{Ledger, LedgerError};
+
+use crate::clock::Clock;
+use crate::engine::{CreateRequest, Created, Engine, EngineError, Progress, Watcher};
+use crate::inventory::Image;
+use crate::plan::{Action, Change, Plan};
+
+/// What came of a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The position of the change in the plan.
+    pub change: usize,
+    /// What came of it.
+    pub ending: Ending,
+}
+
+/// What came of a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "kebab-case")]
+pub enum Ending {
+    /// It was done.
+    Done {
+        /// The image as it is now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        image: Option<Box<Image>>,
+    },
+    /// Another run had done it.
+    Found {
+        /// The image as it is now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        image: Option<Box<Image>>,
+    },
+    /// It went wrong.
+    Failed {
+        /// Why.
+        message: String,
+    },
+    /// It was not tried, because what it waits for did not come about or it is too late.
+    Skipped {
+        /// Why.
+        message: String,
+    },
+    /// A guard refused it.
+    Refused,
+    /// The run was interrupted before its turn came.
+    Left,
+}
+
+impl Ending {
+    /// Whether the image now is as the plan wanted it.
+    pub fn is_done(&self) -> bool {
+        matches!(self, Self::Done { .. } | Self::Found { .. })
+    }
+
+    /// The word in ledgers and reports.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Done { .. } => "done",
+            Self::Found { .. } => "found",
+            Self::Failed { .. } => "failed",
+            Self::Skipped { .. } => "skipped",
+            Self::Refused => "refused",
+            Self::Left => "left",
+        }
+    }
+
+    /// What is said about it.
+    pub fn message(&self) -> Option<&str> {
+        match self {
+            Self::Failed { message } | Self::Skipped { message } => Some(message),
+            _ => None,
+        }
+    }
+}
+
+/// Is told what happens.
+pub trait Listener: Send + Sync {
+    /// A change begins.
+    fn began(&self, change: usize);
+    /// A change has come so far.
+    fn progress(&self, change: usize, progress: Progress);
+    /// A change has ended.
+    fn ended(&self, change: usize, ending: &Ending);
+}
+
+/// Asks a run to stop: first nothing new is begun, then what is under way is given up.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Arc<AtomicU8>);
+
+impl Stop {
+    /// Asks once more.
+    pub fn ask(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Whether nothing new is begun.
+    pub fn is_asked(&self) -> bool {
+        self.0.load(Ordering::SeqCst) > 0
+    }
+
+    /// Whether what is under way is given up.
+    pub fn is_urgent(&self) -> bool {
+        self.0.load(Ordering::SeqCst) > 1
+    }
+}
+
+/// What carrying out needs beside the plan.
+pub struct Hands<'a> {
+    /// The engines.
+    pub engines: &'a [Arc<dyn Engine>],
+    /// How many captures each engine takes at once.
+    pub captures_max: BTreeMap<String, usize>,
+    /// Images that may not be deleted, by engine and id.
+    pub withheld: BTreeSet<(String, String)>,
+    /// The ledger.
+    pub ledger: Arc<Ledger>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Is told what happens.
+    pub listener: Arc<dyn Listener>,
+    /// Asks to stop.
+    pub stop: Stop,
+}
+
+/// Carries out a plan. The outcomes come back in the order of the changes.
+pub async fn apply(plan: &Plan, hands: &Hands<'_>) -> Result<Vec<Outcome>, LedgerError> {
+    hands.ledger.round_began(plan, hands.clock.now())?;
+    let mut by_engine: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (index, change) in plan.changes.iter().enumerate() {
+        by_engine.entry(&change.engine).or_default().push(index);
+    }
+    let mut runs = JoinSet::new();
+    for (name, indexes) in by_engine {
+        let changes: Vec<(usize, Change)> =
+            indexes.into_iter().map(|index| (index, plan.changes[index].clone())).collect();
+        let run = EngineRun {
+            plan: plan.id.clone(),
+            engine: hands.engines.iter().find(|engine| engine.name() == name).cloned(),
+            captures: Arc::new(Semaphore::new(
+                hands.captures_max.get(name).copied().unwrap_or(1).max(1),
+            )),
+            withheld: hands.withheld.clone(),
+            ledger: Arc::clone(&hands.ledger),
+            clock: Arc::clone(&hands.clock),
+            listener: Arc::clone(&hands.listener),
+            stop: hands.stop.clone(),
+        };
+        runs.spawn(Arc::new(run).run(changes));
+    }
+    let mut outcomes = Vec::with_capacity(plan.changes.len());
+    while let Some(finished) = runs.join_next().await {
+        // A run that panicked has told its listener nothing; its changes count as left.
+        outcomes.extend(finished.unwrap_or_default());
+    }
+    for change in 0..plan.changes.len() {
+        if !outcomes.iter().any(|outcome| outcome.change == change) {
+            outcomes.push(Outcome { change, ending: Ending::Left });
+        }
+    }
+    outcomes.sort_by_key(|outcome| outcome.change);
+    hands.ledger.round_ended(plan, &outcomes, hands.clock.now())?;
+    Ok(outcomes)
+}
+
+/// The changes of one engine.
+struct EngineRun {
+    plan: String,
+    engine: Option<Arc<dyn Engine>>,
+    captures: Arc<Semaphore>,
+    withheld: BTreeSet<(String, String)>,
+    ledger: Arc<Ledger>,
+    clock: Arc<dyn Clock>,
+    listener: Arc<dyn Listener>,
+    stop: Stop,
+}
+
+impl EngineRun {
+    async fn run(self: Arc<Self>, changes: Vec<(usize, Change)>) -> Vec<Outcome> {
+        let (creates, others): (Vec<_>, Vec<_>) =
+            changes.into_iter().partition(|(_, change)| change.action == Action::Create);
+        let mut outcomes = Vec::new();
+        let mut ready = BTreeSet::new();
+        let mut captures = JoinSet::new();
+        for (index, change) in creates {
+            let run = Arc::clone(&self);
+            captures.spawn(async move {
+                let ending = run.begin_create(index, &change).await;
+                (index, change.image.name, ending)
+            });
+        }
+        while let Some(finished) = captures.join_next().await {
+            if let Ok((change, name, ending)) = finished {
+                if ending.is_done() {
+                    ready.insert(name);
+                }
+                outcomes.push(Outcome { change, ending });
+            }
+        }
+        for (index, change) in others {
+            let ending = self.other(index, &change, &ready).await;
+            outcomes.push(Outcome { change: index, ending });
+        }
+        outcomes
+    }
+
+    async fn begin_create(self: &Arc<Self>, index: usize, change: &Change) -> Ending {
+        // The semaphore is never closed.
+        let _permit = self.captures.acquire().await;
+        let ending = if self.stop.is_asked() {
+            Ending::Left
+        } else {
+            self.recorded(index, change, self.create(index, change)).await
+        };
+        self.listener.ended(index, &ending);
+        ending
+    }
+
+    async fn create(&self, index: usize, change: &Change) -> Ending {
+        let (Some(engine), Some(create)) = (&self.engine, &change.create) else {
+            return failed("the engine is not there");
+        };
+        if self.clock.now() > create.deadline {
+            return Ending::Skipped {
+                message: "its deadline has passed while it waited".to_owned(),
+            };
+        }
+        if let Some(replaced) = &create.replaces {
+            match engine.delete(replaced).await {
+                Ok(()) | Err(EngineError::NotFound) => {}
+                Err(error) => {
+                    return failed(format!(
+                        "the failed attempt before could not be cleared away: {error}"
+                    ));
+                }
+            }
+        }
+        let request = CreateRequest {
+            key: change.key.clone(),
+            name: change.image.name.clone(),
+            location: change.image.location.clone(),
+            create: create.clone(),
+        };
+        let watcher = Arc::new(ChangeWatcher {
+            change: index,
+            listener: Arc::clone(&self.listener),
+            stop: self.stop.clone(),
+        });
+        match engine.create(request, watcher).await {
+            Ok(Created::Made(image)) => Ending::Done { image: Some(Box::new(image)) },
+            Ok(Created::Found(image)) => Ending::Found { image: Some(Box::new(image)) },
+            Err(EngineError::Interrupted) => Ending::Left,
+            Err(error) => failed(error.to_string()),
+        }
+    }
+
+    /// Everything but a create.
+    async fn other(
+        self: &Arc<Self>,
+        index: usize,
+        change: &Change,
+        ready: &BTreeSet<String>,
+    ) -> Ending {
+        let is_withheld = change.action == Action::Delete
+            && self
+                .withheld
+                .contains(&(change.engine.clone(), change.image.id.clone().unwrap_or_default()));
+        let ending = if is_withheld {
+            Ending::Refused
+        } else if self.stop.is_asked() {
+            Ending::Left
+        } else if let Some(missing) =
+            change.waits_for.as_ref().filter(|name| !ready.contains(*name))
+        {
+            Ending::Skipped { message: format!("{missing} did not become READY") }
+        } else {
+            self.recorded(index, change, self.carry_out(change)).await
+        };
+        self.listener.ended(index, &ending);
+        ending
+    }
+
+    async fn carry_out(&self, change: &Change) -> Ending {
+        let Some(engine) = &self.engine else { return failed("the engine is not there") };
+        let result = match (change.action, &change.update) {
+            (Action::Delete, _) => engine.delete(&change.image).await.map(|()| None),
+            (_, Some(update)) => engine.update(&change.image, update).await.map(Some),
+            (action, None) => Err(EngineError::Refused(format!("cannot {} yet", action.word()))),
+        };
+        match (change.action, result) {
+            (_, Ok(image)) => Ending::Done { image: image.map(Box::new) },
+            // Somebody else has deleted it: it is gone, as the plan wanted.
+            (Action::Delete, Err(EngineError::NotFound)) => Ending::Found { image: None },
+            (_, Err(error)) => failed(error.to_string()),
+        }
+    }
+
+    /// Writes a change to the ledger before and after it is carried out.
+    async fn recorded(
+        &self,
+        index: usize,
+        change: &Change,
+        work: impl Future<Output = Ending>,
+    ) -> Ending {
+        if let Err(error) = self.ledger.change_began(&self.plan, change, self.clock.now()) {
+            return failed(format!("not begun, because the ledger cannot be written: {error}"));
+        }
+        self.listener.began(index);
+        let ending = work.await;
+        if let Err(error) = self.ledger.change_ended(&self.plan, change, &ending, self.clock.now())
+        {
+            tracing::error!("the ledger could not be written: {error}");
+        }
+        ending
+    }
+}
+
+fn failed(message: impl Into<String>) -> Ending {
+    Ending::Failed { message: message.into() }
+}
+
+/// Passes on how far a capture is.
+struct ChangeWatcher {
+    change: usize,
+    listener: Arc<dyn Listener>,
+    stop: Stop,
+}
+
+impl Watcher for ChangeWatcher {
+    fn progress(&self, progress: Progress) {
+        self.listener.progress(self.change, progress);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.stop.is_urgent()
+    }
+}

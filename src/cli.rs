@@ -1,0 +1,202 @@
+//! The command line: one file per verb, and what they share.
+//!
+//! Results go to standard output, everything else to standard error. `--json` turns results into
+//! JSON; colour is for terminals only.
+
+mod apply;
+mod console;
+mod explain;
+mod inventory;
+mod key;
+mod list;
+mod plan;
+mod progress;
+mod repository;
+mod restore;
+mod schedule;
+mod setup;
+mod validate;
+mod verify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::Timestamp;
+
+pub use console::Console;
+
+/// How a run ended. The numbers are part of the interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Exit {
+    /// Nothing to do, or done.
+    Success = 0,
+    /// It failed.
+    Failed = 1,
+    /// Changes are pending (`--detailed-exitcode`).
+    Pending = 2,
+    /// A policy is not valid.
+    InvalidPolicy = 3,
+    /// A guard refused.
+    Refused = 4,
+    /// Some of it was done.
+    Partly = 5,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Declarative backup policies for virtual machines.
+///
+/// Policies in git say which restore points should exist; the images of an engine say which do.
+/// stillframe plans the difference, shows it, and applies exactly that.
+#[derive(Debug, Parser)]
+#[command(name = "stillframe", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: 0 nothing to do or done, 1 failed, 2 changes pending (--detailed-exitcode), \
+                        3 invalid policy, 4 refused by a guard, 5 partly applied"
+)]
+pub struct Cli {
+    /// What is shared by all verbs.
+    #[command(flatten)]
+    pub global: Global,
+    /// The verb.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What is shared by all verbs.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Policy files, or directories with policy files
+    #[arg(
+        long,
+        short,
+        global = true,
+        default_value = "policies",
+        value_name = "PATH",
+        num_args = 1
+    )]
+    pub policies: Vec<PathBuf>,
+    /// When to use colour
+    #[arg(long, global = true, default_value = "auto", value_name = "WHEN")]
+    pub color: Color,
+    /// Log more: once for what is done, twice for how
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// How log lines look
+    #[arg(long, global = true, default_value = "text", value_name = "FORM")]
+    pub log_format: LogFormat,
+}
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On terminals, unless `NO_COLOR` is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Check the policies: every mistake at once, nothing is called
+    Validate(validate::Validate),
+    /// Show what would be done
+    Plan(plan::PlanCommand),
+    /// Plan, ask, carry out
+    Apply(apply::Apply),
+    /// Write what the engines hold as a document that `plan --inventory` reads
+    Inventory(inventory::InventoryCommand),
+    /// List images
+    List(list::List),
+    /// Show everything an image records
+    Show(list::Show),
+    /// Say why: a policy with its defaults, an image, a source, or the code of a finding
+    Explain(explain::Explain),
+    /// Write the disks and the description of an image into a directory
+    Restore(restore::Restore),
+    /// Read stored data back and check it
+    Verify(verify::Verify),
+    /// Print when a schedule fires
+    Schedule(schedule::ScheduleCommand),
+    /// Keys of embedded engines
+    Key(key::KeyCommand),
+    /// Repositories of embedded engines
+    Repository(repository::RepositoryCommand),
+}
+
+/// An instant given on the command line.
+fn parse_instant(text: &str) -> Result<Timestamp, String> {
+    text.parse::<Timestamp>()
+        .map_err(|_| format!("`{text}` is not an instant; write one like 2026-11-21T02:00:00Z"))
+}
+
+/// A label given on the command line.
+fn parse_label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("`{text}` is not a label; write KEY=VALUE")),
+    }
+}
+
+/// Runs the program and says how it ended.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Exit code 2 means pending changes, so a wrong command line is an ordinary failure.
+            let exit = if error.use_stderr() { Exit::Failed } else { Exit::Success };
+            let _ = error.print();
+            return exit.into();
+        }
+    };
+    setup::logging(&cli.global);
+    let console = Console::new(cli.global.color);
+    match run_verb(&cli, &console) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            console.error(&format!("{error:#}"));
+            Exit::Failed.into()
+        }
+    }
+}
+
+fn run_verb(cli: &Cli, console: &Console) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime could not be started")?;
+    runtime.block_on(async {
+        match &cli.verb {
+            Verb::Validate(verb) => verb.run(&cli.global, console),
+            Verb::Plan(verb) => verb.run(&cli.global, console).await,
+            Verb::Apply(verb) => verb.run(&cli.global, console).await,
+            Verb::Inventory(verb) => verb.run(&cli.global, console).await,
+            Verb::List(verb) => verb.run(&cli.global, console).await,
+            Verb::Show(verb) => verb.run(&cli.global, console).await,
+            Verb::Explain(verb) => verb.run(&cli.global, console).await,
+            Verb::Restore(verb) => verb.run(&cli.global, console).await,
+            Verb::Verify(verb) => verb.run(&cli.global, console).await,
+            Verb::Schedule(verb) => verb.run(&cli.global, console),
+            Verb::Key(verb) => verb.run(&cli.global, console),
+            Verb::Repository(verb) => verb.run(&cli.global, console),
+        }
+    })
+}

@@ -1,0 +1,239 @@
+//! `stillframe apply`
+
+use std::sync::Arc;
+
+use anyhow::bail;
+use async_trait::async_trait;
+use clap::Args;
+use serde_json::json;
+
+use super::progress::{Bars, Lines};
+use super::{Console, Exit, Global, setup};
+use crate::apply::{Ending, Listener, Stop};
+use crate::plan::Plan;
+use crate::plan::guard::{Override, withheld};
+use crate::reconcile::{Approval, Room, Round};
+use crate::report::{apply_text, plan_text, protection, protection_text};
+
+/// Plan, ask, carry out.
+#[derive(Debug, Args)]
+pub struct Apply {
+    /// Do not ask
+    #[arg(long)]
+    auto_approve: bool,
+    /// Show the plan and stop
+    #[arg(long)]
+    dry_run: bool,
+    /// Print plan, outcomes and what is protected as JSON
+    #[arg(long)]
+    json: bool,
+    /// Say that something a guard refuses is meant; the plan prints the value
+    #[arg(long = "override", value_name = "GUARD=PLAN:COUNT", value_parser = Override::parse)]
+    overrides: Vec<Override>,
+}
+
+impl Apply {
+    pub(super) async fn run(&self, global: &Global, console: &Console) -> anyhow::Result<Exit> {
+        let asks = !self.auto_approve && !self.dry_run;
+        if asks && !console.is_interactive() {
+            bail!("nobody can be asked here; add --auto-approve, or --dry-run to only look");
+        }
+        if asks && self.json {
+            bail!(
+                "--json goes with --auto-approve or --dry-run: a question would stand in the document"
+            );
+        }
+        let room = match setup::room(global, console, self.json, None, self.overrides.clone()) {
+            Ok(room) => room,
+            Err(early) => return early.exit(),
+        };
+        let stop = Stop::default();
+        listen_for_interrupts(*console, stop.clone());
+        let listener = Arc::new(LateListener::default());
+        let approval = Shown {
+            console: *console,
+            json: self.json,
+            answer: if self.dry_run { Some(false) } else { self.auto_approve.then_some(true) },
+            listener: Arc::clone(&listener),
+        };
+        let round = room.round(&approval, listener, &stop).await?;
+        self.report(&room, &round, console)?;
+        Ok(exit_of(&round, self.dry_run))
+    }
+
+    fn report(&self, room: &Room, round: &Round, console: &Console) -> anyhow::Result<()> {
+        let now = room.clock.now();
+        let protections = round.after.as_ref().map(|after| protection(&room.policies, after, now));
+        if self.json {
+            let settled: Vec<_> = round
+                .settled
+                .iter()
+                .map(|(engine, settled)| match settled {
+                    Ok(settled) => json!({"engine": engine, "settled": settled}),
+                    Err(error) => json!({"engine": engine, "error": error.to_string()}),
+                })
+                .collect();
+            return console.json(&json!({
+                "format_version": "1.0",
+                "plan": round.plan,
+                "approved": round.approved,
+                "outcomes": round.outcomes,
+                "not_approved": round.not_approved,
+                "settled": settled,
+                "protected": protections,
+            }));
+        }
+        if !round.approved {
+            for refusal in round.plan.refusals.iter().filter(|refusal| refusal.engine.is_empty()) {
+                console.error(&refusal.message);
+            }
+            if !self.dry_run {
+                console.print("Nothing was done.\n");
+            }
+            return Ok(());
+        }
+        console.print(&format!("\n{}", apply_text(round)));
+        if let Some(protections) = protections.filter(|protections| !protections.is_empty()) {
+            console.print(&format!("\nProtected now\n{}", protection_text(&protections, now)));
+        }
+        Ok(())
+    }
+}
+
+/// How a round ends the run.
+fn exit_of(round: &Round, dry_run: bool) -> Exit {
+    let refused = !withheld(&round.plan.refusals).is_empty();
+    if !round.approved {
+        return match (dry_run, refused) {
+            (_, true) => Exit::Refused,
+            (true, false) => Exit::Success,
+            (false, false) => Exit::Failed,
+        };
+    }
+    let done = round.outcomes.iter().any(|outcome| outcome.ending.is_done());
+    let failed = round.outcomes.iter().any(|outcome| {
+        matches!(outcome.ending, Ending::Failed { .. } | Ending::Skipped { .. } | Ending::Left)
+    });
+    let unseen = round.plan.engines.iter().any(|engine| !engine.complete);
+    let unsettled = round.settled.iter().any(|(_, settled)| settled.is_err());
+    if failed && !done && round.outcomes.iter().all(|outcome| !outcome.ending.is_done()) && !refused
+    {
+        return if round.outcomes.len() == 1 { Exit::Failed } else { Exit::Partly };
+    }
+    if failed || unsettled || (unseen && done) {
+        Exit::Partly
+    } else if refused {
+        Exit::Refused
+    } else if unseen {
+        Exit::Failed
+    } else {
+        Exit::Success
+    }
+}
+
+/// The first Ctrl-C lets what is under way finish, the second gives it up.
+fn listen_for_interrupts(console: Console, stop: Stop) {
+    tokio::spawn(async move {
+        while wait_for_interrupt().await {
+            stop.ask();
+            let text = if stop.is_urgent() {
+                "\ngiving up what is under way; nothing half done counts as READY\n"
+            } else {
+                "\nfinishing what is under way; press Ctrl-C again to give it up\n"
+            };
+            console.note(text);
+        }
+    });
+}
+
+/// Ctrl-C, or a polite request to end.
+async fn wait_for_interrupt() -> bool {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return tokio::signal::ctrl_c().await.is_ok();
+    };
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted.is_ok(),
+        terminated = terminate.recv() => terminated.is_some(),
+    }
+}
+
+/// Shows the plan, and asks where nothing was said beforehand.
+struct Shown {
+    console: Console,
+    json: bool,
+    answer: Option<bool>,
+    listener: Arc<LateListener>,
+}
+
+#[async_trait]
+impl Approval for Shown {
+    async fn approve(&self, plan: &Plan) -> bool {
+        if !self.json {
+            self.console.print(&plan_text(plan));
+        }
+        let answer = match self.answer {
+            Some(answer) => answer,
+            // There is nothing to ask about.
+            None if plan.changes.is_empty() => true,
+            None => ask(plan).await,
+        };
+        let listener: Arc<dyn Listener> = if self.console.shows_progress() {
+            Arc::new(Bars::new(plan))
+        } else {
+            Arc::new(Lines::new(self.console, plan))
+        };
+        self.listener.set(listener);
+        answer
+    }
+
+    fn takes_time(&self) -> bool {
+        self.answer.is_none()
+    }
+}
+
+async fn ask(plan: &Plan) -> bool {
+    let deletes = plan.summary.delete;
+    let question = if deletes > 0 {
+        format!(
+            "Carry out this plan? It deletes {deletes} image{}",
+            if deletes == 1 { "" } else { "s" }
+        )
+    } else {
+        "Carry out this plan?".to_owned()
+    };
+    let asked = tokio::task::spawn_blocking(move || {
+        dialoguer::Confirm::new().with_prompt(question).default(false).interact()
+    });
+    matches!(asked.await, Ok(Ok(true)))
+}
+
+/// Stands for a listener that is known only when the plan is.
+#[derive(Default)]
+struct LateListener(std::sync::OnceLock<Arc<dyn Listener>>);
+
+impl LateListener {
+    fn set(&self, listener: Arc<dyn Listener>) {
+        let _ = self.0.set(listener);
+    }
+}
+
+impl Listener for LateListener {
+    fn began(&self, change: usize) {
+        if let Some(listener) = self.0.get() {
+            listener.began(change);
+        }
+    }
+
+    fn progress(&self, change: usize, progress: crate::engine::Progress) {
+        if let Some(listener) = self.0.get() {
+            listener.progress(change, progress);
+        }
+    }
+
+    fn ended(&self, change: usize, ending: &Ending) {
+        if let Some(listener) = self.0.get() {
+            listener.ended(change, ending);
+        }
+    }
+}

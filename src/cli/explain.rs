@@ -1,0 +1,273 @@
+//! `stillframe explain`
+
+use anyhow::bail;
+use clap::Args;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{Console, Exit, Global, parse_instant, setup};
+use crate::inventory::{Instance, Inventory};
+use crate::plan::{Plan, Reason, ReasonCode};
+use crate::policy::meant::{Effective, Origin};
+use crate::policy::select::Decision;
+use crate::policy::{Code, Policies, Policy, Severity};
+use crate::reconcile::Room;
+use crate::report::{ImageRow, clean, image_rows, minute, protection, protection_text, table};
+
+/// Say why: a policy with its defaults, an image, a source, or the code of a finding.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// `policy`, or the name or id of an image or a source, or a code
+    what: String,
+    /// The name of the policy
+    name: Option<String>,
+    /// As if it were this instant
+    #[arg(long, value_name = "INSTANT", value_parser = parse_instant)]
+    now: Option<Timestamp>,
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Explain {
+    pub(super) async fn run(&self, global: &Global, console: &Console) -> anyhow::Result<Exit> {
+        if let (None, Some(code)) =
+            (&self.name, Code::ALL.iter().find(|code| code.word() == self.what))
+        {
+            console.print(&page(*code));
+            return Ok(Exit::Success);
+        }
+        if let (None, Some(code)) =
+            (&self.name, ReasonCode::ALL.iter().find(|code| code.word() == self.what))
+        {
+            console.print(&format!("{}: {}\n", code.word(), code.meaning()));
+            return Ok(Exit::Success);
+        }
+        match (self.what.as_str(), &self.name) {
+            ("policy", Some(name)) => {
+                let policies = match setup::policies(global, console, self.json) {
+                    Ok(policies) => policies,
+                    Err(early) => return early.exit(),
+                };
+                self.policy(&policies, name, console)
+            }
+            ("policy", None) => bail!("which policy? `stillframe explain policy NAME`"),
+            (_, Some(_)) => bail!("only `explain policy NAME` takes two words"),
+            (what, None) => {
+                let room = match setup::room(global, console, self.json, self.now, Vec::new()) {
+                    Ok(room) => room,
+                    Err(early) => return early.exit(),
+                };
+                self.seen(what, &room, console).await
+            }
+        }
+    }
+
+    fn policy(&self, policies: &Policies, name: &str, console: &Console) -> anyhow::Result<Exit> {
+        let Some(policy) = policies.policies.iter().find(|policy| policy.name.as_str() == name)
+        else {
+            let names: Vec<&str> =
+                policies.policies.iter().map(|policy| policy.name.as_str()).collect();
+            bail!("there is no policy `{}`; there are {}", clean(name), names.join(", "));
+        };
+        if self.json {
+            let values: Vec<Value> = policy
+                .effective
+                .iter()
+                .map(|one| json!({"path": one.path, "value": one.value, "origin": origin(&one.origin)}))
+                .collect();
+            console
+                .json(&json!({"format_version": "1.0", "policy": policy.name, "values": values}))?;
+        } else {
+            console.print(&policy_text(policy));
+        }
+        Ok(Exit::Success)
+    }
+
+    async fn seen(&self, what: &str, room: &Room, console: &Console) -> anyhow::Result<Exit> {
+        let inventory = room.observe().await;
+        let now = room.clock.now();
+        let plan = room.plan(&inventory, now);
+        let exit = super::list::report_gaps(&inventory, console);
+        let rows = image_rows(&inventory);
+        if let Some(row) = rows.iter().find(|row| row.image.name == what || row.image.id == what) {
+            let fate = fate(&plan, &row.image.id);
+            if self.json {
+                let fate = fate.map(|(what, reasons)| json!({"what": what, "reasons": reasons}));
+                console.json(
+                    &json!({"format_version": "1.0", "image": row, "now": now, "fate": fate}),
+                )?;
+            } else {
+                console.print(&image_text(row, fate));
+            }
+            return Ok(exit);
+        }
+        let instance = inventory.engines.iter().find_map(|engine| {
+            let found =
+                engine.instances.iter().find(|one| one.name == what || one.id.as_str() == what)?;
+            Some((engine.name.as_str(), found))
+        });
+        let Some((engine, instance)) = instance else {
+            bail!("there is no image, no source and no code `{}`", clean(what));
+        };
+        let decisions = decisions(&room.policies, engine, instance);
+        if self.json {
+            let policies: Vec<Value> = decisions
+                .iter()
+                .map(|(policy, selected, why)| json!({"policy": policy, "selected": selected, "why": why}))
+                .collect();
+            console.json(&json!({"format_version": "1.0", "engine": engine, "source": instance, "policies": policies}))?;
+        } else {
+            console.print(&source_text(&room.policies, &inventory, instance, &decisions, now));
+        }
+        Ok(exit)
+    }
+}
+
+fn page(code: Code) -> String {
+    let severity = match code.severity() {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    };
+    format!("{severity}[{code}]: {}\n\n{}\n", code.title(), wrapped(code.page()))
+}
+
+/// Lines of at most 80 characters.
+fn wrapped(text: &str) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let length = lines.last().map_or(0, |line| line.chars().count());
+        if length > 0 && length + 1 + word.chars().count() > 80 {
+            lines.push(String::new());
+        }
+        if let Some(line) = lines.last_mut() {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines.join("\n")
+}
+
+fn origin(origin: &Origin) -> String {
+    match origin {
+        Origin::Policy(place) => place.to_string(),
+        Origin::Defaults(place) => format!("defaults, {place}"),
+        Origin::BuiltIn => "built in".to_owned(),
+    }
+}
+
+fn policy_text(policy: &Policy) -> String {
+    let rows: Vec<Vec<String>> = policy
+        .effective
+        .iter()
+        .map(|Effective { path, value, origin: from }| {
+            vec![
+                format!("{}:", clean(path)),
+                clean(&value.to_string()),
+                format!("# {}", origin(from)),
+            ]
+        })
+        .collect();
+    let lines: String = table(&rows).iter().map(|line| format!("  {line}\n")).collect();
+    let owner =
+        policy.owner.as_ref().map(|owner| format!(", owner {}", clean(owner))).unwrap_or_default();
+    format!("{} ({}{owner})\n{lines}", policy.name, policy.place)
+}
+
+/// What the plan says of an image.
+fn fate<'a>(plan: &'a Plan, id: &str) -> Option<(String, &'a [Reason])> {
+    let kept = plan.kept.iter().find(|kept| kept.id == id);
+    if let Some(kept) = kept {
+        return Some(("kept".to_owned(), &kept.reasons));
+    }
+    let is_it = |image: &crate::plan::ImageRef| image.id.as_deref() == Some(id);
+    if let Some(held) = plan.held_back.iter().find(|held| is_it(&held.image)) {
+        return Some((
+            format!("held back: the next plan would {} it", held.action.word()),
+            &held.reasons,
+        ));
+    }
+    let change = plan.changes.iter().find(|change| is_it(&change.image))?;
+    Some((format!("the next plan will {} it", change.action.word()), &change.reasons))
+}
+
+fn image_text(row: &ImageRow, fate: Option<(String, &[Reason])>) -> String {
+    let mut text = format!("{}\n", clean(&row.image.name));
+    match &row.key {
+        Some(key) => {
+            text.push_str(&format!(
+                "  of {} by {}, slot {}\n",
+                clean(&row.source),
+                key.policy,
+                minute(key.slot.instant())
+            ));
+        }
+        None => text.push_str("  not stillframe's: never touched\n"),
+    }
+    if let Some((what, reasons)) = fate {
+        text.push_str(&format!("  {what}\n"));
+        for reason in reasons {
+            text.push_str(&format!("    {}\n", clean(&reason.detail)));
+        }
+    } else if row.key.is_some() {
+        text.push_str("  its policy is not in the files: left alone\n");
+    }
+    text
+}
+
+/// Each policy of an engine, whether it selects an instance, and by what.
+fn decisions(
+    policies: &Policies,
+    engine: &str,
+    instance: &Instance,
+) -> Vec<(String, bool, String)> {
+    policies
+        .policies
+        .iter()
+        .filter(|policy| policy.engine == engine)
+        .map(|policy| {
+            let (selected, why) = match policy.selection.decide(instance) {
+                Decision::Selected(by) => (true, format!("by {by}")),
+                Decision::Excluded(by) => (false, format!("excluded by {by}")),
+                Decision::NotMatched => (false, "no condition holds".to_owned()),
+            };
+            (policy.name.to_string(), selected, why)
+        })
+        .collect()
+}
+
+fn source_text(
+    policies: &Policies,
+    inventory: &Inventory,
+    instance: &Instance,
+    decisions: &[(String, bool, String)],
+    now: Timestamp,
+) -> String {
+    let labels: Vec<String> =
+        instance.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let mut text = format!(
+        "{} (id {}, zone {}, {})\n  labels {}\n",
+        clean(&instance.name),
+        instance.id,
+        clean(&instance.zone),
+        clean(&instance.status),
+        clean(&labels.join(" "))
+    );
+    let rows: Vec<Vec<String>> = decisions
+        .iter()
+        .map(|(policy, selected, why)| {
+            vec![if *selected { "+" } else { "-" }.to_owned(), policy.clone(), clean(why)]
+        })
+        .collect();
+    text.extend(table(&rows).iter().map(|line| format!("  {line}\n")));
+    let mut protections = protection(policies, inventory, now);
+    protections.retain(|one| one.source_id == instance.id);
+    if protections.is_empty() {
+        text.push_str("  no READY restore point\n");
+    } else {
+        text.push_str(&protection_text(&protections, now));
+    }
+    text
+}

@@ -1,0 +1,144 @@
+//! Progress: bars on a terminal, plain lines elsewhere.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::Console;
+use crate::apply::{Ending, Listener};
+use crate::engine::{Progress, Watcher};
+use crate::plan::{Action, Plan};
+use crate::report::{bytes, clean};
+
+/// How often a bar is drawn while nothing happens.
+const TICK: Duration = Duration::from_millis(200);
+
+fn style() -> ProgressStyle {
+    ProgressStyle::with_template(
+        "  {msg:40!} {bar:30} {bytes:>10} of {total_bytes:10} {bytes_per_sec:>12} {eta:>5}",
+    )
+    .unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// What each change is called.
+fn titles(plan: &Plan) -> Vec<(Action, String)> {
+    plan.changes
+        .iter()
+        .map(|change| {
+            (
+                change.action,
+                format!(
+                    "{} {} {}",
+                    change.action.mark(),
+                    clean(&change.source_name),
+                    change.image.name
+                ),
+            )
+        })
+        .collect()
+}
+
+/// One bar per capture.
+pub(super) struct Bars {
+    titles: Vec<(Action, String)>,
+    all: MultiProgress,
+    bars: Mutex<BTreeMap<usize, ProgressBar>>,
+}
+
+impl Bars {
+    pub(super) fn new(plan: &Plan) -> Self {
+        Self { titles: titles(plan), all: MultiProgress::new(), bars: Mutex::new(BTreeMap::new()) }
+    }
+
+    fn title(&self, change: usize) -> &str {
+        self.titles.get(change).map_or("", |(_, title)| title)
+    }
+}
+
+impl Listener for Bars {
+    fn began(&self, change: usize) {
+        if !self.titles.get(change).is_some_and(|(action, _)| *action == Action::Create) {
+            return;
+        }
+        let bar = self.all.add(
+            ProgressBar::new(0).with_style(style()).with_message(self.title(change).to_owned()),
+        );
+        bar.enable_steady_tick(TICK);
+        self.bars.lock().unwrap_or_else(PoisonError::into_inner).insert(change, bar);
+    }
+
+    fn progress(&self, change: usize, progress: Progress) {
+        if let Some(bar) = self.bars.lock().unwrap_or_else(PoisonError::into_inner).get(&change) {
+            bar.set_length(progress.total);
+            bar.set_position(progress.done);
+        }
+    }
+
+    fn ended(&self, change: usize, ending: &Ending) {
+        let bar = self.bars.lock().unwrap_or_else(PoisonError::into_inner).remove(&change);
+        if let Some(bar) = bar {
+            bar.finish_and_clear();
+        }
+        let _ = self.all.println(format!("  {}: {}", self.title(change), ending.word()));
+    }
+}
+
+/// One line per change, when it has ended.
+pub(super) struct Lines {
+    console: Console,
+    titles: Vec<(Action, String)>,
+}
+
+impl Lines {
+    pub(super) fn new(console: Console, plan: &Plan) -> Self {
+        Self { console, titles: titles(plan) }
+    }
+}
+
+impl Listener for Lines {
+    fn began(&self, _: usize) {}
+
+    fn progress(&self, _: usize, _: Progress) {}
+
+    fn ended(&self, change: usize, ending: &Ending) {
+        let title = self.titles.get(change).map_or("", |(_, title)| title);
+        let size = match ending {
+            Ending::Done { image: Some(image) } => {
+                image.stored_bytes.filter(|_| title.starts_with('+'))
+            }
+            _ => None,
+        };
+        let size = size.map(|size| format!(", {} stored", bytes(size))).unwrap_or_default();
+        let why =
+            ending.message().map(|message| format!(": {}", clean(message))).unwrap_or_default();
+        self.console.note(&format!("{title}: {}{size}{why}\n", ending.word()));
+    }
+}
+
+/// One bar for reading images back.
+pub(super) struct Bar {
+    bar: ProgressBar,
+}
+
+impl Bar {
+    pub(super) fn new(console: &Console, message: &str) -> Self {
+        let bar =
+            if console.shows_progress() { ProgressBar::new(0) } else { ProgressBar::hidden() };
+        Self { bar: bar.with_style(style()).with_message(message.to_owned()) }
+    }
+}
+
+impl Watcher for Bar {
+    fn progress(&self, progress: Progress) {
+        self.bar.set_length(progress.total);
+        self.bar.set_position(progress.done);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

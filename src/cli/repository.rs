@@ -1,0 +1,101 @@
+//! `stillframe repository`
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+
+use super::key::local_engine;
+use super::{Console, Exit, Global};
+use crate::report::{bytes, table};
+
+/// Repositories of embedded engines.
+#[derive(Debug, Args)]
+pub struct RepositoryCommand {
+    #[command(subcommand)]
+    verb: RepositoryVerb,
+    /// The engine, where there are several embedded ones
+    #[arg(long, global = true)]
+    engine: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum RepositoryVerb {
+    /// List the restic repositories: one per storage location and key
+    List,
+    /// Add a password, so that the restic program can open a repository
+    AddPassword {
+        /// The storage location
+        #[arg(long)]
+        location: String,
+        /// The key
+        #[arg(long)]
+        key: String,
+        /// A file whose first line is the password
+        #[arg(long, value_name = "FILE")]
+        password_file: PathBuf,
+    },
+}
+
+impl RepositoryCommand {
+    pub(super) fn run(&self, global: &Global, console: &Console) -> anyhow::Result<Exit> {
+        let engine = match local_engine(global, console, self.engine.as_deref()) {
+            Ok(engine) => engine,
+            Err(early) => return early.exit(),
+        };
+        let homes = engine.repositories()?;
+        match &self.verb {
+            RepositoryVerb::List => {
+                let mut rows =
+                    vec![["LOCATION", "KEY", "IMAGES", "SIZE", "PATH"].map(str::to_owned).to_vec()];
+                let mut exit = Exit::Success;
+                for home in &homes {
+                    let opened = engine.open_repository(home);
+                    let content = opened
+                        .and_then(|opened| Ok((opened.images()?.len(), opened.pack_bytes()?)));
+                    let (images, size) = match content {
+                        Ok((images, size)) => (images.to_string(), bytes(size)),
+                        Err(error) => {
+                            console.error(&error.to_string());
+                            exit = Exit::Failed;
+                            ("?".to_owned(), "?".to_owned())
+                        }
+                    };
+                    rows.push(vec![
+                        home.location.clone(),
+                        home.key.clone(),
+                        images,
+                        size,
+                        home.path.display().to_string(),
+                    ]);
+                }
+                console.print(
+                    &table(&rows).iter().map(|line| format!("{line}\n")).collect::<String>(),
+                );
+                Ok(exit)
+            }
+            RepositoryVerb::AddPassword { location, key, password_file } => {
+                let Some(home) =
+                    homes.iter().find(|home| home.location == *location && home.key == *key)
+                else {
+                    bail!(
+                        "there is no repository of {location} under {key}; `stillframe repository list` shows all"
+                    );
+                };
+                let text = std::fs::read_to_string(password_file)
+                    .with_context(|| format!("cannot read {}", password_file.display()))?;
+                let password = text.lines().next().unwrap_or_default();
+                if password.is_empty() {
+                    bail!("{} has no password in its first line", password_file.display());
+                }
+                engine.open_repository(home)?.add_password(password)?;
+                console.print(&format!(
+                    "added. Look inside with:\n  restic -r {} -p {} snapshots\n",
+                    home.path.display(),
+                    password_file.display()
+                ));
+                Ok(Exit::Success)
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What verbs begin with: policies, engines, clock and ledger.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use jiff::Timestamp;
+use tracing_subscriber::EnvFilter;
+
+use super::{Console, Exit, Global, LogFormat};
+use crate::apply::Ledger;
+use crate::clock::{Clock, FixedClock, SystemClock};
+use crate::engine;
+use crate::files;
+use crate::plan::guard::Override;
+use crate::policy::{Finding, Loaded, Policies, load};
+use crate::reconcile::Room;
+use crate::report::findings;
+
+/// Sets up logging on standard error. `RUST_LOG` says otherwise.
+pub(super) fn logging(global: &Global) {
+    let level = match global.verbose {
+        0 => "warn,rustic_core=off",
+        1 => "info,rustic_core=warn",
+        2 => "debug",
+        _ => "trace",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match global.log_format {
+        LogFormat::Text => builder.with_target(false).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}
+
+/// Why a verb ends before it has begun.
+pub(super) enum Early {
+    /// The policies have mistakes, which have been shown.
+    Invalid,
+    /// Something else.
+    Failed(anyhow::Error),
+}
+
+impl Early {
+    /// How the run ends.
+    pub(super) fn exit(self) -> anyhow::Result<Exit> {
+        match self {
+            Self::Invalid => Ok(Exit::InvalidPolicy),
+            Self::Failed(error) => Err(error),
+        }
+    }
+}
+
+/// Reads the policies and finds every mistake.
+pub(super) fn load_policies(paths: &[PathBuf]) -> anyhow::Result<Loaded> {
+    for path in paths {
+        if !path.exists() {
+            bail!(
+                "there is no {}; name the directory of the policies with --policies",
+                path.display()
+            );
+        }
+    }
+    let (files, unreadable) = files::read_policies(paths);
+    let mut loaded = load(files, &engine::kinds());
+    if !unreadable.is_empty() {
+        loaded.policies = None;
+        loaded.findings.extend(unreadable);
+    }
+    Ok(loaded)
+}
+
+/// The policies; their mistakes are shown, as JSON where that is asked for.
+pub(super) fn policies(global: &Global, console: &Console, json: bool) -> Result<Policies, Early> {
+    let loaded = load_policies(&global.policies).map_err(Early::Failed)?;
+    match loaded.policies {
+        Some(policies) => {
+            if loaded.findings.iter().any(|finding| !finding.is_error()) {
+                console.note(&findings::text(&loaded.findings));
+            }
+            Ok(policies)
+        }
+        None => {
+            show_findings(&loaded.findings, console, json).map_err(Early::Failed)?;
+            Err(Early::Invalid)
+        }
+    }
+}
+
+/// Shows findings: as text on standard error, as JSON on standard output.
+pub(super) fn show_findings(
+    found: &[Finding],
+    console: &Console,
+    json: bool,
+) -> anyhow::Result<()> {
+    if json {
+        console.json(&findings::json(found))?;
+    } else {
+        console.note(&findings::text(found));
+    }
+    Ok(())
+}
+
+/// The directory that paths in the configuration are relative to: the one that the file itself
+/// lies in, whatever links lead there.
+pub(super) fn base(policies: &Policies) -> anyhow::Result<PathBuf> {
+    let file = Path::new(&policies.config.file);
+    let file = file.canonicalize().with_context(|| format!("cannot find {}", file.display()))?;
+    Ok(file.parent().unwrap_or(Path::new("/")).to_owned())
+}
+
+/// The clock: the machine's, or the one that was given.
+pub(super) fn clock(now: Option<Timestamp>) -> Arc<dyn Clock> {
+    match now {
+        Some(now) => Arc::new(FixedClock(now)),
+        None => Arc::new(SystemClock),
+    }
+}
+
+/// Everything a round is made of.
+pub(super) fn room(
+    global: &Global,
+    console: &Console,
+    json: bool,
+    now: Option<Timestamp>,
+    overrides: Vec<Override>,
+) -> Result<Room, Early> {
+    let policies = policies(global, console, json)?;
+    let base = base(&policies).map_err(Early::Failed)?;
+    let clock = clock(now);
+    let engines = engine::open_all(&policies.config, &base, &clock)
+        .map_err(|error| Early::Failed(error.into()))?;
+    let ledger = Arc::new(Ledger::new(files::joined(&base, &policies.config.ledger)));
+    Ok(Room { policies, engines, clock, ledger, overrides })
+}
+
+/// The engines that read images back, with their names.
+pub(super) fn store_of<'a>(room: &'a Room, engine: &str) -> anyhow::Result<&'a dyn engine::Store> {
+    let found = room.engines.iter().find(|one| one.name() == engine);
+    match found.and_then(|engine| engine.store()) {
+        Some(store) => Ok(store),
+        None => bail!("the engine {engine} does not read images back"),
+    }
+}

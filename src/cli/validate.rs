@@ -1,0 +1,44 @@
+//! `stillframe validate`
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Console, Exit, Global, setup};
+use crate::report::findings;
+
+/// Check the policies: every mistake at once, nothing is called.
+#[derive(Debug, Args)]
+pub struct Validate {
+    /// Print the findings as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Validate {
+    pub(super) fn run(&self, global: &Global, console: &Console) -> anyhow::Result<Exit> {
+        let loaded = setup::load_policies(&global.policies)?;
+        let (errors, _) = findings::counts(&loaded.findings);
+        if self.json {
+            let mut document = findings::json(&loaded.findings);
+            let policies = loaded.policies.as_ref();
+            document["policies"] = json!(policies.map(|policies| {
+                policies.policies.iter().map(|policy| policy.name.as_str()).collect::<Vec<_>>()
+            }));
+            document["digest"] = json!(policies.map(|policies| &policies.digest));
+            console.json(&document)?;
+        } else {
+            console.note(&findings::text(&loaded.findings));
+            if let Some(policies) = &loaded.policies {
+                let plural = |number: usize| if number == 1 { "" } else { "s" };
+                let (count, engines) = (policies.policies.len(), policies.config.engines.len());
+                console.print(&format!(
+                    "valid: {count} polic{}, {engines} engine{}, digest {}\n",
+                    if count == 1 { "y" } else { "ies" },
+                    plural(engines),
+                    policies.digest.get(..12).unwrap_or_default(),
+                ));
+            }
+        }
+        Ok(if errors > 0 { Exit::InvalidPolicy } else { Exit::Success })
+    }
+}

@@ -1,0 +1,281 @@
+//! Engines: what holds instances and images.
+//!
+//! One object-safe trait, [`Engine`]: observe, create, update, delete, settle. Reading images back
+//! ([`Store`]) is a part that an engine may have. What an engine can do is data
+//! ([`crate::inventory::Capabilities`]), so that policies are checked before anything is called.
+//! An engine decides nothing about which images should exist.
+//!
+//! The registry at the end of this file is the one place that knows which kinds there are.
+
+mod fault;
+#[cfg(feature = "local")]
+pub mod local;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::Serialize;
+use serde_json::Value;
+
+pub use fault::{Fault, Faulty};
+
+use crate::clock::Clock;
+use crate::inventory::{EngineInventory, Image};
+use crate::name::Key;
+use crate::plan::{Create, ImageRef, Update};
+use crate::policy::{Config, EngineKind};
+
+/// Why an engine did not do what it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// There is no such image.
+    #[error("there is no such image any more")]
+    NotFound,
+    /// The name is taken by an image that does not carry the key.
+    #[error("an image named {0} exists and is not this restore point")]
+    NameTaken(String),
+    /// The image is not what the plan was made over.
+    #[error("the image has changed since the plan was made")]
+    Changed,
+    /// Someone else is at it.
+    #[error("{0}")]
+    Busy(String),
+    /// It cannot be done like this; trying again would not help.
+    #[error("{0}")]
+    Refused(String),
+    /// It went wrong.
+    #[error("{0}")]
+    Failed(String),
+    /// The run was interrupted before it was done.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// How far something is, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Bytes that are done.
+    pub done: u64,
+    /// Bytes there are in all.
+    pub total: u64,
+}
+
+/// Is told how far something is, and says whether to go on.
+pub trait Watcher: Send + Sync {
+    /// How far it is now.
+    fn progress(&self, progress: Progress);
+
+    /// Whether to stop as soon as that leaves nothing half done.
+    fn is_cancelled(&self) -> bool {
+        false
+    }
+}
+
+/// A watcher that nobody listens to.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unwatched;
+
+impl Watcher for Unwatched {
+    fn progress(&self, _: Progress) {}
+}
+
+/// A restore point to be made.
+#[derive(Debug, Clone)]
+pub struct CreateRequest {
+    /// Its identity.
+    pub key: Key,
+    /// The name of its image.
+    pub name: String,
+    /// Where it is to be stored.
+    pub location: String,
+    /// What to capture.
+    pub create: Create,
+}
+
+/// What came of making a restore point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Created {
+    /// It was made.
+    Made(Image),
+    /// Another run had made it, or was at it and has finished: the image carries the same key.
+    Found(Image),
+}
+
+impl Created {
+    /// The image.
+    pub fn image(&self) -> &Image {
+        match self {
+            Self::Made(image) | Self::Found(image) => image,
+        }
+    }
+}
+
+/// What was cleared away at the end of a round.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Settled {
+    /// Bytes that were given back.
+    pub freed_bytes: u64,
+    /// What could not be done yet, and when it will be.
+    pub postponed: Vec<String>,
+}
+
+/// What holds instances and images.
+#[async_trait]
+pub trait Engine: Send + Sync {
+    /// The name the configuration gives it.
+    fn name(&self) -> &str;
+
+    /// Looks at everything. What cannot be seen is a gap, never a short list.
+    async fn observe(&self) -> EngineInventory;
+
+    /// Makes a restore point and waits until it is READY. Called twice with the same key, by this
+    /// or any other run, it makes one image.
+    async fn create(
+        &self,
+        request: CreateRequest,
+        watcher: Arc<dyn Watcher>,
+    ) -> Result<Created, EngineError>;
+
+    /// Changes stage and labels of an image that is still what the plan was made over.
+    async fn update(&self, image: &ImageRef, update: &Update) -> Result<Image, EngineError>;
+
+    /// Deletes an image that is still what the plan was made over.
+    async fn delete(&self, image: &ImageRef) -> Result<(), EngineError>;
+
+    /// Ends a round: clears away what interrupted runs have left, gives space back.
+    async fn settle(&self) -> Result<Settled, EngineError>;
+
+    /// The part that reads images back, where the engine has it.
+    fn store(&self) -> Option<&dyn Store> {
+        None
+    }
+}
+
+/// Which disks to restore, and what the restored instance is called.
+#[derive(Debug, Clone)]
+pub struct RestoreRequest {
+    /// The name or id of the image.
+    pub image: String,
+    /// The directory that gets the disks and the description.
+    pub to: PathBuf,
+    /// Only these disks; all where this is empty.
+    pub disks: Vec<String>,
+    /// A new name for the instance.
+    pub name: Option<String>,
+    /// Another machine type.
+    pub machine_type: Option<String>,
+    /// Labels to set on the instance.
+    pub labels: BTreeMap<String, String>,
+    /// Whether files that are there already may be replaced.
+    pub overwrite: bool,
+    /// Whether disks are written as qcow2 instead of raw.
+    pub qcow2: bool,
+}
+
+/// What was restored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Restored {
+    /// The name of the image.
+    pub image: String,
+    /// The instance description that was written.
+    pub instance: PathBuf,
+    /// Each disk.
+    pub disks: Vec<RestoredDisk>,
+}
+
+/// A restored disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RestoredDisk {
+    /// Its device name.
+    pub name: String,
+    /// The file that was written.
+    pub path: PathBuf,
+    /// Bytes the machine sees.
+    pub size_bytes: u64,
+    /// Bytes that are not zero and were written.
+    pub written_bytes: u64,
+}
+
+/// What verifying an image found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Verified {
+    /// The name of the image.
+    pub image: String,
+    /// Bytes that were read back and checked.
+    pub checked_bytes: u64,
+    /// What is damaged; empty where everything is well.
+    pub damage: Vec<String>,
+}
+
+/// Reading images back.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Everything that an image records.
+    async fn record(&self, image: &str) -> Result<Value, EngineError>;
+
+    /// Writes disks and the instance description into a directory.
+    async fn restore(
+        &self,
+        request: RestoreRequest,
+        watcher: Arc<dyn Watcher>,
+    ) -> Result<Restored, EngineError>;
+
+    /// Reads stored data back and checks it: one image, or all.
+    async fn verify(
+        &self,
+        image: Option<String>,
+        watcher: Arc<dyn Watcher>,
+    ) -> Result<Vec<Verified>, EngineError>;
+}
+
+/// Why an engine could not be opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("engine {engine}: {message}")]
+pub struct OpenError {
+    /// The name of the engine.
+    pub engine: String,
+    /// What is in the way, and what to do.
+    pub message: String,
+}
+
+/// A kind of engine, and how to open one.
+struct Registered {
+    kind: EngineKind,
+    open: fn(&str, &Value, &Path, Arc<dyn Clock>) -> Result<Arc<dyn Engine>, String>,
+}
+
+/// Every kind of engine there is: one line each.
+fn registry() -> Vec<Registered> {
+    vec![
+        #[cfg(feature = "local")]
+        Registered { kind: local::kind(), open: local::open },
+    ]
+}
+
+/// What must be known of each kind to read a configuration.
+pub fn kinds() -> Vec<EngineKind> {
+    registry().into_iter().map(|registered| registered.kind).collect()
+}
+
+/// Opens the engines of a configuration. Paths in settings are relative to `base`.
+pub fn open_all(
+    config: &Config,
+    base: &Path,
+    clock: &Arc<dyn Clock>,
+) -> Result<Vec<Arc<dyn Engine>>, OpenError> {
+    let registry = registry();
+    let mut engines = Vec::new();
+    for (name, engine) in &config.engines {
+        let failed = |message: String| OpenError { engine: name.clone(), message };
+        let registered = registry
+            .iter()
+            .find(|registered| registered.kind.name == engine.kind)
+            .ok_or_else(|| failed(format!("this program has no engine of kind {}", engine.kind)))?;
+        engines.push(
+            (registered.open)(name, &engine.settings, base, Arc::clone(clock)).map_err(failed)?,
+        );
+    }
+    Ok(engines)
+}

@@ -1,0 +1,75 @@
+//! Files that users write, found and read: the one place that walks a policy directory.
+
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use crate::policy::{Code, Finding, SourceFile};
+
+/// All `*.yaml` and `*.yml` files under a directory, in the order of their paths. Hidden files and
+/// directories are left out.
+pub fn yaml_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut directories = vec![directory.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(&directory)? {
+            let entry = entry?;
+            // A link to a directory is not followed: it may lead back here.
+            let is_directory = entry.file_type()?.is_dir();
+            let path = entry.path();
+            let name = path
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default();
+            if name.starts_with('.') {
+                continue;
+            }
+            let is_yaml =
+                path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+            if is_directory {
+                directories.push(path);
+            } else if is_yaml && path.is_file() {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Reads files and directories of policies; what cannot be read is a finding.
+pub fn read_policies(paths: &[PathBuf]) -> (Vec<SourceFile>, Vec<Finding>) {
+    let (mut files, mut findings) = (Vec::new(), Vec::new());
+    let mut fail = |path: &Path, error: &io::Error| {
+        let message = format!("cannot read {}: {error}", path.display());
+        findings.push(Finding::nowhere(Code::UnreadableFile, message));
+    };
+    for path in paths {
+        let found = if path.is_dir() { yaml_files(path) } else { Ok(vec![path.clone()]) };
+        let found = found.unwrap_or_else(|error| {
+            fail(path, &error);
+            Vec::new()
+        });
+        for path in found {
+            match std::fs::read_to_string(&path) {
+                Ok(text) => files.push(SourceFile { path: path.display().to_string(), text }),
+                Err(error) => fail(&path, &error),
+            }
+        }
+    }
+    (files, findings)
+}
+
+/// A path relative to a directory without links in it, without `..` inside.
+pub fn joined(base: &Path, path: &str) -> PathBuf {
+    let mut joined = PathBuf::new();
+    for component in base.join(path).components() {
+        match component {
+            Component::ParentDir => {
+                joined.pop();
+            }
+            Component::CurDir => {}
+            other => joined.push(other),
+        }
+    }
+    joined
+}

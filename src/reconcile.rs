@@ -1,0 +1,188 @@
+//! One round: observe, plan, guard, apply, report.
+//!
+//! There is no other way through the house. `plan` the command stops before apply; whatever runs
+//! for long repeats rounds. Everything is read afresh each time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::apply::{Hands, Ledger, LedgerError, Listener, Outcome, Stop, apply};
+use crate::clock::Clock;
+use crate::engine::{Engine, EngineError, Settled};
+use crate::inventory::{FORMAT_VERSION, Inventory};
+use crate::plan::guard::{Guard, Override, Refusal, guard, stale, withheld};
+use crate::plan::{Change, Plan, in_both, plan};
+use crate::policy::Policies;
+
+/// Everything a round is made of.
+pub struct Room {
+    /// The policies.
+    pub policies: Policies,
+    /// The engines.
+    pub engines: Vec<Arc<dyn Engine>>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// The ledger.
+    pub ledger: Arc<Ledger>,
+    /// What a person has said is meant.
+    pub overrides: Vec<Override>,
+}
+
+/// Is shown a plan and says whether it is to be carried out.
+#[async_trait]
+pub trait Approval: Send + Sync {
+    /// Whether to go on.
+    async fn approve(&self, plan: &Plan) -> bool;
+
+    /// Whether a person decides, which takes time in which the world goes on.
+    fn takes_time(&self) -> bool;
+}
+
+/// What came of a round.
+#[derive(Debug)]
+pub struct Round {
+    /// The plan, with what the guards refuse.
+    pub plan: Plan,
+    /// Whether it was to be carried out.
+    pub approved: bool,
+    /// What was new since the approval and therefore not done.
+    pub not_approved: Vec<Change>,
+    /// What came of each change.
+    pub outcomes: Vec<Outcome>,
+    /// What was cleared away, engine by engine.
+    pub settled: Vec<(String, Result<Settled, EngineError>)>,
+    /// What is there now.
+    pub after: Option<Inventory>,
+}
+
+impl Room {
+    /// Looks at all engines side by side.
+    pub async fn observe(&self) -> Inventory {
+        let mut looks = tokio::task::JoinSet::new();
+        for engine in &self.engines {
+            let engine = Arc::clone(engine);
+            looks.spawn(async move { engine.observe().await });
+        }
+        let mut engines = looks.join_all().await;
+        engines.sort_by(|one, other| one.name.cmp(&other.name));
+        for engine in &mut engines {
+            engine.images_seen_before = self.ledger.images_seen(&engine.name);
+        }
+        Inventory {
+            format_version: FORMAT_VERSION.to_owned(),
+            observed_at: self.clock.now(),
+            engines,
+        }
+    }
+
+    /// Plans over an inventory and holds the plan against the guards.
+    pub fn plan(&self, inventory: &Inventory, now: Timestamp) -> Plan {
+        guarded(
+            plan(&self.policies, inventory, now),
+            &self.policies,
+            inventory,
+            &self.overrides,
+            now,
+        )
+    }
+
+    /// One round.
+    pub async fn round(
+        &self,
+        approval: &dyn Approval,
+        listener: Arc<dyn Listener>,
+        stop: &Stop,
+    ) -> Result<Round, LedgerError> {
+        let mut inventory = self.observe().await;
+        let mut plan = self.plan(&inventory, self.clock.now());
+        let approved = approval.approve(&plan).await;
+        let mut not_approved = Vec::new();
+        if approved && approval.takes_time() && !stop.is_asked() {
+            let now = self.clock.now();
+            if let Some(message) = stale(&plan, &self.policies, now) {
+                plan.refusals.push(whole_plan(&plan, message));
+                return Ok(Round::without_outcomes(plan, false));
+            }
+            inventory = self.observe().await;
+            let (both, only_fresh) = in_both(&plan, self.plan(&inventory, now));
+            (plan, not_approved) = (both, only_fresh);
+        }
+        if !approved {
+            return Ok(Round::without_outcomes(plan, false));
+        }
+        let outcomes = apply(&plan, &self.hands(&plan, &inventory, listener, stop)).await?;
+        let mut settled = Vec::new();
+        for engine in &self.engines {
+            settled.push((engine.name().to_owned(), engine.settle().await));
+        }
+        let after = Some(self.observe().await);
+        Ok(Round { plan, approved, not_approved, outcomes, settled, after })
+    }
+
+    fn hands<'a>(
+        &'a self,
+        plan: &Plan,
+        inventory: &Inventory,
+        listener: Arc<dyn Listener>,
+        stop: &Stop,
+    ) -> Hands<'a> {
+        let captures_max: BTreeMap<String, usize> = inventory
+            .engines
+            .iter()
+            .map(|engine| (engine.name.clone(), engine.capabilities.captures_max))
+            .collect();
+        let withheld = withheld(&plan.refusals)
+            .into_iter()
+            .map(|(engine, image)| (engine.to_owned(), image.to_owned()))
+            .collect();
+        Hands {
+            engines: &self.engines,
+            captures_max,
+            withheld,
+            ledger: Arc::clone(&self.ledger),
+            clock: Arc::clone(&self.clock),
+            listener,
+            stop: stop.clone(),
+        }
+    }
+}
+
+impl Round {
+    fn without_outcomes(plan: Plan, approved: bool) -> Self {
+        Self {
+            plan,
+            approved,
+            not_approved: Vec::new(),
+            outcomes: Vec::new(),
+            settled: Vec::new(),
+            after: None,
+        }
+    }
+}
+
+/// Holds a plan against the guards; what they refuse is written into it.
+pub fn guarded(
+    mut plan: Plan,
+    policies: &Policies,
+    inventory: &Inventory,
+    overrides: &[Override],
+    now: Timestamp,
+) -> Plan {
+    plan.refusals = guard(&plan, inventory, policies, overrides, now);
+    plan
+}
+
+/// Refuses everything that a plan would do.
+fn whole_plan(plan: &Plan, message: String) -> Refusal {
+    Refusal {
+        guard: Guard::Stale,
+        engine: String::new(),
+        message,
+        images: plan.changes.iter().filter_map(|change| change.image.id.clone()).collect(),
+        override_flag: None,
+        overridden: false,
+    }
+}

@@ -1,0 +1,240 @@
+//! What came of a round, and what is protected now.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::text::{bytes, clean, count, minute, table};
+use super::{Row, Section, render};
+use crate::apply::{Ending, Outcome};
+use crate::elapsed::Elapsed;
+use crate::inventory::{ImageState, Inventory};
+use crate::name::{Ownership, PolicyName, Slot, SourceId};
+use crate::plan::{Action, Change};
+use crate::policy::Policies;
+use crate::reconcile::Round;
+
+/// How well a source is protected by a policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Protection {
+    /// The engine.
+    pub engine: String,
+    /// The name of the source.
+    pub source: String,
+    /// Its id.
+    pub source_id: SourceId,
+    /// The policy.
+    pub policy: PolicyName,
+    /// How many READY restore points there are.
+    pub ready: usize,
+    /// The newest.
+    pub newest: Slot,
+    /// The oldest.
+    pub oldest: Slot,
+    /// Bytes they take in the store.
+    pub stored_bytes: u64,
+    /// When the next one is due.
+    pub next: Option<Slot>,
+}
+
+/// What is protected in an inventory.
+pub fn protection(policies: &Policies, inventory: &Inventory, now: Timestamp) -> Vec<Protection> {
+    let mut found: BTreeMap<(String, SourceId, PolicyName), Protection> = BTreeMap::new();
+    for engine in &inventory.engines {
+        for image in engine.images.iter().filter(|image| image.state == ImageState::Ready) {
+            let Ownership::Ours(key) = image.ownership() else { continue };
+            let instance = engine.instances.iter().find(|instance| instance.id == key.source);
+            let remembered = image.source.as_ref().map(|source| source.name.clone());
+            let source = instance.map(|instance| instance.name.clone()).or(remembered);
+            let entry = found
+                .entry((engine.name.clone(), key.source.clone(), key.policy.clone()))
+                .or_insert_with(|| Protection {
+                    engine: engine.name.clone(),
+                    source: source.unwrap_or_else(|| key.source.to_string()),
+                    source_id: key.source.clone(),
+                    policy: key.policy.clone(),
+                    ready: 0,
+                    newest: key.slot,
+                    oldest: key.slot,
+                    stored_bytes: 0,
+                    next: policies
+                        .get(&key.policy)
+                        .and_then(|policy| policy.schedule.next_slot(now)),
+                });
+            entry.ready += 1;
+            entry.newest = entry.newest.max(key.slot);
+            entry.oldest = entry.oldest.min(key.slot);
+            entry.stored_bytes += image.stored_bytes.unwrap_or(0);
+        }
+    }
+    let mut protections: Vec<Protection> = found.into_values().collect();
+    protections.sort_by(|one, other| {
+        (&one.engine, &one.source, &one.policy).cmp(&(&other.engine, &other.source, &other.policy))
+    });
+    protections
+}
+
+/// What is protected, as a table.
+pub fn protection_text(protections: &[Protection], now: Timestamp) -> String {
+    let mut rows = vec![
+        ["SOURCE", "POLICY", "READY", "NEWEST", "AGE", "OLDEST", "STORED", "NEXT"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    rows.extend(protections.iter().map(|one| {
+        vec![
+            clean(&one.source),
+            one.policy.to_string(),
+            one.ready.to_string(),
+            minute(one.newest.instant()),
+            Elapsed::between(one.newest.instant(), now).rough(),
+            minute(one.oldest.instant()),
+            bytes(one.stored_bytes),
+            one.next.map_or_else(|| "never".to_owned(), |slot| minute(slot.instant())),
+        ]
+    }));
+    table(&rows).iter().map(|line| format!("  {line}\n")).collect()
+}
+
+/// What the template sees.
+#[derive(Debug, Serialize)]
+struct ApplyView {
+    sections: Vec<Section>,
+    verdict: String,
+    style: &'static str,
+}
+
+/// What came of a round, for people: what went wrong first.
+pub fn apply_text(round: &Round) -> String {
+    let mut sections = Vec::new();
+    let problems = problem_rows(round);
+    if !problems.is_empty() {
+        sections.push(Section { title: "! not done".to_owned(), style: "delete", rows: problems });
+    }
+    let found = found_rows(round);
+    if !found.is_empty() {
+        sections.push(Section {
+            title: "= done by another run".to_owned(),
+            style: "plain",
+            rows: found,
+        });
+    }
+    let settled = settled_rows(round);
+    if !settled.is_empty() {
+        sections.push(Section { title: "space".to_owned(), style: "heading", rows: settled });
+    }
+    let (verdict, style) = verdict(round);
+    render(include_str!("templates/apply.txt.hbs"), &ApplyView { sections, verdict, style })
+}
+
+fn change_of<'a>(round: &'a Round, outcome: &Outcome) -> Option<&'a Change> {
+    round.plan.changes.get(outcome.change)
+}
+
+fn problem_rows(round: &Round) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for outcome in round.outcomes.iter().filter(|outcome| !outcome.ending.is_done()) {
+        let Some(change) = change_of(round, outcome) else { continue };
+        let what = match &outcome.ending {
+            Ending::Refused => "refused by a guard".to_owned(),
+            Ending::Left => "interrupted before its turn; the next run carries on".to_owned(),
+            ending => ending.message().map(clean).unwrap_or_default(),
+        };
+        let mut row = Row::new(
+            "delete",
+            format!(
+                "! {} {}  {}",
+                change.action.word(),
+                clean(&change.source_name),
+                clean(&change.image.name)
+            ),
+        );
+        row.notes.push(format!("{}: {what}", outcome.ending.word()));
+        rows.push(row);
+    }
+    for change in &round.not_approved {
+        let mut row = Row::new(
+            "held",
+            format!(
+                "! {} {}  {}",
+                change.action.word(),
+                clean(&change.source_name),
+                clean(&change.image.name)
+            ),
+        );
+        row.notes.push("new since the plan was approved; the next run shows it".to_owned());
+        rows.push(row);
+    }
+    rows
+}
+
+fn found_rows(round: &Round) -> Vec<Row> {
+    round
+        .outcomes
+        .iter()
+        .filter(|outcome| matches!(outcome.ending, Ending::Found { .. }))
+        .filter_map(|outcome| change_of(round, outcome))
+        .map(|change| {
+            Row::new("plain", format!("= {} {}", change.action.word(), clean(&change.image.name)))
+        })
+        .collect()
+}
+
+fn settled_rows(round: &Round) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (engine, settled) in &round.settled {
+        match settled {
+            Ok(settled) => {
+                if settled.freed_bytes > 0 {
+                    rows.push(Row::new(
+                        "plain",
+                        format!("{engine}: {} given back", bytes(settled.freed_bytes)),
+                    ));
+                }
+                rows.extend(
+                    settled
+                        .postponed
+                        .iter()
+                        .map(|text| Row::new("held", format!("{engine}: {}", clean(text)))),
+                );
+            }
+            Err(error) => {
+                rows.push(Row::new("delete", format!("! {engine}: {}", clean(&error.to_string()))))
+            }
+        }
+    }
+    rows
+}
+
+fn verdict(round: &Round) -> (String, &'static str) {
+    let number = |action: Action| {
+        let is_it = |outcome: &&Outcome| {
+            outcome.ending.is_done()
+                && change_of(round, outcome).is_some_and(|change| change.action == action)
+        };
+        round.outcomes.iter().filter(is_it).count()
+    };
+    let not_done = round.outcomes.iter().filter(|outcome| !outcome.ending.is_done()).count();
+    let parts: Vec<String> = [
+        (Action::Create, "created"),
+        (Action::Reactivate, "reactivated"),
+        (Action::Relabel, "relabelled"),
+        (Action::Deprecate, "deprecated"),
+        (Action::Obsolete, "marked obsolete"),
+        (Action::Delete, "deleted"),
+    ]
+    .into_iter()
+    .map(|(action, word)| (number(action), word))
+    .filter(|(number, _)| *number > 0)
+    .map(|(number, word)| format!("{number} {word}"))
+    .collect();
+    let done = if parts.is_empty() { "nothing done".to_owned() } else { parts.join(", ") };
+    if not_done > 0 {
+        (format!("Partly applied: {done}; {} not done.", count(not_done, "change")), "delete")
+    } else if round.outcomes.is_empty() {
+        ("Nothing to do.".to_owned(), "create")
+    } else {
+        (format!("Applied: {done}."), "create")
+    }
+}
