@@ -199,8 +199,11 @@ impl EngineRun {
         let mut ready = BTreeSet::new();
         let mut captures = JoinSet::new();
         for (index, change) in creates {
+            // In the order of the plan; the semaphore is never closed.
+            let permit = Arc::clone(&self.captures).acquire_owned().await;
             let run = Arc::clone(&self);
             captures.spawn(async move {
+                let _permit = permit;
                 let ending = run.begin_create(index, &change).await;
                 (index, change.image.name, ending)
             });
@@ -221,8 +224,6 @@ impl EngineRun {
     }
 
     async fn begin_create(self: &Arc<Self>, index: usize, change: &Change) -> Ending {
-        // The semaphore is never closed.
-        let _permit = self.captures.acquire().await;
         let ending = if self.stop.is_asked() {
             Ending::Left
         } else {

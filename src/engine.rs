@@ -147,6 +147,12 @@ pub trait Engine: Send + Sync {
     /// Ends a round: clears away what interrupted runs have left, gives space back.
     async fn settle(&self) -> Result<Settled, EngineError>;
 
+    /// Whether this is an engine for trying policies out, on which a round may be carried out as
+    /// if it were another time. On all others that would falsify what deleting hangs on.
+    fn is_trial(&self) -> bool {
+        false
+    }
+
     /// The part that reads images back, where the engine has it.
     fn store(&self) -> Option<&dyn Store> {
         None

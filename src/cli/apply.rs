@@ -5,10 +5,11 @@ use std::sync::Arc;
 use anyhow::bail;
 use async_trait::async_trait;
 use clap::Args;
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::progress::{Bars, Lines};
-use super::{Console, Exit, Global, setup};
+use super::{Console, Exit, Global, parse_instant, setup};
 use crate::apply::{Ending, Listener, Stop};
 use crate::plan::Plan;
 use crate::plan::guard::{Override, withheld};
@@ -27,6 +28,9 @@ pub struct Apply {
     /// Print plan, outcomes and what is protected as JSON
     #[arg(long)]
     json: bool,
+    /// As if it were this instant; only with --dry-run, or where every engine is for trials
+    #[arg(long, value_name = "INSTANT", value_parser = parse_instant)]
+    now: Option<Timestamp>,
     /// Say that something a guard refuses is meant; the plan prints the value
     #[arg(long = "override", value_name = "GUARD=PLAN:COUNT", value_parser = Override::parse)]
     overrides: Vec<Override>,
@@ -43,10 +47,17 @@ impl Apply {
                 "--json goes with --auto-approve or --dry-run: a question would stand in the document"
             );
         }
-        let room = match setup::room(global, console, self.json, None, self.overrides.clone()) {
+        let room = match setup::room(global, console, self.json, self.now, self.overrides.clone()) {
             Ok(room) => room,
             Err(early) => return early.exit(),
         };
+        let is_trial = room.engines.iter().all(|engine| engine.is_trial());
+        if self.now.is_some() && !self.dry_run && !is_trial {
+            bail!(
+                "--now would write false times on images; \
+                 it goes with --dry-run, or with engines that are set to `trial: true`"
+            );
+        }
         let stop = Stop::default();
         listen_for_interrupts(*console, stop.clone());
         let listener = Arc::new(LateListener::default());

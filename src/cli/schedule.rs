@@ -10,9 +10,6 @@ use crate::elapsed::Elapsed;
 use crate::report::{clean, table};
 use crate::schedule::{Crontab, Firings, Schedule, Zone};
 
-/// At most so many firings are printed unless more are asked for.
-const FIRINGS_DEFAULT: usize = 10_000;
-
 /// Print when a schedule fires.
 #[derive(Debug, Args)]
 pub struct ScheduleCommand {
@@ -29,8 +26,8 @@ pub struct ScheduleCommand {
     #[arg(long, value_name = "INSTANT", value_parser = parse_instant)]
     until: Option<Timestamp>,
     /// At most so many firings
-    #[arg(long, default_value_t = FIRINGS_DEFAULT, value_name = "COUNT")]
-    limit: usize,
+    #[arg(long, value_name = "COUNT")]
+    limit: Option<usize>,
     /// Print as JSON
     #[arg(long)]
     json: bool,
@@ -58,7 +55,7 @@ impl ScheduleCommand {
             }
         };
         let firings: Vec<Timestamp> =
-            Firings::new(&crontab, &zone, from, until).take(self.limit).collect();
+            Firings::new(&crontab, &zone, from, until).take(self.limit()).collect();
         if self.json {
             console.json(&json!({
                 "format_version": "1.0",
@@ -66,13 +63,17 @@ impl ScheduleCommand {
                 "time_zone": zone.name(),
                 "from": from,
                 "until": until,
-                "truncated": firings.len() == self.limit,
+                "truncated": Some(firings.len()) == self.limit,
                 "firings": firings,
             }))?;
         } else {
             console.print(&lines(&firings, &zone));
         }
         Ok(Exit::Success)
+    }
+
+    fn limit(&self) -> usize {
+        self.limit.unwrap_or(usize::MAX)
     }
 
     fn policies(
@@ -87,7 +88,7 @@ impl ScheduleCommand {
             Err(early) => return early.exit(),
         };
         let slots = |schedule: &Schedule| -> Vec<Timestamp> {
-            schedule.slots(from, until).take(self.limit).map(|slot| slot.instant()).collect()
+            schedule.slots(from, until).take(self.limit()).map(|slot| slot.instant()).collect()
         };
         if self.json {
             let list: Vec<_> = policies

@@ -112,6 +112,10 @@ impl Engine for Faulty {
         self.inner.settle().await
     }
 
+    fn is_trial(&self) -> bool {
+        self.inner.is_trial()
+    }
+
     fn store(&self) -> Option<&dyn Store> {
         self.inner.store()
     }

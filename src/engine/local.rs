@@ -189,6 +189,10 @@ impl Engine for LocalEngine {
         self.blocking(Inner::settle).await
     }
 
+    fn is_trial(&self) -> bool {
+        self.inner.settings.trial.unwrap_or(false)
+    }
+
     fn store(&self) -> Option<&dyn Store> {
         Some(self)
     }

@@ -139,6 +139,12 @@ impl<'a> SeriesPlan<'a> {
                 "an image named {name} exists already and is not stillframe's; rename or delete it"
             ));
         }
+        let is_bound = |image: &Image| image.is_held(self.now) || !image.in_use_by.is_empty();
+        if replaced.is_some_and(|point| is_bound(point.image)) {
+            return Err(format!(
+                "a failed attempt named {name} is held or in use; release or delete it"
+            ));
+        }
         let mut labels = policy.labels.clone();
         labels.extend(key.labels());
         let mut reasons = vec![Reason::new(
@@ -162,10 +168,7 @@ impl<'a> SeriesPlan<'a> {
             consistency: policy.capture.consistency,
             kms_key: policy.kms_key.clone(),
             disk_bytes: taken.iter().filter_map(|disk| disk.size_bytes).sum(),
-            problems: taken
-                .iter()
-                .filter_map(|disk| Some(format!("disk {}: {}", disk.name, disk.problem.as_ref()?)))
-                .collect(),
+            problems: taken.iter().filter_map(|disk| disk.problem.clone()).collect(),
             disks: taken.into_iter().map(|disk| disk.name.clone()).collect(),
             excluded_disks: left.into_iter().map(|disk| disk.name.clone()).collect(),
             labels,
@@ -330,6 +333,14 @@ impl<'a> SeriesPlan<'a> {
         let is_replaced = matches!(&self.series.due, Due::Create { replaces, .. } if replaces.as_ref() == Some(&point.image.id));
         if is_replaced && self.created.is_some() {
             return;
+        }
+        if point.image.is_held(self.now) {
+            return self.keep(point, vec![Reason::new(ReasonCode::Held, "held")]);
+        }
+        if !point.image.in_use_by.is_empty() {
+            let users = point.image.in_use_by.join(", ");
+            return self
+                .keep(point, vec![Reason::new(ReasonCode::InUse, format!("in use by {users}"))]);
         }
         let newest_ready = self.series.newest_ready(self.now).map(|point| point.key.slot);
         let is_superseded = has_ready && newest_ready >= Some(point.key.slot);

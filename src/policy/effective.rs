@@ -8,7 +8,7 @@ use super::finding::{Place, SourceFile};
 use super::meant::{self, Origin};
 use super::naming;
 use super::written::PolicySpec;
-use super::yaml::Node;
+use super::yaml::{Node, unescape};
 use crate::inventory::Capabilities;
 
 /// These are inherited as a whole or not at all.
@@ -38,7 +38,8 @@ impl Layer<'_> {
         loop {
             if let Some(node) = self.document.at(&pointer) {
                 let (parent, token) = pointer.rsplit_once('/').unwrap_or(("", ""));
-                let key = self.document.at(parent).and_then(|parent| parent.entry(token));
+                let key =
+                    self.document.at(parent).and_then(|parent| parent.entry(&unescape(token)));
                 let is_scalar = matches!(node.value, super::yaml::Value::Scalar(_));
                 let span = match key {
                     Some(entry) if !is_scalar || node.span.is_empty() => entry.key_span.clone(),
@@ -52,6 +53,18 @@ impl Layer<'_> {
                     return Place { file: Arc::clone(self.file), span: 0..0 };
                 }
             }
+        }
+    }
+}
+
+impl Layer<'_> {
+    /// Where the key of a value stands.
+    pub(super) fn key_place(&self, pointer: &str) -> Place {
+        let whole = format!("{}{pointer}", self.prefix);
+        let (parent, token) = whole.rsplit_once('/').unwrap_or(("", ""));
+        match self.document.at(parent).and_then(|parent| parent.entry(&unescape(token))) {
+            Some(entry) => Place { file: Arc::clone(self.file), span: entry.key_span.clone() },
+            None => self.place(pointer),
         }
     }
 }

@@ -91,6 +91,10 @@ pub fn load(files: Vec<SourceFile>, kinds: &[EngineKind]) -> Loaded {
             .push(Finding::nowhere(Code::NoPolicies, "there is no policy: nothing is protected"));
     }
     let mut findings = loader.findings;
+    if config_document.is_none() {
+        // The defaults are not known, so nobody can say what is inherited.
+        findings.retain(|finding| finding.code != Code::KeepsEverything);
+    }
     findings.sort_by(|one, other| one.sort_key().cmp(&other.sort_key()));
     findings.dedup();
     if findings.iter().any(Finding::is_error) {

@@ -368,15 +368,21 @@ impl<'a> Meaning<'a> {
         let labels = spec.labels.clone().unwrap_or_default();
         for (key, value) in &labels {
             let pointer = format!("/labels/{}", escape(key));
+            let key_place =
+                || self.layers.layer(&pointer).unwrap_or(self.layers.policy).key_place(&pointer);
             if key.starts_with(LABEL_PREFIX) {
-                self.find(
-                    Code::BadLabel,
-                    &pointer,
-                    format!("labels that begin with `{LABEL_PREFIX}` belong to stillframe"),
-                );
+                let message =
+                    format!("labels that begin with `{LABEL_PREFIX}` belong to stillframe");
+                self.findings.push(Finding::new(Code::BadLabel, key_place(), message));
             } else if !name::is_label_key(key) {
-                self.find(Code::BadLabel, &pointer, format!("`{key}` is not a label key")).hint =
-                    Some("1 to 63 of a-z, 0-9, `-` and `_`, beginning with a letter".to_owned());
+                self.findings.push(
+                    Finding::new(
+                        Code::BadLabel,
+                        key_place(),
+                        format!("`{key}` is not a label key"),
+                    )
+                    .hint("1 to 63 of a-z, 0-9, `-` and `_`, beginning with a letter"),
+                );
             }
             if !name::is_label_value(value) {
                 self.find(Code::BadLabel, &pointer, format!("`{value}` is not a label value"))

@@ -155,16 +155,15 @@ impl Reader<'_> {
         );
         let known = self.known_keys(pointer);
         let names: Vec<&str> = known.iter().map(String::as_str).collect();
-        let folded =
-            known.iter().find(|name| name.eq_ignore_ascii_case(&key.replace(['_', '-'], "")));
-        let close = folded
+        let same = known.iter().find(|name| folded(name) == folded(key));
+        let close = same
             .map(String::as_str)
             .or_else(|| get_close_matches(key, &names, 1, 0.7).first().copied());
         if let Some(close) = close {
             return finding.hint(format!("did you mean `{close}`?"));
         }
         match self.elsewhere(key) {
-            Some(path) => finding.hint(format!("`{key}` belongs under `{path}`")),
+            Some((path, name)) => finding.hint(format!("`{name}` belongs under `{path}`")),
             None => finding.hint(format!("known here are {}", known.join(", "))),
         }
     }
@@ -219,10 +218,11 @@ impl Reader<'_> {
         Some(format!("`{token}`: {}", first.replace('\n', " ")))
     }
 
-    /// Where in the language a key has a meaning, if that is one place.
-    fn elsewhere(&self, key: &str) -> Option<String> {
+    /// Where in the language a key has a meaning, and how it is written there, if that is one
+    /// place.
+    fn elsewhere(&self, key: &str) -> Option<(String, String)> {
         let mut found = BTreeSet::new();
-        self.search(self.schema, key, &mut Vec::new(), &mut found);
+        self.search(self.schema, &folded(key), &mut Vec::new(), &mut found);
         if found.len() == 1 { found.pop_first() } else { None }
     }
 
@@ -231,17 +231,13 @@ impl Reader<'_> {
         schema: &Value,
         key: &str,
         path: &mut Vec<String>,
-        found: &mut BTreeSet<String>,
+        found: &mut BTreeSet<(String, String)>,
     ) {
-        let Some(schema) = self.resolve(schema) else {
-            return;
-        };
-        let Some(properties) = schema.get("properties").and_then(Value::as_object) else {
-            return;
-        };
+        let Some(schema) = self.resolve(schema) else { return };
+        let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
         for (name, inner) in properties {
-            if name == key && !path.is_empty() {
-                found.insert(path.join("."));
+            if folded(name) == key && !path.is_empty() {
+                found.insert((path.join("."), name.clone()));
             }
             path.push(name.clone());
             self.search(inner, key, path, found);
@@ -285,6 +281,11 @@ impl Reader<'_> {
             }
         }
     }
+}
+
+/// A key without what people vary: case, hyphens and underscores.
+fn folded(key: &str) -> String {
+    key.replace(['_', '-'], "").to_ascii_lowercase()
 }
 
 /// What YAML 1.1 makes of a plain word that YAML 1.2 reads as text.

@@ -17,6 +17,9 @@ pub fn text(findings: &[Finding]) -> String {
     }
     let (errors, warnings) = counts(findings);
     let plural = |number: usize| if number == 1 { "" } else { "s" };
+    if let Some(first) = findings.first() {
+        text.push_str(&format!("more about a finding: stillframe explain {}\n", first.code));
+    }
     match (errors, warnings) {
         (0, 0) => {}
         (0, _) => text.push_str(&format!("{warnings} warning{}\n", plural(warnings))),

@@ -110,7 +110,7 @@ mod tests {
             (1024, "1.0 KiB"),
             (1536, "1.5 KiB"),
             (43 << 20, "43.0 MiB"),
-            (u64::MAX, "16384.0 PiB"),
+            (u64::MAX, "16383.9 PiB"),
         ] {
             assert_eq!(bytes(count), text);
         }

@@ -244,7 +244,7 @@ fn read_item(rule: &FieldRule, item: &str, column: usize) -> Result<u64, Crontab
             step_column,
             step,
             format!(
-                "the step {step} is larger than the field: a {} goes from {} to {}",
+                "the step {step} is larger than the field {}, which goes from {} to {}",
                 rule.name, rule.low, rule.high
             ),
             Some(format!("only its first value would be left: write `{low}`")),
@@ -294,13 +294,13 @@ fn read_value(rule: &FieldRule, word: &str, column: usize) -> Result<u8, Crontab
         Some(number) => Err(error(
             column,
             word,
-            format!("{number} is not a {}: it goes from {} to {}", rule.name, rule.low, rule.high),
+            format!("{number} is outside the field {}: {} to {}", rule.name, rule.low, rule.high),
             None,
         )),
         None => Err(error(
             column,
             word,
-            format!("not a {}: `{word}`", rule.name),
+            format!("`{word}` means nothing in the field {}", rule.name),
             value_hint(rule, &lower),
         )),
     }
@@ -412,19 +412,19 @@ mod tests {
             ("0 0 1 */12 *", 8, "step"),
             ("*/0 * * * *", 2, "step"),
             ("5/15 * * * *", 0, "step"),
-            ("0 2 ? * *", 4, "not a day of month"),
-            ("0 2 * * mon#1", 8, "not a day of week"),
-            ("0 2 L * *", 4, "not a day of month"),
+            ("0 2 ? * *", 4, "field day of month"),
+            ("0 2 * * mon#1", 8, "field day of week"),
+            ("0 2 L * *", 4, "field day of month"),
             ("0,,5 * * * *", 2, "comma"),
             ("0, * * * *", 2, "comma"),
             ("0 2 * *", 0, "five fields"),
             ("0 0 2 * * *", 0, "five fields"),
             ("", 0, "five fields"),
             ("@reboot", 0, "nickname"),
-            ("+1 * * * *", 0, "not a minute"),
-            ("1- * * * *", 2, "not a minute"),
-            ("0 0 0 * *", 4, "not a day"),
-            ("0 2 * * tues", 8, "not a day of week"),
+            ("+1 * * * *", 0, "field minute"),
+            ("1- * * * *", 2, "field minute"),
+            ("0 0 0 * *", 4, "field day"),
+            ("0 2 * * tues", 8, "field day of week"),
         ] {
             let found = mistakes(text);
             assert!(

@@ -4,6 +4,7 @@
 //! `PROPTEST_CASES` sets how many worlds each law is tried in, `STILLFRAME_SEED` repeats a run.
 
 mod identity;
+mod plan;
 mod retention;
 
 use std::fmt::Debug;

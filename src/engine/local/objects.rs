@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     fn id(byte: &str) -> Id {
-        Id::from_hex(&byte.repeat(32)).unwrap()
+        byte.repeat(32).parse().unwrap()
     }
 
     #[test]

@@ -41,6 +41,9 @@ pub struct Settings {
     pub create_keys: Option<bool>,
     /// The key of policies that name none. The default is `default`.
     pub default_key: Option<String>,
+    /// Whether this store is for trying policies out: then `apply --now` may carry out a plan as
+    /// if it were another time. Never set it where images matter.
+    pub trial: Option<bool>,
     /// How many captures run at once. The default is 2.
     #[schemars(range(min = 1, max = 64))]
     pub captures: Option<u32>,

@@ -1,0 +1,204 @@
+//! What users see, as golden files: every verb on the example data centre, and wrong input.
+
+use std::fs;
+
+use super::support::{Datacenter, NOW, golden, transcript};
+
+const DB: &str = "db-4201-20261121-1115z-7tni6gfx";
+const WEB: &str = "web-nightly-web-1-20261121-0200z-g3adfwll";
+
+#[test]
+fn a_first_day() {
+    let datacenter = Datacenter::new();
+    golden(
+        "first-day.txt",
+        &transcript(
+            &datacenter,
+            &[
+                &["validate"],
+                &["plan", "--now", NOW],
+                &["apply", "--auto-approve", "--now", NOW],
+                &["apply", "--auto-approve", "--now", NOW],
+                &["plan", "--now", NOW, "--detailed-exitcode"],
+                &["plan", "--now", "2026-11-22T12:00:00Z", "--detailed-exitcode"],
+                &["list", "--now", NOW],
+                &["list", "--now", NOW, "--source", "web-1"],
+                &[
+                    "list",
+                    "--now",
+                    NOW,
+                    "--policy",
+                    "db",
+                    "--label",
+                    "cost-center=4711",
+                    "--state",
+                    "ready",
+                ],
+                &["inventory"],
+            ],
+        ),
+    );
+}
+
+#[test]
+fn reading_back() {
+    let datacenter = Datacenter::new();
+    datacenter.apply_at(NOW);
+    golden(
+        "reading-back.txt",
+        &transcript(
+            &datacenter,
+            &[
+                &["show", DB],
+                &["show", "web-nightly-web-1-20261121-0200z"],
+                &[
+                    "restore",
+                    DB,
+                    "--to",
+                    "back",
+                    "--name",
+                    "db-2",
+                    "--machine-type",
+                    "small-1",
+                    "--label",
+                    "a=b",
+                ],
+                &["restore", DB, "--to", "back"],
+                &[
+                    "restore",
+                    DB,
+                    "--to",
+                    "back",
+                    "--disk",
+                    "data",
+                    "--overwrite",
+                    "--format",
+                    "qcow2",
+                ],
+                &["restore", DB, "--to", "elsewhere", "--disk", "dta"],
+                &["verify"],
+                &["verify", WEB],
+                &["repository", "list"],
+                &["key", "path", "database"],
+            ],
+        ),
+    );
+    golden(
+        "restored-instance.yaml",
+        &fs::read_to_string(datacenter.path("back/instance.yaml")).unwrap(),
+    );
+}
+
+#[test]
+fn saying_why() {
+    let datacenter = Datacenter::new();
+    datacenter.apply_at(NOW);
+    golden(
+        "saying-why.txt",
+        &transcript(
+            &datacenter,
+            &[
+                &["explain", "policy", "db"],
+                &["explain", "policy", "web"],
+                &["explain", WEB, "--now", NOW],
+                &["explain", "cache-1", "--now", NOW],
+                &["explain", "db-1", "--now", NOW],
+                &["explain", "bad-cron"],
+                &["explain", "grace-passed"],
+                &["explain", "nothing-like-it", "--now", NOW],
+            ],
+        ),
+    );
+}
+
+#[test]
+fn schedules() {
+    let datacenter = Datacenter::new();
+    let week: [&str; 4] = ["--from", "2026-10-24T00:00:00Z", "--until", "2026-10-26T00:00:00Z"];
+    let with = |arguments: &[&'static str]| -> Vec<&'static str> {
+        arguments.iter().copied().chain(week).collect()
+    };
+    golden(
+        "schedule.txt",
+        &transcript(
+            &datacenter,
+            &[
+                &with(&["schedule"]),
+                &with(&["schedule", "--cron", "30 2 * * *", "--time-zone", "Europe/Berlin"]),
+                &with(&[
+                    "schedule",
+                    "--cron",
+                    "30 2 * * *",
+                    "--time-zone",
+                    "Europe/Berlin",
+                    "--json",
+                ]),
+                &with(&["schedule", "--cron", "0 22-2 * * ?"]),
+                &with(&["schedule", "--cron", "0 2 * * *", "--time-zone", "Berlin"]),
+                &[
+                    "schedule",
+                    "--cron",
+                    "0 2 * * *",
+                    "--from",
+                    NOW,
+                    "--until",
+                    "2026-01-01T00:00:00Z",
+                ],
+            ],
+        ),
+    );
+}
+
+/// Every kind of mistake there is a code for, in two files, all found in one run.
+#[test]
+fn wrong_policies() {
+    let datacenter = Datacenter::new();
+    fs::write(
+        datacenter.path("policies/stillframe.yaml"),
+        include_str!("../data/wrong/stillframe.yaml"),
+    )
+    .unwrap();
+    fs::write(datacenter.path("policies/wrong.yaml"), include_str!("../data/wrong/wrong.yaml"))
+        .unwrap();
+    fs::write(datacenter.path("policies/binary.yaml"), b"\xff\xfe").unwrap();
+    golden(
+        "wrong.txt",
+        &transcript(&datacenter, &[&["validate"], &["plan"], &["apply", "--auto-approve"]]),
+    );
+    let json = datacenter.json(3, &["validate"]);
+    golden("wrong.json", &format!("{}\n", serde_json::to_string_pretty(&json).unwrap()));
+}
+
+#[test]
+fn without_a_configuration() {
+    let datacenter = Datacenter::new();
+    fs::remove_file(datacenter.path("policies/stillframe.yaml")).unwrap();
+    let nowhere = ["--policies", "nowhere", "validate"];
+    let nothing = ["--policies", "nothing", "validate"];
+    fs::create_dir(datacenter.path("nothing")).unwrap();
+    golden("no-configuration.txt", &transcript(&datacenter, &[&["validate"], &nowhere, &nothing]));
+}
+
+#[test]
+fn wrong_command_lines() {
+    let datacenter = Datacenter::new();
+    golden(
+        "wrong-command-lines.txt",
+        &transcript(
+            &datacenter,
+            &[
+                &["aply"],
+                &["apply"],
+                &["plan", "--now", "yesterday"],
+                &["plan", "--override", "everything"],
+                &["plan", "--inventory", "nothing.json"],
+                &["list", "--label", "x"],
+            ],
+        ),
+    );
+    // Without `trial: true` no round may be carried out at another time.
+    datacenter.edit("policies/stillframe.yaml", |text| text.replace("trial: true", "trial: false"));
+    let run = datacenter.run_to(1, &["apply", "--auto-approve", "--now", NOW]);
+    assert!(run.err.contains("--now would write false times"), "{}", run.err);
+    datacenter.run_to(0, &["apply", "--dry-run", "--now", NOW]);
+}

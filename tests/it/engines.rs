@@ -1,0 +1,396 @@
+//! One suite that every engine passes, written as a tour for whoever writes the next one.
+//!
+//! To put an engine through it, implement [`Bench`]: something that can open the engine on a world
+//! with two instances, `web-1` and `web-2`. Each case ends with "plan again: nothing to do".
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use stillframe::apply::{Ending, Ledger, Listener, Stop};
+use stillframe::clock::{Clock, FixedClock};
+use stillframe::engine::local::LocalEngine;
+use stillframe::engine::{
+    self, CreateRequest, Created, Engine, EngineError, Fault, Faulty, Progress, Unwatched,
+};
+use stillframe::inventory::{EngineInventory, Image, ImageState, Stage};
+use stillframe::plan::{Action, Create, ImageRef, Plan, Update};
+use stillframe::policy::{EngineKind, Policies, SourceFile, load};
+use stillframe::reconcile::{Approval, Room, Round};
+
+use super::memory::{MemoryEngine, instance};
+use super::support::Datacenter;
+
+/// A world with an engine on it. It may be opened several times, as several runs do.
+trait Bench {
+    fn open(&self, clock: Arc<dyn Clock>) -> Arc<dyn Engine>;
+}
+
+struct Memory(Arc<MemoryEngine>);
+
+impl Bench for Memory {
+    fn open(&self, _: Arc<dyn Clock>) -> Arc<dyn Engine> {
+        self.0.clone()
+    }
+}
+
+struct Local(Datacenter);
+
+impl Bench for Local {
+    fn open(&self, clock: Arc<dyn Clock>) -> Arc<dyn Engine> {
+        let settings = serde_json::json!({
+            "instances": "examples/datacenter/instances",
+            "store": "store",
+            "createKeys": true,
+        });
+        let base = self.0.path("").canonicalize().unwrap();
+        Arc::new(LocalEngine::open("memory", &settings, &base, clock).unwrap())
+    }
+}
+
+fn memory() -> Memory {
+    let engine = MemoryEngine::new(clock(0));
+    engine.add(instance("web-1", &[("role", "web")]));
+    engine.add(instance("web-2", &[("role", "web")]));
+    Memory(engine)
+}
+
+/// Noon of a day in November 2026, counted from the 21st.
+fn noon(day: i64) -> Timestamp {
+    let first: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+    first + jiff::SignedDuration::from_hours(24 * day)
+}
+
+fn clock(day: i64) -> Arc<dyn Clock> {
+    Arc::new(FixedClock(noon(day)))
+}
+
+/// Policies for an engine named `memory`, whatever it really is.
+pub fn policies(spec: &str) -> Policies {
+    let kind = EngineKind {
+        name: "memory",
+        settings_schema: serde_json::json!({"type": "object"}),
+        capabilities: |_| stillframe::inventory::Capabilities::default(),
+    };
+    let config =
+        "apiVersion: stillframe/v1\nkind: Config\nspec:\n  engines: {memory: {memory: {}}}\n";
+    let policy = format!(
+        "apiVersion: stillframe/v1\nkind: BackupPolicy\nmetadata: {{name: nightly}}\nspec:\n  \
+         source: {{match: [{{names: [\"web-*\"]}}]}}\n  schedule: {{cron: \"0 2 * * *\"}}\n{spec}"
+    );
+    let files = [("stillframe.yaml", config), ("nightly.yaml", policy.as_str())]
+        .map(|(path, text)| SourceFile { path: path.to_owned(), text: text.to_owned() });
+    let loaded = load(files.to_vec(), &[kind]);
+    loaded.policies.unwrap_or_else(|| panic!("{:?}", loaded.findings))
+}
+
+pub struct Yes;
+
+#[async_trait]
+impl Approval for Yes {
+    async fn approve(&self, _: &Plan) -> bool {
+        true
+    }
+
+    fn takes_time(&self) -> bool {
+        false
+    }
+}
+
+pub struct Quiet;
+
+impl Listener for Quiet {
+    fn began(&self, _: usize) {}
+    fn progress(&self, _: usize, _: Progress) {}
+    fn ended(&self, _: usize, _: &Ending) {}
+}
+
+/// A room with one engine at one time.
+pub fn room(
+    engine: Arc<dyn Engine>,
+    clock: Arc<dyn Clock>,
+    policies: Policies,
+    directory: &tempfile::TempDir,
+) -> Room {
+    let ledger = Arc::new(Ledger::new(directory.path().join("ledger.ndjson")));
+    Room { policies, engines: vec![engine], clock, ledger, overrides: Vec::new() }
+}
+
+/// What every case needs.
+struct Case {
+    bench: Box<dyn Bench>,
+    directory: tempfile::TempDir,
+    spec: &'static str,
+}
+
+impl Case {
+    fn room(&self, day: i64) -> Room {
+        let clock = clock(day);
+        room(self.bench.open(Arc::clone(&clock)), clock, policies(self.spec), &self.directory)
+    }
+
+    async fn round(&self, day: i64) -> Round {
+        self.room(day).round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap()
+    }
+
+    async fn observe(&self, day: i64) -> EngineInventory {
+        self.bench.open(clock(day)).observe().await
+    }
+
+    /// Plan again: nothing to do.
+    async fn nothing_to_do(&self, day: i64) {
+        let room = self.room(day);
+        let inventory = room.observe().await;
+        let plan = room.plan(&inventory, noon(day));
+        assert_eq!(plan.changes, [], "{:#?}", plan.changes);
+        assert_eq!(plan.refusals, []);
+    }
+
+    fn request(&self, day: i64) -> CreateRequest {
+        let policies = policies(self.spec);
+        let policy = &policies.policies[0];
+        let key = stillframe::name::Key {
+            policy: policy.name.clone(),
+            source: stillframe::name::SourceId::parse("web-1").unwrap(),
+            slot: policy.schedule.last_slot(noon(day)).unwrap(),
+        };
+        CreateRequest {
+            name: key.image_name(&key.default_prefix()),
+            location: "local".to_owned(),
+            create: Create {
+                kind: stillframe::inventory::ImageKind::MachineImage,
+                consistency: stillframe::inventory::Consistency::Crash,
+                kms_key: None,
+                disks: vec!["boot".to_owned(), "content".to_owned(), "data".to_owned()],
+                excluded_disks: Vec::new(),
+                disk_bytes: 0,
+                labels: key.labels(),
+                description: "a description".to_owned(),
+                deadline: noon(day + 1),
+                replaces: None,
+                problems: Vec::new(),
+            },
+            key,
+        }
+    }
+}
+
+fn bound(image: &Image) -> ImageRef {
+    ImageRef {
+        id: Some(image.id.clone()),
+        name: image.name.clone(),
+        location: image.location.clone(),
+        created_at: Some(image.created_at),
+        fingerprint: Some(image.fingerprint.clone()),
+        stored_bytes: None,
+    }
+}
+
+/// The suite: its name, what the policy says, and the case.
+macro_rules! suite {
+    ($($name:ident($spec:expr, $case:ident) $body:block)*) => {
+        $(
+            mod $name {
+                use super::*;
+
+                async fn check($case: Case) $body
+
+                #[tokio::test]
+                async fn memory_engine() {
+                    check(Case { bench: Box::new(memory()), directory: tempfile::tempdir().unwrap(), spec: $spec }).await;
+                }
+
+                #[tokio::test]
+                async fn local_engine() {
+                    let bench = Box::new(Local(Datacenter::new()));
+                    check(Case { bench, directory: tempfile::tempdir().unwrap(), spec: $spec }).await;
+                }
+            }
+        )*
+    };
+}
+
+suite! {
+    an_engine_is_seen_whole("", case) {
+        let inventory = case.observe(0).await;
+        assert!(inventory.is_complete(), "{:?}", inventory.gaps);
+        assert!(inventory.instances.iter().any(|instance| instance.id.as_str() == "web-1"));
+        assert!(inventory.instances.is_sorted_by_key(|instance| instance.id.clone()));
+    }
+
+    a_round_makes_what_is_due_and_a_second_one_nothing("", case) {
+        let round = case.round(0).await;
+        assert_eq!(round.plan.summary.create, 2);
+        assert!(round.outcomes.iter().all(|outcome| matches!(outcome.ending, Ending::Done { .. })));
+        case.nothing_to_do(0).await;
+        assert_eq!(case.round(0).await.outcomes, []);
+        let inventory = case.observe(0).await;
+        assert!(inventory.images.iter().all(|image| image.state == ImageState::Ready));
+        assert_eq!(inventory.images.len(), 2);
+    }
+
+    creating_twice_makes_one("", case) {
+        let engine = case.bench.open(clock(0));
+        let request = case.request(0);
+        let first = engine.create(request.clone(), Arc::new(Unwatched)).await.unwrap();
+        assert!(matches!(first, Created::Made(_)));
+        let again = case.bench.open(clock(0)).create(request.clone(), Arc::new(Unwatched)).await.unwrap();
+        assert!(matches!(&again, Created::Found(image) if image.id == first.image().id));
+        // What comes back carries the key that was asked for.
+        assert_eq!(again.image().ownership(), stillframe::name::Ownership::Ours(request.key));
+        case.round(0).await;
+        case.nothing_to_do(0).await;
+    }
+
+    creating_at_the_same_time_makes_one("", case) {
+        let request = case.request(0);
+        let (one, other) = (case.bench.open(clock(0)), case.bench.open(clock(0)));
+        let (one, other) = tokio::join!(
+            one.create(request.clone(), Arc::new(Unwatched)),
+            other.create(request.clone(), Arc::new(Unwatched)),
+        );
+        let (one, other) = (one.unwrap(), other.unwrap());
+        assert_eq!(one.image().id, other.image().id);
+        assert_ne!(matches!(one, Created::Made(_)), matches!(other, Created::Made(_)));
+        case.round(0).await;
+        case.nothing_to_do(0).await;
+    }
+
+    a_name_of_another_restore_point_is_refused("", case) {
+        let engine = case.bench.open(clock(0));
+        let mut request = case.request(0);
+        engine.create(request.clone(), Arc::new(Unwatched)).await.unwrap();
+        request.key.slot = stillframe::name::Slot::at(noon(-5));
+        request.create.labels = request.key.labels();
+        let refused = engine.create(request.clone(), Arc::new(Unwatched)).await;
+        assert_eq!(refused, Err(EngineError::NameTaken(request.name)));
+        case.round(0).await;
+        case.nothing_to_do(0).await;
+    }
+
+    stage_and_labels_change_and_nothing_else("", case) {
+        case.round(0).await;
+        let engine = case.bench.open(clock(0));
+        let before = case.observe(0).await.images[0].clone();
+        let update = Update {
+            stage_before: Stage::Active,
+            stage_after: Stage::Deprecated,
+            set_labels: BTreeMap::from([("colour".to_owned(), "blue".to_owned())]),
+            remove_labels: Vec::new(),
+        };
+        let changed = engine.update(&bound(&before), &update).await.unwrap();
+        let seen = case.observe(0).await.images.into_iter().find(|image| image.id == before.id).unwrap();
+        assert_eq!(seen, changed);
+        assert_ne!(seen.fingerprint, before.fingerprint);
+        assert_eq!(seen.labels.get("colour").map(String::as_str), Some("blue"));
+        let back = Update {
+            stage_before: Stage::Deprecated,
+            stage_after: Stage::Active,
+            set_labels: BTreeMap::new(),
+            remove_labels: vec!["colour".to_owned(), "never-there".to_owned()],
+        };
+        let back = engine.update(&bound(&seen), &back).await.unwrap();
+        assert_eq!(Image { fingerprint: String::new(), ..back }, Image { fingerprint: String::new(), ..before });
+        case.nothing_to_do(0).await;
+    }
+
+    nothing_is_done_to_an_image_that_has_changed("", case) {
+        case.round(0).await;
+        let engine = case.bench.open(clock(0));
+        let image = case.observe(0).await.images[0].clone();
+        let update = Update { set_labels: BTreeMap::from([("a".to_owned(), "b".to_owned())]), ..Update::default() };
+        engine.update(&bound(&image), &update).await.unwrap();
+        assert_eq!(engine.update(&bound(&image), &update).await, Err(EngineError::Changed));
+        assert_eq!(engine.delete(&bound(&image)).await, Err(EngineError::Changed));
+        let mut nowhere = bound(&image);
+        nowhere.id = Some("12".to_owned());
+        assert_eq!(engine.delete(&nowhere).await, Err(EngineError::NotFound));
+        assert_eq!(case.observe(0).await.images.len(), 2);
+        case.nothing_to_do(0).await;
+    }
+
+    deleting_takes_one_image_for_good("", case) {
+        case.round(0).await;
+        let engine = case.bench.open(clock(0));
+        let images = case.observe(0).await.images;
+        engine.delete(&bound(&images[0])).await.unwrap();
+        assert_eq!(engine.delete(&bound(&images[0])).await, Err(EngineError::NotFound));
+        engine.settle().await.unwrap();
+        let left = case.observe(0).await.images;
+        assert_eq!(left, images[1..]);
+        case.round(0).await;
+        case.nothing_to_do(0).await;
+    }
+
+    points_are_deprecated_and_then_deleted("  retention: {last: 2}\n  lifecycle: {grace: 1d}\n", case) {
+        for day in 0..2 {
+            case.round(day).await;
+            case.nothing_to_do(day).await;
+        }
+        let third = case.round(2).await;
+        assert_eq!((third.plan.summary.create, third.plan.summary.deprecate, third.plan.summary.delete), (2, 2, 0));
+        case.nothing_to_do(2).await;
+        let oldest = case.observe(2).await.images[0].clone();
+        assert_eq!(oldest.stage, Stage::Deprecated);
+        assert_eq!(oldest.let_go_at(), Some(noon(2)));
+        let fourth = case.round(3).await;
+        assert_eq!((fourth.plan.summary.deprecate, fourth.plan.summary.delete), (2, 2));
+        assert!(fourth.plan.changes.iter().rev().take(2).all(|change| change.action == Action::Delete));
+        case.nothing_to_do(3).await;
+        assert_eq!(case.observe(3).await.images.len(), 6);
+    }
+
+    a_reply_that_was_lost_makes_no_second_image("", case) {
+        let faulty = Arc::new(Faulty::new(case.bench.open(clock(0)), vec![Fault::CreateReplyLost]));
+        let room = room(faulty.clone(), clock(0), policies(case.spec), &case.directory);
+        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+        assert_eq!(faulty.happened(), 1);
+        assert_eq!(round.outcomes.iter().filter(|outcome| matches!(outcome.ending, Ending::Failed { .. })).count(), 1);
+        case.round(0).await;
+        case.nothing_to_do(0).await;
+        assert_eq!(case.observe(0).await.images.len(), 2);
+    }
+
+    a_listing_that_was_cut_off_deletes_nothing("  retention: {last: 1}\n  lifecycle: {grace: 0}\n", case) {
+        for day in 0..3 {
+            case.round(day).await;
+        }
+        for fault in [Fault::ImagesCutOff, Fault::InstancesCutOff] {
+            let faulty = Arc::new(Faulty::new(case.bench.open(clock(3)), vec![fault]));
+            let room = room(faulty.clone(), clock(3), policies(case.spec), &case.directory);
+            let plan = room.plan(&room.observe().await, noon(3));
+            assert_eq!(faulty.happened(), 1);
+            assert_eq!((plan.summary.deprecate, plan.summary.delete), (0, 0), "{fault:?}");
+        }
+        case.round(3).await;
+        // With no grace, the next round deletes what this one has deprecated.
+        case.round(3).await;
+        case.nothing_to_do(3).await;
+    }
+
+    a_create_that_fails_costs_nothing_older("  retention: {last: 1}\n  lifecycle: {grace: 0}\n", case) {
+        case.round(0).await;
+        let faulty = Arc::new(Faulty::new(case.bench.open(clock(1)), vec![Fault::CreateFails, Fault::CreateFails]));
+        let room = room(faulty.clone(), clock(1), policies(case.spec), &case.directory);
+        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+        assert_eq!(faulty.happened(), 2);
+        // What was to be deprecated once the new point is READY waits for it.
+        assert_eq!(round.outcomes.iter().filter(|outcome| matches!(outcome.ending, Ending::Skipped { .. })).count(), 2);
+        assert!(case.observe(1).await.images.iter().all(|image| image.stage == Stage::Active));
+        case.round(1).await;
+        case.round(1).await;
+        case.nothing_to_do(1).await;
+        assert_eq!(case.observe(1).await.images.len(), 2);
+    }
+}
+
+#[test]
+fn every_kind_of_engine_says_what_it_takes_and_can() {
+    for kind in engine::kinds() {
+        let schema = kind.settings_schema.to_string();
+        assert!(schema.contains("\"additionalProperties\":false"), "{}", kind.name);
+        let capabilities = (kind.capabilities)(&serde_json::json!({}));
+        assert!(!capabilities.kinds.is_empty() && !capabilities.consistencies.is_empty());
+    }
+}

@@ -1,0 +1,163 @@
+//! An engine in memory: for rounds by the thousand, and to hold the engine suite itself to account.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use stillframe::clock::Clock;
+use stillframe::engine::{CreateRequest, Created, Engine, EngineError, Settled, Watcher};
+use stillframe::inventory::{
+    Capabilities, Disk, EngineInventory, Image, ImageSource, ImageState, Instance, Stage,
+};
+use stillframe::name::{Ownership, SourceId};
+use stillframe::plan::{ImageRef, Update};
+
+/// Instances and images in memory.
+pub struct MemoryEngine {
+    clock: Arc<dyn Clock>,
+    pub world: Mutex<World>,
+}
+
+/// What a memory engine holds.
+#[derive(Default)]
+pub struct World {
+    pub instances: BTreeMap<String, Instance>,
+    pub images: BTreeMap<String, Image>,
+    next_id: u64,
+    /// Names of images that were deleted, in order.
+    pub deleted: Vec<Image>,
+}
+
+/// An instance with two disks.
+pub fn instance(name: &str, labels: &[(&str, &str)]) -> Instance {
+    let disk = |name: &str, boot| Disk {
+        name: name.into(),
+        boot,
+        size_bytes: Some(1 << 30),
+        problem: None,
+    };
+    Instance {
+        id: SourceId::parse(name).unwrap(),
+        name: name.to_owned(),
+        zone: "zone-a".to_owned(),
+        labels: labels
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect(),
+        status: "RUNNING".to_owned(),
+        machine_type: "small".to_owned(),
+        disks: vec![disk("boot", true), disk("data", false)],
+    }
+}
+
+impl MemoryEngine {
+    pub fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self { clock, world: Mutex::new(World::default()) })
+    }
+
+    pub fn add(&self, instance: Instance) {
+        self.world.lock().unwrap().instances.insert(instance.name.clone(), instance);
+    }
+}
+
+fn fingerprint(image: &Image) -> String {
+    format!("{:?}{:?}", image.stage, image.labels)
+}
+
+impl World {
+    fn bound(&self, image: &ImageRef) -> Result<Image, EngineError> {
+        let found =
+            image.id.as_ref().and_then(|id| self.images.get(id)).ok_or(EngineError::NotFound)?;
+        if Some(&found.fingerprint) == image.fingerprint.as_ref() && found.name == image.name {
+            Ok(found.clone())
+        } else {
+            Err(EngineError::Changed)
+        }
+    }
+}
+
+#[async_trait]
+impl Engine for MemoryEngine {
+    fn name(&self) -> &str {
+        "memory"
+    }
+
+    async fn observe(&self) -> EngineInventory {
+        let world = self.world.lock().unwrap();
+        let mut images: Vec<Image> = world.images.values().cloned().collect();
+        images.sort_by(|one, other| one.name.cmp(&other.name));
+        EngineInventory {
+            name: "memory".to_owned(),
+            kind: "memory".to_owned(),
+            identity: "here".to_owned(),
+            gaps: Vec::new(),
+            images_seen_before: None,
+            capabilities: Capabilities::default(),
+            instances: world.instances.values().cloned().collect(),
+            images,
+        }
+    }
+
+    async fn create(
+        &self,
+        request: CreateRequest,
+        _: Arc<dyn Watcher>,
+    ) -> Result<Created, EngineError> {
+        let mut world = self.world.lock().unwrap();
+        if let Some(image) = world.images.values().find(|image| image.name == request.name) {
+            let is_it = image.ownership() == Ownership::Ours(request.key.clone());
+            return if is_it {
+                Ok(Created::Found(image.clone()))
+            } else {
+                Err(EngineError::NameTaken(request.name))
+            };
+        }
+        let source = world.instances.values().find(|instance| instance.id == request.key.source);
+        let source = source.ok_or_else(|| EngineError::Failed("no such instance".to_owned()))?;
+        let source = ImageSource { id: source.id.clone(), name: source.name.clone() };
+        world.next_id += 1;
+        let mut image = Image {
+            id: world.next_id.to_string(),
+            name: request.name,
+            kind: request.create.kind,
+            state: ImageState::Ready,
+            stage: Stage::Active,
+            created_at: self.clock.now(),
+            location: request.location,
+            kms_key: request.create.kms_key,
+            labels: request.create.labels,
+            source: Some(source),
+            stored_bytes: Some(1 << 20),
+            disk_bytes: Some(2 << 30),
+            fingerprint: String::new(),
+            in_use_by: Vec::new(),
+            message: None,
+        };
+        image.fingerprint = fingerprint(&image);
+        world.images.insert(image.id.clone(), image.clone());
+        Ok(Created::Made(image))
+    }
+
+    async fn update(&self, image: &ImageRef, update: &Update) -> Result<Image, EngineError> {
+        let mut world = self.world.lock().unwrap();
+        let mut changed = world.bound(image)?;
+        changed.stage = update.stage_after;
+        changed.labels.retain(|label, _| !update.remove_labels.contains(label));
+        changed.labels.extend(update.set_labels.clone());
+        changed.fingerprint = fingerprint(&changed);
+        world.images.insert(changed.id.clone(), changed.clone());
+        Ok(changed)
+    }
+
+    async fn delete(&self, image: &ImageRef) -> Result<(), EngineError> {
+        let mut world = self.world.lock().unwrap();
+        let gone = world.bound(image)?;
+        world.images.remove(&gone.id);
+        world.deleted.push(gone);
+        Ok(())
+    }
+
+    async fn settle(&self) -> Result<Settled, EngineError> {
+        Ok(Settled::default())
+    }
+}
