@@ -246,10 +246,13 @@ pub struct OpenError {
     pub message: String,
 }
 
+/// Opens an engine: its name, its settings, what their paths are relative to, the clock.
+type Open = fn(&str, &Value, &Path, Arc<dyn Clock>) -> Result<Arc<dyn Engine>, String>;
+
 /// A kind of engine, and how to open one.
 struct Registered {
     kind: EngineKind,
-    open: fn(&str, &Value, &Path, Arc<dyn Clock>) -> Result<Arc<dyn Engine>, String>,
+    open: Open,
 }
 
 /// Every kind of engine there is: one line each.

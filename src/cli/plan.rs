@@ -35,32 +35,22 @@ pub struct PlanCommand {
 
 impl PlanCommand {
     pub(super) async fn run(&self, global: &Global, console: &Console) -> anyhow::Result<Exit> {
-        let plan = match &self.inventory {
-            Some(file) => {
-                let policies = match setup::policies(global, console, self.json) {
-                    Ok(policies) => policies,
-                    Err(early) => return early.exit(),
-                };
-                let inventory = read_inventory(file)?;
-                let now = self.now.unwrap_or(inventory.observed_at);
-                guarded(
-                    plan(&policies, &inventory, now),
-                    &policies,
-                    &inventory,
-                    &self.overrides,
-                    now,
-                )
-            }
-            None => {
-                let room =
-                    setup::room(global, console, self.json, self.now, self.overrides.clone());
-                let room = match room {
-                    Ok(room) => room,
-                    Err(early) => return early.exit(),
-                };
-                let inventory = room.observe().await;
-                room.plan(&inventory, room.clock.now())
-            }
+        let plan = if let Some(file) = &self.inventory {
+            let policies = match setup::policies(global, console, self.json) {
+                Ok(policies) => policies,
+                Err(early) => return early.exit(),
+            };
+            let inventory = read_inventory(file)?;
+            let now = self.now.unwrap_or(inventory.observed_at);
+            guarded(plan(&policies, &inventory, now), &policies, &inventory, &self.overrides, now)
+        } else {
+            let room = setup::room(global, console, self.json, self.now, self.overrides.clone());
+            let room = match room {
+                Ok(room) => room,
+                Err(early) => return early.exit(),
+            };
+            let inventory = room.observe().await;
+            room.plan(&inventory, room.clock.now())
         };
         if self.json {
             console.json(&plan)?;

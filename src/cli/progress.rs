@@ -44,12 +44,16 @@ fn titles(plan: &Plan) -> Vec<(Action, String)> {
 pub(super) struct Bars {
     titles: Vec<(Action, String)>,
     all: MultiProgress,
-    bars: Mutex<BTreeMap<usize, ProgressBar>>,
+    running: Mutex<BTreeMap<usize, ProgressBar>>,
 }
 
 impl Bars {
     pub(super) fn new(plan: &Plan) -> Self {
-        Self { titles: titles(plan), all: MultiProgress::new(), bars: Mutex::new(BTreeMap::new()) }
+        Self {
+            titles: titles(plan),
+            all: MultiProgress::new(),
+            running: Mutex::new(BTreeMap::new()),
+        }
     }
 
     fn title(&self, change: usize) -> &str {
@@ -59,25 +63,26 @@ impl Bars {
 
 impl Listener for Bars {
     fn began(&self, change: usize) {
-        if !self.titles.get(change).is_some_and(|(action, _)| *action == Action::Create) {
+        if self.titles.get(change).is_none_or(|(action, _)| *action != Action::Create) {
             return;
         }
         let bar = self.all.add(
             ProgressBar::new(0).with_style(style()).with_message(self.title(change).to_owned()),
         );
         bar.enable_steady_tick(TICK);
-        self.bars.lock().unwrap_or_else(PoisonError::into_inner).insert(change, bar);
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(change, bar);
     }
 
     fn progress(&self, change: usize, progress: Progress) {
-        if let Some(bar) = self.bars.lock().unwrap_or_else(PoisonError::into_inner).get(&change) {
+        if let Some(bar) = self.running.lock().unwrap_or_else(PoisonError::into_inner).get(&change)
+        {
             bar.set_length(progress.total);
             bar.set_position(progress.done);
         }
     }
 
     fn ended(&self, change: usize, ending: &Ending) {
-        let bar = self.bars.lock().unwrap_or_else(PoisonError::into_inner).remove(&change);
+        let bar = self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&change);
         if let Some(bar) = bar {
             bar.finish_and_clear();
         }

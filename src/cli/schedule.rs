@@ -88,7 +88,11 @@ impl ScheduleCommand {
             Err(early) => return early.exit(),
         };
         let slots = |schedule: &Schedule| -> Vec<Timestamp> {
-            schedule.slots(from, until).take(self.limit()).map(|slot| slot.instant()).collect()
+            schedule
+                .slots(from, until)
+                .take(self.limit())
+                .map(super::super::name::Slot::instant)
+                .collect()
         };
         if self.json {
             let list: Vec<_> = policies

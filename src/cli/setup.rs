@@ -73,17 +73,14 @@ pub(super) fn load_policies(paths: &[PathBuf]) -> anyhow::Result<Loaded> {
 /// The policies; their mistakes are shown, as JSON where that is asked for.
 pub(super) fn policies(global: &Global, console: &Console, json: bool) -> Result<Policies, Early> {
     let loaded = load_policies(&global.policies).map_err(Early::Failed)?;
-    match loaded.policies {
-        Some(policies) => {
-            if loaded.findings.iter().any(|finding| !finding.is_error()) {
-                console.note(&findings::text(&loaded.findings));
-            }
-            Ok(policies)
+    if let Some(policies) = loaded.policies {
+        if loaded.findings.iter().any(|finding| !finding.is_error()) {
+            console.note(&findings::text(&loaded.findings));
         }
-        None => {
-            show_findings(&loaded.findings, console, json).map_err(Early::Failed)?;
-            Err(Early::Invalid)
-        }
+        Ok(policies)
+    } else {
+        show_findings(&loaded.findings, console, json).map_err(Early::Failed)?;
+        Err(Early::Invalid)
     }
 }
 

@@ -59,7 +59,9 @@ impl Verify {
             }))?;
         } else {
             console.print(&text(&verified));
-            failed.iter().for_each(|message| console.error(&clean(message)));
+            for message in &failed {
+                console.error(&clean(message));
+            }
         }
         Ok(if is_sound { exit } else { Exit::Failed })
     }

@@ -1,16 +1,19 @@
 //! One series: what is to be made, and what happens to each of its points.
 
+mod due;
+mod gone;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
+use gone::obstacle;
+
 use super::action::{Action, Reason, ReasonCode};
-use super::document::{Blocked, Change, Create, HeldBack, ImageRef, Kept, Missed, Update};
-use crate::desired::{Due, Presence, Series, SeriesPoint};
+use super::document::{Blocked, Change, HeldBack, ImageRef, Kept, Missed, Update};
+use crate::desired::{Due, Series, SeriesPoint};
 use crate::elapsed::Elapsed;
-use crate::inventory::{
-    EngineInventory, Image, ImageState, Instance, LABEL_LET_GO, LABEL_MISSING, LABEL_STAGED, Stage,
-};
+use crate::inventory::{EngineInventory, Image, ImageState, LABEL_LET_GO, LABEL_STAGED, Stage};
 use crate::name::{Key, Slot, stamp};
 use crate::policy::meant::Pause;
 use crate::retention::{CLOCK_SKEW, Fate};
@@ -77,133 +80,6 @@ impl<'a> SeriesPlan<'a> {
         self.source_marks();
         self
     }
-
-    // -- what is due
-
-    fn due(&mut self) {
-        let missed = self.series.missed.iter().copied();
-        let last = match &self.series.due {
-            Due::Missed { slot, .. } => Some(*slot),
-            _ => None,
-        };
-        for slot in missed.chain(last) {
-            let key = self.key(slot);
-            let source_name = self.series.source_name().to_owned();
-            self.missed.push(Missed { engine: self.engine.name.clone(), key, source_name });
-        }
-        let (Due::Create { slot, deadline, replaces }, Presence::Present(instance)) =
-            (&self.series.due, self.series.state.presence)
-        else {
-            return;
-        };
-        match self.create(instance, *slot, *deadline, replaces.as_deref()) {
-            Ok(change) => {
-                self.created = Some(change.image.name.clone());
-                self.changes.push(change);
-            }
-            Err(message) => self.blocked.push(Blocked {
-                engine: self.engine.name.clone(),
-                key: self.key(*slot),
-                source_name: instance.name.clone(),
-                message,
-            }),
-        }
-    }
-
-    fn create(
-        &self,
-        instance: &Instance,
-        slot: Slot,
-        deadline: Timestamp,
-        replaces: Option<&str>,
-    ) -> Result<Change, String> {
-        let policy = self.series.policy;
-        let capabilities = &self.engine.capabilities;
-        let key = self.key(slot);
-        let (taken, left): (Vec<_>, Vec<_>) = instance
-            .disks
-            .iter()
-            .partition(|disk| policy.capture.disks.takes(&disk.name, disk.boot));
-        if taken.is_empty() {
-            let disks: Vec<&str> = instance.disks.iter().map(|disk| disk.name.as_str()).collect();
-            return Err(match disks.as_slice() {
-                [] => "the instance has no disk".to_owned(),
-                disks => format!("`capture.disks` takes none of its disks: {}", disks.join(", ")),
-            });
-        }
-        let name = key.image_name(&policy.naming.prefix(&key, &policy.schedule.zone));
-        let replaced =
-            self.series.points.iter().find(|point| Some(point.image.id.as_str()) == replaces);
-        if replaced.is_none() && self.names.contains(name.as_str()) {
-            return Err(format!(
-                "an image named {name} exists already and is not stillframe's; rename or delete it"
-            ));
-        }
-        let is_bound = |image: &Image| image.is_held(self.now) || !image.in_use_by.is_empty();
-        if replaced.is_some_and(|point| is_bound(point.image)) {
-            return Err(format!(
-                "a failed attempt named {name} is held or in use; release or delete it"
-            ));
-        }
-        let mut labels = policy.labels.clone();
-        labels.extend(key.labels());
-        let mut reasons = vec![Reason::new(
-            ReasonCode::SlotDue,
-            format!("slot {} is due until {}", minute(slot.instant()), minute(deadline)),
-        )];
-        if let Some(failed) = replaced {
-            let message = failed.image.message.as_deref().unwrap_or("no reason given");
-            reasons.push(Reason::new(
-                ReasonCode::FailedAttempt,
-                format!("in place of an attempt that failed: {message}"),
-            ));
-        }
-        let location = if policy.location.is_empty() {
-            capabilities.locations.first().cloned().unwrap_or_default()
-        } else {
-            policy.location.clone()
-        };
-        let create = Create {
-            kind: policy.capture.kind,
-            consistency: policy.capture.consistency,
-            kms_key: policy.kms_key.clone(),
-            disk_bytes: taken.iter().filter_map(|disk| disk.size_bytes).sum(),
-            problems: taken.iter().filter_map(|disk| disk.problem.clone()).collect(),
-            disks: taken.into_iter().map(|disk| disk.name.clone()).collect(),
-            excluded_disks: left.into_iter().map(|disk| disk.name.clone()).collect(),
-            labels,
-            description: policy.naming.description(
-                policy,
-                instance,
-                slot,
-                capabilities.description_length_max,
-            ),
-            deadline,
-            replaces: replaced.map(|point| image_ref(point.image)),
-        };
-        Ok(Change {
-            action: Action::Create,
-            engine: self.engine.name.clone(),
-            key,
-            source_name: instance.name.clone(),
-            image: ImageRef {
-                id: None,
-                name,
-                location,
-                created_at: None,
-                fingerprint: None,
-                stored_bytes: None,
-            },
-            reasons,
-            risk: None,
-            newest_ready: None,
-            waits_for: None,
-            create: Some(create),
-            update: None,
-        })
-    }
-
-    // -- what happens to points
 
     fn ready(&mut self, point: &SeriesPoint<'_>, is_newest: bool) {
         match &point.fate_after {
@@ -358,66 +234,6 @@ impl<'a> SeriesPlan<'a> {
         self.changes.push(change);
     }
 
-    // -- the mark that a source is gone
-
-    /// Writes on the newest image that the source is missing, and takes the mark away when it is
-    /// back.
-    fn source_marks(&mut self) {
-        if self.is_paused_or_unseen() {
-            return;
-        }
-        let series = self.series;
-        match series.state.presence {
-            Presence::Present(_) => {
-                let reason = Reason::new(ReasonCode::SourceBack, "the source is back");
-                for point in &series.points {
-                    if point.image.labels.contains_key(LABEL_MISSING) {
-                        self.relabel(point, &reason, |update| {
-                            update.remove_labels.push(LABEL_MISSING.to_owned());
-                        });
-                    }
-                }
-            }
-            Presence::Missing | Presence::Unselected(_) if series.state.marked_since.is_none() => {
-                if let Some(newest) = series.newest_ready(self.now) {
-                    let mark = stamp(self.now);
-                    self.relabel(newest, &gone_reason(series), |update| {
-                        update.set_labels.insert(LABEL_MISSING.to_owned(), mark);
-                    });
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Changes labels of a point: as a part of what is done to it anyway, or by itself.
-    fn relabel(
-        &mut self,
-        point: &SeriesPoint<'_>,
-        reason: &Reason,
-        edit: impl FnOnce(&mut Update),
-    ) {
-        let id = &point.image.id;
-        if let Some(change) =
-            self.changes.iter_mut().find(|change| change.image.id.as_ref() == Some(id))
-        {
-            if let Some(update) = &mut change.update {
-                change.reasons.push(reason.clone());
-                edit(update);
-            }
-            return;
-        }
-        self.kept.retain(|kept| kept.id != *id);
-        let mut change = self.change(Action::Relabel, point, reason.clone());
-        let stage = point.image.stage;
-        let mut update = Update { stage_before: stage, stage_after: stage, ..Update::default() };
-        edit(&mut update);
-        change.update = Some(update);
-        self.changes.push(change);
-    }
-
-    // -- parts
-
     fn key(&self, slot: Slot) -> Key {
         Key { policy: self.series.policy.name.clone(), source: self.series.source.clone(), slot }
     }
@@ -476,48 +292,6 @@ impl<'a> SeriesPlan<'a> {
             name: point.image.name.clone(),
             reasons,
         });
-    }
-}
-
-/// What keeps everything of a series from being deprecated or deleted.
-fn obstacle(engine: &EngineInventory, series: &Series<'_>, now: Timestamp) -> Option<Reason> {
-    if let Some(gap) = engine.gaps.first() {
-        let detail = format!("{} was not seen whole: {}", engine.name, gap.place);
-        return Some(Reason::new(ReasonCode::InventoryGap, detail));
-    }
-    if let Some(pause) = series.policy.pause_at(now).filter(|pause| pause.deletes) {
-        return Some(Reason::new(ReasonCode::Paused, describe_pause(pause)));
-    }
-    if series.state.is_gone() {
-        let since = series.state.marked_since.unwrap_or(now);
-        let until = series.policy.lifecycle.source_gone_grace.after(since);
-        let grace = gone_reason(series).detail;
-        return (until > now).then(|| {
-            Reason::new(
-                ReasonCode::SourceGoneGrace,
-                format!("{grace}; nothing changes before {}", minute(until)),
-            )
-        });
-    }
-    if series.stalled {
-        let detail = match series.newest_ready(now) {
-            Some(point) => {
-                format!("no new READY restore point since {}", minute(point.key.slot.instant()))
-            }
-            None => "no READY restore point".to_owned(),
-        };
-        return Some(Reason::new(ReasonCode::Stalled, detail));
-    }
-    None
-}
-
-fn gone_reason(series: &Series<'_>) -> Reason {
-    match series.state.presence {
-        Presence::Unselected(_) => Reason::new(
-            ReasonCode::SourceUnselected,
-            "the policy does not select the source any more",
-        ),
-        _ => Reason::new(ReasonCode::SourceMissing, "the source is not there any more"),
     }
 }
 

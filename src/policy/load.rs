@@ -173,7 +173,7 @@ impl Loader<'_> {
                 second.place(),
                 "a second document of kind Config",
             );
-            let related = first.map(|first| first.place());
+            let related = first.map(Document::place);
             self.findings.push(match related {
                 Some(first) => finding.related(first, "the first one"),
                 None => finding,

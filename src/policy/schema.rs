@@ -3,6 +3,10 @@
 //! The schemas are made from the types in `written`, simplified so that editors and people get
 //! plain messages: no `oneOf`, no `null`. `schemas/*.json` are these same schemas, held by a test.
 
+mod language;
+mod plain;
+mod trap;
+
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,6 +18,10 @@ use similar::get_close_matches;
 
 use super::finding::{Code, Finding, Place, SourceFile};
 use super::yaml::{self, Node, escape, unescape};
+use language::folded;
+use trap::trap;
+
+pub use plain::simplify;
 
 /// A schema as JSON and compiled.
 #[derive(Debug)]
@@ -124,10 +132,10 @@ impl Reader<'_> {
                 return;
             }
             ValidationErrorKind::Enum { options } => {
-                self.unknown_value(&finding, found, options.as_array().map_or(&[], Vec::as_slice))
+                unknown_value(&finding, found, options.as_array().map_or(&[], Vec::as_slice))
             }
             ValidationErrorKind::Constant { expected_value } => {
-                self.unknown_value(&finding, found, std::slice::from_ref(expected_value))
+                unknown_value(&finding, found, std::slice::from_ref(expected_value))
             }
             ValidationErrorKind::Type { kind } => wrong_type(&finding, node, found, kind),
             ValidationErrorKind::Maximum { limit } => {
@@ -167,149 +175,21 @@ impl Reader<'_> {
             None => finding.hint(format!("known here are {}", known.join(", "))),
         }
     }
-
-    fn unknown_value(
-        &self,
-        finding: &impl Fn(Code, String) -> Finding,
-        found: &Value,
-        options: &[Value],
-    ) -> Finding {
-        let words: Vec<&str> = options.iter().filter_map(Value::as_str).collect();
-        let word = found.as_str().unwrap_or_default();
-        let hint = match get_close_matches(word, &words, 1, 0.6).first() {
-            Some(close) => format!("did you mean `{close}`?"),
-            None => format!("allowed: {}", words.join(", ")),
-        };
-        finding(Code::UnknownValue, format!("`{}` is not known here", plain(found))).hint(hint)
-    }
-
-    /// The part of the schema that a pointer into a document falls under.
-    fn schema_at(&self, pointer: &str) -> Option<&Value> {
-        let mut schema = self.resolve(self.schema)?;
-        for token in pointer.split('/').skip(1) {
-            let token = unescape(token);
-            let property = schema.get("properties").and_then(|properties| properties.get(&token));
-            let next = property
-                .or_else(|| schema.get("additionalProperties").filter(|more| more.is_object()))
-                .or_else(|| schema.get("items"))?;
-            schema = self.resolve(next)?;
-        }
-        Some(schema)
-    }
-
-    fn resolve<'s>(&'s self, schema: &'s Value) -> Option<&'s Value> {
-        match schema.get("$ref").and_then(Value::as_str) {
-            Some(reference) => self.schema.pointer(reference.strip_prefix('#')?),
-            None => Some(schema),
-        }
-    }
-
-    fn known_keys(&self, pointer: &str) -> Vec<String> {
-        let properties =
-            self.schema_at(pointer).and_then(|schema| schema.get("properties")?.as_object());
-        properties.map(|properties| properties.keys().cloned().collect()).unwrap_or_default()
-    }
-
-    fn describe(&self, pointer: &str) -> Option<String> {
-        let (parent, token) = pointer.rsplit_once('/')?;
-        let text =
-            self.schema_at(parent)?.get("properties")?.get(token)?.get("description")?.as_str()?;
-        let first = text.split(". ").next()?.trim_end_matches('.');
-        Some(format!("`{token}`: {}", first.replace('\n', " ")))
-    }
-
-    /// Where in the language a key has a meaning, and how it is written there, if that is one
-    /// place.
-    fn elsewhere(&self, key: &str) -> Option<(String, String)> {
-        let mut found = BTreeSet::new();
-        self.search(self.schema, &folded(key), &mut Vec::new(), &mut found);
-        if found.len() == 1 { found.pop_first() } else { None }
-    }
-
-    fn search(
-        &self,
-        schema: &Value,
-        key: &str,
-        path: &mut Vec<String>,
-        found: &mut BTreeSet<(String, String)>,
-    ) {
-        let Some(schema) = self.resolve(schema) else { return };
-        let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
-        for (name, inner) in properties {
-            if folded(name) == key && !path.is_empty() {
-                found.insert((path.join("."), name.clone()));
-            }
-            path.push(name.clone());
-            self.search(inner, key, path, found);
-            path.pop();
-        }
-    }
-
-    /// Plain words that other YAML readers take for something else, where text is meant.
-    fn find_traps(&self, node: &Node, pointer: &str, findings: &mut Vec<Finding>) {
-        match &node.value {
-            yaml::Value::Scalar(scalar) => {
-                let Some(word) = scalar.plain.as_deref().filter(|_| scalar.json.is_string()) else {
-                    return;
-                };
-                let Some(other) = trap(word) else { return };
-                if !self.schema_at(pointer).is_some_and(|schema| takes(schema, "string")) {
-                    return;
-                }
-                findings.push(
-                    Finding::new(
-                        Code::YamlTrap,
-                        self.place(node.span.clone()),
-                        format!("other YAML readers take `{word}` for {other}"),
-                    )
-                    .hint(format!("quote it: \"{word}\"")),
-                );
-            }
-            yaml::Value::List(items) => {
-                for (index, item) in items.iter().enumerate() {
-                    self.find_traps(item, &format!("{pointer}/{index}"), findings);
-                }
-            }
-            yaml::Value::Map(entries) => {
-                for entry in entries {
-                    self.find_traps(
-                        &entry.value,
-                        &format!("{pointer}/{}", escape(&entry.key)),
-                        findings,
-                    );
-                }
-            }
-        }
-    }
 }
 
-/// A key without what people vary: case, hyphens and underscores.
-fn folded(key: &str) -> String {
-    key.replace(['_', '-'], "").to_ascii_lowercase()
-}
-
-/// What YAML 1.1 makes of a plain word that YAML 1.2 reads as text.
-fn trap(word: &str) -> Option<&'static str> {
-    let lower = word.to_ascii_lowercase();
-    if matches!(lower.as_str(), "yes" | "no" | "on" | "off" | "y" | "n") {
-        return Some("a boolean");
-    }
-    let mut parts = word.split(':');
-    let first = parts.next()?;
-    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    let mut rest = parts.peekable();
-    let sexagesimal = rest.peek().is_some()
-        && is_number(first)
-        && rest.all(|part| part.len() <= 2 && is_number(part) && part < "60");
-    sexagesimal.then_some("a number in base 60")
-}
-
-fn takes(schema: &Value, kind: &str) -> bool {
-    match schema.get("type") {
-        Some(Value::String(only)) => only == kind,
-        Some(Value::Array(kinds)) => kinds.iter().any(|one| one == kind),
-        _ => false,
-    }
+/// A word that is not among those allowed.
+fn unknown_value(
+    finding: &impl Fn(Code, String) -> Finding,
+    found: &Value,
+    options: &[Value],
+) -> Finding {
+    let words: Vec<&str> = options.iter().filter_map(Value::as_str).collect();
+    let word = found.as_str().unwrap_or_default();
+    let hint = match get_close_matches(word, &words, 1, 0.6).first() {
+        Some(close) => format!("did you mean `{close}`?"),
+        None => format!("allowed: {}", words.join(", ")),
+    };
+    finding(Code::UnknownValue, format!("`{}` is not known here", plain(found))).hint(hint)
 }
 
 fn wrong_type(
@@ -418,67 +298,5 @@ fn take_out(json: &mut Value, pointer: &str) {
             }
         }
         _ => {}
-    }
-}
-
-/// Makes a generated schema plain: words instead of `oneOf`, no `null`, no number formats.
-pub fn simplify(schema: &mut Value) {
-    match schema {
-        Value::Object(map) => {
-            map.retain(|key, value| {
-                !(key == "format"
-                    && value.as_str().is_some_and(|format| format.starts_with("uint")))
-                    && !(key == "default" && value.is_null())
-            });
-            plain_words(map);
-            without_null(map);
-            for value in map.values_mut() {
-                simplify(value);
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(simplify),
-        _ => {}
-    }
-}
-
-/// `oneOf` over constants becomes `enum`.
-fn plain_words(map: &mut Map<String, Value>) {
-    let Some(Value::Array(options)) = map.get("oneOf") else {
-        return;
-    };
-    let words: Option<Vec<Value>> =
-        options.iter().map(|option| option.get("const").cloned()).collect();
-    let Some(words) = words else { return };
-    let texts: Vec<Value> = options
-        .iter()
-        .map(|option| option.get("description").cloned().unwrap_or_default())
-        .collect();
-    map.remove("oneOf");
-    map.insert("type".to_owned(), Value::from("string"));
-    map.insert("enum".to_owned(), Value::Array(words));
-    map.insert("enumDescriptions".to_owned(), Value::Array(texts));
-}
-
-/// What may be left out may not be written as null.
-fn without_null(map: &mut Map<String, Value>) {
-    if let Some(Value::Array(kinds)) = map.get_mut("type") {
-        kinds.retain(|kind| kind != "null");
-        if let [only] = kinds.as_slice() {
-            let only = only.clone();
-            map.insert("type".to_owned(), only);
-        }
-    }
-    if let Some(Value::Array(options)) = map.get("anyOf") {
-        let rest: Vec<&Value> = options
-            .iter()
-            .filter(|option| option.get("type") != Some(&Value::from("null")))
-            .collect();
-        if let ([Value::Object(only)], true) = (rest.as_slice(), rest.len() < options.len()) {
-            let only = only.clone();
-            map.remove("anyOf");
-            for (key, value) in only {
-                map.entry(key).or_insert(value);
-            }
-        }
     }
 }

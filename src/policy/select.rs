@@ -115,7 +115,7 @@ impl Condition {
     pub fn is_empty(spec: &ConditionSpec) -> bool {
         spec.names.is_none()
             && spec.zones.is_none()
-            && spec.labels.as_ref().is_none_or(|labels| labels.is_empty())
+            && spec.labels.as_ref().is_none_or(std::collections::BTreeMap::is_empty)
     }
 
     /// Whether everything holds.

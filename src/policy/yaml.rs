@@ -220,12 +220,11 @@ impl<'a> Builder<'a> {
                 self.begin(range.start, anchor, Content::Map { entries: Vec::new(), key: None })
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(range.end),
-            Event::Alias(anchor) => match self.anchors.get(&anchor) {
-                Some(node) => {
+            Event::Alias(anchor) => {
+                if let Some(node) = self.anchors.get(&anchor) {
                     let node = node.clone();
                     self.add(node, 0)
-                }
-                None => {
+                } else {
                     self.find(
                         Code::AnchorLimit,
                         range,
@@ -233,7 +232,7 @@ impl<'a> Builder<'a> {
                     );
                     Err(Stop)
                 }
-            },
+            }
         }
     }
 

@@ -200,7 +200,7 @@ fn settled_rows(round: &Round) -> Vec<Row> {
                 );
             }
             Err(error) => {
-                rows.push(Row::new("delete", format!("! {engine}: {}", clean(&error.to_string()))))
+                rows.push(Row::new("delete", format!("! {engine}: {}", clean(&error.to_string()))));
             }
         }
     }

@@ -82,7 +82,7 @@ impl Calendar {
 
 /// Civil time as seconds, as if it were UTC.
 fn seconds_of(time: civil::DateTime) -> i64 {
-    TimeZone::UTC.to_timestamp(time).map_or(i64::MAX, |instant| instant.as_second())
+    TimeZone::UTC.to_timestamp(time).map_or(i64::MAX, jiff::Timestamp::as_second)
 }
 
 fn civil_of(seconds: i64) -> Option<civil::DateTime> {

@@ -316,7 +316,7 @@ fn value_hint(rule: &FieldRule, word: &str) -> Option<String> {
     if let Some(name) = rule.names.iter().find(|name| word.starts_with(**name)) {
         return Some(format!("names have three letters: `{name}`"));
     }
-    if word.contains(['l', 'w', '#']) && rule.names.is_empty() | (rule.name == "day of week") {
+    if word.contains(['l', 'w', '#']) && rule.names.is_empty() || (rule.name == "day of week") {
         return Some("`L`, `W` and `#` are not part of a standard crontab".to_owned());
     }
     get_close_matches(word, rule.names, 1, 0.5)

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -153,16 +153,33 @@ fn apply_in_background(datacenter: &Datacenter) -> std::process::Child {
         .unwrap()
 }
 
+/// Bytes and files under the store so far: how far a run has come, whatever the machine's speed.
+fn progress(datacenter: &Datacenter) -> u64 {
+    fn sum(path: &Path) -> u64 {
+        let Ok(metadata) = fs::symlink_metadata(path) else { return 0 };
+        if metadata.is_dir() {
+            1 + fs::read_dir(path)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|entry| sum(&entry.path()))
+                .sum::<u64>()
+        } else {
+            1 + metadata.len() / 4096
+        }
+    }
+    sum(&datacenter.path(".stillframe"))
+}
+
 #[test]
 fn killed_at_any_moment_and_started_again() {
     let mut random = Random::new();
     let undisturbed = Datacenter::new();
     only_web(&undisturbed);
     fill_disks(&undisturbed, 12, &mut random);
-    let began = Instant::now();
     undisturbed.apply_at(NOW);
-    let whole = began.elapsed();
-    let size = undisturbed.bytes_under(".stillframe/store/locations");
+    let (whole, size) =
+        (progress(&undisturbed), undisturbed.bytes_under(".stillframe/store/locations"));
 
     let datacenter = Datacenter::new();
     only_web(&datacenter);
@@ -172,20 +189,23 @@ fn killed_at_any_moment_and_started_again() {
     }
     let mut killed = 0;
     for round in 0..36 {
+        // Killed when it has come so far, measured by what it has left in the store.
+        let until = progress(&datacenter) + random.below(whole);
         let mut run = apply_in_background(&datacenter);
-        thread::sleep(whole.mul_f64(random.share() * 1.1));
+        while run.try_wait().unwrap().is_none() && progress(&datacenter) < until {
+            thread::yield_now();
+        }
         run.kill().unwrap();
         killed += i32::from(!run.wait().unwrap().success());
         // What is there is whole, at every moment.
         datacenter.run_to(0, &["verify"]);
-        if datacenter.json(0, &["list"])["images"].as_array().unwrap().len() == 2 {
+        let images = datacenter.json(0, &["list"])["images"].as_array().unwrap().len();
+        if images == 2 && round < 30 {
             // Everything was made before the kill: begin again with an empty store.
-            if round < 30 {
-                fs::remove_dir_all(datacenter.path(".stillframe")).unwrap();
-            }
+            fs::remove_dir_all(datacenter.path(".stillframe")).unwrap();
         }
     }
-    assert!(killed >= 18, "only {killed} of 36 runs were killed before they had ended; {random}");
+    assert!(killed >= 12, "only {killed} of 36 runs were killed before they had ended; {random}");
     datacenter.apply_at(NOW);
     assert_clean(&datacenter);
     let now = datacenter.bytes_under(".stillframe/store/locations");
@@ -222,7 +242,7 @@ fn an_interrupt_lets_captures_finish_and_says_what_is_left() {
     while fs::read_dir(&attempts).is_ok_and(|mut entries| entries.next().is_none())
         || !attempts.exists()
     {
-        assert!(began.elapsed() < Duration::from_secs(60), "no capture began");
+        assert!(began.elapsed() < Duration::from_mins(1), "no capture began");
         thread::yield_now();
     }
     let pid = rustix::process::Pid::from_child(&run);

@@ -3,11 +3,29 @@
 //! `BLESS=1` writes golden files, `STILLFRAME_SEED` repeats a random run, `PROPTEST_CASES` sets how
 //! many worlds each law is tried in.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    clippy::missing_panics_doc,
+    clippy::struct_excessive_bools,
+    clippy::maybe_infinite_iter,
+    reason = "tests stop where something is not as it should be, and read the environment"
+)]
+
 mod cli;
 mod cron;
 mod engines;
 mod laws;
 mod local;
 mod memory;
+mod schemas;
 mod sim;
 mod support;
+mod tidy;

@@ -78,7 +78,7 @@ impl World {
 
 #[async_trait]
 impl Engine for MemoryEngine {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "memory"
     }
 

@@ -106,7 +106,7 @@ impl Simulation {
     async fn round(&mut self) {
         let faults = self.random.below(4);
         let engines: Vec<Arc<dyn Engine>> =
-            (0..1 + self.random.below(2)).map(|_| self.faulty(faults) as _).collect();
+            (0..=self.random.below(2)).map(|_| self.faulty(faults) as _).collect();
         let rooms: Vec<_> = engines
             .into_iter()
             .map(|engine| room(engine, self.clock.clone(), self.policies.clone(), &self.directory))

@@ -287,11 +287,6 @@ impl Random {
         self.next() % below
     }
 
-    /// A share in `0.0..1.0`.
-    pub fn share(&mut self) -> f64 {
-        self.below(1 << 20) as f64 / f64::from(1 << 20)
-    }
-
     /// Bytes that cannot be compressed.
     pub fn bytes(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(count + 8);

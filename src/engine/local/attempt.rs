@@ -5,7 +5,7 @@
 //! the lock of was left by a run that was killed. What failed leaves a small file with the reason,
 //! which the inventory shows as a FAILED image.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::home::{PARTIAL, read_json, write_json};
 use super::lock::{self, Lock};
-use super::repository::{RepositoryError, read_json, write_json};
+use super::repository::RepositoryError;
 use crate::inventory::{Image, ImageKind, ImageSource, ImageState, Stage};
 
 /// A capture that is under way or failed.
@@ -97,7 +98,8 @@ impl Attempts {
 
     /// Forgets an attempt. The caller holds the lock of its name.
     pub fn remove(&self, name: &str) -> Result<(), RepositoryError> {
-        for path in [self.file(name), self.lock_file(name)] {
+        let partial = self.file(name).with_extension(PARTIAL);
+        for path in [partial, self.file(name), self.lock_file(name)] {
             match fs::remove_file(&path) {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -118,22 +120,27 @@ impl Attempts {
         }
     }
 
-    /// All attempts, each with whether somebody is at it.
-    pub fn list(&self) -> Result<Vec<(Attempt, bool)>, RepositoryError> {
+    /// The names of all attempts there is any file of.
+    pub fn names(&self) -> Result<BTreeSet<String>, RepositoryError> {
         let error = |source| RepositoryError::File { path: self.directory.clone(), source };
         let entries = match fs::read_dir(&self.directory) {
             Ok(entries) => entries,
-            Err(source) if source.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) if source.kind() == ErrorKind::NotFound => return Ok(BTreeSet::new()),
             Err(source) => return Err(error(source)),
         };
-        let mut names = Vec::new();
+        let mut names = BTreeSet::new();
         for entry in entries {
             let name = entry.map_err(error)?.file_name().to_string_lossy().into_owned();
-            names.extend(name.strip_suffix(".json").map(str::to_owned));
+            // Names of images have no dot in them.
+            names.extend(name.split('.').next().map(str::to_owned));
         }
-        names.sort();
+        Ok(names)
+    }
+
+    /// All attempts, each with whether somebody is at it.
+    pub fn list(&self) -> Result<Vec<(Attempt, bool)>, RepositoryError> {
         let mut attempts = Vec::new();
-        for name in names {
+        for name in self.names()? {
             if let Some(attempt) = self.read(&name)? {
                 let is_held = lock::is_held(&self.lock_file(&name))?;
                 attempts.push((attempt, is_held));

@@ -18,9 +18,10 @@ use rustic_core::{
 };
 
 use super::disk::{DiskBytes, DiskError, OpenDisk, OpenDisks};
+use super::home::Home;
 use super::key::KeyService;
 use super::record::{CapturedDisk, MANIFEST_FILE, Manifest};
-use super::repository::{CHUNK_BYTES, Home, RepositoryError, describe};
+use super::repository::{CHUNK_BYTES, RepositoryError, describe};
 use crate::engine::{Progress, Watcher};
 
 /// Why a capture came to nothing.
@@ -64,7 +65,7 @@ pub fn capture(
     home: &Home,
     keys: &dyn KeyService,
     mut manifest: Manifest,
-    disks: OpenDisks,
+    disks: &OpenDisks,
     watcher: &Arc<dyn Watcher>,
 ) -> Result<Draft, CaptureError> {
     manifest.disks = disks.disks.iter().map(captured).collect();
@@ -76,7 +77,7 @@ pub fn capture(
         failure: Mutex::new(None),
     });
     let directory = PathBuf::from(format!("/{}", manifest.instance.metadata.name));
-    let source = Source { entries: entries(&directory, &manifest, &disks, &state)? };
+    let source = Source { entries: entries(&directory, &manifest, disks, &state)? };
     let repository = home.open_for_data(keys)?.to_writer()?;
     let mut options = BackupOptions::default();
     // Every byte is read: times of files say nothing about block devices and little about disks.

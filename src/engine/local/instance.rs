@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::files::joined;
 use crate::inventory::{Gap, GapScope};
 use crate::name::{self, SourceId};
 use crate::policy::finding::{Code, Finding, Place, SourceFile};
@@ -146,7 +147,7 @@ pub struct DiskSpec {
     /// Whether it is deleted with the machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto_delete: Option<bool>,
-    /// READ_WRITE or READ_ONLY.
+    /// `READ_WRITE` or `READ_ONLY`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
     /// SCSI or NVME.
@@ -243,7 +244,7 @@ pub struct LocalInstance {
 impl LocalInstance {
     /// The path of a disk.
     pub fn disk_path(&self, disk: &DiskSpec) -> PathBuf {
-        self.directory.join(&disk.path)
+        joined(&self.directory, &disk.path)
     }
 }
 
@@ -293,9 +294,12 @@ impl Reader {
             Ok(text) => Arc::new(SourceFile { path: path.display().to_string(), text }),
             Err(error) => return self.gap(path.display().to_string(), error.to_string()),
         };
-        let directory = path.parent().unwrap_or(Path::new("")).to_owned();
+        let directory = path.parent().unwrap_or(Path::new(""));
+        let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
         let (documents, findings) = yaml::read(&file);
-        findings.iter().for_each(|finding| self.find(finding));
+        for finding in &findings {
+            self.find(finding);
+        }
         for document in documents {
             if document.to_json().is_null() {
                 continue;

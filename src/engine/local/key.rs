@@ -133,7 +133,7 @@ impl KeyFiles {
             }
             Err(source) => return Err(KeyError::File { path, source }),
         };
-        let mode = file.metadata().map(|metadata| metadata.permissions().mode()).unwrap_or(0);
+        let mode = file.metadata().map_or(0, |metadata| metadata.permissions().mode());
         if mode & 0o077 != 0 {
             return Err(KeyError::Readable(path));
         }

@@ -4,32 +4,24 @@
 //! beside the repository; the repository itself is an ordinary one that the `restic` program can
 //! open once a password has been added.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
-use std::io::{ErrorKind, Write};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
-use rustic_core::repofile::{Chunker, MasterKey, SnapshotFile};
+use rustic_core::repofile::SnapshotFile;
 use rustic_core::{
-    ConfigOptions, Credentials, FileType, IndexedFullStatus, IndexedIdsStatus, KeyOptions,
-    LimitOption, OpenStatus, PruneOptions, ReadBackend, Repository, RepositoryBackends,
-    RepositoryOptions, RusticError,
+    FileType, IndexedFullStatus, IndexedIdsStatus, KeyOptions, LimitOption, OpenStatus,
+    PruneOptions, ReadBackend, Repository, RusticError,
 };
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
-use super::key::{KeyError, KeyService, Wrapped, file_stem};
+use super::home::Home;
+use super::key::KeyError;
 use super::lock::{self, LockError};
-use super::objects::{ObjectDirectory, TEMPORARY, sync_directory};
+use super::objects::{ObjectDirectory, TEMPORARY};
 use super::record::Record;
 
 /// Disks are cut into pieces of this size; equal pieces are stored once.
 pub const CHUNK_BYTES: usize = 1 << 20;
-/// What the name of the file beside a repository ends in.
-const KEY_FILE_ENDING: &str = ".key.json";
-/// zstd level 1: on disk images the higher levels cost time and save next to nothing.
-const COMPRESSION: i32 = 1;
 /// So much of a repository may be unused after space was given back; less means rewriting packs
 /// for little.
 const UNUSED_PERCENT: u64 = 5;
@@ -80,222 +72,6 @@ pub enum RepositoryError {
     Lock(#[from] LockError),
 }
 
-/// What lies beside a repository: which it is, and its wrapped data key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct KeyFile {
-    /// The version of this file.
-    pub version: u32,
-    /// The storage location.
-    pub location: String,
-    /// The data key, wrapped.
-    pub data_key: Wrapped,
-}
-
-/// Where a repository is, or will be.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Home {
-    /// The storage location.
-    pub location: String,
-    /// The key its data key is wrapped by.
-    pub key: String,
-    /// The repository.
-    pub path: PathBuf,
-    /// Remembers in the store that the repository exists, so that a disk that is not mounted is
-    /// not taken for an empty one.
-    mark: PathBuf,
-}
-
-impl Home {
-    /// The home of the images of a location under a key.
-    pub fn new(store: &Path, location: &str, location_path: &Path, key: &str) -> Self {
-        let stem = file_stem(key);
-        Self {
-            location: location.to_owned(),
-            key: key.to_owned(),
-            path: location_path.join(&stem),
-            mark: store.join("repositories").join(format!("{}@{stem}.json", file_stem(location))),
-        }
-    }
-
-    /// Every repository there is: those that the store remembers, whether they can be seen or
-    /// not, and those that lie in a location.
-    pub fn all(
-        store: &Path,
-        locations: &BTreeMap<String, PathBuf>,
-    ) -> Result<Vec<Self>, RepositoryError> {
-        let mut homes = BTreeSet::new();
-        for path in files_ending_in(&store.join("repositories"), ".json")? {
-            let mark: Mark = read_json(&path)?;
-            let Some(location) = locations.get(&mark.location) else {
-                let message = format!(
-                    "it names the location {}, which the configuration does not have",
-                    mark.location
-                );
-                return Err(RepositoryError::Damaged { path, message });
-            };
-            homes.insert(Self::new(store, &mark.location, location, &mark.key));
-        }
-        for (location, directory) in locations {
-            for path in files_ending_in(directory, KEY_FILE_ENDING)? {
-                let file: KeyFile = read_json(&path)?;
-                if file.location != *location {
-                    let message = format!("it belongs to the location {}", file.location);
-                    return Err(RepositoryError::Damaged { path, message });
-                }
-                homes.insert(Self::new(store, location, directory, &file.data_key.key));
-            }
-        }
-        Ok(homes.into_iter().collect())
-    }
-
-    /// What its images are listed under when it cannot be seen.
-    pub fn label(&self) -> String {
-        format!("{} under key {}", self.location, self.key)
-    }
-
-    fn key_file(&self) -> PathBuf {
-        self.path.with_extension(KEY_FILE_ENDING.trim_start_matches('.'))
-    }
-
-    fn lock_file(&self) -> PathBuf {
-        self.path.with_extension("lock")
-    }
-
-    /// Taken while snapshot files are written or removed.
-    pub fn lock(&self) -> Result<lock::Lock, RepositoryError> {
-        Ok(lock::exclusive(&self.lock_file())?)
-    }
-
-    /// Opens the repository; makes it where there is none yet.
-    pub fn open_or_make(&self, keys: &dyn KeyService) -> Result<Opened, RepositoryError> {
-        let parent = self.path.parent().unwrap_or(Path::new(""));
-        fs::create_dir_all(parent)
-            .map_err(|source| RepositoryError::File { path: parent.to_owned(), source })?;
-        let _lock = self.lock()?;
-        if self.key_file().exists() && self.path.join("config").exists() {
-            self.remember()?;
-            return self.open(keys);
-        }
-        if self.mark.exists() {
-            return Err(RepositoryError::Vanished {
-                path: self.path.clone(),
-                mark: self.mark.clone(),
-            });
-        }
-        self.make(keys)
-    }
-
-    /// Every step leaves something that the next run goes on from.
-    fn make(&self, keys: &dyn KeyService) -> Result<Opened, RepositoryError> {
-        let master_key = match self.read_key_file()? {
-            Some(file) => self.unwrap_key(&file, keys)?,
-            None => {
-                let master_key = MasterKey::new();
-                let plain =
-                    serde_json::to_vec(&master_key).map_err(|error| self.damaged_key(&error))?;
-                let data_key = keys.wrap(&self.key, &plain, &self.context())?;
-                let file = KeyFile { version: 1, location: self.location.clone(), data_key };
-                write_json(&self.key_file(), &file)?;
-                master_key
-            }
-        };
-        let config = ConfigOptions::default()
-            .set_chunker(Chunker::FixedSize)
-            .set_chunk_size(rustic_core_size(CHUNK_BYTES))
-            .set_compression(COMPRESSION);
-        let repository = self
-            .repository(ObjectDirectory::new(self.path.clone()))?
-            .init(&Credentials::Masterkey(master_key), &KeyOptions::default(), &config)
-            .map_err(|error| self.error(&error))?;
-        self.remember()?;
-        Ok(Opened { home: self.clone(), repository })
-    }
-
-    fn remember(&self) -> Result<(), RepositoryError> {
-        if self.mark.exists() {
-            return Ok(());
-        }
-        write_json(&self.mark, &Mark { location: self.location.clone(), key: self.key.clone() })
-    }
-
-    /// Opens the repository.
-    pub fn open(&self, keys: &dyn KeyService) -> Result<Opened, RepositoryError> {
-        self.open_with(keys, ObjectDirectory::new(self.path.clone()))
-    }
-
-    /// Opens the repository to write data only: no snapshot is published.
-    pub fn open_for_data(&self, keys: &dyn KeyService) -> Result<Opened, RepositoryError> {
-        self.open_with(keys, ObjectDirectory::withholding_snapshots(self.path.clone()))
-    }
-
-    fn open_with(
-        &self,
-        keys: &dyn KeyService,
-        objects: ObjectDirectory,
-    ) -> Result<Opened, RepositoryError> {
-        let Some(file) = self.read_key_file()? else {
-            return Err(RepositoryError::Vanished {
-                path: self.path.clone(),
-                mark: self.mark.clone(),
-            });
-        };
-        let master_key = self.unwrap_key(&file, keys)?;
-        let repository = self
-            .repository(objects)?
-            .open(&Credentials::Masterkey(master_key))
-            .map_err(|error| self.error(&error))?;
-        Ok(Opened { home: self.clone(), repository })
-    }
-
-    fn repository(&self, objects: ObjectDirectory) -> Result<Repository<()>, RepositoryError> {
-        let options = RepositoryOptions::default().no_cache(true);
-        let backends = RepositoryBackends::new(Arc::new(objects), None);
-        Repository::new(&options, &backends).map_err(|error| self.error(&error))
-    }
-
-    fn read_key_file(&self) -> Result<Option<KeyFile>, RepositoryError> {
-        let path = self.key_file();
-        if path
-            .try_exists()
-            .map_err(|source| RepositoryError::File { path: path.clone(), source })?
-        {
-            read_json(&path).map(Some)
-        } else {
-            Ok(None)
-        }
-    }
-
-    fn unwrap_key(
-        &self,
-        file: &KeyFile,
-        keys: &dyn KeyService,
-    ) -> Result<MasterKey, RepositoryError> {
-        let plain = keys.unwrap(&file.data_key, &self.context())?;
-        serde_json::from_slice(&plain).map_err(|error| self.damaged_key(&error))
-    }
-
-    fn damaged_key(&self, error: &serde_json::Error) -> RepositoryError {
-        RepositoryError::Damaged { path: self.key_file(), message: error.to_string() }
-    }
-
-    /// Bound into the wrapping: a key file that is moved to another location does not open it.
-    fn context(&self) -> String {
-        format!("stillframe data key of {}", self.location)
-    }
-
-    fn error(&self, error: &RusticError) -> RepositoryError {
-        RepositoryError::Repository { path: self.path.clone(), message: describe(error) }
-    }
-}
-
-/// Remembers in the store that a repository exists.
-#[derive(Debug, Serialize, Deserialize)]
-struct Mark {
-    location: String,
-    key: String,
-}
-
 /// A repository that is open.
 pub struct Opened {
     /// Where it is.
@@ -313,6 +89,11 @@ pub struct Stored {
 }
 
 impl Opened {
+    /// An open repository.
+    pub(super) fn new(home: Home, repository: Repository<OpenStatus>) -> Self {
+        Self { home, repository }
+    }
+
     /// Reads all images. A snapshot file that cannot be read is an error, never a shorter list;
     /// nobody changes one meanwhile.
     pub fn images(&self) -> Result<Vec<Stored>, RepositoryError> {
@@ -463,52 +244,4 @@ pub fn describe(error: &RusticError) -> String {
         (Some(kind), _) => text[..kind].to_owned(),
         _ => text.to_owned(),
     }
-}
-
-/// `rustic_core` takes sizes in a type of its own.
-fn rustic_core_size(bytes: usize) -> bytesize::ByteSize {
-    bytesize::ByteSize(bytes as u64)
-}
-
-/// The files of a directory whose names end so; none where there is no such directory.
-fn files_ending_in(directory: &Path, ending: &str) -> Result<Vec<PathBuf>, RepositoryError> {
-    let error = |source| RepositoryError::File { path: directory.to_owned(), source };
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(source) if source.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(error(source)),
-    };
-    let mut paths = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(error)?.path();
-        if path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(ending)) {
-            paths.push(path);
-        }
-    }
-    paths.sort();
-    Ok(paths)
-}
-
-/// Reads a small file.
-pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, RepositoryError> {
-    let bytes =
-        fs::read(path).map_err(|source| RepositoryError::File { path: path.to_owned(), source })?;
-    serde_json::from_slice(&bytes).map_err(|error| RepositoryError::Damaged {
-        path: path.to_owned(),
-        message: error.to_string(),
-    })
-}
-
-/// Writes a small file whole or not at all.
-pub fn write_json(path: &Path, content: &impl Serialize) -> Result<(), RepositoryError> {
-    let parent = path.parent().unwrap_or(Path::new(""));
-    let write = || -> std::io::Result<()> {
-        fs::create_dir_all(parent)?;
-        let mut file = tempfile::NamedTempFile::new_in(parent)?;
-        file.write_all(&serde_json::to_vec_pretty(content)?)?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)?;
-        sync_directory(parent)
-    };
-    write().map_err(|source| RepositoryError::File { path: path.to_owned(), source })
 }

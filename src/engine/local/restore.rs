@@ -365,7 +365,9 @@ pub fn verify(reader: &Reader, images: &[Stored], watcher: &dyn Watcher) -> Vec<
         }
     }
     if let Err(message) = outcome {
-        results.iter_mut().for_each(|verified| verified.damage.push(message.clone()));
+        for verified in &mut results {
+            verified.damage.push(message.clone());
+        }
     }
     results
 }

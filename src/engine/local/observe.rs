@@ -1,0 +1,140 @@
+//! What is there: instances, images, attempts, and what could not be seen.
+
+use std::collections::BTreeSet;
+
+use super::home::Home;
+use super::instance::{self, LocalInstance};
+use super::repository::{Opened, RepositoryError, Stored};
+use super::{Inner, KIND, disk, image_of, lock};
+use crate::engine::EngineError;
+use crate::inventory::{Disk, EngineInventory, Gap, GapScope, Image, Instance};
+use crate::plan::ImageRef;
+
+impl Inner {
+    pub(super) fn empty_inventory(&self) -> EngineInventory {
+        EngineInventory {
+            name: self.name.clone(),
+            kind: KIND.to_owned(),
+            identity: self.paths.store.display().to_string(),
+            gaps: Vec::new(),
+            images_seen_before: None,
+            capabilities: self.settings.capabilities(),
+            instances: Vec::new(),
+            images: Vec::new(),
+        }
+    }
+
+    pub(super) fn observe(&self) -> EngineInventory {
+        let mut inventory = self.empty_inventory();
+        let (instances, gaps) = instance::read_directory(&self.paths.instances);
+        inventory.gaps = gaps;
+        inventory.instances = instances.iter().map(observe_instance).collect();
+        let mut gap = |place: String, message: String| {
+            inventory.gaps.push(Gap { scope: GapScope::Images, place, message });
+        };
+        let mut images = Vec::new();
+        match self.homes() {
+            Ok(homes) => {
+                for home in homes {
+                    match self.images_of(&home) {
+                        Ok(found) => images.extend(found),
+                        Err(error) => gap(home.label(), error.to_string()),
+                    }
+                }
+            }
+            Err(error) => gap(self.paths.store.display().to_string(), error.to_string()),
+        }
+        match self.attempts.list() {
+            Ok(attempts) => {
+                let ready: BTreeSet<String> =
+                    images.iter().map(|image| image.name.clone()).collect();
+                images.extend(
+                    attempts
+                        .into_iter()
+                        // What a killed run has left is nothing; the next round clears it away.
+                        .filter(|(attempt, is_held)| *is_held || attempt.failure.is_some())
+                        .filter(|(attempt, _)| !ready.contains(&attempt.name))
+                        .map(|(attempt, _)| attempt.image()),
+                );
+            }
+            Err(error) => gap(self.paths.store.display().to_string(), error.to_string()),
+        }
+        images.sort_by(|one, other| (&one.name, &one.id).cmp(&(&other.name, &other.id)));
+        inventory.images = images;
+        inventory
+    }
+
+    pub(super) fn images_of(&self, home: &Home) -> Result<Vec<Image>, RepositoryError> {
+        let stored = home.open(&self.keys)?.images()?;
+        Ok(stored.iter().map(|stored| image_of(home, stored)).collect())
+    }
+
+    /// The repository and the stored image of a name or an id.
+    pub(super) fn find(&self, image: &str) -> Result<(Opened, Stored), EngineError> {
+        let mut unseen = Vec::new();
+        for home in self.homes()? {
+            let opened = match home.open(&self.keys) {
+                Ok(opened) => opened,
+                Err(error) => {
+                    unseen.push(error.to_string());
+                    continue;
+                }
+            };
+            let is_it =
+                |stored: &Stored| stored.record.id == image || stored.snapshot.label == image;
+            match opened.images() {
+                Ok(images) => {
+                    if let Some(stored) = images.into_iter().find(is_it) {
+                        return Ok((opened, stored));
+                    }
+                }
+                Err(error) => unseen.push(error.to_string()),
+            }
+        }
+        // Where a repository could not be read, the image may be in it.
+        if unseen.is_empty() {
+            Err(EngineError::NotFound)
+        } else {
+            Err(EngineError::Failed(unseen.join("; ")))
+        }
+    }
+
+    /// The same, bound to what the plan was made over. As long as the lock is held, nobody else
+    /// changes an image of that repository.
+    pub(super) fn find_bound(
+        &self,
+        image: &ImageRef,
+    ) -> Result<(lock::Lock, Opened, Stored), EngineError> {
+        let id = image.id.as_deref().ok_or(EngineError::NotFound)?;
+        let (opened, _) = self.find(id)?;
+        let lock = opened.home.lock()?;
+        let stored = opened.newest_generation(id)?.ok_or(EngineError::NotFound)?;
+        let is_same = stored.snapshot.label == image.name
+            && Some(stored.record.fingerprint()) == image.fingerprint
+            && image.created_at.is_none_or(|created_at| created_at == stored.record.created_at);
+        if is_same { Ok((lock, opened, stored)) } else { Err(EngineError::Changed) }
+    }
+}
+
+fn observe_instance(instance: &LocalInstance) -> Instance {
+    let metadata = &instance.document.metadata;
+    let spec = &instance.document.spec;
+    let disks = spec.disks.iter().map(|disk| {
+        let size = disk::size_of(instance, disk);
+        Disk {
+            name: disk.device_name.clone(),
+            boot: disk.boot,
+            size_bytes: size.as_ref().ok().copied(),
+            problem: size.err().map(|error| error.to_string()),
+        }
+    });
+    Instance {
+        id: instance.id.clone(),
+        name: metadata.name.clone(),
+        zone: spec.zone.clone(),
+        labels: metadata.labels.clone(),
+        status: spec.status.word().to_owned(),
+        machine_type: spec.machine_type.clone(),
+        disks: disks.collect(),
+    }
+}

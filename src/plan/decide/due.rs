@@ -1,0 +1,143 @@
+//! What is to be made, and what can no longer be.
+
+use jiff::Timestamp;
+
+use super::{SeriesPlan, image_ref, minute};
+use crate::desired::{Due, Presence};
+use crate::inventory::{Image, Instance};
+use crate::name::Slot;
+use crate::plan::action::{Action, Reason, ReasonCode};
+use crate::plan::document::{Blocked, Change, Create, ImageRef, Missed};
+
+impl SeriesPlan<'_> {
+    pub(super) fn due(&mut self) {
+        let missed = self.series.missed.iter().copied();
+        let last = match &self.series.due {
+            Due::Missed { slot, .. } => Some(*slot),
+            _ => None,
+        };
+        for slot in missed.chain(last) {
+            let key = self.key(slot);
+            let source_name = self.series.source_name().to_owned();
+            self.missed.push(Missed { engine: self.engine.name.clone(), key, source_name });
+        }
+        let (Due::Create { slot, deadline, replaces }, Presence::Present(instance)) =
+            (&self.series.due, self.series.state.presence)
+        else {
+            return;
+        };
+        match self.create(instance, *slot, *deadline, replaces.as_deref()) {
+            Ok(change) => {
+                self.created = Some(change.image.name.clone());
+                self.changes.push(change);
+            }
+            Err(message) => self.blocked.push(Blocked {
+                engine: self.engine.name.clone(),
+                key: self.key(*slot),
+                source_name: instance.name.clone(),
+                message,
+            }),
+        }
+    }
+
+    pub(super) fn create(
+        &self,
+        instance: &Instance,
+        slot: Slot,
+        deadline: Timestamp,
+        replaces: Option<&str>,
+    ) -> Result<Change, String> {
+        let policy = self.series.policy;
+        let capabilities = &self.engine.capabilities;
+        let key = self.key(slot);
+        let (taken, left): (Vec<_>, Vec<_>) = instance
+            .disks
+            .iter()
+            .partition(|disk| policy.capture.disks.takes(&disk.name, disk.boot));
+        if taken.is_empty() {
+            let disks: Vec<&str> = instance.disks.iter().map(|disk| disk.name.as_str()).collect();
+            return Err(match disks.as_slice() {
+                [] => "the instance has no disk".to_owned(),
+                disks => format!("`capture.disks` takes none of its disks: {}", disks.join(", ")),
+            });
+        }
+        let name = key.image_name(&policy.naming.prefix(&key, &policy.schedule.zone));
+        let failed =
+            self.series.points.iter().find(|point| Some(point.image.id.as_str()) == replaces);
+        let failed = failed.map(|point| point.image);
+        self.check_name(&name, failed)?;
+        let mut labels = policy.labels.clone();
+        labels.extend(key.labels());
+        let location = if policy.location.is_empty() {
+            capabilities.locations.first().cloned().unwrap_or_default()
+        } else {
+            policy.location.clone()
+        };
+        let create = Create {
+            kind: policy.capture.kind,
+            consistency: policy.capture.consistency,
+            kms_key: policy.kms_key.clone(),
+            disk_bytes: taken.iter().filter_map(|disk| disk.size_bytes).sum(),
+            problems: taken.iter().filter_map(|disk| disk.problem.clone()).collect(),
+            disks: taken.into_iter().map(|disk| disk.name.clone()).collect(),
+            excluded_disks: left.into_iter().map(|disk| disk.name.clone()).collect(),
+            labels,
+            description: policy.naming.description(
+                policy,
+                instance,
+                slot,
+                capabilities.description_length_max,
+            ),
+            deadline,
+            replaces: failed.map(image_ref),
+        };
+        Ok(Change {
+            action: Action::Create,
+            engine: self.engine.name.clone(),
+            key,
+            source_name: instance.name.clone(),
+            image: ImageRef {
+                id: None,
+                name,
+                location,
+                created_at: None,
+                fingerprint: None,
+                stored_bytes: None,
+            },
+            reasons: create_reasons(slot, deadline, failed),
+            risk: None,
+            newest_ready: None,
+            waits_for: None,
+            create: Some(create),
+            update: None,
+        })
+    }
+
+    /// Whether the name of a new image is free, or that of a failed attempt that may be replaced.
+    fn check_name(&self, name: &str, failed: Option<&Image>) -> Result<(), String> {
+        match failed {
+            None if self.names.contains(name) => Err(format!(
+                "an image named {name} exists already and is not stillframe's; rename or delete it"
+            )),
+            Some(image) if image.is_held(self.now) || !image.in_use_by.is_empty() => Err(format!(
+                "a failed attempt named {name} is held or in use; release or delete it"
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn create_reasons(slot: Slot, deadline: Timestamp, failed: Option<&Image>) -> Vec<Reason> {
+    let mut reasons = vec![Reason::new(
+        ReasonCode::SlotDue,
+        format!("slot {} is due until {}", minute(slot.instant()), minute(deadline)),
+    )];
+    if let Some(failed) = failed {
+        let message = failed.message.as_deref().unwrap_or("no reason given");
+        reasons.push(Reason::new(
+            ReasonCode::FailedAttempt,
+            format!("in place of an attempt that failed: {message}"),
+        ));
+    }
+    reasons
+}

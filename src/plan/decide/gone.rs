@@ -1,0 +1,117 @@
+//! Sources that are gone, and what else keeps a series as it is.
+//!
+//! Since when a source is gone is written on the newest image of its series: there is no other
+//! place that lasts.
+
+use jiff::Timestamp;
+
+use super::{SeriesPlan, describe_pause, minute};
+use crate::desired::{Presence, Series, SeriesPoint};
+use crate::inventory::{EngineInventory, LABEL_MISSING};
+use crate::name::stamp;
+use crate::plan::action::{Action, Reason, ReasonCode};
+use crate::plan::document::Update;
+
+impl SeriesPlan<'_> {
+    /// Writes on the newest image that the source is missing, and takes the mark away when it is
+    /// back.
+    pub(super) fn source_marks(&mut self) {
+        if self.is_paused_or_unseen() {
+            return;
+        }
+        let series = self.series;
+        match series.state.presence {
+            Presence::Present(_) => {
+                let reason = Reason::new(ReasonCode::SourceBack, "the source is back");
+                for point in &series.points {
+                    if point.image.labels.contains_key(LABEL_MISSING) {
+                        self.relabel(point, &reason, |update| {
+                            update.remove_labels.push(LABEL_MISSING.to_owned());
+                        });
+                    }
+                }
+            }
+            Presence::Missing | Presence::Unselected(_) if series.state.marked_since.is_none() => {
+                if let Some(newest) = series.newest_ready(self.now) {
+                    let mark = stamp(self.now);
+                    self.relabel(newest, &gone_reason(series), |update| {
+                        update.set_labels.insert(LABEL_MISSING.to_owned(), mark);
+                    });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Changes labels of a point: as a part of what is done to it anyway, or by itself.
+    pub(super) fn relabel(
+        &mut self,
+        point: &SeriesPoint<'_>,
+        reason: &Reason,
+        edit: impl FnOnce(&mut Update),
+    ) {
+        let id = &point.image.id;
+        if let Some(change) =
+            self.changes.iter_mut().find(|change| change.image.id.as_ref() == Some(id))
+        {
+            if let Some(update) = &mut change.update {
+                change.reasons.push(reason.clone());
+                edit(update);
+            }
+            return;
+        }
+        self.kept.retain(|kept| kept.id != *id);
+        let mut change = self.change(Action::Relabel, point, reason.clone());
+        let stage = point.image.stage;
+        let mut update = Update { stage_before: stage, stage_after: stage, ..Update::default() };
+        edit(&mut update);
+        change.update = Some(update);
+        self.changes.push(change);
+    }
+}
+
+/// What keeps everything of a series from being deprecated or deleted.
+pub(super) fn obstacle(
+    engine: &EngineInventory,
+    series: &Series<'_>,
+    now: Timestamp,
+) -> Option<Reason> {
+    if let Some(gap) = engine.gaps.first() {
+        let detail = format!("{} was not seen whole: {}", engine.name, gap.place);
+        return Some(Reason::new(ReasonCode::InventoryGap, detail));
+    }
+    if let Some(pause) = series.policy.pause_at(now).filter(|pause| pause.deletes) {
+        return Some(Reason::new(ReasonCode::Paused, describe_pause(pause)));
+    }
+    if series.state.is_gone() {
+        let since = series.state.marked_since.unwrap_or(now);
+        let until = series.policy.lifecycle.source_gone_grace.after(since);
+        let grace = gone_reason(series).detail;
+        return (until > now).then(|| {
+            Reason::new(
+                ReasonCode::SourceGoneGrace,
+                format!("{grace}; nothing changes before {}", minute(until)),
+            )
+        });
+    }
+    if series.stalled {
+        let detail = match series.newest_ready(now) {
+            Some(point) => {
+                format!("no new READY restore point since {}", minute(point.key.slot.instant()))
+            }
+            None => "no READY restore point".to_owned(),
+        };
+        return Some(Reason::new(ReasonCode::Stalled, detail));
+    }
+    None
+}
+
+fn gone_reason(series: &Series<'_>) -> Reason {
+    match series.state.presence {
+        Presence::Unselected(_) => Reason::new(
+            ReasonCode::SourceUnselected,
+            "the policy does not select the source any more",
+        ),
+        _ => Reason::new(ReasonCode::SourceMissing, "the source is not there any more"),
+    }
+}

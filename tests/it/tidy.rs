@@ -1,0 +1,305 @@
+//! The plan of the house, held by reading the source.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::support::project;
+
+/// Every room and its level. A room imports its own level or lower.
+const ROOMS: [(&str, u8); 17] = [
+    ("name", 0),
+    ("elapsed", 0),
+    ("inventory", 0),
+    ("clock", 0),
+    ("schedule", 1),
+    ("retention", 1),
+    ("policy", 1),
+    ("desired", 1),
+    ("plan", 1),
+    ("engine", 2),
+    ("files", 2),
+    ("apply", 3),
+    ("reconcile", 3),
+    ("report", 4),
+    ("cli", 4),
+    ("main", 5),
+    ("lib", 5),
+];
+
+/// Levels up to this one are pure.
+const PURE: u8 = 1;
+
+/// What a pure room must not touch, and what to do instead.
+const IMPURE: [&str; 14] = [
+    "tokio",
+    "reqwest",
+    "std::fs",
+    "std::env",
+    "std::net",
+    "std::process",
+    "std::thread",
+    "std::time",
+    "tracing",
+    "getrandom",
+    "tempfile",
+    "Timestamp::now",
+    "Zoned::now",
+    "crate::clock",
+];
+
+/// Only their own folders name them.
+const CLOUDS: [&str; 7] = ["gce", "google", "yandex", "twcc", "openstack", "azure", "aws"];
+
+/// The user's names, and what tools insist on.
+const TOP_LEVEL: [&str; 20] = [
+    "Cargo.toml",
+    "Cargo.lock",
+    "README.md",
+    "LICENSE",
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
+    "clippy.toml",
+    "rustfmt.toml",
+    "src",
+    "schemas",
+    "examples",
+    "policies",
+    "tests",
+    "target",
+    ".ci",
+    ".cargo",
+    ".config",
+    ".git",
+    ".gitignore",
+    ".stillframe",
+];
+
+const FILE_LINES_MAX: usize = 500;
+const MAIN_LINES_MAX: usize = 60;
+
+/// A source file: its path below `src`, and its lines before the tests in it.
+struct Source {
+    path: PathBuf,
+    lines: Vec<String>,
+}
+
+impl Source {
+    fn room(&self) -> &str {
+        let first = self.path.components().next().unwrap().as_os_str().to_str().unwrap();
+        first.strip_suffix(".rs").unwrap_or(first)
+    }
+
+    /// Lines that are not comments.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let is_comment = |line: &str| line.trim_start().starts_with("//");
+        (1..).zip(self.lines.iter().map(String::as_str)).filter(move |(_, line)| !is_comment(line))
+    }
+
+    fn place(&self, line: usize) -> String {
+        format!("src/{}:{line}", self.path.display())
+    }
+}
+
+fn sources() -> Vec<Source> {
+    let root = project().join("src");
+    let mut found = Vec::new();
+    let mut directories = vec![root.clone()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs")
+                && path.file_name().unwrap() != "tests.rs"
+            {
+                let text = fs::read_to_string(&path).unwrap();
+                let lines = text
+                    .lines()
+                    .take_while(|line| *line != "#[cfg(test)]")
+                    .map(str::to_owned)
+                    .collect();
+                found.push(Source { path: path.strip_prefix(&root).unwrap().to_owned(), lines });
+            }
+        }
+    }
+    found.sort_by(|one, other| one.path.cmp(&other.path));
+    found
+}
+
+fn levels() -> BTreeMap<&'static str, u8> {
+    ROOMS.into_iter().collect()
+}
+
+fn assert_none(findings: &[String]) {
+    assert!(findings.is_empty(), "\n{}", findings.join("\n"));
+}
+
+#[test]
+fn every_room_has_a_level_and_imports_no_higher_one() {
+    let levels = levels();
+    let mut findings = Vec::new();
+    let mut seen = BTreeSet::new();
+    for source in sources() {
+        let Some(level) = levels.get(source.room()) else {
+            findings
+                .push(format!("{}: this room has no level in tests/it/tidy.rs", source.place(1)));
+            continue;
+        };
+        seen.insert(source.room().to_owned());
+        for (number, line) in source.code() {
+            for (at, _) in line.match_indices("crate::") {
+                let room: String = line[at + 7..]
+                    .chars()
+                    .take_while(|c| c.is_ascii_lowercase() || *c == '_')
+                    .collect();
+                let Some(imported) = levels.get(room.as_str()) else { continue };
+                if imported > level {
+                    findings.push(format!(
+                        "{}: level {level} imports {room}, which is on level {imported}",
+                        source.place(number)
+                    ));
+                }
+            }
+        }
+    }
+    let unseen: Vec<&&str> = levels.keys().filter(|room| !seen.contains(**room)).collect();
+    assert!(unseen.is_empty(), "no such rooms: {unseen:?}");
+    assert_none(&findings);
+}
+
+#[test]
+fn the_pure_core_touches_nothing() {
+    let levels = levels();
+    let mut findings = Vec::new();
+    for source in sources() {
+        // The clock is the one place that may look at the time.
+        if levels[source.room()] > PURE || source.room() == "clock" {
+            continue;
+        }
+        for (number, line) in source.code() {
+            for word in IMPURE.iter().filter(|word| line.contains(**word)) {
+                findings.push(format!("{}: a pure room uses {word}", source.place(number)));
+            }
+        }
+    }
+    assert_none(&findings);
+}
+
+#[test]
+fn nobody_but_its_own_folder_names_a_cloud() {
+    let mut findings = Vec::new();
+    for source in sources() {
+        let path = source.path.display().to_string();
+        for (number, line) in source.code() {
+            let lower = line.to_ascii_lowercase();
+            let words: Vec<&str> = lower.split(|c: char| !c.is_ascii_alphanumeric()).collect();
+            for cloud in CLOUDS.iter().filter(|cloud| words.contains(cloud)) {
+                let own = [format!("engine/{cloud}"), format!("serve/{cloud}")];
+                if !own.iter().any(|folder| path.starts_with(folder.as_str())) {
+                    findings.push(format!("{}: names {cloud}", source.place(number)));
+                }
+            }
+        }
+    }
+    assert_none(&findings);
+}
+
+#[test]
+fn files_are_short_and_say_what_they_are_for() {
+    let mut findings = Vec::new();
+    for source in sources() {
+        let limit =
+            if source.path == Path::new("main.rs") { MAIN_LINES_MAX } else { FILE_LINES_MAX };
+        if source.lines.len() > limit {
+            findings.push(format!(
+                "{}: {} lines, over {limit}",
+                source.place(1),
+                source.lines.len()
+            ));
+        }
+        if !source.lines.first().is_some_and(|line| line.starts_with("//! ")) {
+            findings.push(format!("{}: does not begin with what it is for", source.place(1)));
+        }
+        for (number, line) in source.code() {
+            for word in ["todo!(", "unimplemented!(", "dbg!(", "#[ignore"] {
+                if line.contains(word) {
+                    findings.push(format!("{}: {word}", source.place(number)));
+                }
+            }
+        }
+    }
+    assert_none(&findings);
+}
+
+#[test]
+fn the_top_level_has_the_users_names() {
+    let mut findings = Vec::new();
+    for entry in fs::read_dir(project()).unwrap() {
+        let name = entry.unwrap().file_name().to_string_lossy().into_owned();
+        if !TOP_LEVEL.contains(&name.as_str()) {
+            findings.push(format!("{name} is not one of the user's names"));
+        }
+    }
+    assert_none(&findings);
+}
+
+#[test]
+fn every_dependency_has_its_reason() {
+    let manifest = fs::read_to_string(project().join("Cargo.toml")).unwrap();
+    let mut findings = Vec::new();
+    let mut section = String::new();
+    let mut before = "";
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            section = line.to_owned();
+        }
+        let is_dependency = section.ends_with("dependencies]") && line.contains(" = ");
+        // `serde` and `serde_json` stand together, and so do the crates of one family.
+        if is_dependency && !before.starts_with('#') && !before.contains(" = ") {
+            findings.push(format!("Cargo.toml: no reason for {line}"));
+        }
+        before = line;
+    }
+    assert_none(&findings);
+}
+
+#[test]
+fn every_document_is_part_of_the_book() {
+    let book = fs::read_to_string(project().join("src/lib.rs")).unwrap();
+    for entry in fs::read_dir(project().join("src/doc")).unwrap() {
+        let name = entry.unwrap().file_name().to_string_lossy().into_owned();
+        assert!(
+            book.contains(&format!("include_str!(\"doc/{name}\")")),
+            "lib.rs does not show {name}"
+        );
+    }
+}
+
+#[test]
+fn tests_neither_sleep_nor_reach_out_nor_skip() {
+    let mut findings = Vec::new();
+    let own = Path::new("tests/it/tidy.rs");
+    let mut directories = vec![project().join("tests"), project().join("src")];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+                continue;
+            }
+            let relative = path.strip_prefix(project()).unwrap().to_owned();
+            if path.extension().is_none_or(|extension| extension != "rs") || relative == own {
+                continue;
+            }
+            for (number, line) in (1..).zip(fs::read_to_string(&path).unwrap().lines()) {
+                for word in ["thread::sleep", "#[ignore", "0.0.0.0"] {
+                    if line.contains(word) {
+                        findings.push(format!("{}:{number}: {word}", relative.display()));
+                    }
+                }
+            }
+        }
+    }
+    assert_none(&findings);
+}
