@@ -1,4 +1,36 @@
 //! stillframe: declarative backup policies for virtual machines.
+//!
+//! Policies in git say which restore points should exist; the images of an engine say which do.
+//! stillframe computes the difference as a plan that a person can review, applies exactly that
+//! plan, and keeps doing so. There is no state file: identity and ownership are written on the
+//! images themselves.
+//!
+//! # The rooms
+//!
+//! A room imports its own level or lower; `tests/it/tidy.rs` holds that. Levels 0 and 1 are pure:
+//! no files, no clock, no network.
+//!
+//! | level | room | what it is for |
+//! |--|--|--|
+//! | 0 | [`name`] | identity: policy, source, slot, and the image name and labels they are written in |
+//! | 0 | [`elapsed`] | lengths of time as people write them |
+//! | 0 | [`inventory`] | what engines were seen to hold, with its gaps; data only |
+//! | 0 | [`clock`] | the one place that reads the time |
+//! | 1 | [`schedule`] | crontab, zone and deadline into slots |
+//! | 1 | [`retention`] | points of a series into kept and let go, with reasons |
+//! | 1 | [`policy`] | text into meaning, every mistake at once |
+//! | 1 | [`desired`] | what should be |
+//! | 1 | [`plan`] | what brings the one to the other, and the guards |
+//! | 2 | [`engine`] | what holds instances and images; one folder per engine |
+//! | 2 | [`files`] | finds and reads what users write |
+//! | 3 | [`apply`] | carries out a plan; makes no choices |
+//! | 3 | [`reconcile`] | one round: observe, plan, guard, apply, report |
+//! | 4 | [`report`] | one view, as text and JSON |
+//! | 4 | [`cli`] | one file per verb |
+//!
+//! The book: [`doc::architecture`], [`doc::semantics`], [`doc::embedded_engine`],
+//! [`doc::adding_an_engine`], [`doc::testing`], [`doc::performance`], [`doc::changelog`].
+
 pub mod apply;
 pub mod cli;
 pub mod clock;
@@ -14,3 +46,21 @@ pub mod reconcile;
 pub mod report;
 pub mod retention;
 pub mod schedule;
+
+/// The book.
+pub mod doc {
+    #[doc = include_str!("doc/adding-an-engine.md")]
+    pub mod adding_an_engine {}
+    #[doc = include_str!("doc/architecture.md")]
+    pub mod architecture {}
+    #[doc = include_str!("doc/changelog.md")]
+    pub mod changelog {}
+    #[doc = include_str!("doc/embedded-engine.md")]
+    pub mod embedded_engine {}
+    #[doc = include_str!("doc/performance.md")]
+    pub mod performance {}
+    #[doc = include_str!("doc/semantics.md")]
+    pub mod semantics {}
+    #[doc = include_str!("doc/testing.md")]
+    pub mod testing {}
+}
