@@ -96,6 +96,8 @@ pub trait Listener: Send + Sync {
     fn began(&self, change: usize);
     /// A change has come so far.
     fn progress(&self, change: usize, progress: Progress);
+    /// Something else that people should know.
+    fn note(&self, _text: &str) {}
     /// A change has ended.
     fn ended(&self, change: usize, ending: &Ending);
 }

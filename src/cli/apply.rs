@@ -59,8 +59,8 @@ impl Apply {
             );
         }
         let stop = Stop::default();
-        listen_for_interrupts(*console, stop.clone());
-        let listener = Arc::new(LateListener::default());
+        let listener = Arc::new(LateListener::new(*console));
+        listen_for_interrupts(Arc::clone(&listener), stop.clone());
         let approval = Shown {
             console: *console,
             json: self.json,
@@ -143,16 +143,16 @@ fn exit_of(round: &Round, dry_run: bool) -> Exit {
 }
 
 /// The first Ctrl-C lets what is under way finish, the second gives it up.
-fn listen_for_interrupts(console: Console, stop: Stop) {
+fn listen_for_interrupts(listener: Arc<LateListener>, stop: Stop) {
     tokio::spawn(async move {
         while wait_for_interrupt().await {
             stop.ask();
             let text = if stop.is_urgent() {
-                "\ngiving up what is under way; nothing half done counts as READY\n"
+                "giving up what is under way; nothing half done counts as READY"
             } else {
-                "\nfinishing what is under way; press Ctrl-C again to give it up\n"
+                "finishing what is under way; press Ctrl-C again to give it up"
             };
-            console.note(text);
+            listener.note(text);
         }
     });
 }
@@ -220,30 +220,43 @@ async fn ask(plan: &Plan) -> bool {
 }
 
 /// Stands for a listener that is known only when the plan is.
-#[derive(Default)]
-struct LateListener(std::sync::OnceLock<Arc<dyn Listener>>);
+struct LateListener {
+    console: Console,
+    listener: std::sync::OnceLock<Arc<dyn Listener>>,
+}
 
 impl LateListener {
+    fn new(console: Console) -> Self {
+        Self { console, listener: std::sync::OnceLock::new() }
+    }
+
     fn set(&self, listener: Arc<dyn Listener>) {
-        let _ = self.0.set(listener);
+        let _ = self.listener.set(listener);
     }
 }
 
 impl Listener for LateListener {
     fn began(&self, change: usize) {
-        if let Some(listener) = self.0.get() {
+        if let Some(listener) = self.listener.get() {
             listener.began(change);
         }
     }
 
     fn progress(&self, change: usize, progress: crate::engine::Progress) {
-        if let Some(listener) = self.0.get() {
+        if let Some(listener) = self.listener.get() {
             listener.progress(change, progress);
         }
     }
 
+    fn note(&self, text: &str) {
+        match self.listener.get() {
+            Some(listener) => listener.note(text),
+            None => self.console.note(&format!("{text}\n")),
+        }
+    }
+
     fn ended(&self, change: usize, ending: &Ending) {
-        if let Some(listener) = self.0.get() {
+        if let Some(listener) = self.listener.get() {
             listener.ended(change, ending);
         }
     }

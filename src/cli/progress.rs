@@ -81,6 +81,10 @@ impl Listener for Bars {
         }
     }
 
+    fn note(&self, text: &str) {
+        let _ = self.all.println(text);
+    }
+
     fn ended(&self, change: usize, ending: &Ending) {
         let bar = self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&change);
         if let Some(bar) = bar {
@@ -106,6 +110,10 @@ impl Listener for Lines {
     fn began(&self, _: usize) {}
 
     fn progress(&self, _: usize, _: Progress) {}
+
+    fn note(&self, text: &str) {
+        self.console.note(&format!("{text}\n"));
+    }
 
     fn ended(&self, change: usize, ending: &Ending) {
         let title = self.titles.get(change).map_or("", |(_, title)| title);

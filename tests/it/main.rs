@@ -22,6 +22,7 @@
 mod cli;
 mod cron;
 mod engines;
+mod guards;
 mod laws;
 mod local;
 mod memory;

@@ -1,0 +1,330 @@
+//! Each guard refuses what it is there for, whatever the planner thought.
+//!
+//! The plans here are made by hand: they do what the planner never would.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use stillframe::inventory::{
+    Capabilities, EngineInventory, FORMAT_VERSION, Gap, GapScope, Image, ImageKind, ImageState,
+    Inventory, LABEL_HOLD, LABEL_LET_GO, Stage,
+};
+use stillframe::name::{Key, PolicyName, Slot, SourceId, stamp};
+use stillframe::plan::guard::{Guard, Override, Refusal, guard, stale, withheld};
+use stillframe::plan::{Action, Change, ImageRef, Plan, in_both, plan};
+use stillframe::policy::{Policies, Risk};
+
+use super::engines::policies;
+use super::memory::instance;
+
+fn now() -> Timestamp {
+    "2026-11-21T12:00:00Z".parse().unwrap()
+}
+
+fn ago(days: i64) -> Timestamp {
+    now() - SignedDuration::from_hours(24 * days)
+}
+
+/// The image of a day, let go so many days ago.
+fn image(source: &str, days: i64, let_go: Option<i64>) -> Image {
+    let key = Key {
+        policy: PolicyName::parse("nightly").unwrap(),
+        source: SourceId::parse(source).unwrap(),
+        slot: Slot::at(ago(days)),
+    };
+    let mut labels = key.labels();
+    if let Some(days) = let_go {
+        labels.insert(LABEL_LET_GO.to_owned(), stamp(ago(days)));
+    }
+    let name = key.image_name(&key.default_prefix());
+    Image {
+        id: format!("{source}-{days}"),
+        name,
+        kind: ImageKind::MachineImage,
+        state: ImageState::Ready,
+        stage: Stage::Active,
+        created_at: ago(days),
+        location: String::new(),
+        kms_key: None,
+        labels,
+        source: None,
+        stored_bytes: None,
+        disk_bytes: None,
+        fingerprint: "f".to_owned(),
+        in_use_by: Vec::new(),
+        message: None,
+    }
+}
+
+/// Thirty days of one source, all let go long ago but the newest five.
+fn month() -> Vec<Image> {
+    (0..30).map(|day| image("web-1", day, (day >= 5).then_some(3))).collect()
+}
+
+fn inventory(images: Vec<Image>) -> Inventory {
+    let engine = EngineInventory {
+        name: "memory".to_owned(),
+        kind: "memory".to_owned(),
+        identity: "here".to_owned(),
+        gaps: Vec::new(),
+        images_seen_before: None,
+        capabilities: Capabilities::default(),
+        instances: vec![instance("web-1", &[]), instance("web-2", &[])],
+        images,
+    };
+    Inventory {
+        format_version: FORMAT_VERSION.to_owned(),
+        observed_at: now(),
+        engines: vec![engine],
+    }
+}
+
+fn standard() -> Policies {
+    policies("  retention: {last: 5}\n  lifecycle: {grace: 1d}\n")
+}
+
+/// A plan that deletes these images of an inventory, whoever would want that.
+fn deleting(inventory: &Inventory, policies: &Policies, ids: &[&str]) -> Plan {
+    let mut plan = plan(policies, inventory, now());
+    plan.changes = ids
+        .iter()
+        .map(|id| {
+            let image = inventory.engines[0].images.iter().find(|image| image.id == *id).unwrap();
+            let stillframe::name::Ownership::Ours(key) = image.ownership() else {
+                panic!("{id} is not ours")
+            };
+            Change {
+                action: Action::Delete,
+                engine: "memory".to_owned(),
+                key,
+                source_name: "web-1".to_owned(),
+                image: ImageRef {
+                    id: Some(image.id.clone()),
+                    name: image.name.clone(),
+                    location: String::new(),
+                    created_at: Some(image.created_at),
+                    fingerprint: Some(image.fingerprint.clone()),
+                    stored_bytes: None,
+                },
+                reasons: Vec::new(),
+                risk: Some(Risk::Rotation),
+                newest_ready: None,
+                waits_for: None,
+                create: None,
+                update: None,
+            }
+        })
+        .collect();
+    plan
+}
+
+fn refusals(inventory: &Inventory, policies: &Policies, plan: &Plan) -> BTreeMap<Guard, Refusal> {
+    guard(plan, inventory, policies, &[], now())
+        .into_iter()
+        .map(|refusal| (refusal.guard, refusal))
+        .collect()
+}
+
+/// The guards that refuse, when one image of the month is changed and deleted.
+fn refused(day: usize, change: impl FnOnce(&mut Inventory)) -> Vec<Guard> {
+    let mut inventory = inventory(month());
+    let policies = standard();
+    let plan = deleting(&inventory, &policies, &[&format!("web-1-{day}")]);
+    change(&mut inventory);
+    refusals(&inventory, &policies, &plan).into_keys().collect()
+}
+
+#[test]
+fn what_is_ripe_is_not_refused() {
+    assert_eq!(refused(29, |_| {}), []);
+}
+
+#[test]
+fn the_newest_points_are_never_deleted() {
+    // `atLeast` is 1: the newest has none newer, and was never let go.
+    assert_eq!(refused(0, |_| {}), [Guard::Floor, Guard::DeprecateFirst]);
+    // All of a series at once: those that go do not protect each other.
+    let inventory = inventory((0..4).map(|day| image("web-1", day, Some(3))).collect());
+    let policies = standard();
+    let all = deleting(&inventory, &policies, &["web-1-0", "web-1-1", "web-1-2", "web-1-3"]);
+    assert_eq!(refusals(&inventory, &policies, &all)[&Guard::Floor].images.len(), 4);
+    // What is not READY does not count as newer.
+    let only_failed_newer = |inventory: &mut Inventory| {
+        inventory.engines[0].images[..29]
+            .iter_mut()
+            .for_each(|image| image.state = ImageState::Failed);
+    };
+    assert!(refused(29, only_failed_newer).contains(&Guard::Floor));
+    let only_future_newer = |inventory: &mut Inventory| {
+        let mut future = image("web-1", -3, None);
+        future.id = "future".to_owned();
+        inventory.engines[0].images.retain(|image| image.id == "web-1-29");
+        inventory.engines[0].images.push(future);
+    };
+    assert!(refused(29, only_future_newer).contains(&Guard::Floor));
+}
+
+#[test]
+fn what_is_not_ours_or_has_changed_is_not_touched() {
+    let edited =
+        |edit: fn(&mut Image)| refused(29, |inventory| edit(&mut inventory.engines[0].images[29]));
+    assert_eq!(edited(|image| image.fingerprint = "other".to_owned()), [Guard::Ownership]);
+    assert_eq!(edited(|image| image.name = "other".to_owned()), [Guard::Ownership]);
+    assert!(edited(|image| image.labels.clear()).contains(&Guard::Ownership));
+    let sold = |image: &mut Image| {
+        image.labels.insert("stillframe-policy".to_owned(), "other".to_owned());
+    };
+    assert!(edited(sold).contains(&Guard::Ownership));
+    let gone = |inventory: &mut Inventory| {
+        inventory.engines[0].images.pop();
+    };
+    assert_eq!(refused(29, gone), [Guard::Ownership]);
+}
+
+#[test]
+fn what_is_held_or_in_use_stays() {
+    let hold = |value: String| {
+        refused(29, move |inventory| {
+            inventory.engines[0].images[29].labels.insert(LABEL_HOLD.to_owned(), value);
+        })
+    };
+    assert_eq!(hold("audit".to_owned()), [Guard::Held]);
+    assert_eq!(hold(format!("until-{}", stamp(ago(-1)))), [Guard::Held]);
+    assert_eq!(hold(format!("until-{}", stamp(ago(1)))), []);
+    let used =
+        |inventory: &mut Inventory| inventory.engines[0].images[29].in_use_by.push("vm".to_owned());
+    assert_eq!(refused(29, used), [Guard::InUse]);
+}
+
+#[test]
+fn nothing_is_deleted_without_its_deprecation_and_its_grace() {
+    let let_go = |value: Option<String>| {
+        refused(29, move |inventory| {
+            let labels = &mut inventory.engines[0].images[29].labels;
+            match value {
+                Some(value) => labels.insert(LABEL_LET_GO.to_owned(), value),
+                None => labels.remove(LABEL_LET_GO),
+            };
+        })
+    };
+    assert_eq!(let_go(None), [Guard::DeprecateFirst]);
+    assert_eq!(let_go(Some("yesterday".to_owned())), [Guard::DeprecateFirst]);
+    assert_eq!(let_go(Some(stamp(ago(0)))), [Guard::DeprecateFirst]);
+    assert_eq!(let_go(Some(stamp(ago(1)))), []);
+}
+
+#[test]
+fn nothing_is_deleted_where_not_everything_was_seen() {
+    let gap = |inventory: &mut Inventory| {
+        inventory.engines[0].gaps.push(Gap {
+            scope: GapScope::Instances,
+            place: "zone-b".to_owned(),
+            message: "unreachable".to_owned(),
+        });
+    };
+    assert_eq!(refused(29, gap), [Guard::InventoryGap]);
+    let shrunken = |before| {
+        refused(29, move |inventory| inventory.engines[0].images_seen_before = Some(before))
+    };
+    assert_eq!(shrunken(45), []);
+    assert_eq!(shrunken(46), [Guard::Shrunken]);
+}
+
+#[test]
+fn shares_and_counts_are_limits_of_their_own() {
+    let inventory = inventory(month());
+    let policies = standard();
+    let days =
+        |range: std::ops::Range<i64>| range.map(|day| format!("web-1-{day}")).collect::<Vec<_>>();
+    let plan_of = |range| {
+        let ids = days(range);
+        deleting(&inventory, &policies, &ids.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    // 9 of 30 are 30 %, 10 are more.
+    assert_eq!(refusals(&inventory, &policies, &plan_of(21..30)).len(), 0);
+    let over: Vec<Guard> = refusals(&inventory, &policies, &plan_of(20..30)).into_keys().collect();
+    assert_eq!(over, [Guard::SeriesShare, Guard::EngineShare]);
+    let mut strict = policies.clone();
+    strict.config.guards.engine_count = 2;
+    assert_eq!(
+        refusals(&inventory, &strict, &plan_of(27..30))[&Guard::EngineCount].images.len(),
+        3
+    );
+    strict.config.guards.refuse = vec![Risk::Rotation];
+    assert!(refusals(&inventory, &strict, &plan_of(29..30)).contains_key(&Guard::RiskClass));
+}
+
+#[test]
+fn a_small_series_is_held_by_its_floor_alone() {
+    let inventory = inventory((0..6).map(|day| image("web-1", day, Some(3))).collect());
+    let policies = standard();
+    let plan = deleting(&inventory, &policies, &["web-1-3", "web-1-4", "web-1-5"]);
+    assert_eq!(refusals(&inventory, &policies, &plan).len(), 0);
+}
+
+#[test]
+fn an_override_is_bound_to_plan_guard_and_count() {
+    let inventory = inventory(month());
+    let policies = standard();
+    let ids: Vec<String> = (15..30).map(|day| format!("web-1-{day}")).collect();
+    let plan = deleting(&inventory, &policies, &ids.iter().map(String::as_str).collect::<Vec<_>>());
+    let found = guard(&plan, &inventory, &policies, &[], now());
+    assert_eq!(withheld(&found).len(), 15);
+    let flags: Vec<String> = found
+        .iter()
+        .map(|refusal| refusal.override_flag.clone().unwrap().replace("--override ", ""))
+        .collect();
+    let with = |flags: &[String]| {
+        let overrides: Vec<Override> =
+            flags.iter().map(|flag| Override::parse(flag).unwrap()).collect();
+        let found = guard(&plan, &inventory, &policies, &overrides, now());
+        withheld(&found).len()
+    };
+    assert_eq!(with(&flags[..1]), 15, "one of two guards still refuses");
+    assert_eq!(with(&flags), 0);
+    assert_eq!(with(&flags.iter().map(|flag| flag.replace(":15", ":14")).collect::<Vec<_>>()), 15);
+    let other_plan = |flag: &String| {
+        let (guard, rest) = flag.split_once('=').unwrap();
+        let (plan, count) = rest.split_once(':').unwrap();
+        let first = if plan.starts_with('0') { "1" } else { "0" };
+        format!("{guard}={first}{}:{count}", &plan[1..])
+    };
+    assert_eq!(with(&flags.iter().map(other_plan).collect::<Vec<_>>()), 15);
+    // What breaks a law has no flag.
+    let newest = deleting(&inventory, &policies, &["web-1-0"]);
+    assert!(
+        guard(&newest, &inventory, &policies, &[], now())
+            .iter()
+            .all(|refusal| refusal.override_flag.is_none())
+    );
+    assert!(Override::parse("engine-share=9f3:31").is_err());
+}
+
+#[test]
+fn an_old_plan_and_one_of_other_policies_are_stale() {
+    let inventory = inventory(month());
+    let policies = standard();
+    let made = plan(&policies, &inventory, now());
+    assert_eq!(stale(&made, &policies, now() + SignedDuration::from_mins(59)), None);
+    assert!(stale(&made, &policies, now() + SignedDuration::from_mins(61)).is_some());
+    assert!(stale(&made, &super::engines::policies("  retention: {last: 4}\n"), now()).is_some());
+}
+
+#[test]
+fn only_what_was_approved_and_is_still_wanted_is_carried_out() {
+    let policies = standard();
+    let before =
+        inventory((0..7).map(|day| image("web-1", day, (day >= 5).then_some(3))).collect());
+    let approved = plan(&policies, &before, now());
+    let deletes =
+        |plan: &Plan| plan.changes.iter().filter(|change| change.action == Action::Delete).count();
+    assert_eq!(deletes(&approved), 2);
+    // Meanwhile one image was held, one was relabelled, and one more has become ripe.
+    let mut later = before.clone();
+    later.engines[0].images[5].labels.insert(LABEL_HOLD.to_owned(), "yes".to_owned());
+    later.engines[0].images[6].fingerprint = "other".to_owned();
+    later.engines[0].images.push(image("web-1", 9, Some(3)));
+    let (both, only_fresh) = in_both(&approved, plan(&policies, &later, now()));
+    assert_eq!(deletes(&both), 0);
+    assert_eq!(only_fresh.iter().filter(|change| change.action == Action::Delete).count(), 2);
+}
