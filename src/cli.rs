@@ -7,10 +7,12 @@ mod apply;
 mod console;
 mod explain;
 mod inventory;
+#[cfg(feature = "local")]
 mod key;
 mod list;
 mod plan;
 mod progress;
+#[cfg(feature = "local")]
 mod repository;
 mod restore;
 mod schedule;
@@ -137,8 +139,10 @@ pub enum Verb {
     /// Print when a schedule fires
     Schedule(schedule::ScheduleCommand),
     /// Keys of embedded engines
+    #[cfg(feature = "local")]
     Key(key::KeyCommand),
     /// Repositories of embedded engines
+    #[cfg(feature = "local")]
     Repository(repository::RepositoryCommand),
 }
 
@@ -195,7 +199,9 @@ fn run_verb(cli: &Cli, console: &Console) -> anyhow::Result<Exit> {
             Verb::Restore(verb) => verb.run(&cli.global, console).await,
             Verb::Verify(verb) => verb.run(&cli.global, console).await,
             Verb::Schedule(verb) => verb.run(&cli.global, console),
+            #[cfg(feature = "local")]
             Verb::Key(verb) => verb.run(&cli.global, console),
+            #[cfg(feature = "local")]
             Verb::Repository(verb) => verb.run(&cli.global, console),
         }
     })

@@ -17,12 +17,12 @@ const TICK: Duration = Duration::from_millis(200);
 
 fn style() -> ProgressStyle {
     ProgressStyle::with_template(
-        "  {msg:40!} {bar:30} {bytes:>10} of {total_bytes:10} {bytes_per_sec:>12} {eta:>5}",
+        "  {msg:28!} {bar:24} {bytes:>10} of {total_bytes:10} {bytes_per_sec:>12} {eta:>5}",
     )
     .unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-/// What each change is called.
+/// What each change is called, in full.
 fn titles(plan: &Plan) -> Vec<(Action, String)> {
     plan.changes
         .iter()
@@ -43,6 +43,8 @@ fn titles(plan: &Plan) -> Vec<(Action, String)> {
 /// One bar per capture.
 pub(super) struct Bars {
     titles: Vec<(Action, String)>,
+    /// What fits beside a bar.
+    sources: Vec<String>,
     all: MultiProgress,
     running: Mutex<BTreeMap<usize, ProgressBar>>,
 }
@@ -51,6 +53,7 @@ impl Bars {
     pub(super) fn new(plan: &Plan) -> Self {
         Self {
             titles: titles(plan),
+            sources: plan.changes.iter().map(|change| clean(&change.source_name)).collect(),
             all: MultiProgress::new(),
             running: Mutex::new(BTreeMap::new()),
         }
@@ -66,9 +69,8 @@ impl Listener for Bars {
         if self.titles.get(change).is_none_or(|(action, _)| *action != Action::Create) {
             return;
         }
-        let bar = self.all.add(
-            ProgressBar::new(0).with_style(style()).with_message(self.title(change).to_owned()),
-        );
+        let title = format!("+ {}", self.sources.get(change).map_or("", String::as_str));
+        let bar = self.all.add(ProgressBar::new(0).with_style(style()).with_message(title));
         bar.enable_steady_tick(TICK);
         self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(change, bar);
     }

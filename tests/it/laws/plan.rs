@@ -491,6 +491,26 @@ fn law_25_no_policy_touches_what_another_has_made() {
 }
 
 #[test]
+fn a_stalled_series_loses_nothing() {
+    law(worlds(), |world| {
+        let ready = ready(&world.inventory());
+        let limit = now() - SignedDuration::from_hours(24 * 3);
+        for change in world.plan().changes {
+            let takes = matches!(change.action, Action::Deprecate | Action::Delete);
+            let is_gone = change.key.source.as_str() == SOURCES[2];
+            let points = ready
+                .get(&(change.key.policy.clone(), change.key.source.clone()))
+                .map_or(&[][..], Vec::as_slice);
+            let is_ready = points.iter().any(|(_, id)| Some(id) == change.image.id.as_ref());
+            if takes && is_ready && !is_gone {
+                prop_assert!(points[0].0.instant() > limit, "{change:?}");
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn plans_and_guards_agree_on_what_may_never_be() {
     law(worlds(), |world| {
         let (policies, inventory) = (world.policies(), world.inventory());
