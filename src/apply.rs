@@ -61,6 +61,8 @@ pub enum Ending {
     Refused,
     /// The run was interrupted before its turn came.
     Left,
+    /// The run was interrupted while it was under way; nothing of it counts.
+    GivenUp,
 }
 
 impl Ending {
@@ -78,6 +80,7 @@ impl Ending {
             Self::Skipped { .. } => "skipped",
             Self::Refused => "refused",
             Self::Left => "left",
+            Self::GivenUp => "given up",
         }
     }
 
@@ -268,7 +271,7 @@ impl EngineRun {
         match engine.create(request, watcher).await {
             Ok(Created::Made(image)) => Ending::Done { image: Some(Box::new(image)) },
             Ok(Created::Found(image)) => Ending::Found { image: Some(Box::new(image)) },
-            Err(EngineError::Interrupted) => Ending::Left,
+            Err(EngineError::Interrupted) => Ending::GivenUp,
             Err(error) => failed(error.to_string()),
         }
     }

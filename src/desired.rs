@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-pub use due::{Due, Slots};
+pub use due::{Due, MISSED_MAX, MissedSlots, Slots};
 pub use source::{Presence, SourceState};
 
 use crate::elapsed::Elapsed;
@@ -62,8 +62,8 @@ pub struct Series<'a> {
     pub state: SourceState<'a>,
     /// What is due.
     pub due: Due,
-    /// Slots before the due one that have no point.
-    pub missed: Vec<crate::name::Slot>,
+    /// Slots that have no point and can have none any more.
+    pub missed: Option<MissedSlots>,
     /// Its points, the oldest first.
     pub points: Vec<SeriesPoint<'a>>,
     /// Since when there is no new READY point, where that is too long.
@@ -245,7 +245,7 @@ fn build_series<'a>(
         }
         _ => fates.clone(),
     };
-    let missed = slots.missed(&due, &images);
+    let missed = slots.missed(&policy.schedule, &due, &images);
     let points = images
         .into_iter()
         .zip(fates)

@@ -198,8 +198,10 @@ pub struct RestoredDisk {
     pub name: String,
     /// The file that was written.
     pub path: PathBuf,
-    /// Bytes the machine sees.
+    /// Bytes of the disk as it was captured.
     pub size_bytes: u64,
+    /// Zeros behind them, where the format counts in sectors of 512 bytes.
+    pub padding_bytes: u64,
     /// Bytes that are not zero and were written.
     pub written_bytes: u64,
 }
@@ -213,6 +215,15 @@ pub struct Verified {
     pub checked_bytes: u64,
     /// What is damaged; empty where everything is well.
     pub damage: Vec<String>,
+}
+
+/// What verifying found.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Verification {
+    /// Each image that could be looked at.
+    pub images: Vec<Verified>,
+    /// What could not be looked at, and why.
+    pub unreadable: Vec<String>,
 }
 
 /// Reading images back.
@@ -233,7 +244,7 @@ pub trait Store: Send + Sync {
         &self,
         image: Option<String>,
         watcher: Arc<dyn Watcher>,
-    ) -> Result<Vec<Verified>, EngineError>;
+    ) -> Result<Verification, EngineError>;
 }
 
 /// Why an engine could not be opened.

@@ -26,7 +26,7 @@ pub use document::{
 
 use crate::desired::{Desired, EngineDesired, desired};
 use crate::elapsed::Elapsed;
-use crate::inventory::{Gap, GapScope, Inventory};
+use crate::inventory::{Gap, GapScope, ImageState, Inventory};
 use crate::policy::{Policies, Policy};
 use decide::SeriesPlan;
 
@@ -81,6 +81,8 @@ fn plan_engine(desired: &EngineDesired<'_>, now: Timestamp, plan: &mut Plan) {
         plan.kept.append(&mut part.kept);
         plan.missed.append(&mut part.missed);
         plan.blocked.append(&mut part.blocked);
+        let states = series.points.iter().map(|point| point.image.state);
+        plan.summary.creating += states.filter(|state| *state == ImageState::Creating).count();
     }
     plan.unprotected.extend(desired.unprotected.iter().map(|(instance, excluded)| Unprotected {
         engine: engine.clone(),
@@ -132,13 +134,12 @@ fn engine_summary(desired: &EngineDesired<'_>) -> EngineSummary {
 /// An engine that policies name and nobody observed: all of it is a gap.
 fn unseen_engine(name: &str) -> EngineSummary {
     let message = "policies name this engine, but the inventory does not hold it".to_owned();
-    let gap = |scope| Gap { scope, place: name.to_owned(), message: message.clone() };
     EngineSummary {
         name: name.to_owned(),
         kind: String::new(),
         identity: String::new(),
         complete: false,
-        gaps: vec![gap(GapScope::Instances), gap(GapScope::Images)],
+        gaps: vec![Gap { scope: GapScope::Images, place: name.to_owned(), message }],
         instances: 0,
         images: 0,
         managed: 0,
@@ -193,7 +194,9 @@ fn summary(plan: &Plan) -> Summary {
         keep: managed.saturating_sub(count(Action::Delete) + replaced.count()),
         held_back: plan.held_back.len(),
         unprotected: plan.unprotected.len(),
-        missed: plan.missed.len(),
+        missed: plan.missed.iter().map(|missed| missed.slots).sum(),
+        creating: plan.summary.creating,
+        paused: plan.schedules.iter().filter(|schedule| schedule.paused.is_some()).count(),
         blocked: plan.blocked.len(),
     }
 }

@@ -12,10 +12,10 @@ mod text;
 use handlebars::{Context, Handlebars, Helper, HelperResult, Output, RenderContext, no_escape};
 use serde::Serialize;
 
-pub use images::{ImageRow, image_rows, list, show};
+pub use images::{ImageRow, image_rows, list, show, state};
 pub use outcome::{Protection, apply_text, protection, protection_text};
 pub use plan::plan_text;
-pub use text::{bytes, clean, minute, table};
+pub use text::{bytes, clean, count, minute, table};
 
 /// A group of lines under a heading.
 #[derive(Debug, Clone, Serialize)]

@@ -13,6 +13,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
+use similar::get_close_matches;
 
 pub use crontab::{Crontab, CrontabError};
 pub use firings::Firings;
@@ -54,6 +55,25 @@ impl Zone {
     /// All names there are, for suggestions.
     pub fn names() -> Vec<String> {
         TimeZoneDatabase::bundled().available().map(|name| name.as_str().to_owned()).collect()
+    }
+
+    /// What to write instead of a name that no zone has.
+    pub fn hint(name: &str) -> String {
+        let names = Self::names();
+        let city_of = |known: &str| known.rsplit('/').next().unwrap_or_default().to_owned();
+        let asked = name.replace(' ', "_");
+        let by_city = names.iter().find(|known| city_of(known).eq_ignore_ascii_case(&asked));
+        let known: Vec<&str> = names.iter().map(String::as_str).collect();
+        let close = by_city
+            .map(String::as_str)
+            .or_else(|| get_close_matches(name, &known, 1, 0.6).first().copied());
+        match close {
+            Some(close) => format!("did you mean `{close}`?"),
+            None => {
+                "zones have names like `Europe/Berlin`; offsets say nothing about clock changes"
+                    .to_owned()
+            }
+        }
     }
 
     /// The IANA name.

@@ -12,7 +12,7 @@ use super::progress::{Bars, Lines};
 use super::{Console, Exit, Global, parse_instant, setup};
 use crate::apply::{Ending, Listener, Stop};
 use crate::plan::Plan;
-use crate::plan::guard::{Override, withheld};
+use crate::plan::guard::{Override, unused, withheld};
 use crate::reconcile::{Approval, Room, Round};
 use crate::report::{apply_text, plan_text, protection, protection_text};
 
@@ -65,6 +65,7 @@ impl Apply {
             console: *console,
             json: self.json,
             answer: if self.dry_run { Some(false) } else { self.auto_approve.then_some(true) },
+            overrides: self.overrides.clone(),
             listener: Arc::clone(&listener),
         };
         let round = room.round(&approval, listener, &stop).await?;
@@ -123,13 +124,15 @@ fn exit_of(round: &Round, dry_run: bool) -> Exit {
     }
     let done = round.outcomes.iter().any(|outcome| outcome.ending.is_done());
     let failed = round.outcomes.iter().any(|outcome| {
-        matches!(outcome.ending, Ending::Failed { .. } | Ending::Skipped { .. } | Ending::Left)
-    });
+        matches!(
+            outcome.ending,
+            Ending::Failed { .. } | Ending::Skipped { .. } | Ending::Left | Ending::GivenUp
+        )
+    }) || !round.plan.blocked.is_empty();
     let unseen = round.plan.engines.iter().any(|engine| !engine.complete);
     let unsettled = round.settled.iter().any(|(_, settled)| settled.is_err());
-    if failed && !done && round.outcomes.iter().all(|outcome| !outcome.ending.is_done()) && !refused
-    {
-        return if round.outcomes.len() == 1 { Exit::Failed } else { Exit::Partly };
+    if failed && !done && !refused {
+        return Exit::Failed;
     }
     if failed || unsettled || (unseen && done) {
         Exit::Partly
@@ -174,6 +177,7 @@ struct Shown {
     console: Console,
     json: bool,
     answer: Option<bool>,
+    overrides: Vec<Override>,
     listener: Arc<LateListener>,
 }
 
@@ -181,7 +185,15 @@ struct Shown {
 impl Approval for Shown {
     async fn approve(&self, plan: &Plan) -> bool {
         if !self.json {
-            self.console.print(&plan_text(plan));
+            let text = plan_text(plan);
+            self.console.print(&text);
+            if self.answer.is_none() && !self.console.prints_to_terminal() {
+                // Who is asked must see what about.
+                self.console.note(&text);
+            }
+        }
+        for text in unused(plan, &self.overrides) {
+            self.console.note(&format!("{text}\n"));
         }
         let answer = match self.answer {
             Some(answer) => answer,
@@ -214,7 +226,11 @@ async fn ask(plan: &Plan) -> bool {
         "Carry out this plan?".to_owned()
     };
     let asked = tokio::task::spawn_blocking(move || {
-        dialoguer::Confirm::new().with_prompt(question).default(false).interact()
+        dialoguer::Confirm::new()
+            .with_prompt(question)
+            .default(false)
+            .wait_for_newline(true)
+            .interact()
     });
     matches!(asked.await, Ok(Ok(true)))
 }

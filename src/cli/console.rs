@@ -55,6 +55,11 @@ impl Console {
         io::stdin().is_terminal() && io::stderr().is_terminal()
     }
 
+    /// Whether standard output is a terminal.
+    pub fn prints_to_terminal(&self) -> bool {
+        io::stdout().is_terminal()
+    }
+
     /// Whether standard error is a terminal.
     pub fn shows_progress(&self) -> bool {
         io::stderr().is_terminal()

@@ -6,18 +6,21 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{Console, Exit, Global, parse_instant, setup};
-use crate::inventory::{Instance, Inventory};
+use crate::inventory::{ImageState, Instance, Inventory};
+use crate::plan::guard::Guard;
 use crate::plan::{Plan, Reason, ReasonCode};
 use crate::policy::meant::{Effective, Origin};
 use crate::policy::select::Decision;
 use crate::policy::{Code, Policies, Policy, Severity};
 use crate::reconcile::Room;
-use crate::report::{ImageRow, clean, image_rows, minute, protection, protection_text, table};
+use crate::report::{
+    ImageRow, clean, count, image_rows, minute, protection, protection_text, state, table,
+};
 
 /// Say why: a policy with its defaults, an image, a source, or the code of a finding.
 #[derive(Debug, Args)]
 pub struct Explain {
-    /// `policy`, or the name or id of an image or a source, or a code
+    /// The name of a policy, the name or id of an image or a source, or a code
     what: String,
     /// The name of the policy
     name: Option<String>,
@@ -31,16 +34,7 @@ pub struct Explain {
 
 impl Explain {
     pub(super) async fn run(&self, global: &Global, console: &Console) -> anyhow::Result<Exit> {
-        if let (None, Some(code)) =
-            (&self.name, Code::ALL.iter().find(|code| code.word() == self.what))
-        {
-            console.print(&page(*code));
-            return Ok(Exit::Success);
-        }
-        if let (None, Some(code)) =
-            (&self.name, ReasonCode::ALL.iter().find(|code| code.word() == self.what))
-        {
-            console.print(&format!("{}: {}\n", code.word(), code.meaning()));
+        if self.name.is_none() && self.code(console)? {
             return Ok(Exit::Success);
         }
         match (self.what.as_str(), &self.name) {
@@ -61,6 +55,30 @@ impl Explain {
                 self.seen(what, &room, console).await
             }
         }
+    }
+
+    /// Whether the word is a code of a finding, a reason or a guard; then it is explained.
+    fn code(&self, console: &Console) -> anyhow::Result<bool> {
+        let what = self.what.as_str();
+        let (kind, meaning, text) =
+            if let Some(code) = Code::ALL.iter().find(|code| code.word() == what) {
+                ("finding", code.page(), page(*code))
+            } else if let Some(code) = ReasonCode::ALL.iter().find(|code| code.word() == what) {
+                ("reason", code.meaning(), wrapped(&format!("{what}: {}", code.meaning())) + "\n")
+            } else if let Some(guard) = Guard::ALL.iter().find(|guard| guard.word() == what) {
+                let text = format!("guard {what}: {}", guard.meaning());
+                ("guard", guard.meaning(), wrapped(&text) + "\n")
+            } else {
+                return Ok(false);
+            };
+        if self.json {
+            console.json(&json!({
+                "format_version": "1.0", "code": what, "kind": kind, "meaning": meaning,
+            }))?;
+        } else {
+            console.print(&text);
+        }
+        Ok(true)
     }
 
     fn policy(&self, policies: &Policies, name: &str, console: &Console) -> anyhow::Result<Exit> {
@@ -85,6 +103,10 @@ impl Explain {
     }
 
     async fn seen(&self, what: &str, room: &Room, console: &Console) -> anyhow::Result<Exit> {
+        let is_policy = |policy: &Policy| policy.name.as_str() == what;
+        if room.policies.policies.iter().any(is_policy) {
+            return self.policy(&room.policies, what, console);
+        }
         let inventory = room.observe().await;
         let now = room.clock.now();
         let plan = room.plan(&inventory, now);
@@ -108,7 +130,7 @@ impl Explain {
             Some((engine.name.as_str(), found))
         });
         let Some((engine, instance)) = instance else {
-            bail!("there is no image, no source and no code `{}`", clean(what));
+            return self.gone(what, &rows, &plan, console).map(|()| exit);
         };
         let decisions = decisions(&room.policies, engine, instance);
         if self.json {
@@ -116,11 +138,54 @@ impl Explain {
                 .iter()
                 .map(|(policy, selected, why)| json!({"policy": policy, "selected": selected, "why": why}))
                 .collect();
-            console.json(&json!({"format_version": "1.0", "engine": engine, "source": instance, "policies": policies}))?;
+            let mut protections = protection(&room.policies, &inventory, now);
+            protections.retain(|one| one.source_id == instance.id);
+            console.json(&json!({
+                "format_version": "1.0",
+                "engine": engine,
+                "source": instance,
+                "policies": policies,
+                "protected": protections,
+            }))?;
         } else {
             console.print(&source_text(&room.policies, &inventory, instance, &decisions, now));
         }
         Ok(exit)
+    }
+}
+
+impl Explain {
+    /// A source that is not there any more, but has images.
+    fn gone(
+        &self,
+        what: &str,
+        rows: &[ImageRow],
+        plan: &Plan,
+        console: &Console,
+    ) -> anyhow::Result<()> {
+        let is_of = |row: &&ImageRow| {
+            row.source == what || row.key.as_ref().is_some_and(|key| key.source.as_str() == what)
+        };
+        let rows: Vec<&ImageRow> = rows.iter().filter(is_of).collect();
+        if rows.is_empty() {
+            bail!(
+                "there is no policy, no image, no source and no code `{}`; \
+                 `stillframe list` shows all images, `stillframe plan` all policies",
+                clean(what)
+            );
+        }
+        if self.json {
+            return console.json(&json!({"format_version": "1.0", "source": null, "images": rows}));
+        }
+        console.print(&format!(
+            "{} is not there any more; {} of it:\n",
+            clean(what),
+            count(rows.len(), "image")
+        ));
+        for row in rows {
+            console.print(&image_text(row, fate(plan, &row.image.id)));
+        }
+        Ok(())
     }
 }
 
@@ -189,6 +254,13 @@ fn fate<'a>(plan: &'a Plan, id: &str) -> Option<(String, &'a [Reason])> {
             &held.reasons,
         ));
     }
+    let replaces = |change: &&crate::plan::Change| {
+        let replaced = change.create.as_ref().and_then(|create| create.replaces.as_ref());
+        replaced.is_some_and(is_it)
+    };
+    if let Some(create) = plan.changes.iter().find(replaces) {
+        return Some(("the next plan makes it anew".to_owned(), &create.reasons));
+    }
     let change = plan.changes.iter().find(|change| is_it(&change.image))?;
     Some((format!("the next plan will {} it", change.action.word()), &change.reasons))
 }
@@ -205,6 +277,10 @@ fn image_text(row: &ImageRow, fate: Option<(String, &[Reason])>) -> String {
             ));
         }
         None => text.push_str("  not stillframe's: never touched\n"),
+    }
+    if row.image.state != ImageState::Ready {
+        let why = row.image.message.as_deref().map(|why| format!(": {}", clean(why)));
+        text.push_str(&format!("  {}{}\n", state(&row.image), why.unwrap_or_default()));
     }
     if let Some((what, reasons)) = fate {
         text.push_str(&format!("  {what}\n"));

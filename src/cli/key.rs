@@ -46,6 +46,15 @@ impl KeyCommand {
         let path = engine.keys().path(name);
         match &self.verb {
             KeyVerb::Create { .. } => {
+                let users = engine.repositories()?;
+                if let Some(home) = users.iter().find(|home| home.key == *name && !path.exists()) {
+                    bail!(
+                        "images of {} are encrypted under the key `{name}`, whose file {} is missing: \
+                         put it back from a copy; a new key opens none of them",
+                        home.location,
+                        path.display()
+                    );
+                }
                 let text = if engine.keys().create(name)? { "made" } else { "there already:" };
                 console.print(&format!("{text} {}\n", path.display()));
             }

@@ -1,12 +1,16 @@
 //! `stillframe list` and `stillframe show`
 
+use std::collections::BTreeSet;
+
 use anyhow::bail;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use serde_json::json;
 
 use super::{Console, Exit, Global, parse_instant, parse_label, setup};
-use crate::inventory::{ImageState, Inventory};
+use crate::inventory::{Image, ImageState, Inventory, Stage};
+use crate::policy::select::Patterns;
+use crate::policy::written::Texts;
 use crate::report::{ImageRow, clean, image_rows, list, show};
 
 /// List images.
@@ -15,14 +19,14 @@ pub struct List {
     /// Only images of this policy
     #[arg(long, value_name = "NAME")]
     policy: Option<String>,
-    /// Only images of this source, by name or id
+    /// Only images of this source, by name or id; `*` stands for anything
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
     /// Only images with this label
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_label)]
     label: Vec<(String, String)>,
-    /// Only images in this state
-    #[arg(long)]
+    /// Only images in this state, or READY ones at this stage
+    #[arg(long, ignore_case = true)]
     state: Option<StateWord>,
     /// Images that are not stillframe's too
     #[arg(long)]
@@ -43,16 +47,23 @@ enum StateWord {
     Failed,
     Deleting,
     Unknown,
+    Active,
+    Deprecated,
+    Obsolete,
 }
 
-impl From<StateWord> for ImageState {
-    fn from(word: StateWord) -> Self {
-        match word {
-            StateWord::Creating => Self::Creating,
-            StateWord::Ready => Self::Ready,
-            StateWord::Failed => Self::Failed,
-            StateWord::Deleting => Self::Deleting,
-            StateWord::Unknown => Self::Unknown,
+impl StateWord {
+    fn takes(self, image: &Image) -> bool {
+        let is_at = |stage| image.state == ImageState::Ready && image.stage == stage;
+        match self {
+            Self::Creating => image.state == ImageState::Creating,
+            Self::Ready => image.state == ImageState::Ready,
+            Self::Failed => image.state == ImageState::Failed,
+            Self::Deleting => image.state == ImageState::Deleting,
+            Self::Unknown => image.state == ImageState::Unknown,
+            Self::Active => is_at(Stage::Active),
+            Self::Deprecated => is_at(Stage::Deprecated),
+            Self::Obsolete => is_at(Stage::Obsolete),
         }
     }
 }
@@ -65,11 +76,24 @@ impl List {
         };
         let inventory = room.observe().await;
         let mut rows = image_rows(&inventory);
-        rows.retain(|row| self.takes(row));
+        let source =
+            match self.source.as_deref().map(|text| Patterns::new(&Texts(vec![text.to_owned()]))) {
+                Some(Err(mistakes)) => {
+                    let reason = mistakes.into_iter().map(|(_, reason)| reason).next();
+                    bail!("--source is not a pattern: {}", reason.unwrap_or_default());
+                }
+                Some(Ok(patterns)) => Some(patterns),
+                None => None,
+            };
+        if !self.json {
+            self.note_unknown(&rows, source.as_ref(), console);
+        }
+        rows.retain(|row| self.takes(row, source.as_ref()));
         if self.json {
             console.json(&json!({
                 "format_version": "1.0",
                 "complete": is_complete(&inventory),
+                "gaps": inventory.engines.iter().flat_map(|engine| &engine.gaps).collect::<Vec<_>>(),
                 "images": rows,
             }))?;
         } else {
@@ -78,19 +102,47 @@ impl List {
         Ok(report_gaps(&inventory, console))
     }
 
-    fn takes(&self, row: &ImageRow) -> bool {
+    /// An empty table says little: what is asked for may not exist at all.
+    fn note_unknown(&self, rows: &[ImageRow], source: Option<&Patterns>, console: &Console) {
+        let ours = || rows.iter().filter_map(|row| row.key.as_ref().map(|key| (key, row)));
+        let note = |what: &str, asked: &str, known: BTreeSet<&str>| {
+            let known: Vec<&str> = known.into_iter().collect();
+            let hint = match similar::get_close_matches(asked, &known, 1, 0.6).first() {
+                Some(close) => format!("did you mean `{close}`?"),
+                None => format!("there are images of {}", clean(&known.join(", "))),
+            };
+            console.note(&format!("no image of the {what} `{}`; {hint}\n", clean(asked)));
+        };
+        if let (Some(patterns), Some(asked)) = (source, &self.source)
+            && !rows.is_empty()
+            && !rows.iter().any(|row| is_of(row, patterns))
+        {
+            note("source", asked, ours().map(|(_, row)| row.source.as_str()).collect());
+        }
+        if let Some(asked) = &self.policy
+            && !rows.is_empty()
+            && !ours().any(|(key, _)| key.policy.as_str() == asked)
+        {
+            note("policy", asked, ours().map(|(key, _)| key.policy.as_str()).collect());
+        }
+    }
+
+    fn takes(&self, row: &ImageRow, source: Option<&Patterns>) -> bool {
         let key = row.key.as_ref();
         (self.all || key.is_some())
             && self
                 .policy
                 .as_ref()
                 .is_none_or(|policy| key.is_some_and(|key| key.policy.as_str() == policy))
-            && self.source.as_ref().is_none_or(|source| {
-                row.source == *source || key.is_some_and(|key| key.source.as_str() == source)
-            })
+            && source.is_none_or(|patterns| is_of(row, patterns))
             && self.label.iter().all(|(key, value)| row.image.labels.get(key) == Some(value))
-            && self.state.is_none_or(|state| row.image.state == state.into())
+            && self.state.is_none_or(|state| state.takes(&row.image))
     }
+}
+
+fn is_of(row: &ImageRow, patterns: &Patterns) -> bool {
+    patterns.matches(&row.source)
+        || row.key.as_ref().is_some_and(|key| patterns.matches(key.source.as_str()))
 }
 
 fn is_complete(inventory: &Inventory) -> bool {
@@ -124,15 +176,43 @@ pub(super) fn find_image(inventory: &Inventory, image: &str) -> anyhow::Result<I
         [one] => Ok(one.clone()),
         [] => {
             let names: Vec<&str> = rows.iter().map(|row| row.image.name.as_str()).collect();
+            let of_source = |row: &&ImageRow| {
+                let key = row.key.as_ref();
+                row.image.state == ImageState::Ready
+                    && (row.source == image || key.is_some_and(|key| key.source.as_str() == image))
+            };
+            let newest = rows
+                .iter()
+                .filter(of_source)
+                .max_by_key(|row| row.key.as_ref().map(|key| key.slot));
+            let asked = clean(image);
+            if let Some(newest) = newest {
+                bail!("`{asked}` is a source; its newest image is {}", newest.image.name);
+            }
+            if !is_complete(inventory) {
+                bail!("there is no image `{asked}` among those that could be seen");
+            }
             match similar::get_close_matches(image, &names, 1, 0.6).first() {
-                Some(close) => {
-                    bail!("there is no image `{}`; did you mean `{close}`?", clean(image))
-                }
-                None => bail!("there is no image `{}`; `stillframe list` shows all", clean(image)),
+                Some(close) => bail!("there is no image `{asked}`; did you mean `{close}`?"),
+                None => bail!("there is no image `{asked}`; `stillframe list` shows all"),
             }
         }
         _ => bail!("there are several images named `{}`; give an id", clean(image)),
     }
+}
+
+/// The same, where the image is to be read back.
+pub(super) fn find_ready_image(inventory: &Inventory, image: &str) -> anyhow::Result<ImageRow> {
+    let row = find_image(inventory, image)?;
+    if row.image.state != ImageState::Ready {
+        let why = row.image.message.as_deref().map(|why| format!(": {}", clean(why)));
+        bail!(
+            "{} is not READY{}; there is nothing to read back",
+            clean(&row.image.name),
+            why.unwrap_or_default()
+        );
+    }
+    Ok(row)
 }
 
 /// Show everything an image records.
@@ -159,15 +239,18 @@ impl Show {
                 return Err(error);
             }
         };
-        let record = if row.image.state == ImageState::Ready {
+        let mut record = if row.image.state == ImageState::Ready {
             setup::store_of(&room, &row.engine)?.record(&row.image.id).await?
         } else {
             json!({"image": row.image})
         };
         if self.json {
+            if let Some(record) = record.as_object_mut() {
+                record.insert("format_version".to_owned(), json!("1.0"));
+            }
             console.json(&record)?;
         } else {
-            console.print(&show(&record));
+            console.print(&show(&row, &record));
         }
         Ok(Exit::Success)
     }

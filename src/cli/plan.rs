@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::{Console, Exit, Global, parse_instant, setup};
 use crate::inventory::{FORMAT_VERSION, Inventory};
-use crate::plan::guard::{Override, withheld};
+use crate::plan::guard::{Override, unused, withheld};
 use crate::plan::{Plan, plan};
 use crate::reconcile::guarded;
 use crate::report::plan_text;
@@ -57,6 +57,9 @@ impl PlanCommand {
         } else {
             console.print(&plan_text(&plan));
         }
+        for text in unused(&plan, &self.overrides) {
+            console.note(&format!("{text}\n"));
+        }
         Ok(exit_of(&plan, self.detailed_exitcode))
     }
 }
@@ -67,7 +70,7 @@ fn exit_of(plan: &Plan, detailed: bool) -> Exit {
         Exit::Failed
     } else if !withheld(&plan.refusals).is_empty() {
         Exit::Refused
-    } else if detailed && plan.summary.has_changes() {
+    } else if detailed && (plan.summary.has_changes() || plan.summary.blocked > 0) {
         Exit::Pending
     } else {
         Exit::Success

@@ -17,7 +17,7 @@ const TICK: Duration = Duration::from_millis(200);
 
 fn style() -> ProgressStyle {
     ProgressStyle::with_template(
-        "  {msg:28!} {bar:24} {bytes:>10} of {total_bytes:10} {bytes_per_sec:>12} {eta:>5}",
+        "  {msg:22!} {bar:12} {bytes:>10} of {total_bytes:10} {bytes_per_sec:>12}",
     )
     .unwrap_or_else(|_| ProgressStyle::default_bar())
 }

@@ -4,9 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
+use serde_json::json;
 
 use super::key::local_engine;
 use super::{Console, Exit, Global};
+use crate::engine::local::LocalEngine;
+use crate::engine::local::home::Home;
 use crate::report::{bytes, table};
 
 /// Repositories of embedded engines.
@@ -22,7 +25,11 @@ pub struct RepositoryCommand {
 #[derive(Debug, Subcommand)]
 enum RepositoryVerb {
     /// List the restic repositories: one per storage location and key
-    List,
+    List {
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Add a password, so that the restic program can open a repository
     AddPassword {
         /// The storage location
@@ -45,35 +52,7 @@ impl RepositoryCommand {
         };
         let homes = engine.repositories()?;
         match &self.verb {
-            RepositoryVerb::List => {
-                let mut rows =
-                    vec![["LOCATION", "KEY", "IMAGES", "SIZE", "PATH"].map(str::to_owned).to_vec()];
-                let mut exit = Exit::Success;
-                for home in &homes {
-                    let opened = engine.open_repository(home);
-                    let content = opened
-                        .and_then(|opened| Ok((opened.images()?.len(), opened.pack_bytes()?)));
-                    let (images, size) = match content {
-                        Ok((images, size)) => (images.to_string(), bytes(size)),
-                        Err(error) => {
-                            console.error(&error.to_string());
-                            exit = Exit::Failed;
-                            ("?".to_owned(), "?".to_owned())
-                        }
-                    };
-                    rows.push(vec![
-                        home.location.clone(),
-                        home.key.clone(),
-                        images,
-                        size,
-                        home.path.display().to_string(),
-                    ]);
-                }
-                console.print(
-                    &table(&rows).iter().map(|line| format!("{line}\n")).collect::<String>(),
-                );
-                Ok(exit)
-            }
+            RepositoryVerb::List { json } => list(&engine, &homes, *json, console),
             RepositoryVerb::AddPassword { location, key, password_file } => {
                 let Some(home) =
                     homes.iter().find(|home| home.location == *location && home.key == *key)
@@ -98,4 +77,50 @@ impl RepositoryCommand {
             }
         }
     }
+}
+
+/// All repositories, those that cannot be opened among them.
+fn list(
+    engine: &LocalEngine,
+    homes: &[Home],
+    json: bool,
+    console: &Console,
+) -> anyhow::Result<Exit> {
+    let mut documents = Vec::new();
+    let mut rows = vec![["LOCATION", "KEY", "IMAGES", "SIZE", "PATH"].map(str::to_owned).to_vec()];
+    let mut exit = Exit::Success;
+    for home in homes {
+        let opened = engine.open_repository(home);
+        let content =
+            opened.and_then(|opened| Ok((opened.images()?.images.len(), opened.pack_bytes()?)));
+        documents.push(json!({
+            "location": home.location,
+            "key": home.key,
+            "path": home.path,
+            "images": content.as_ref().ok().map(|(images, _)| images),
+            "bytes": content.as_ref().ok().map(|(_, bytes)| bytes),
+            "error": content.as_ref().err().map(ToString::to_string),
+        }));
+        let (images, size) = match content {
+            Ok((images, size)) => (images.to_string(), bytes(size)),
+            Err(error) => {
+                console.error(&error.to_string());
+                exit = Exit::Failed;
+                ("?".to_owned(), "?".to_owned())
+            }
+        };
+        rows.push(vec![
+            home.location.clone(),
+            home.key.clone(),
+            images,
+            size,
+            home.path.display().to_string(),
+        ]);
+    }
+    if json {
+        console.json(&json!({"format_version": "1.0", "repositories": documents}))?;
+        return Ok(exit);
+    }
+    console.print(&table(&rows).iter().map(|line| format!("{line}\n")).collect::<String>());
+    Ok(exit)
 }

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
+use serde_json::json;
 
-use super::list::{find_image, report_gaps};
+use super::list::{find_ready_image, report_gaps};
 use super::progress::Bar;
 use super::{Console, Exit, Global, parse_label, setup};
 use crate::engine::RestoreRequest;
@@ -58,7 +59,7 @@ impl Restore {
             Err(early) => return early.exit(),
         };
         let inventory = room.observe().await;
-        let row = match find_image(&inventory, &self.image) {
+        let row = match find_ready_image(&inventory, &self.image) {
             Ok(row) => row,
             Err(error) => {
                 report_gaps(&inventory, console);
@@ -78,7 +79,7 @@ impl Restore {
         let bar = Arc::new(Bar::new(console, &row.image.name));
         let restored = setup::store_of(&room, &row.engine)?.restore(request, bar).await?;
         if self.json {
-            console.json(&restored)?;
+            console.json(&json!({"format_version": "1.0", "restored": restored}))?;
             return Ok(Exit::Success);
         }
         let mut text = format!("restored {}\n", restored.image);
@@ -90,6 +91,12 @@ impl Restore {
                 bytes(disk.written_bytes),
                 disk.path.display()
             ));
+            if disk.padding_bytes > 0 {
+                text.push_str(&format!(
+                    "    and {} zero bytes: qcow2 counts in sectors of 512\n",
+                    disk.padding_bytes
+                ));
+            }
         }
         text.push_str(&format!("  instance  {}\n", restored.instance.display()));
         console.print(&text);

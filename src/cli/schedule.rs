@@ -22,7 +22,8 @@ pub struct ScheduleCommand {
     /// From this instant on; the present one where it is left out
     #[arg(long, value_name = "INSTANT", value_parser = parse_instant)]
     from: Option<Timestamp>,
-    /// Up to this instant, which is not part of it; a week later where it is left out
+    /// Up to this instant, which is not part of it; a week later where it is left out, nine years
+    /// with --limit
     #[arg(long, value_name = "INSTANT", value_parser = parse_instant)]
     until: Option<Timestamp>,
     /// At most so many firings
@@ -36,16 +37,20 @@ pub struct ScheduleCommand {
 impl ScheduleCommand {
     pub(super) fn run(&self, global: &Global, console: &Console) -> anyhow::Result<Exit> {
         let from = self.from.unwrap_or_else(|| setup::clock(None).now());
-        let until = self.until.unwrap_or_else(|| Elapsed::days(7).after(from));
+        // Where only so many are asked for, they are looked for as far as a schedule can reach.
+        let reach = if self.limit.is_some() { Elapsed::days(366 * 9) } else { Elapsed::days(7) };
+        let until = self.until.unwrap_or_else(|| reach.after(from));
         if until < from {
             bail!("--until lies before --from");
         }
         let Some(text) = &self.cron else { return self.policies(global, console, from, until) };
         let Some(zone) = Zone::find(&self.time_zone) else {
-            bail!(
-                "there is no time zone `{}`; zones have names like Europe/Berlin",
-                clean(&self.time_zone)
-            );
+            console.error(&format!(
+                "there is no time zone `{}`; {}",
+                clean(&self.time_zone),
+                Zone::hint(&self.time_zone)
+            ));
+            return Ok(Exit::InvalidPolicy);
         };
         let crontab = match Crontab::parse(text) {
             Ok(crontab) => crontab,

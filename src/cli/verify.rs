@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::json;
 
-use super::list::{find_image, report_gaps};
+use super::list::{find_ready_image, report_gaps};
 use super::progress::Bar;
 use super::{Console, Exit, Global, setup};
 use crate::engine::Verified;
@@ -28,22 +28,34 @@ impl Verify {
             Err(early) => return early.exit(),
         };
         let inventory = room.observe().await;
-        let exit = report_gaps(&inventory, console);
+        // What cannot be read is said once, by verifying it.
+        let exit = if self.image.is_some() || !self.json {
+            Exit::Success
+        } else {
+            report_gaps(&inventory, console)
+        };
         let mut verified: Vec<Verified> = Vec::new();
         let mut failed = Vec::new();
         match &self.image {
             Some(image) => {
-                let row = find_image(&inventory, image)?;
+                let row = find_ready_image(&inventory, image)?;
                 let bar = Arc::new(Bar::new(console, &row.image.name));
-                verified =
+                let found =
                     setup::store_of(&room, &row.engine)?.verify(Some(row.image.id), bar).await?;
+                verified = found.images;
             }
             None => {
                 for engine in &room.engines {
                     let Some(store) = engine.store() else { continue };
                     let bar = Arc::new(Bar::new(console, engine.name()));
                     match store.verify(None, bar).await {
-                        Ok(found) => verified.extend(found),
+                        Ok(found) => {
+                            verified.extend(found.images);
+                            let unreadable = found.unreadable.into_iter();
+                            failed.extend(
+                                unreadable.map(|error| format!("{}: {error}", engine.name())),
+                            );
+                        }
                         Err(error) => failed.push(format!("{}: {error}", engine.name())),
                     }
                 }
@@ -58,16 +70,18 @@ impl Verify {
                 "errors": failed,
             }))?;
         } else {
-            console.print(&text(&verified));
             for message in &failed {
                 console.error(&clean(message));
             }
+            console.print(&text(&verified, failed.len()));
         }
+        // Of one image, what else could not be seen says nothing.
+        let exit = if self.image.is_some() { Exit::Success } else { exit };
         Ok(if is_sound { exit } else { Exit::Failed })
     }
 }
 
-fn text(verified: &[Verified]) -> String {
+fn text(verified: &[Verified], unreadable: usize) -> String {
     let mut text = String::new();
     for one in verified {
         let verdict = if one.damage.is_empty() { "sound" } else { "DAMAGED" };
@@ -77,6 +91,10 @@ fn text(verified: &[Verified]) -> String {
         }
     }
     let damaged = verified.iter().filter(|one| !one.damage.is_empty()).count();
-    text.push_str(&format!("{} checked, {damaged} damaged\n", verified.len()));
+    let unreadable = match unreadable {
+        0 => String::new(),
+        count => format!(", {count} not readable"),
+    };
+    text.push_str(&format!("{} checked, {damaged} damaged{unreadable}\n", verified.len()));
     text
 }

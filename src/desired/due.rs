@@ -12,6 +12,8 @@ use crate::schedule::Schedule;
 
 /// How many past slots of a policy are looked at.
 const PAST_SLOTS: usize = 8;
+/// So many missed slots are counted one by one.
+pub const MISSED_MAX: usize = 10_000;
 
 /// What is due of a series.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +43,17 @@ pub enum Due {
     },
     /// No slot has come yet, or nothing can be due.
     Nothing,
+}
+
+/// Slots in a row without a restore point, whose deadlines have passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MissedSlots {
+    /// The oldest of them.
+    pub first: Slot,
+    /// The newest of them.
+    pub last: Slot,
+    /// How many there are; [`MISSED_MAX`] stands for that many or more.
+    pub count: usize,
 }
 
 /// The past slots of a policy, with their deadlines, the newest first.
@@ -101,29 +114,41 @@ impl Slots {
         Due::Create { slot, deadline, replaces: failed.map(|(_, image)| image.id.clone()) }
     }
 
-    /// Slots between the newest point and the due slot that have no point: reported, never filled.
-    pub(super) fn missed(&self, due: &Due, images: &[(Key, &Image)]) -> Vec<Slot> {
-        let due_slot = match due {
-            Due::Create { slot, .. } | Due::Missed { slot, .. } | Due::Paused { slot } => *slot,
-            Due::Done | Due::Nothing => return Vec::new(),
+    /// Slots after the newest point that have no point and can have none any more: reported, never
+    /// filled.
+    pub(super) fn missed(
+        &self,
+        schedule: &Schedule,
+        due: &Due,
+        images: &[(Key, &Image)],
+    ) -> Option<MissedSlots> {
+        let (due_slot, is_missed) = match due {
+            Due::Create { slot, .. } | Due::Paused { slot } => (*slot, false),
+            Due::Missed { slot, .. } => (*slot, true),
+            Due::Done | Due::Nothing => return None,
         };
+        let itself = is_missed.then_some(MissedSlots { first: due_slot, last: due_slot, count: 1 });
         let newest = images
             .iter()
             .filter(|(key, image)| key.slot < due_slot && image.state != ImageState::Failed)
             .map(|(key, _)| key.slot)
             .max();
         // A new series has missed nothing.
-        let Some(newest) = newest else {
-            return Vec::new();
+        let Some(newest) = newest else { return itself };
+        let is_before = |slot: &Slot| *slot > newest && *slot < due_slot;
+        let reaches_back = self.past.iter().any(|(slot, _)| *slot <= newest);
+        let before: Vec<Slot> = if reaches_back {
+            self.past.iter().rev().map(|(slot, _)| *slot).filter(is_before).collect()
+        } else {
+            let slots = schedule.slots(newest.instant(), due_slot.instant());
+            slots.filter(is_before).take(MISSED_MAX - 1).collect()
         };
-        let mut missed: Vec<Slot> = self
-            .past
-            .iter()
-            .map(|(slot, _)| *slot)
-            .filter(|slot| *slot > newest && *slot < due_slot)
-            .collect();
-        missed.reverse();
-        missed
+        let last = self.past.iter().map(|(slot, _)| *slot).find(is_before);
+        let (Some(first), Some(last)) = (before.first(), last) else { return itself };
+        Some(match itself {
+            Some(itself) => MissedSlots { first: *first, count: before.len() + 1, ..itself },
+            None => MissedSlots { first: *first, last, count: before.len() },
+        })
     }
 }
 

@@ -34,7 +34,7 @@ use settings::{Paths, Settings};
 
 use super::{
     CreateRequest, Created, Engine, EngineError, RestoreRequest, Restored, Settled, Store,
-    Verified, Watcher,
+    Verification, Watcher,
 };
 use crate::clock::Clock;
 use crate::inventory::{EngineInventory, Gap, GapScope, Image};
@@ -221,12 +221,13 @@ impl Store for LocalEngine {
         &self,
         image: Option<String>,
         watcher: Arc<dyn Watcher>,
-    ) -> Result<Vec<Verified>, EngineError> {
+    ) -> Result<Verification, EngineError> {
         self.blocking(move |inner| {
             let _lock = inner.share()?;
             let Some(image) = image else { return inner.verify_all(watcher.as_ref()) };
             let (opened, stored) = inner.find(&image)?;
-            Ok(restore::verify(&opened.to_reader()?, &[stored], watcher.as_ref()))
+            let images = restore::verify(&opened.to_reader()?, &[stored], watcher.as_ref());
+            Ok(Verification { images, unreadable: Vec::new() })
         })
         .await
     }
@@ -272,15 +273,25 @@ impl Inner {
         }))
     }
 
-    fn verify_all(&self, watcher: &dyn Watcher) -> Result<Vec<Verified>, EngineError> {
-        let mut results = Vec::new();
+    /// Looks at one repository after the other; one that does not open costs no other.
+    fn verify_all(&self, watcher: &dyn Watcher) -> Result<Verification, EngineError> {
+        let mut found = Verification::default();
         for home in self.homes()? {
-            let images = home.open(&self.keys)?.images()?;
-            let reader = home.open(&self.keys)?.to_reader()?;
-            results.extend(restore::verify(&reader, &images, watcher));
+            let verified = home.open(&self.keys).and_then(|opened| {
+                let listing = opened.images()?;
+                let images = restore::verify(&opened.to_reader()?, &listing.images, watcher);
+                Ok((images, listing.damaged))
+            });
+            match verified {
+                Ok((images, damaged)) => {
+                    found.images.extend(images);
+                    found.unreadable.extend(damaged.iter().map(ToString::to_string));
+                }
+                Err(error) => found.unreadable.push(error.to_string()),
+            }
         }
-        results.sort_by(|one, other| one.image.cmp(&other.image));
-        Ok(results)
+        found.images.sort_by(|one, other| one.image.cmp(&other.image));
+        Ok(found)
     }
 }
 

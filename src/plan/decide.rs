@@ -163,11 +163,13 @@ impl<'a> SeriesPlan<'a> {
         // A mark from the future is the mark of a clock that was wrong: it is made anew.
         let since = image.let_go_at().filter(|since| *since <= CLOCK_SKEW.after(self.now));
         let Some(since) = since else {
-            if let Some(obstacle) = self.obstacle.clone() {
+            // The point that this plan creates ends the stall: what is let go waits for it.
+            let ends_stall = self.is_stalled() && self.created.is_some();
+            if let Some(obstacle) = self.obstacle.clone().filter(|_| !ends_stall) {
                 return self.hold_back(Action::Deprecate, point, vec![obstacle, why]);
             }
             let mut change = self.change(Action::Deprecate, point, why);
-            if point.fate.is_kept() {
+            if ends_stall || point.fate.is_kept() {
                 change.waits_for.clone_from(&self.created);
             }
             change.update = Some(Update {
@@ -241,6 +243,10 @@ impl<'a> SeriesPlan<'a> {
     /// Whether nothing at all is to change on points that stay.
     fn is_frozen(&self) -> bool {
         self.obstacle.as_ref().is_some_and(|obstacle| obstacle.code != ReasonCode::Stalled)
+    }
+
+    fn is_stalled(&self) -> bool {
+        self.obstacle.as_ref().is_some_and(|obstacle| obstacle.code == ReasonCode::Stalled)
     }
 
     fn is_paused_or_unseen(&self) -> bool {

@@ -39,7 +39,7 @@ pub struct Plan {
     pub held_back: Vec<HeldBack>,
     /// Images of ours that stay as they are.
     pub kept: Vec<Kept>,
-    /// Slots without a restore point whose deadline has passed.
+    /// Slots without a restore point whose deadline has passed, one entry per series.
     pub missed: Vec<Missed>,
     /// Sources of which no restore point can be made, though one is due.
     pub blocked: Vec<Blocked>,
@@ -104,6 +104,10 @@ pub struct Summary {
     pub unprotected: usize,
     /// Slots that were missed.
     pub missed: usize,
+    /// Images of ours that are being made by another run.
+    pub creating: usize,
+    /// Policies that are paused in part or whole.
+    pub paused: usize,
     /// Sources of which no restore point can be made.
     pub blocked: usize,
 }
@@ -258,16 +262,20 @@ pub struct Kept {
     pub reasons: Vec<Reason>,
 }
 
-/// A slot without a restore point whose deadline has passed.
+/// Slots in a row without a restore point, whose deadlines have passed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Missed {
     /// On which engine.
     pub engine: String,
-    /// The restore point there should have been.
+    /// The newest restore point there should have been.
     pub key: Key,
     /// The name of the source.
     pub source_name: String,
+    /// The oldest of these slots.
+    pub first: Slot,
+    /// How many there are; 10,000 stands for that many or more.
+    pub slots: usize,
 }
 
 /// A source of which no restore point can be made, though one is due.

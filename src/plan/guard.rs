@@ -5,11 +5,15 @@
 //! refuse, `apply` runs them again and withholds it. What is refused is the deleting; creating
 //! goes on, because a backup that is not made is lost as well.
 
+mod kind;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use kind::Guard;
 
 use super::action::Action;
 use super::document::{Change, Plan};
@@ -24,71 +28,6 @@ const SMALL_SERIES: usize = 10;
 const SHRUNKEN_PART: u64 = 3;
 /// A plan is carried out within this time or made anew.
 pub const VALIDITY: Elapsed = Elapsed::hours(1);
-
-/// What the guards are called.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum Guard {
-    /// The last READY point of a source, or one of the points that are always kept.
-    Floor,
-    /// An image that is not ours, or not what the plan says it is.
-    Ownership,
-    /// The inventory has gaps.
-    InventoryGap,
-    /// The engine holds far fewer images than in the last round.
-    Shrunken,
-    /// An instance, a template or a family needs the image.
-    InUse,
-    /// A hold keeps the image.
-    Held,
-    /// Deleted without having been deprecated for the grace.
-    DeprecateFirst,
-    /// Too large a share of a series.
-    SeriesShare,
-    /// Too large a share of an engine.
-    EngineShare,
-    /// Too many images of an engine.
-    EngineCount,
-    /// A class of deletes that the configuration refuses.
-    RiskClass,
-    /// The plan is too old, or made from other policies.
-    Stale,
-}
-
-impl Guard {
-    /// The word used in flags and documents.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Floor => "floor",
-            Self::Ownership => "ownership",
-            Self::InventoryGap => "inventory-gap",
-            Self::Shrunken => "shrunken",
-            Self::InUse => "in-use",
-            Self::Held => "held",
-            Self::DeprecateFirst => "deprecate-first",
-            Self::SeriesShare => "series-share",
-            Self::EngineShare => "engine-share",
-            Self::EngineCount => "engine-count",
-            Self::RiskClass => "risk-class",
-            Self::Stale => "stale",
-        }
-    }
-
-    /// Whether a person may say that it is meant. What would break a law of the product may not
-    /// be overridden: the policy has to be changed.
-    pub fn can_be_overridden(self) -> bool {
-        matches!(
-            self,
-            Self::Shrunken
-                | Self::SeriesShare
-                | Self::EngineShare
-                | Self::EngineCount
-                | Self::RiskClass
-        )
-    }
-}
 
 /// What a guard refuses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -166,6 +105,39 @@ pub fn guard(
         }
     }
     refusals
+}
+
+/// Overrides that change nothing in this plan, and why: each is a mistake.
+pub fn unused(plan: &Plan, overrides: &[Override]) -> Vec<String> {
+    let fits = |given: &Override| {
+        plan.refusals.iter().any(|refusal| {
+            refusal.overridden
+                && refusal.guard.word() == given.guard
+                && refusal.images.len() == given.count
+        })
+    };
+    let short = plan.id.get(..SHORT_ID).unwrap_or(&plan.id);
+    let mut texts = Vec::new();
+    for given in overrides.iter().filter(|given| !fits(given)) {
+        let Override { guard, plan: of, count } = given;
+        let why = match plan.refusals.iter().find(|refusal| refusal.guard.word() == *guard) {
+            None => format!("the guard {guard} refuses nothing in this plan"),
+            Some(refusal) if !refusal.guard.can_be_overridden() => {
+                format!("what the guard {guard} refuses cannot be overridden")
+            }
+            Some(_) if !plan.id.starts_with(of) => {
+                format!("it was given for plan {of}, and this is plan {short}")
+            }
+            Some(refusal) => {
+                format!(
+                    "it was given for {count} images, and now there are {}",
+                    refusal.images.len()
+                )
+            }
+        };
+        texts.push(format!("the override {guard}={of}:{count} has no effect: {why}"));
+    }
+    texts
 }
 
 /// The ids of the images that may not be deleted, engine by engine.
@@ -354,20 +326,26 @@ impl<'a> EngineChecks<'a> {
             by_series.entry(name).or_default().push(change);
         }
         let mut over = Vec::new();
-        let mut worst = String::new();
+        let (mut worst, mut series) = (String::new(), 0);
         for (name, changes) in by_series {
             let ready = self.series.get(&name).map_or(0, |points| {
                 points.iter().filter(|(_, image)| image.state == ImageState::Ready).count()
             });
             if ready >= SMALL_SERIES && changes.len() * 100 > limit * ready {
-                worst = format!(
-                    "{} of {ready} restore points of {} by {}",
-                    changes.len(),
-                    changes[0].source_name,
-                    name.0
-                );
+                series += 1;
+                if worst.is_empty() {
+                    worst = format!(
+                        "{} of {ready} restore points of {} by {}",
+                        changes.len(),
+                        changes[0].source_name,
+                        name.0
+                    );
+                }
                 over.extend(changes);
             }
+        }
+        if series > 1 {
+            worst = format!("{worst}, and {} more series", series - 1);
         }
         self.refuse(Guard::SeriesShare, over, format!("more than {limit} % of a series: {worst}"))
     }

@@ -236,7 +236,9 @@ pub struct Pause {
 impl Policy {
     /// The pause that holds at `now`.
     pub fn pause_at(&self, now: Timestamp) -> Option<&Pause> {
-        self.paused.as_ref().filter(|pause| pause.until.is_none_or(|until| now < until))
+        let pauses = |pause: &&Pause| pause.creates || pause.deletes;
+        let lasts = |pause: &&Pause| pause.until.is_none_or(|until| now < until);
+        self.paused.as_ref().filter(pauses).filter(lasts)
     }
 
     /// Whether restore points are created at `now`.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use handlebars::{Handlebars, RenderErrorReason, no_escape};
 use jiff::fmt::strtime;
 use serde_json::{Value, json};
+use similar::get_close_matches;
 
 use super::meant::Policy;
 use crate::inventory::Instance;
@@ -20,6 +21,23 @@ pub const NAME_DEFAULT: &str = "{{policy.name}}-{{source.id}}";
 
 const NAME: &str = "name";
 const DESCRIPTION: &str = "description";
+/// What templates may use, beside labels.
+const KNOWN: [&str; 11] = [
+    "policy.name",
+    "policy.owner",
+    "source.id",
+    "source.name",
+    "source.zone",
+    "source.machineType",
+    "engine.name",
+    "slot.date",
+    "slot.time",
+    "slot.utc",
+    "slot.local",
+];
+/// What names may use: only what never changes.
+const KNOWN_IN_NAMES: [&str; 6] =
+    ["policy.name", "source.id", "slot.date", "slot.time", "slot.utc", "slot.local"];
 /// A template that asks for more labels than this is not one for a name.
 const LABELS_MAX: usize = 64;
 
@@ -84,8 +102,8 @@ impl Naming {
         self.templates.render(NAME, &name_data(key, zone)).unwrap_or_else(|_| key.default_prefix())
     }
 
-    /// The description, at most `length_max` characters. Where a label that the template asks for
-    /// is missing on this source, the plain description takes its place.
+    /// The description, at most `length_max` characters. A label that this source does not have is
+    /// empty.
     pub fn description(
         &self,
         policy: &Policy,
@@ -94,21 +112,31 @@ impl Naming {
         length_max: usize,
     ) -> String {
         let zone = &policy.schedule.zone;
-        let text = self
-            .templates
-            .render(DESCRIPTION, &description_data(policy, source, slot))
-            .unwrap_or_else(|_| {
-                format!("{} of {} at {}", policy.name, source.name, local(slot, zone))
-            });
+        let mut data = description_data(policy, source, slot);
+        let text = fill(&self.templates, DESCRIPTION, &mut data, "").unwrap_or_else(|_| {
+            format!("{} of {} at {}", policy.name, source.name, local(slot, zone))
+        });
         text.chars().take(length_max).collect()
     }
 }
 
-/// Renders with sample data. Labels are free, so those that the template asks for are put in.
+/// Renders with sample data: every label that the template asks for is there.
 fn try_on(templates: &Handlebars<'_>, kind: &str, mut sample: Value) -> Result<(), TemplateError> {
+    fill(templates, kind, &mut sample, "x").map(|_| ())
+}
+
+/// Renders. Labels are free, so those that the template asks for and that are not there are put in
+/// with a value.
+fn fill(
+    templates: &Handlebars<'_>,
+    kind: &str,
+    sample: &mut Value,
+    value: &str,
+) -> Result<String, TemplateError> {
     for _ in 0..LABELS_MAX {
-        let Err(error) = templates.render(kind, &sample) else {
-            return Ok(());
+        let error = match templates.render(kind, &sample) {
+            Ok(text) => return Ok(text),
+            Err(error) => error,
         };
         let path = match error.reason() {
             RenderErrorReason::MissingVariable(path) => path.clone().unwrap_or_default(),
@@ -119,7 +147,7 @@ fn try_on(templates: &Handlebars<'_>, kind: &str, mut sample: Value) -> Result<(
                 });
             }
         };
-        if !add_label(&mut sample, &path) {
+        if !add_label(sample, &path, value) {
             let known = if kind == NAME {
                 "a name may use policy.name, source.id, slot.date, slot.time, slot.utc and slot.local: \
                  only what never changes, because it is part of the identity"
@@ -127,9 +155,19 @@ fn try_on(templates: &Handlebars<'_>, kind: &str, mut sample: Value) -> Result<(
                 "a description may use policy.name, policy.owner, source.id, source.name, source.zone, \
                  source.machineType, source.labels.KEY, engine.name, slot.date, slot.time, slot.utc and slot.local"
             };
+            let close = get_close_matches(
+                path.as_str(),
+                if kind == NAME { &KNOWN_IN_NAMES } else { &KNOWN },
+                1,
+                0.7,
+            );
+            let hint = match close.first() {
+                Some(close) => format!("did you mean `{close}`?"),
+                None => known.to_owned(),
+            };
             return Err(TemplateError {
                 message: format!("there is no `{path}` here"),
-                hint: Some(known.to_owned()),
+                hint: Some(hint),
             });
         }
     }
@@ -137,13 +175,13 @@ fn try_on(templates: &Handlebars<'_>, kind: &str, mut sample: Value) -> Result<(
 }
 
 /// Puts `source.labels.KEY` into the sample, where it has such labels.
-fn add_label(sample: &mut Value, path: &str) -> bool {
+fn add_label(sample: &mut Value, path: &str, value: &str) -> bool {
     let Some(key) = path.strip_prefix("source.labels.") else {
         return false;
     };
     let key = key.trim_start_matches('[').trim_end_matches(']');
     match sample.pointer_mut("/source/labels") {
-        Some(Value::Object(labels)) => labels.insert(key.to_owned(), Value::from("x")).is_none(),
+        Some(Value::Object(labels)) => labels.insert(key.to_owned(), Value::from(value)).is_none(),
         _ => false,
     }
 }

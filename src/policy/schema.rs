@@ -22,6 +22,7 @@ use language::folded;
 use trap::trap;
 
 pub use plain::simplify;
+pub use trap::quoted;
 
 /// A schema as JSON and compiled.
 #[derive(Debug)]
@@ -57,7 +58,7 @@ impl Schema {
         for error in self.validator.iter_errors(&json) {
             reader.explain(&error, &mut findings, &mut damaged);
         }
-        reader.find_traps(document, "", &mut findings);
+        reader.find_traps(document, "", &mut findings, &mut damaged);
         for pointer in damaged.iter().rev() {
             take_out(&mut json, pointer);
         }

@@ -51,7 +51,8 @@ pub fn image_rows(inventory: &Inventory) -> Vec<ImageRow> {
     rows
 }
 
-fn state(image: &Image) -> &'static str {
+/// The state of an image, and its stage where that is another than the first.
+pub fn state(image: &Image) -> &'static str {
     match (image.state, image.stage) {
         (ImageState::Ready, Stage::Active) => "READY",
         (ImageState::Ready, Stage::Deprecated) => "READY, deprecated",
@@ -86,7 +87,28 @@ pub fn list(rows: &[ImageRow], now: Timestamp) -> String {
     table(&cells).iter().map(|line| format!("{line}\n")).collect()
 }
 
-/// Everything that an image records, for people: as YAML, which quotes what is not plain text.
-pub fn show(record: &Value) -> String {
-    serde_yaml::to_string(record).unwrap_or_else(|error| format!("{error}\n"))
+/// Everything that an image records, for people: what one looks for first, then all of it as YAML,
+/// which quotes what is not plain text.
+pub fn show(row: &ImageRow, record: &Value) -> String {
+    let image = &row.image;
+    let mut lines = vec![("state", state(image).to_owned())];
+    lines.extend(image.message.as_deref().map(|message| ("reason", clean(message))));
+    lines.push(("source", clean(&row.source)));
+    if let Some(key) = &row.key {
+        lines.push(("policy", key.policy.to_string()));
+        lines.push(("slot", minute(key.slot.instant())));
+    }
+    lines.push(("created", minute(image.created_at)));
+    let key = image.kms_key.as_deref().map(|key| format!(", under key {}", clean(key)));
+    lines.push(("stored in", format!("{}{}", clean(&image.location), key.unwrap_or_default())));
+    let size = |bytes_of: Option<u64>| bytes_of.map_or_else(|| "?".to_owned(), bytes);
+    lines.push((
+        "size",
+        format!("{} of disks, {} stored", size(image.disk_bytes), size(image.stored_bytes)),
+    ));
+    let cells: Vec<Vec<String>> =
+        lines.into_iter().map(|(what, text)| vec![format!("  {what}"), text]).collect();
+    let head: String = table(&cells).iter().map(|line| format!("{line}\n")).collect();
+    let all = serde_yaml::to_string(record).unwrap_or_else(|error| format!("{error}\n"));
+    format!("{}\n{head}\n{all}", clean(&image.name))
 }

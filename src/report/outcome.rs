@@ -124,6 +124,11 @@ pub fn apply_text(round: &Round) -> String {
     if !settled.is_empty() {
         sections.push(Section { title: "space".to_owned(), style: "heading", rows: settled });
     }
+    let refused = refused_rows(round);
+    if !refused.is_empty() {
+        let title = "! refused by guards".to_owned();
+        sections.push(Section { title, style: "delete", rows: refused });
+    }
     let (verdict, style) = verdict(round);
     render(include_str!("templates/apply.txt.hbs"), &ApplyView { sections, verdict, style })
 }
@@ -137,8 +142,12 @@ fn problem_rows(round: &Round) -> Vec<Row> {
     for outcome in round.outcomes.iter().filter(|outcome| !outcome.ending.is_done()) {
         let Some(change) = change_of(round, outcome) else { continue };
         let what = match &outcome.ending {
-            Ending::Refused => "refused by a guard".to_owned(),
+            // Told guard by guard.
+            Ending::Refused => continue,
             Ending::Left => "interrupted before its turn; the next run carries on".to_owned(),
+            Ending::GivenUp => {
+                "interrupted; nothing of it counts, the next run begins anew".to_owned()
+            }
             ending => ending.message().map(clean).unwrap_or_default(),
         };
         let mut row = Row::new(
@@ -151,6 +160,14 @@ fn problem_rows(round: &Round) -> Vec<Row> {
             ),
         );
         row.notes.push(format!("{}: {what}", outcome.ending.word()));
+        rows.push(row);
+    }
+    for blocked in &round.plan.blocked {
+        let mut row = Row::new(
+            "delete",
+            format!("! create {}  by {}", clean(&blocked.source_name), blocked.key.policy),
+        );
+        row.notes.push(format!("blocked: {}", clean(&blocked.message)));
         rows.push(row);
     }
     for change in &round.not_approved {
@@ -167,6 +184,22 @@ fn problem_rows(round: &Round) -> Vec<Row> {
         rows.push(row);
     }
     rows
+}
+
+/// What guards refused, and the flags that say that it is meant.
+fn refused_rows(round: &Round) -> Vec<Row> {
+    let refusals = round.plan.refusals.iter().filter(|refusal| !refusal.overridden);
+    refusals
+        .map(|refusal| {
+            let images = count(refusal.images.len(), "image");
+            let mut row =
+                Row::new("held", format!("! {}: {images} not deleted", refusal.guard.word()));
+            if let Some(flag) = &refusal.override_flag {
+                row.notes.push(format!("if that is meant: {flag}"));
+            }
+            row
+        })
+        .collect()
 }
 
 fn found_rows(round: &Round) -> Vec<Row> {
@@ -229,12 +262,18 @@ fn verdict(round: &Round) -> (String, &'static str) {
     .filter(|(number, _)| *number > 0)
     .map(|(number, word)| format!("{number} {word}"))
     .collect();
-    let done = if parts.is_empty() { "nothing done".to_owned() } else { parts.join(", ") };
-    if not_done > 0 {
+    let not_done = not_done + round.plan.blocked.len();
+    let unseen = round.plan.engines.iter().any(|engine| !engine.complete);
+    if not_done > 0 && parts.is_empty() {
+        (format!("Not applied: {} not done.", count(not_done, "change")), "delete")
+    } else if not_done > 0 {
+        let done = parts.join(", ");
         (format!("Partly applied: {done}; {} not done.", count(not_done, "change")), "delete")
+    } else if round.outcomes.is_empty() && unseen {
+        ("Nothing can be done: not everything was seen.".to_owned(), "delete")
     } else if round.outcomes.is_empty() {
         ("Nothing to do.".to_owned(), "create")
     } else {
-        (format!("Applied: {done}."), "create")
+        (format!("Applied: {}.", parts.join(", ")), "create")
     }
 }

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::text::{bytes, clean, count, grouped, minute, table};
 use super::{Row, Section, render};
+use crate::desired::MISSED_MAX;
 use crate::elapsed::Elapsed;
 use crate::plan::guard::SHORT_ID;
 use crate::plan::{Action, Change, HeldBack, ImageRef, Plan, Reason};
@@ -60,8 +61,9 @@ fn title(plan: &Plan) -> String {
 fn verdict(plan: &Plan) -> Vec<Row> {
     let summary = &plan.summary;
     if !summary.has_changes() {
-        let mut rows =
-            vec![Row::new("plain", format!("Nothing to do. = {} keep", grouped(summary.keep)))];
+        let is_sure = plan.engines.iter().all(|engine| engine.complete) && summary.blocked == 0;
+        let what = if is_sure { "Nothing to do." } else { "Nothing can be done." };
+        let mut rows = vec![Row::new("plain", format!("{what} = {} keep", grouped(summary.keep)))];
         rows.extend(attention(plan));
         return rows;
     }
@@ -97,6 +99,12 @@ fn attention(plan: &Plan) -> Vec<Row> {
         ('!', summary.held_back, "held back"),
         ('!', summary.missed, "missed"),
         ('!', summary.blocked, "blocked"),
+        (
+            '!',
+            summary.paused,
+            if summary.paused == 1 { "policy paused" } else { "policies paused" },
+        ),
+        ('»', summary.creating, "being made by another run"),
         ('?', summary.unprotected, "unprotected"),
     ]
     .into_iter()
@@ -135,12 +143,12 @@ fn refusals(plan: &Plan) -> Option<Section> {
             let what = if refusal.overridden { "overridden" } else { "refused" };
             let mut row = Row::new(
                 "held",
-                format!("! {what} by guard {}: {}", refusal.guard.word(), clean(&refusal.message)),
+                format!("! {what}: {}: {}", refusal.guard.word(), clean(&refusal.message)),
             );
             row.notes.push(format!("{} not deleted", count(refusal.images.len(), "image")));
             if refusal.overridden {
                 row.notes = vec![format!(
-                    "{} deleted because the override was given",
+                    "{} will be deleted, because the override was given",
                     count(refusal.images.len(), "image")
                 )];
             } else if let Some(flag) = &refusal.override_flag {
@@ -279,7 +287,16 @@ fn others(plan: &Plan) -> Vec<Section> {
         vec![
             format!("! {}", clean(&missed.source_name)),
             missed.key.policy.to_string(),
-            format!("slot {}", minute(missed.key.slot.instant())),
+            match missed.slots {
+                1 => format!("slot {}", minute(missed.key.slot.instant())),
+                slots => format!(
+                    "{}{} slots, {} to {}",
+                    grouped(slots),
+                    if slots >= MISSED_MAX { " or more" } else { "" },
+                    minute(missed.first.instant()),
+                    minute(missed.key.slot.instant())
+                ),
+            },
         ]
     });
     let blocked = plan.blocked.iter().map(|blocked| {

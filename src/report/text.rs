@@ -80,7 +80,7 @@ pub fn table(rows: &[Vec<String>]) -> Vec<String> {
 }
 
 /// `1 image`, `2 images`.
-pub(super) fn count(number: usize, word: &str) -> String {
+pub fn count(number: usize, word: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{} {word}{plural}", grouped(number))
 }

@@ -27,8 +27,11 @@ impl Inner {
         let Some(_name) = self.attempts.try_lock(&request.name)? else { return Ok(None) };
         let home = self.home(&request.location, request.create.kms_key.as_deref())?;
         let opened = home.open_or_make(&self.keys)?;
-        let existing =
-            opened.images()?.into_iter().find(|stored| stored.snapshot.label == request.name);
+        let existing = opened
+            .images()?
+            .images
+            .into_iter()
+            .find(|stored| stored.snapshot.label == request.name);
         if let Some(stored) = existing {
             self.attempts.remove(&request.name)?;
             let image = image_of(&home, &stored);

@@ -181,6 +181,10 @@ fn open_disk(instance: &LocalInstance, spec: &DiskSpec) -> Result<OpenDisk, Disk
         DiskFormat::Block => raw::open_device(&spec.device_name, &path)?,
         DiskFormat::Qcow2 => qcow2::open(&spec.device_name, &path)?,
     };
+    if size == 0 {
+        let message = "is empty: a disk has at least one byte".to_owned();
+        return Err(DiskError::NotADisk { disk: spec.device_name.clone(), path, message });
+    }
     Ok(OpenDisk { spec: spec.clone(), size, point_in_time, bytes })
 }
 

@@ -89,7 +89,12 @@ impl Home {
                     let message = format!("it belongs to the location {}", file.location);
                     return Err(RepositoryError::Damaged { path, message });
                 }
-                homes.insert(Self::new(store, location, directory, &file.data_key.key));
+                let home = Self::new(store, location, directory, &file.data_key.key);
+                // Without a mark and without data, another run is making it or was killed at that:
+                // it holds nothing yet.
+                if home.has_data() {
+                    homes.insert(home);
+                }
             }
         }
         Ok(homes.into_iter().collect())
@@ -150,17 +155,28 @@ impl Home {
         fs::create_dir_all(parent)
             .map_err(|source| RepositoryError::File { path: parent.to_owned(), source })?;
         let _lock = self.lock()?;
-        if self.key_file().exists() && self.path.join("config").exists() {
+        if self.key_file().exists() && self.has_data() {
             self.remember()?;
             return self.open(keys);
         }
-        if self.mark.exists() {
-            return Err(RepositoryError::Vanished {
-                path: self.path.clone(),
-                mark: self.mark.clone(),
-            });
+        if self.mark.exists() || (self.has_data() && !self.key_file().exists()) {
+            return Err(self.missing());
         }
         self.make(keys)
+    }
+
+    fn has_data(&self) -> bool {
+        self.path.join("config").exists()
+    }
+
+    /// What to say where the repository, or what opens it, is not there.
+    fn missing(&self) -> RepositoryError {
+        let path = self.path.clone();
+        if self.has_data() {
+            RepositoryError::NoDataKey { path, key_file: self.key_file() }
+        } else {
+            RepositoryError::Vanished { path, mark: self.mark.clone() }
+        }
     }
 
     /// Every step leaves something that the next run goes on from.
@@ -210,12 +226,7 @@ impl Home {
         keys: &dyn KeyService,
         objects: ObjectDirectory,
     ) -> Result<Opened, RepositoryError> {
-        let Some(file) = self.read_key_file()? else {
-            return Err(RepositoryError::Vanished {
-                path: self.path.clone(),
-                mark: self.mark.clone(),
-            });
-        };
+        let Some(file) = self.read_key_file()? else { return Err(self.missing()) };
         let master_key = self.unwrap_key(&file, keys)?;
         let repository = self
             .repository(objects)?

@@ -273,6 +273,18 @@ pub fn read_directory(directory: &Path) -> (Vec<LocalInstance>, Vec<Gap>) {
     (reader.instances, reader.gaps)
 }
 
+/// Reads the text of an instance file; every mistake is in the error.
+pub fn read_text(text: &str) -> Result<Vec<LocalInstance>, String> {
+    let mut reader = Reader { instances: Vec::new(), gaps: Vec::new() };
+    let file = Arc::new(SourceFile { path: String::new(), text: text.to_owned() });
+    reader.read_source(&file, Path::new(""), &Schema::compile(schema())?);
+    if reader.gaps.is_empty() {
+        return Ok(reader.instances);
+    }
+    let mistakes: Vec<&str> = reader.gaps.iter().map(|gap| gap.message.as_str()).collect();
+    Err(mistakes.join("; "))
+}
+
 struct Reader {
     instances: Vec<LocalInstance>,
     gaps: Vec<Gap>,
@@ -296,7 +308,11 @@ impl Reader {
         };
         let directory = path.parent().unwrap_or(Path::new(""));
         let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
-        let (documents, findings) = yaml::read(&file);
+        self.read_source(&file, &directory, schema);
+    }
+
+    fn read_source(&mut self, file: &Arc<SourceFile>, directory: &Path, schema: &Schema) {
+        let (documents, findings) = yaml::read(file);
         for finding in &findings {
             self.find(finding);
         }
@@ -304,7 +320,7 @@ impl Reader {
             if document.to_json().is_null() {
                 continue;
             }
-            let checked = schema.check(&document, &file);
+            let checked = schema.check(&document, file);
             checked.findings.iter().for_each(|finding| self.find(finding));
             if checked.findings.iter().any(Finding::is_error) {
                 continue;
@@ -312,10 +328,10 @@ impl Reader {
             let at = |pointer: &str| {
                 let span =
                     document.at(pointer).map_or(document.span.clone(), |node| node.span.clone());
-                Place { file: Arc::clone(&file), span }
+                Place { file: Arc::clone(file), span }
             };
             match serde_json::from_value::<InstanceDocument>(checked.json) {
-                Ok(instance) => self.add(instance, &directory, &at),
+                Ok(instance) => self.add(instance, directory, &at),
                 Err(error) => self.find(&Finding::new(Code::WrongType, at(""), error.to_string())),
             }
         }

@@ -4,7 +4,7 @@
 //! request, readable by its owner only.
 
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 
@@ -17,6 +17,8 @@ use sha2::{Digest, Sha256};
 /// The first line of a key file, before the key itself.
 const FILE_HEADER: &str = "stillframe-key-v1";
 const KEY_LENGTH: usize = 32;
+/// A key file is far smaller.
+const KEY_FILE_MAX: u64 = 4096;
 const NONCE_LENGTH: usize = 24;
 
 /// Why a key could not be used.
@@ -30,11 +32,14 @@ pub enum KeyError {
         /// The file it would be in.
         path: PathBuf,
     },
+    /// There is no such key, and images are encrypted under it.
+    #[error("the key file {} is missing, and images are encrypted under it: put it back from a copy; a new key opens none of them", .0.display())]
+    Lost(PathBuf),
     /// Others could read the key.
     #[error("the key file {} can be read by others; run `chmod 600` on it", .0.display())]
     Readable(PathBuf),
     /// The file is not a key.
-    #[error("{} is not a key file", .0.display())]
+    #[error("{} is not a key file: put the right one back from a copy", .0.display())]
     NotAKey(PathBuf),
     /// The data key was wrapped by another key.
     #[error(
@@ -137,8 +142,11 @@ impl KeyFiles {
         if mode & 0o077 != 0 {
             return Err(KeyError::Readable(path));
         }
-        let text = std::io::read_to_string(file)
+        let mut bytes = Vec::new();
+        file.take(KEY_FILE_MAX)
+            .read_to_end(&mut bytes)
             .map_err(|source| KeyError::File { path: path.clone(), source })?;
+        let text = String::from_utf8(bytes).map_err(|_| KeyError::NotAKey(path.clone()))?;
         let key = text
             .strip_prefix(FILE_HEADER)
             .and_then(|rest| BASE64.decode(rest.trim().as_bytes()).ok())
@@ -171,7 +179,10 @@ impl KeyService for KeyFiles {
     }
 
     fn unwrap(&self, wrapped: &Wrapped, context: &str) -> Result<Vec<u8>, KeyError> {
-        let key = self.load(&wrapped.key)?;
+        let key = self.load(&wrapped.key).map_err(|error| match error {
+            KeyError::Missing { path, .. } => KeyError::Lost(path),
+            other => other,
+        })?;
         let wrong = || KeyError::Wrong(wrapped.key.clone());
         let decode = |text: &str| BASE64.decode(text.as_bytes()).ok();
         let nonce = decode(&wrapped.nonce)

@@ -37,7 +37,12 @@ impl Inner {
             Ok(homes) => {
                 for home in homes {
                     match self.images_of(&home) {
-                        Ok(found) => images.extend(found),
+                        Ok((found, damaged)) => {
+                            images.extend(found);
+                            for error in damaged {
+                                gap(home.label(), error);
+                            }
+                        }
                         Err(error) => gap(home.label(), error.to_string()),
                     }
                 }
@@ -64,9 +69,13 @@ impl Inner {
         inventory
     }
 
-    pub(super) fn images_of(&self, home: &Home) -> Result<Vec<Image>, RepositoryError> {
-        let stored = home.open(&self.keys)?.images()?;
-        Ok(stored.iter().map(|stored| image_of(home, stored)).collect())
+    /// The images of a repository, and what is said of those that are damaged.
+    fn images_of(&self, home: &Home) -> Result<(Vec<Image>, Vec<String>), RepositoryError> {
+        let listing = home.open(&self.keys)?.images()?;
+        Ok((
+            listing.images.iter().map(|stored| image_of(home, stored)).collect(),
+            listing.damaged.iter().map(ToString::to_string).collect(),
+        ))
     }
 
     /// The repository and the stored image of a name or an id.
@@ -83,10 +92,11 @@ impl Inner {
             let is_it =
                 |stored: &Stored| stored.record.id == image || stored.snapshot.label == image;
             match opened.images() {
-                Ok(images) => {
-                    if let Some(stored) = images.into_iter().find(is_it) {
+                Ok(listing) => {
+                    if let Some(stored) = listing.images.into_iter().find(is_it) {
                         return Ok((opened, stored));
                     }
+                    unseen.extend(listing.damaged.iter().map(ToString::to_string));
                 }
                 Err(error) => unseen.push(error.to_string()),
             }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
-use rustic_core::repofile::SnapshotFile;
+use rustic_core::repofile::{SnapshotFile, SnapshotId};
 use rustic_core::{
     FileType, IndexedFullStatus, IndexedIdsStatus, KeyOptions, LimitOption, OpenStatus,
     PruneOptions, ReadBackend, Repository, RusticError,
@@ -42,6 +42,17 @@ pub enum RepositoryError {
         path: PathBuf,
         /// What remembers it.
         mark: PathBuf,
+    },
+    /// It is there, but not the file that holds its wrapped data key.
+    #[error(
+        "the repository {} is there, but not its data key {}: put that file back from a copy, nothing else opens these images",
+        path.display(), key_file.display()
+    )]
+    NoDataKey {
+        /// The repository.
+        path: PathBuf,
+        /// The file that is missing.
+        key_file: PathBuf,
     },
     /// A file beside it could not be read or written.
     #[error("{}: {source}", path.display())]
@@ -88,17 +99,41 @@ pub struct Stored {
     pub record: Record,
 }
 
+/// What a repository was seen to hold.
+#[derive(Debug)]
+pub struct Listing {
+    /// The images.
+    pub images: Vec<Stored>,
+    /// Snapshot files that hold nonsense: each was an image, or an old generation of one.
+    pub damaged: Vec<RepositoryError>,
+}
+
+fn stored(id: SnapshotId, mut snapshot: SnapshotFile) -> Option<Stored> {
+    snapshot.id = id;
+    Record::of(&snapshot).map(|record| Stored { snapshot, record })
+}
+
+/// The newest generation of each image.
+fn newest(mut all: Vec<Stored>) -> Vec<Stored> {
+    all.sort_by(|one, other| {
+        (&one.record.id, other.record.generation).cmp(&(&other.record.id, one.record.generation))
+    });
+    all.dedup_by(|later, first| later.record.id == first.record.id);
+    all
+}
+
 impl Opened {
     /// An open repository.
     pub(super) fn new(home: Home, repository: Repository<OpenStatus>) -> Self {
         Self { home, repository }
     }
 
-    /// Reads all images. A snapshot file that cannot be read is an error, never a shorter list;
-    /// nobody changes one meanwhile.
-    pub fn images(&self) -> Result<Vec<Stored>, RepositoryError> {
+    /// Reads all images; nobody changes one meanwhile. A snapshot file that cannot be read is an
+    /// error, never a shorter list; one that can be read and holds nonsense is named.
+    pub fn images(&self) -> Result<Listing, RepositoryError> {
         let _lock = lock::shared_if_there(&self.home.lock_file())?;
-        self.newest_generations()
+        let (all, damaged) = self.readable_generations()?;
+        Ok(Listing { images: newest(all), damaged })
     }
 
     /// The present generation of an image. The caller holds the lock of the home.
@@ -106,30 +141,51 @@ impl Opened {
         Ok(self.generations(id)?.pop())
     }
 
-    fn newest_generations(&self) -> Result<Vec<Stored>, RepositoryError> {
-        let mut newest = self.all_generations()?;
-        newest.sort_by(|one, other| {
-            (&one.record.id, other.record.generation)
-                .cmp(&(&other.record.id, one.record.generation))
-        });
-        newest.dedup_by(|later, first| later.record.id == first.record.id);
-        Ok(newest)
+    /// All generations of all images; a damaged snapshot file could be any of them.
+    fn all_generations(&self) -> Result<Vec<Stored>, RepositoryError> {
+        let (found, mut damaged) = self.readable_generations()?;
+        match damaged.pop() {
+            None => Ok(found),
+            Some(error) => Err(error),
+        }
     }
 
-    fn all_generations(&self) -> Result<Vec<Stored>, RepositoryError> {
-        let mut found = Vec::new();
+    /// What can be read, and an error for each snapshot file that is damaged.
+    fn readable_generations(&self) -> Result<(Vec<Stored>, Vec<RepositoryError>), RepositoryError> {
         let files = self
             .repository
             .stream_files::<SnapshotFile>()
             .map_err(|error| self.home.error(&error))?;
-        for file in files {
-            let (id, mut snapshot) = file.map_err(|error| self.home.error(&error))?;
-            snapshot.id = id;
-            if let Some(record) = Record::of(&snapshot) {
-                found.push(Stored { snapshot, record });
+        let all: Result<Vec<_>, _> = files.collect();
+        let Ok(all) = all else { return self.generations_one_by_one() };
+        Ok((
+            all.into_iter().filter_map(|(id, snapshot)| stored(id, snapshot)).collect(),
+            Vec::new(),
+        ))
+    }
+
+    /// The slow way, which says which file is damaged.
+    fn generations_one_by_one(
+        &self,
+    ) -> Result<(Vec<Stored>, Vec<RepositoryError>), RepositoryError> {
+        let objects = ObjectDirectory::new(self.home.path.clone());
+        let listed = objects.list(FileType::Snapshot).map_err(|error| self.home.error(&error))?;
+        let (mut found, mut damaged) = (Vec::new(), Vec::new());
+        for id in listed {
+            // What the file system does not give may be there the next time: that is no damage.
+            objects.read_full(FileType::Snapshot, &id).map_err(|error| self.home.error(&error))?;
+            let hex = id.to_hex();
+            match self.repository.get_snapshots(&[hex.as_str()]) {
+                Ok(snapshots) => found.extend(
+                    snapshots.into_iter().filter_map(|snapshot| stored(snapshot.id, snapshot)),
+                ),
+                Err(error) => damaged.push(RepositoryError::Damaged {
+                    path: self.home.path.join(FileType::Snapshot.dirname()).join(hex.as_str()),
+                    message: describe(&error),
+                }),
             }
         }
-        Ok(found)
+        Ok((found, damaged))
     }
 
     /// Publishes an image; from here on it is READY. The caller holds the lock of the home.
@@ -160,13 +216,10 @@ impl Opened {
 
     /// Removes generations that an interrupted change has left behind. The caller holds the lock.
     pub fn remove_stale_generations(&self) -> Result<(), RepositoryError> {
+        let mut stale = self.all_generations()?;
         let current: BTreeSet<_> =
-            self.newest_generations()?.into_iter().map(|stored| stored.snapshot.id).collect();
-        let stale: Vec<Stored> = self
-            .all_generations()?
-            .into_iter()
-            .filter(|stored| !current.contains(&stored.snapshot.id))
-            .collect();
+            newest(stale.clone()).into_iter().map(|stored| stored.snapshot.id).collect();
+        stale.retain(|stored| !current.contains(&stored.snapshot.id));
         self.remove_files(&stale)
     }
 
@@ -233,15 +286,34 @@ impl Opened {
     }
 }
 
-/// A message of `rustic_core` in one line, with its cause.
+/// A message of `rustic_core` and its causes in one line.
 pub fn describe(error: &RusticError) -> String {
+    let mut parts = vec![own_line(error)];
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        let boxed = inner.downcast_ref::<Box<RusticError>>().map(AsRef::as_ref);
+        let line = match inner.downcast_ref::<RusticError>().or(boxed) {
+            Some(error) => own_line(error),
+            None => first_line(&inner.to_string()),
+        };
+        if !line.is_empty() && !parts.contains(&line) {
+            parts.push(line);
+        }
+        cause = inner.source();
+    }
+    parts.join(": ")
+}
+
+/// What an error itself says, without its kind and its causes.
+fn own_line(error: &RusticError) -> String {
     let text = error.display_log();
     let text = text.strip_prefix("Error: ").unwrap_or(&text);
-    match (text.find(" (kind: "), text.find("): caused by: ")) {
-        (Some(kind), Some(cause)) if kind < cause => {
-            format!("{}: {}", &text[..kind], &text[cause + "): caused by: ".len()..])
-        }
-        (Some(kind), _) => text[..kind].to_owned(),
-        _ => text.to_owned(),
-    }
+    first_line(text.split(" (kind: ").next().unwrap_or(text))
+}
+
+/// The first line, without the report that `rustic_core` puts into errors that wrap one of its own.
+fn first_line(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    let line = line.split("`rustic_core` experienced").next().unwrap_or(line);
+    line.trim_end_matches([':', ' ', '.']).to_owned()
 }

@@ -26,6 +26,7 @@ use super::repository::{CHUNK_BYTES, Stored, describe};
 use crate::engine::{
     EngineError, Progress, RestoreRequest, Restored, RestoredDisk, Verified, Watcher,
 };
+use crate::policy::schema::quoted;
 
 /// The file that gets the description of a restored instance.
 const INSTANCE_FILE: &str = "instance.yaml";
@@ -93,6 +94,12 @@ pub fn restore(
         })
         .collect();
     refuse_to_overwrite(request, &disks)?;
+    let text = describe_instance(&manifest, request, &disks).map_err(failed)?;
+    if let Err(mistakes) = super::instance::read_text(&text) {
+        return Err(EngineError::Refused(format!(
+            "the restored machine would not be a valid instance; nothing was written: {mistakes}"
+        )));
+    }
     fs::create_dir_all(&request.to)
         .map_err(|error| failed(format!("{}: {error}", request.to.display())))?;
     let total = disks.iter().map(|disk| disk.size).sum();
@@ -109,11 +116,11 @@ pub fn restore(
             name: disk.name.to_owned(),
             path,
             size_bytes: disk.size,
+            padding_bytes: if request.qcow2 { sectors(disk.size) - disk.size } else { 0 },
             written_bytes: written,
         });
     }
     let instance = request.to.join(INSTANCE_FILE);
-    let text = describe_instance(&manifest, request, &disks).map_err(failed)?;
     write_whole(&instance, text.as_bytes())
         .map_err(|error| failed(format!("{}: {error}", instance.display())))?;
     Ok(Restored { image: stored.snapshot.label.clone(), instance, disks: restored })
@@ -180,7 +187,7 @@ fn write_disk(
         |error: &dyn std::fmt::Display| EngineError::Failed(format!("{}: {error}", path.display()));
     let io = |error: std::io::Error| failed(&error);
     let result = if qcow2 {
-        let sink = Qcow2Sink(Mutex::new(write_qcow2(&partial, disk.size).map_err(io)?));
+        let sink = Qcow2Sink(Mutex::new(write_qcow2(&partial, sectors(disk.size)).map_err(io)?));
         let written = write_pieces(reader, disk, &sink, watcher, advance);
         let writer = sink.0.into_inner().unwrap_or_else(PoisonError::into_inner);
         written.and_then(|written| {
@@ -207,6 +214,11 @@ fn write_disk(
         let _ = fs::remove_file(&partial);
     }
     finished
+}
+
+/// The size of a disk in whole sectors of 512 bytes, which is how QEMU counts in qcow2 files.
+fn sectors(bytes: u64) -> u64 {
+    bytes.next_multiple_of(512)
 }
 
 fn write_pieces(
@@ -293,7 +305,7 @@ fn describe_instance(
         spec.format = if request.qcow2 { DiskFormat::Qcow2 } else { DiskFormat::Raw };
         true
     });
-    let yaml = serde_yaml::to_string(&document).map_err(|error| error.to_string())?;
+    let yaml = quoted(serde_yaml::to_string(&document).map_err(|error| error.to_string())?);
     Ok(format!("# restored from {}, captured at {}\n{yaml}", manifest.name, manifest.captured_at))
 }
 

@@ -11,15 +11,14 @@ use crate::plan::document::{Blocked, Change, Create, ImageRef, Missed};
 
 impl SeriesPlan<'_> {
     pub(super) fn due(&mut self) {
-        let missed = self.series.missed.iter().copied();
-        let last = match &self.series.due {
-            Due::Missed { slot, .. } => Some(*slot),
-            _ => None,
-        };
-        for slot in missed.chain(last) {
-            let key = self.key(slot);
-            let source_name = self.series.source_name().to_owned();
-            self.missed.push(Missed { engine: self.engine.name.clone(), key, source_name });
+        if let Some(missed) = self.series.missed {
+            self.missed.push(Missed {
+                engine: self.engine.name.clone(),
+                key: self.key(missed.last),
+                source_name: self.series.source_name().to_owned(),
+                first: missed.first,
+                slots: missed.count,
+            });
         }
         let (Due::Create { slot, deadline, replaces }, Presence::Present(instance)) =
             (&self.series.due, self.series.state.presence)

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
-use similar::get_close_matches;
 
 use super::Meaning;
 use crate::elapsed::Elapsed;
@@ -56,31 +55,12 @@ impl Meaning<'_> {
     pub(super) fn zone(&mut self, name: &str) -> Option<Zone> {
         let zone = Zone::find(name);
         if zone.is_none() {
-            let names = Zone::names();
-            let known: Vec<&str> = names.iter().map(String::as_str).collect();
-            let city = known.iter().find(|known| {
-                known
-                    .rsplit('/')
-                    .next()
-                    .is_some_and(|city| city.eq_ignore_ascii_case(&name.replace(' ', "_")))
-            });
-            let close = city
-                .or(None)
-                .copied()
-                .or_else(|| get_close_matches(name, &known, 1, 0.6).first().copied());
-            let hint = match close {
-                Some(close) => format!("did you mean `{close}`?"),
-                None => {
-                    "zones have names like `Europe/Berlin`; offsets say nothing about clock changes"
-                        .to_owned()
-                }
-            };
             self.find(
                 Code::BadTimeZone,
                 "/schedule/timeZone",
                 format!("there is no time zone `{name}`"),
             )
-            .hint = Some(hint);
+            .hint = Some(Zone::hint(name));
         }
         zone
     }
@@ -92,7 +72,8 @@ impl Meaning<'_> {
             until: written.until.as_deref().and_then(|text| self.time(text, zone, "/paused/until")),
             reason: written.reason.clone(),
         };
-        if !pause.creates && !pause.deletes && !self.is_damaged("/paused") {
+        let says = written.creates.is_some() || written.deletes.is_some();
+        if !says && !self.is_damaged("/paused") {
             self.find(Code::MissingKey, "/paused", "the pause does not say of what").hint =
                 Some("write `creates: true`, `deletes: true` or both".to_owned());
         }

@@ -1,35 +1,61 @@
 //! Plain words that YAML readers disagree about.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::Reader;
-use crate::policy::finding::{Code, Finding};
+use crate::policy::finding::{Code, Finding, SourceFile};
 use crate::policy::yaml::{self, Node, escape};
 
 impl Reader<'_> {
     /// Plain words that other YAML readers take for something else, where text is meant.
-    pub(super) fn find_traps(&self, node: &Node, pointer: &str, findings: &mut Vec<Finding>) {
+    pub(super) fn find_traps(
+        &self,
+        node: &Node,
+        pointer: &str,
+        findings: &mut Vec<Finding>,
+        damaged: &mut BTreeSet<String>,
+    ) {
         match &node.value {
             yaml::Value::Scalar(scalar) => {
-                let Some(word) = scalar.plain.as_deref().filter(|_| scalar.json.is_string()) else {
-                    return;
+                let Some(word) = scalar.plain.as_deref() else { return };
+                let Some(schema) = self.schema_at(pointer) else { return };
+                let find = |code, message: String| {
+                    Finding::new(code, self.place(node.span.clone()), message)
                 };
-                let Some(other) = trap(word) else { return };
-                if !self.schema_at(pointer).is_some_and(|schema| takes(schema, "string")) {
-                    return;
+                let takes_text = takes(schema, "string");
+                if let (true, true, Some(other)) = (takes_text, scalar.json.is_string(), trap(word))
+                {
+                    let message = format!("other YAML readers take `{word}` for {other}");
+                    // Where a pattern refuses the word as well, quoting would not help.
+                    let finding = find(Code::YamlTrap, message);
+                    findings.push(if schema.get("pattern").is_some() {
+                        finding
+                    } else {
+                        finding.hint(format!("quote it: \"{word}\""))
+                    });
+                } else if let (false, Some(other), Some(value)) =
+                    (takes_text, number_trap(word), scalar.json.as_u64())
+                {
+                    let message = format!("other YAML readers take `{word}` for {other}");
+                    findings.push(find(Code::YamlTrap, message).hint(format!("write {value}")));
+                } else if let (true, Some(number)) = (
+                    takes(schema, "integer") && !takes(schema, "number"),
+                    scalar
+                        .json
+                        .as_f64()
+                        .filter(|number| scalar.json.is_f64() && number.fract() == 0.0),
+                ) {
+                    let message = format!("a whole number is meant here, not `{word}`");
+                    findings.push(find(Code::WrongType, message).hint(format!("write {number}")));
+                    damaged.insert(pointer.to_owned());
                 }
-                findings.push(
-                    Finding::new(
-                        Code::YamlTrap,
-                        self.place(node.span.clone()),
-                        format!("other YAML readers take `{word}` for {other}"),
-                    )
-                    .hint(format!("quote it: \"{word}\"")),
-                );
             }
             yaml::Value::List(items) => {
                 for (index, item) in items.iter().enumerate() {
-                    self.find_traps(item, &format!("{pointer}/{index}"), findings);
+                    self.find_traps(item, &format!("{pointer}/{index}"), findings, damaged);
                 }
             }
             yaml::Value::Map(entries) => {
@@ -38,6 +64,7 @@ impl Reader<'_> {
                         &entry.value,
                         &format!("{pointer}/{}", escape(&entry.key)),
                         findings,
+                        damaged,
                     );
                 }
             }
@@ -59,6 +86,56 @@ pub(super) fn trap(word: &str) -> Option<&'static str> {
         && is_number(first)
         && rest.all(|part| part.len() <= 2 && is_number(part) && part < "60");
     sexagesimal.then_some("a number in base 60")
+}
+
+/// What other readers make of a plain number with a prefix.
+fn number_trap(word: &str) -> Option<&'static str> {
+    let digits = word.strip_prefix(['+', '-']).unwrap_or(word);
+    if digits.starts_with("0o") {
+        return Some("text");
+    }
+    let is_octal = digits.len() > 1 && digits.starts_with('0');
+    (is_octal && digits.bytes().all(|byte| byte.is_ascii_digit())).then_some("an octal number")
+}
+
+/// YAML that a library has written, with quotes around every plain word that other readers take
+/// for something else.
+pub fn quoted(text: String) -> String {
+    let file = Arc::new(SourceFile { path: String::new(), text });
+    let (documents, _) = yaml::read(&file);
+    let mut spans = Vec::new();
+    for document in &documents {
+        find_plain_traps(document, &mut spans);
+    }
+    let mut text = file.text.clone();
+    // From the end, so that the places before stay true.
+    spans.sort_by_key(|span: &std::ops::Range<usize>| std::cmp::Reverse(span.start));
+    for span in spans {
+        let word = text[span.clone()].to_owned();
+        text.replace_range(span, &format!("\"{word}\""));
+    }
+    text
+}
+
+fn find_plain_traps(node: &Node, spans: &mut Vec<std::ops::Range<usize>>) {
+    match &node.value {
+        yaml::Value::Scalar(scalar) => {
+            let is_trap = scalar.plain.as_deref().is_some_and(|word| trap(word).is_some());
+            if is_trap && scalar.json.is_string() {
+                spans.push(node.span.clone());
+            }
+        }
+        yaml::Value::List(items) => {
+            for item in items {
+                find_plain_traps(item, spans);
+            }
+        }
+        yaml::Value::Map(entries) => {
+            for entry in entries {
+                find_plain_traps(&entry.value, spans);
+            }
+        }
+    }
 }
 
 fn takes(schema: &Value, kind: &str) -> bool {

@@ -496,7 +496,9 @@ fn a_stalled_series_loses_nothing() {
         let ready = ready(&world.inventory());
         let limit = now() - SignedDuration::from_hours(24 * 3);
         for change in world.plan().changes {
-            let takes = matches!(change.action, Action::Deprecate | Action::Delete);
+            // What waits for a new point comes after the stall.
+            let takes = change.action == Action::Delete
+                || (change.action == Action::Deprecate && change.waits_for.is_none());
             let is_gone = change.key.source.as_str() == SOURCES[2];
             let points = ready
                 .get(&(change.key.policy.clone(), change.key.source.clone()))

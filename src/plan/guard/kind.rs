@@ -1,0 +1,135 @@
+//! What the guards are called, and what each refuses.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the guards are called.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Guard {
+    /// The last READY point of a source, or one of the points that are always kept.
+    Floor,
+    /// An image that is not ours, or not what the plan says it is.
+    Ownership,
+    /// The inventory has gaps.
+    InventoryGap,
+    /// The engine holds far fewer images than in the last round.
+    Shrunken,
+    /// An instance, a template or a family needs the image.
+    InUse,
+    /// A hold keeps the image.
+    Held,
+    /// Deleted without having been deprecated for the grace.
+    DeprecateFirst,
+    /// Too large a share of a series.
+    SeriesShare,
+    /// Too large a share of an engine.
+    EngineShare,
+    /// Too many images of an engine.
+    EngineCount,
+    /// A class of deletes that the configuration refuses.
+    RiskClass,
+    /// The plan is too old, or made from other policies.
+    Stale,
+}
+
+impl Guard {
+    /// Every guard there is.
+    pub const ALL: [Self; 12] = [
+        Self::Floor,
+        Self::Ownership,
+        Self::InventoryGap,
+        Self::Shrunken,
+        Self::InUse,
+        Self::Held,
+        Self::DeprecateFirst,
+        Self::SeriesShare,
+        Self::EngineShare,
+        Self::EngineCount,
+        Self::RiskClass,
+        Self::Stale,
+    ];
+
+    /// What it refuses, and what to do.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Floor => {
+                "refuses to delete one of the newest READY restore points of a source, as many as \
+                 `atLeast` says, and at least one. It cannot be overridden."
+            }
+            Self::Ownership => {
+                "refuses to delete an image that does not carry exactly the key the plan names, or \
+                 that has changed since the plan was made. It cannot be overridden."
+            }
+            Self::InventoryGap => {
+                "refuses to delete anything of an engine that was not seen whole. It cannot be \
+                 overridden: see to what could not be read."
+            }
+            Self::Shrunken => {
+                "refuses to delete anything of an engine that holds over a third fewer images than \
+                 in the last round: more likely something is not mounted than gone."
+            }
+            Self::InUse => {
+                "refuses to delete an image that an instance, a template or a family needs. It \
+                 cannot be overridden."
+            }
+            Self::Held => "refuses to delete an image that is held. It cannot be overridden.",
+            Self::DeprecateFirst => {
+                "refuses to delete a READY image that was not deprecated for the whole grace of its \
+                 policy. It cannot be overridden."
+            }
+            Self::SeriesShare => {
+                "refuses to delete more than a share of the restore points of one source and policy \
+                 at once (`guards.seriesPercent`); series of under ten points are held by `atLeast`."
+            }
+            Self::EngineShare => {
+                "refuses to delete more than a share of the images of an engine at once \
+                 (`guards.enginePercent`)."
+            }
+            Self::EngineCount => {
+                "refuses to delete more images of an engine at once than `guards.engineCount`."
+            }
+            Self::RiskClass => {
+                "refuses deletes of the classes that `guards.refuse` lists, like the last point of \
+                 a source."
+            }
+            Self::Stale => {
+                "refuses a plan that is too old or was made from other policies. It cannot be \
+                 overridden: plan again."
+            }
+        }
+    }
+
+    /// The word used in flags and documents.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Floor => "floor",
+            Self::Ownership => "ownership",
+            Self::InventoryGap => "inventory-gap",
+            Self::Shrunken => "shrunken",
+            Self::InUse => "in-use",
+            Self::Held => "held",
+            Self::DeprecateFirst => "deprecate-first",
+            Self::SeriesShare => "series-share",
+            Self::EngineShare => "engine-share",
+            Self::EngineCount => "engine-count",
+            Self::RiskClass => "risk-class",
+            Self::Stale => "stale",
+        }
+    }
+
+    /// Whether a person may say that it is meant. What would break a law of the product may not
+    /// be overridden: the policy has to be changed.
+    pub fn can_be_overridden(self) -> bool {
+        matches!(
+            self,
+            Self::Shrunken
+                | Self::SeriesShare
+                | Self::EngineShare
+                | Self::EngineCount
+                | Self::RiskClass
+        )
+    }
+}
