@@ -20,7 +20,7 @@ pub use ledger::{Ledger, LedgerError};
 use crate::clock::Clock;
 use crate::engine::{CreateRequest, Created, Engine, EngineError, Progress, Watcher};
 use crate::inventory::Image;
-use crate::plan::{Action, Change, Plan};
+use crate::plan::{Action, Change, ImageRef, Plan};
 
 /// What came of a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -247,6 +247,11 @@ impl EngineRun {
                 message: "its deadline has passed while it waited".to_owned(),
             };
         }
+        if let Some(replaced) = &create.replaces
+            && self.is_withheld(change, replaced)
+        {
+            return Ending::Refused;
+        }
         if let Some(replaced) = &create.replaces {
             match engine.delete(replaced).await {
                 Ok(()) | Err(EngineError::NotFound) => {}
@@ -283,11 +288,8 @@ impl EngineRun {
         change: &Change,
         ready: &BTreeSet<String>,
     ) -> Ending {
-        let is_withheld = change.action == Action::Delete
-            && self
-                .withheld
-                .contains(&(change.engine.clone(), change.image.id.clone().unwrap_or_default()));
-        let ending = if is_withheld {
+        let is_withheld = self.is_withheld(change, &change.image);
+        let ending = if change.action == Action::Delete && is_withheld {
             Ending::Refused
         } else if self.stop.is_asked() {
             Ending::Left
@@ -300,6 +302,10 @@ impl EngineRun {
         };
         self.listener.ended(index, &ending);
         ending
+    }
+
+    fn is_withheld(&self, change: &Change, image: &ImageRef) -> bool {
+        self.withheld.contains(&(change.engine.clone(), image.id.clone().unwrap_or_default()))
     }
 
     async fn carry_out(&self, change: &Change) -> Ending {

@@ -193,7 +193,7 @@ fn engine_desired<'a>(
         }
         for (source, mut state) in sources {
             let own = images.remove(&source).unwrap_or_default();
-            state.read_marks(&own);
+            state.read_marks(&own, now);
             series.push(build_series(policy, source, state, own, &slots, now));
         }
     }

@@ -40,6 +40,12 @@ pub enum ElapsedError {
     TooLong,
 }
 
+/// The whole second that an instant lies in.
+pub fn whole_second(instant: Timestamp) -> Timestamp {
+    let second = instant.as_second() - i64::from(instant.subsec_nanosecond() < 0);
+    Timestamp::from_second(second).unwrap_or(instant)
+}
+
 impl Elapsed {
     /// No time at all.
     pub const ZERO: Self = Self(0);

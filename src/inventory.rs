@@ -217,6 +217,19 @@ pub enum ImageState {
     Unknown,
 }
 
+impl ImageState {
+    /// The word that people see.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Creating => "CREATING",
+            Self::Ready => "READY",
+            Self::Failed => "FAILED",
+            Self::Deleting => "DELETING",
+            Self::Unknown => "UNKNOWN",
+        }
+    }
+}
+
 /// How far an image's life has come. Deletion is an action, not a stage.
 #[derive(
     Debug,

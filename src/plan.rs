@@ -11,6 +11,7 @@ mod document;
 pub mod guard;
 mod risk;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
@@ -21,12 +22,12 @@ pub use action::{Action, Reason, ReasonCode};
 pub use agree::in_both;
 pub use document::{
     Blocked, BrokenLabels, Change, Create, EngineSummary, FORMAT_VERSION, HeldBack, ImageRef, Kept,
-    Missed, Orphans, Plan, PolicySchedule, Summary, Unprotected, Update,
+    Missed, Orphans, Plan, PolicySchedule, Stalled, Summary, Unprotected, Update,
 };
 
-use crate::desired::{Desired, EngineDesired, desired};
-use crate::elapsed::Elapsed;
-use crate::inventory::{Gap, GapScope, ImageState, Inventory};
+use crate::desired::{Desired, EngineDesired, Series, desired};
+use crate::elapsed::{Elapsed, whole_second};
+use crate::inventory::{EngineInventory, Gap, GapScope, ImageState, Inventory};
 use crate::policy::{Policies, Policy};
 use decide::SeriesPlan;
 
@@ -35,8 +36,10 @@ const NEXT_SLOTS: usize = 3;
 /// How many names of orphans are listed.
 const ORPHAN_NAMES: usize = 10;
 
-/// Plans.
+/// Plans for an instant, in whole seconds.
 pub fn plan(policies: &Policies, inventory: &Inventory, now: Timestamp) -> Plan {
+    let now = whole_second(now);
+    let inventory = &listed_once(inventory);
     let desired = desired(policies, inventory, now);
     let mut plan = Plan {
         format_version: FORMAT_VERSION.to_owned(),
@@ -50,6 +53,7 @@ pub fn plan(policies: &Policies, inventory: &Inventory, now: Timestamp) -> Plan 
         kept: Vec::new(),
         missed: Vec::new(),
         blocked: Vec::new(),
+        stalled: Vec::new(),
         unprotected: Vec::new(),
         orphans: Vec::new(),
         broken: Vec::new(),
@@ -64,9 +68,36 @@ pub fn plan(policies: &Policies, inventory: &Inventory, now: Timestamp) -> Plan 
     plan.kept.sort_by(|one, other| {
         (&one.engine, &one.key, &one.id).cmp(&(&other.engine, &other.key, &other.id))
     });
+    plan.broken.sort_by(|one, other| (&one.engine, &one.id).cmp(&(&other.engine, &other.id)));
     plan.summary = summary(&plan);
     plan.id = id(&plan);
     plan
+}
+
+/// An image that a listing holds twice was listed while things changed: it counts once, and the
+/// listing as incomplete.
+fn listed_once(inventory: &Inventory) -> Cow<'_, Inventory> {
+    let twice = |engine: &EngineInventory| {
+        let mut ids: Vec<&str> = engine.images.iter().map(|image| image.id.as_str()).collect();
+        ids.sort_unstable();
+        ids.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0].to_owned())
+    };
+    let found: Vec<Option<String>> = inventory.engines.iter().map(twice).collect();
+    if found.iter().all(Option::is_none) {
+        return Cow::Borrowed(inventory);
+    }
+    let mut once = inventory.clone();
+    for (engine, id) in once.engines.iter_mut().zip(found) {
+        let Some(id) = id else { continue };
+        let mut seen = BTreeSet::new();
+        engine.images.retain(|image| seen.insert(image.id.clone()));
+        engine.gaps.push(Gap {
+            scope: GapScope::Images,
+            place: engine.name.clone(),
+            message: format!("the image {id} is listed twice"),
+        });
+    }
+    Cow::Owned(once)
 }
 
 fn plan_engine(desired: &EngineDesired<'_>, now: Timestamp, plan: &mut Plan) {
@@ -81,6 +112,7 @@ fn plan_engine(desired: &EngineDesired<'_>, now: Timestamp, plan: &mut Plan) {
         plan.kept.append(&mut part.kept);
         plan.missed.append(&mut part.missed);
         plan.blocked.append(&mut part.blocked);
+        plan.stalled.extend(stalled(engine, series, now));
         let states = series.points.iter().map(|point| point.image.state);
         plan.summary.creating += states.filter(|state| *state == ImageState::Creating).count();
     }
@@ -108,6 +140,27 @@ fn plan_engine(desired: &EngineDesired<'_>, now: Timestamp, plan: &mut Plan) {
         name: image.name.clone(),
         message: error.to_string(),
     }));
+}
+
+/// A series that is stalled and has been alive: one whose first point this plan makes is not.
+fn stalled(engine: &str, series: &Series<'_>, now: Timestamp) -> Option<Stalled> {
+    if !series.stalled || series.points.is_empty() {
+        return None;
+    }
+    let newest = series.points.last().map(|point| point.image)?;
+    let message = match (newest.state, &newest.message) {
+        (ImageState::Ready, _) => "no attempt since".to_owned(),
+        (state, Some(message)) => format!("last attempt {}: {message}", state.word()),
+        (state, None) => format!("last attempt {}", state.word()),
+    };
+    Some(Stalled {
+        engine: engine.to_owned(),
+        policy: series.policy.name.clone(),
+        source: series.source.clone(),
+        source_name: series.source_name().to_owned(),
+        newest_ready: series.newest_ready(now).map(|point| point.key.slot),
+        message,
+    })
 }
 
 /// Creates first, what takes nothing away next, deletes last and the oldest first: any beginning
@@ -196,6 +249,12 @@ fn summary(plan: &Plan) -> Summary {
         unprotected: plan.unprotected.len(),
         missed: plan.missed.iter().map(|missed| missed.slots).sum(),
         creating: plan.summary.creating,
+        stalled: plan.stalled.len(),
+        quarantined: plan
+            .kept
+            .iter()
+            .filter(|kept| kept.reasons.iter().any(|reason| reason.code == ReasonCode::Quarantined))
+            .count(),
         paused: plan.schedules.iter().filter(|schedule| schedule.paused.is_some()).count(),
         blocked: plan.blocked.len(),
     }

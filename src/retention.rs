@@ -120,7 +120,7 @@ impl Default for Retention {
 
 impl Retention {
     /// The rules that can keep something. Where there are none, everything is kept.
-    fn effective(&self) -> impl Iterator<Item = (Rule, u32)> + '_ {
+    pub fn effective(&self) -> impl Iterator<Item = (Rule, u32)> + '_ {
         self.rules.iter().filter(|(_, count)| **count > 0).map(|(rule, count)| (*rule, *count))
     }
 }
@@ -248,7 +248,7 @@ impl fmt::Display for Closest {
             Miss::Expired { age, limit } => write!(formatter, "{word}: {} of {limit}", age.rough()),
             Miss::Beyond { place, of } => write!(formatter, "{word} {place} of {of}"),
             Miss::Represented { .. } => {
-                let period = self.rule.period().map_or("kind", Period::word);
+                let period = self.rule.period().map_or("slot", Period::word);
                 write!(formatter, "{word}: a newer one of its {period}")
             }
         }
@@ -281,9 +281,9 @@ pub fn retain(
     }
     let has_rules = retention.effective().next().is_some();
     let at_least = retention.at_least.max(1);
-    for (place, index) in (1..).zip(&newest_first) {
-        let verdict = &mut verdicts[*index];
-        if place <= at_least {
+    for (place, index, twin) in places(points, &newest_first) {
+        let verdict = &mut verdicts[index];
+        if place <= at_least && twin.is_none() {
             verdict.keeps.push(Keep::AtLeast { place, of: at_least });
         }
         if !has_rules {
@@ -291,6 +291,24 @@ pub fn retain(
         }
     }
     verdicts.into_iter().map(Verdict::fate).collect()
+}
+
+/// Each point with its place among the slots, from 1. Two images of one slot are one restore point:
+/// the second comes with the one that stands for both.
+fn places(
+    points: &[Point<'_>],
+    newest_first: &[usize],
+) -> impl Iterator<Item = (u32, usize, Option<usize>)> {
+    let mut place = 0;
+    let mut first: Option<usize> = None;
+    newest_first.iter().map(move |index| {
+        let twin = first.filter(|first| points[*first].slot == points[*index].slot);
+        if twin.is_none() {
+            place += 1;
+            first = Some(*index);
+        }
+        (place, *index, twin)
+    })
 }
 
 /// One rule over all points that can fill it, the newest first.
@@ -306,7 +324,7 @@ fn apply_rule(
     let limit = rule.age_limit(count);
     // The period of the last point seen, its place, and the point that stands for it.
     let mut period: Option<(i64, u32, usize)> = None;
-    for (rank, index) in (1..).zip(newest_first.iter().copied()) {
+    for (rank, index, twin) in places(points, newest_first) {
         let instant = points[index].slot.instant();
         let verdict = &mut verdicts[index];
         if let Some(limit) = limit {
@@ -318,9 +336,13 @@ fn apply_rule(
             }
             continue;
         }
-        let place = match rule.period() {
-            None => rank,
-            Some(kind) => {
+        let place = match (rule.period(), twin) {
+            (None, Some(by)) => {
+                verdict.misses.push(Closest { rule, miss: Miss::Represented { by } });
+                continue;
+            }
+            (None, None) => rank,
+            (Some(kind), _) => {
                 let key = kind.key(instant, zone);
                 match period {
                     Some((same, _, by)) if same == key => {

@@ -18,11 +18,14 @@ use similar::get_close_matches;
 pub use crontab::{Crontab, CrontabError};
 pub use firings::Firings;
 
-use crate::elapsed::Elapsed;
+use crate::elapsed::{Elapsed, whole_second};
 use crate::name::Slot;
 
 /// Without a deadline of its own, a slot may be created until the next one, but at most this long.
 pub const DEADLINE_DEFAULT_MAX: Elapsed = Elapsed::hours(24);
+
+/// An ordinary year begins: where the shortest period of a schedule is looked for.
+const YEAR_BEGIN: Timestamp = Timestamp::constant(1_767_225_600, 0);
 
 /// How far back a schedule is searched for its last slot; the rarest that can fire at all
 /// (29 February on a given weekday) fires within 40 years.
@@ -115,13 +118,13 @@ impl Schedule {
 
     /// The last slot at or before `instant`.
     pub fn last_slot(&self, instant: Timestamp) -> Option<Slot> {
-        let until = Elapsed::seconds(1).after(instant);
+        let until = Elapsed::seconds(1).after(whole_second(instant));
         SEARCH.iter().find_map(|reach| self.slots(reach.before(until), until).last())
     }
 
     /// The first slot after `instant`.
     pub fn next_slot(&self, instant: Timestamp) -> Option<Slot> {
-        let from = Elapsed::seconds(1).after(instant);
+        let from = Elapsed::seconds(1).after(whole_second(instant));
         SEARCH.iter().find_map(|reach| self.slots(from, reach.after(from)).next())
     }
 
@@ -151,6 +154,17 @@ impl Schedule {
             after = slot.instant();
         }
         slots
+    }
+
+    /// The shortest time between two slots, as the first thousand of an ordinary year show it.
+    pub fn shortest_period(&self) -> Elapsed {
+        let slots: Vec<Slot> =
+            self.slots(YEAR_BEGIN, Elapsed::days(366 * 9).after(YEAR_BEGIN)).take(1000).collect();
+        slots
+            .windows(2)
+            .map(|pair| Elapsed::between(pair[0].instant(), pair[1].instant()))
+            .min()
+            .unwrap_or(Elapsed::days(366))
     }
 
     /// The last instant at which the restore point of `slot` may still be created.

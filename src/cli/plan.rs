@@ -1,5 +1,6 @@
 //! `stillframe plan`
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
@@ -82,6 +83,10 @@ fn read_inventory(file: &PathBuf) -> anyhow::Result<Inventory> {
     let inventory: Inventory = serde_json::from_slice(&text).with_context(|| {
         format!("{} is not an inventory (schemas/inventory.schema.json)", file.display())
     })?;
+    let names: BTreeSet<&String> = inventory.engines.iter().map(|engine| &engine.name).collect();
+    if names.len() < inventory.engines.len() {
+        bail!("{} holds an engine twice", file.display());
+    }
     let major = |version: &str| version.split('.').next().map(str::to_owned);
     if major(&inventory.format_version) != major(FORMAT_VERSION) {
         bail!(

@@ -134,7 +134,9 @@ impl Slots {
             .map(|(key, _)| key.slot)
             .max();
         // A new series has missed nothing.
-        let Some(newest) = newest else { return itself };
+        let Some(newest) = newest else {
+            return itself.filter(|_| !images.is_empty());
+        };
         let is_before = |slot: &Slot| *slot > newest && *slot < due_slot;
         let reaches_back = self.past.iter().any(|(slot, _)| *slot <= newest);
         let before: Vec<Slot> = if reaches_back {

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use crate::inventory::{EngineInventory, GapScope, Image, Instance};
 use crate::name::Key;
+use crate::retention::CLOCK_SKEW;
 
 /// What is known of a source.
 #[derive(Debug, Clone, Copy)]
@@ -43,10 +44,15 @@ impl<'a> SourceState<'a> {
         Self { presence, marked_since: None }
     }
 
-    /// Reads the marks on the images: the earliest counts.
-    pub(super) fn read_marks(&mut self, images: &[(Key, &Image)]) {
-        self.marked_since =
-            images.iter().filter_map(|(_, image)| image.source_missing_since()).min();
+    /// Reads the marks on the images: the earliest counts. They are taken away as soon as the source
+    /// is back, so an old one says that it never was. Images of a wrong clock say nothing.
+    pub(super) fn read_marks(&mut self, images: &[(Key, &Image)], now: Timestamp) {
+        let horizon = CLOCK_SKEW.after(now);
+        self.marked_since = images
+            .iter()
+            .filter(|(key, _)| key.slot.instant() <= horizon)
+            .filter_map(|(_, image)| image.source_missing_since())
+            .min();
     }
 
     /// The instance, where it was seen.

@@ -16,7 +16,7 @@ use crate::elapsed::Elapsed;
 use crate::inventory::{EngineInventory, Image, ImageState, LABEL_LET_GO, LABEL_STAGED, Stage};
 use crate::name::{Key, Slot, stamp};
 use crate::policy::meant::Pause;
-use crate::retention::{CLOCK_SKEW, Fate};
+use crate::retention::{CLOCK_SKEW, Fate, Keep};
 
 /// A failed attempt is cleared away after this long, also when nothing newer is READY.
 const FAILED_KEPT: Elapsed = Elapsed::days(7);
@@ -82,7 +82,9 @@ impl<'a> SeriesPlan<'a> {
     }
 
     fn ready(&mut self, point: &SeriesPoint<'_>, is_newest: bool) {
-        match &point.fate_after {
+        // What is let go for the coming point stays where that cannot be made.
+        let fate = if self.created.is_some() { &point.fate_after } else { &point.fate };
+        match fate {
             Fate::Kept(reasons) => {
                 let reasons: Vec<Reason> = reasons.iter().map(Reason::from).collect();
                 self.stay(point, is_newest, reasons);
@@ -106,15 +108,17 @@ impl<'a> SeriesPlan<'a> {
                 point,
                 Reason::new(ReasonCode::KeptAgain, kept_again(&reasons)),
             );
-            let staged =
-                (wanted > Stage::Active).then(|| (LABEL_STAGED.to_owned(), stamp(self.now)));
+            // Bringing back never takes further: a step of the lifecycle is a change of its own.
+            let back_to = wanted.min(image.stage);
+            let staged = (is_ours && back_to > Stage::Active)
+                .then(|| (LABEL_STAGED.to_owned(), stamp(self.now)));
             let mut remove_labels = vec![LABEL_LET_GO.to_owned()];
             if staged.is_none() {
                 remove_labels.push(LABEL_STAGED.to_owned());
             }
             remove_labels.retain(|label| image.labels.contains_key(label));
             // Who deprecated it without us meant it.
-            let stage_after = if is_ours { wanted } else { image.stage };
+            let stage_after = if is_ours { back_to } else { image.stage };
             change.update = Some(Update {
                 stage_before: image.stage,
                 stage_after,
@@ -160,8 +164,11 @@ impl<'a> SeriesPlan<'a> {
     fn let_go(&mut self, point: &SeriesPoint<'_>, why: Reason) {
         let image = point.image;
         let grace = self.series.policy.lifecycle.grace;
-        // A mark from the future is the mark of a clock that was wrong: it is made anew.
-        let since = image.let_go_at().filter(|since| *since <= CLOCK_SKEW.after(self.now));
+        // A mark from the future is the mark of a clock that was wrong, and one on a point that is
+        // kept until the coming one is there has been overtaken: both are made anew.
+        let is_kept = point.fate.is_kept();
+        let since =
+            image.let_go_at().filter(|since| *since <= CLOCK_SKEW.after(self.now) && !is_kept);
         let Some(since) = since else {
             // The point that this plan creates ends the stall: what is let go waits for it.
             let ends_stall = self.is_stalled() && self.created.is_some();
@@ -169,23 +176,26 @@ impl<'a> SeriesPlan<'a> {
                 return self.hold_back(Action::Deprecate, point, vec![obstacle, why]);
             }
             let mut change = self.change(Action::Deprecate, point, why);
-            if ends_stall || point.fate.is_kept() {
+            if ends_stall || is_kept {
                 change.waits_for.clone_from(&self.created);
+            }
+            let stage_after = image.stage.max(Stage::Deprecated);
+            let mut set_labels = BTreeMap::from([(LABEL_LET_GO.to_owned(), stamp(self.now))]);
+            // Who deprecated it before meant it: that is not ours to take back.
+            if stage_after > image.stage {
+                set_labels.insert(LABEL_STAGED.to_owned(), stamp(self.now));
             }
             change.update = Some(Update {
                 stage_before: image.stage,
-                stage_after: image.stage.max(Stage::Deprecated),
-                set_labels: BTreeMap::from([
-                    (LABEL_LET_GO.to_owned(), stamp(self.now)),
-                    (LABEL_STAGED.to_owned(), stamp(self.now)),
-                ]),
+                stage_after,
+                set_labels,
                 remove_labels: Vec::new(),
             });
             self.changes.push(change);
             return;
         };
         let until = grace.after(since);
-        if until > self.now || point.fate.is_kept() {
+        if until > self.now {
             let detail = format!("let go, deleted after {}", minute(until));
             return self.keep(point, vec![Reason::new(ReasonCode::InGrace, detail), why]);
         }
@@ -215,6 +225,14 @@ impl<'a> SeriesPlan<'a> {
         if point.image.is_held(self.now) {
             return self.keep(point, vec![Reason::new(ReasonCode::Held, "held")]);
         }
+        if point.key.slot.instant() > CLOCK_SKEW.after(self.now) {
+            let detail = Keep::Quarantined.to_string();
+            return self.keep(point, vec![Reason::new(ReasonCode::Quarantined, detail)]);
+        }
+        if self.series.policy.retention.effective().next().is_none() {
+            let detail = Keep::NoRules.to_string();
+            return self.keep(point, vec![Reason::new(ReasonCode::NoRules, detail)]);
+        }
         if !point.image.in_use_by.is_empty() {
             let users = point.image.in_use_by.join(", ");
             return self
@@ -227,9 +245,7 @@ impl<'a> SeriesPlan<'a> {
         if !is_superseded && !is_old {
             return self.keep(point, vec![Reason::new(ReasonCode::NotReady, why.detail)]);
         }
-        if let Some(obstacle) =
-            self.obstacle.clone().filter(|obstacle| obstacle.code != ReasonCode::Stalled)
-        {
+        if let Some(obstacle) = self.obstacle.clone() {
             return self.hold_back(Action::Delete, point, vec![obstacle, why]);
         }
         let change = self.change(Action::Delete, point, why);

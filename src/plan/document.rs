@@ -43,6 +43,8 @@ pub struct Plan {
     pub missed: Vec<Missed>,
     /// Sources of which no restore point can be made, though one is due.
     pub blocked: Vec<Blocked>,
+    /// Series without a new READY restore point for too long: nothing of them is deleted.
+    pub stalled: Vec<Stalled>,
     /// Instances that no policy protects.
     pub unprotected: Vec<Unprotected>,
     /// Images of policies that are not in the files: reported and left alone.
@@ -108,6 +110,10 @@ pub struct Summary {
     pub creating: usize,
     /// Policies that are paused in part or whole.
     pub paused: usize,
+    /// Series without a new READY restore point for too long.
+    pub stalled: usize,
+    /// Images that are dated in the future: kept, and they move no other.
+    pub quarantined: usize,
     /// Sources of which no restore point can be made.
     pub blocked: usize,
 }
@@ -289,6 +295,25 @@ pub struct Blocked {
     /// The name of the source.
     pub source_name: String,
     /// What is in the way, and what to do.
+    pub message: String,
+}
+
+/// A series without a new READY restore point for too long.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Stalled {
+    /// On which engine.
+    pub engine: String,
+    /// The policy.
+    pub policy: PolicyName,
+    /// The id of the source.
+    pub source: SourceId,
+    /// The name of the source.
+    pub source_name: String,
+    /// The slot of its newest READY restore point; absent where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest_ready: Option<Slot>,
+    /// What it is waiting for, or what became of the last attempt.
     pub message: String,
 }
 

@@ -8,6 +8,7 @@
 mod kind;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -16,10 +17,10 @@ use serde::{Deserialize, Serialize};
 pub use kind::Guard;
 
 use super::action::Action;
-use super::document::{Change, Plan};
+use super::document::{Change, ImageRef, Plan};
 use crate::elapsed::Elapsed;
 use crate::inventory::{EngineInventory, Image, ImageState, Inventory};
-use crate::name::{Key, Ownership};
+use crate::name::{Key, Ownership, Slot};
 use crate::policy::{Policies, Risk};
 
 /// A share of fewer points than this says nothing: such series are held by their floor alone.
@@ -49,10 +50,12 @@ pub struct Refusal {
     pub overridden: bool,
 }
 
-/// A flag that says that something refused is meant: `GUARD=PLAN:COUNT`.
+/// A flag that says that something refused is meant: `GUARD=PLAN:COUNT`, and where there are
+/// several engines, `GUARD@ENGINE=PLAN:COUNT`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Override {
     guard: String,
+    engine: Option<String>,
     plan: String,
     count: usize,
 }
@@ -71,7 +74,11 @@ impl Override {
         if plan.len() < SHORT_ID {
             return Err(form());
         }
-        Ok(Self { guard: guard.to_owned(), plan: plan.to_owned(), count })
+        let (guard, engine) = match guard.split_once('@') {
+            Some((guard, engine)) => (guard, Some(engine.to_owned())),
+            None => (guard, None),
+        };
+        Ok(Self { guard: guard.to_owned(), engine, plan: plan.to_owned(), count })
     }
 }
 
@@ -88,17 +95,21 @@ pub fn guard(
 ) -> Vec<Refusal> {
     let mut refusals = Vec::new();
     for engine in &inventory.engines {
-        let checks = EngineChecks::new(plan, engine, policies);
+        let checks = EngineChecks::new(plan, engine, policies, now);
         refusals.extend(checks.run(now));
     }
     for refusal in &mut refusals {
         if refusal.guard.can_be_overridden() {
             let short = plan.id.get(..SHORT_ID).unwrap_or(&plan.id);
             let count = refusal.images.len();
+            // Where there are several engines, the flag says which is meant.
+            let engine = (inventory.engines.len() > 1).then(|| refusal.engine.clone());
+            let at = engine.as_ref().map(|engine| format!("@{engine}")).unwrap_or_default();
             refusal.override_flag =
-                Some(format!("--override {}={short}:{count}", refusal.guard.word()));
+                Some(format!("--override {}{at}={short}:{count}", refusal.guard.word()));
             refusal.overridden = overrides.iter().any(|given| {
                 given.guard == refusal.guard.word()
+                    && given.engine == engine
                     && plan.id.starts_with(&given.plan)
                     && given.count == count
             });
@@ -114,13 +125,19 @@ pub fn unused(plan: &Plan, overrides: &[Override]) -> Vec<String> {
             refusal.overridden
                 && refusal.guard.word() == given.guard
                 && refusal.images.len() == given.count
+                && given.engine.as_ref().is_none_or(|engine| *engine == refusal.engine)
         })
     };
     let short = plan.id.get(..SHORT_ID).unwrap_or(&plan.id);
     let mut texts = Vec::new();
     for given in overrides.iter().filter(|given| !fits(given)) {
-        let Override { guard, plan: of, count } = given;
-        let why = match plan.refusals.iter().find(|refusal| refusal.guard.word() == *guard) {
+        let Override { guard, engine, plan: of, count } = given;
+        let is_it = |refusal: &&Refusal| {
+            refusal.guard.word() == *guard
+                && engine.as_ref().is_none_or(|engine| *engine == refusal.engine)
+        };
+        let at = engine.as_ref().map(|engine| format!("@{engine}")).unwrap_or_default();
+        let why = match plan.refusals.iter().find(is_it) {
             None => format!("the guard {guard} refuses nothing in this plan"),
             Some(refusal) if !refusal.guard.can_be_overridden() => {
                 format!("what the guard {guard} refuses cannot be overridden")
@@ -128,14 +145,15 @@ pub fn unused(plan: &Plan, overrides: &[Override]) -> Vec<String> {
             Some(_) if !plan.id.starts_with(of) => {
                 format!("it was given for plan {of}, and this is plan {short}")
             }
-            Some(refusal) => {
+            Some(refusal) if refusal.images.len() != *count => {
                 format!(
                     "it was given for {count} images, and now there are {}",
                     refusal.images.len()
                 )
             }
+            Some(_) => "there are several engines: copy the flag that the plan prints".to_owned(),
         };
-        texts.push(format!("the override {guard}={of}:{count} has no effect: {why}"));
+        texts.push(format!("the override {guard}{at}={of}:{count} has no effect: {why}"));
     }
     texts
 }
@@ -156,13 +174,22 @@ struct EngineChecks<'a> {
     engine: &'a EngineInventory,
     policies: &'a Policies,
     deletes: Vec<(&'a Change, Option<&'a Image>)>,
-    /// All images of ours by series, read from the inventory anew.
+    /// Creates that take the place of an image, and that image.
+    replaces: Vec<(&'a Change, &'a ImageRef, Option<&'a Image>)>,
+    /// The READY points of ours by series, read from the inventory anew. Points from the future
+    /// protect nobody, and an image that is listed twice is one.
     series: BTreeMap<(String, String), Vec<(Key, &'a Image)>>,
+    /// How many of them belong to a policy that there is.
     managed: usize,
 }
 
 impl<'a> EngineChecks<'a> {
-    fn new(plan: &'a Plan, engine: &'a EngineInventory, policies: &'a Policies) -> Self {
+    fn new(
+        plan: &'a Plan,
+        engine: &'a EngineInventory,
+        policies: &'a Policies,
+        now: Timestamp,
+    ) -> Self {
         let by_id: BTreeMap<&str, &Image> =
             engine.images.iter().map(|image| (image.id.as_str(), image)).collect();
         let image_of = |id: Option<&String>| id.and_then(|id| by_id.get(id.as_str()).copied());
@@ -172,24 +199,37 @@ impl<'a> EngineChecks<'a> {
             .filter(|change| change.engine == engine.name && change.action == Action::Delete)
             .map(|change| (change, image_of(change.image.id.as_ref())))
             .collect();
+        let replaces = plan
+            .changes
+            .iter()
+            .filter(|change| change.engine == engine.name)
+            .filter_map(|change| Some((change, change.create.as_ref()?.replaces.as_ref()?)))
+            .map(|(change, replaced)| (change, replaced, image_of(replaced.id.as_ref())))
+            .collect();
+        let horizon = crate::retention::CLOCK_SKEW.after(now);
         let mut series: BTreeMap<_, Vec<_>> = BTreeMap::new();
         let mut managed = 0;
-        for image in &engine.images {
-            if let Ownership::Ours(key) = image.ownership() {
-                managed += 1;
+        for image in by_id.values().copied() {
+            if let Ownership::Ours(key) = image.ownership()
+                && image.state == ImageState::Ready
+                && key.slot.instant() <= horizon
+            {
+                managed += usize::from(policies.get(&key.policy).is_some());
                 let name = (key.policy.to_string(), key.source.to_string());
                 series.entry(name).or_default().push((key, image));
             }
         }
-        Self { engine, policies, deletes, series, managed }
+        Self { engine, policies, deletes, replaces, series, managed }
     }
 
     fn run(&self, now: Timestamp) -> Vec<Refusal> {
-        if self.deletes.is_empty() {
-            return Vec::new();
-        }
         let mut refusals = Vec::new();
+        refusals.extend(self.replaced(now));
+        if self.deletes.is_empty() {
+            return refusals;
+        }
         refusals.extend(self.gaps());
+        refusals.extend(self.listed_twice());
         refusals.extend(self.shrunken());
         refusals.extend(self.ownership());
         refusals.extend(self.in_use());
@@ -238,6 +278,42 @@ impl<'a> EngineChecks<'a> {
         let message =
             format!("{} was not seen whole ({}): nothing is deleted", self.engine.name, gap.place);
         self.refuse(Guard::InventoryGap, self.changes(), message)
+    }
+
+    /// An image that is listed twice was listed while things changed: what else is wrong with the
+    /// listing cannot be known.
+    fn listed_twice(&self) -> Option<Refusal> {
+        let ids: BTreeSet<&str> =
+            self.engine.images.iter().map(|image| image.id.as_str()).collect();
+        if ids.len() == self.engine.images.len() {
+            return None;
+        }
+        let message = format!("{} lists an image twice: nothing is deleted", self.engine.name);
+        self.refuse(Guard::InventoryGap, self.changes(), message)
+    }
+
+    /// Only a failed attempt at the same restore point makes room for another.
+    fn replaced(&self, now: Timestamp) -> Option<Refusal> {
+        let wrong = self.replaces.iter().filter(|(change, replaced, image)| {
+            !image.is_some_and(|image| {
+                image.state == ImageState::Failed
+                    && image.ownership() == Ownership::Ours(change.key.clone())
+                    && Some(&image.fingerprint) == replaced.fingerprint.as_ref()
+                    && image.in_use_by.is_empty()
+                    && !image.is_held(now)
+            })
+        });
+        let mut images: Vec<String> =
+            wrong.filter_map(|(_, replaced, _)| replaced.id.clone()).collect();
+        images.sort();
+        (!images.is_empty()).then(|| Refusal {
+            guard: Guard::Ownership,
+            engine: self.engine.name.clone(),
+            message: "these images are not failed attempts at the restore points that would take their place".to_owned(),
+            images,
+            override_flag: None,
+            overridden: false,
+        })
     }
 
     fn shrunken(&self) -> Option<Refusal> {
@@ -293,24 +369,27 @@ impl<'a> EngineChecks<'a> {
 
     /// The newest READY points of a series, as many as its policy always keeps.
     fn floor(&self, now: Timestamp) -> Option<Refusal> {
-        let horizon = crate::retention::CLOCK_SKEW.after(now);
         let deleted: BTreeSet<&str> =
             self.ready_deletes().map(|(_, image)| image.id.as_str()).collect();
         let mut below = Vec::new();
-        for (change, image) in self.ready_deletes() {
+        for (change, _) in self.ready_deletes() {
             let floor = self
                 .policies
                 .get(&change.key.policy)
                 .map_or(1, |policy| policy.retention.at_least.max(1));
             let name = (change.key.policy.to_string(), change.key.source.to_string());
-            let newer = self.series.get(&name).into_iter().flatten().filter(|(key, other)| {
-                other.state == ImageState::Ready
-                    && !deleted.contains(other.id.as_str())
-                    && !other.is_held(now)
-                    && key.slot.instant() <= horizon
-                    && (key.slot, &other.id) > (change.key.slot, &image.id)
-            });
-            if newer.count() < floor as usize {
+            // Slots that are left, each once, whatever number of images it has.
+            let left: BTreeSet<Slot> = self
+                .series
+                .get(&name)
+                .into_iter()
+                .flatten()
+                .filter(|(_, other)| !deleted.contains(other.id.as_str()) && !other.is_held(now))
+                .map(|(key, _)| key.slot)
+                .collect();
+            let slot = change.key.slot;
+            let newer = left.range((Bound::Excluded(slot), Bound::Unbounded)).count();
+            if newer < floor as usize && !left.contains(&slot) {
                 below.push(change);
             }
         }
@@ -328,9 +407,7 @@ impl<'a> EngineChecks<'a> {
         let mut over = Vec::new();
         let (mut worst, mut series) = (String::new(), 0);
         for (name, changes) in by_series {
-            let ready = self.series.get(&name).map_or(0, |points| {
-                points.iter().filter(|(_, image)| image.state == ImageState::Ready).count()
-            });
+            let ready = self.series.get(&name).map_or(0, Vec::len);
             if ready >= SMALL_SERIES && changes.len() * 100 > limit * ready {
                 series += 1;
                 if worst.is_empty() {
@@ -367,7 +444,8 @@ impl<'a> EngineChecks<'a> {
 
     fn engine_count(&self) -> Option<Refusal> {
         let limit = self.policies.config.guards.engine_count as usize;
-        let deletes: Vec<&Change> = self.ready_deletes().map(|(change, _)| change).collect();
+        // Failed attempts too: an engine may be wrong about what failed.
+        let deletes: Vec<&Change> = self.changes().collect();
         if deletes.len() <= limit {
             return None;
         }

@@ -4,11 +4,11 @@ use jiff::Timestamp;
 
 use super::action::{Action, Reason, ReasonCode};
 use super::document::Change;
-use crate::desired::Series;
+use crate::desired::{Series, SeriesPoint};
 use crate::elapsed::Elapsed;
 use crate::inventory::ImageState;
 use crate::policy::Risk;
-use crate::retention::{Fate, Miss};
+use crate::retention::{CLOCK_SKEW, Fate, Miss, Rule};
 
 /// Gives each delete of a series its risk class, and says how far the series reaches afterwards.
 pub(super) fn classify(series: &Series<'_>, changes: &mut [Change], now: Timestamp) {
@@ -17,7 +17,12 @@ pub(super) fn classify(series: &Series<'_>, changes: &mut [Change], now: Timesta
         .filter(|change| change.action == Action::Delete)
         .filter_map(|change| change.image.id.clone())
         .collect();
-    let ready = || series.points.iter().filter(|point| point.image.state == ImageState::Ready);
+    let horizon = CLOCK_SKEW.after(now);
+    let ready = || {
+        series.points.iter().filter(|point| {
+            point.image.state == ImageState::Ready && point.key.slot.instant() <= horizon
+        })
+    };
     let oldest_left =
         ready().find(|point| !deleted.contains(&point.image.id)).map(|point| point.key.slot);
     let oldest_now = ready().next().map(|point| point.key.slot);
@@ -40,7 +45,7 @@ pub(super) fn classify(series: &Series<'_>, changes: &mut [Change], now: Timesta
             continue;
         }
         let reach_after = Elapsed::between(left.instant(), now);
-        let shortens = point.key.slot < left && !is_routine(&point.fate, reach_after);
+        let shortens = point.key.slot < left && !is_routine(series, point);
         change.risk = Some(if shortens { Risk::ShortensReach } else { Risk::Rotation });
         if let (true, Some(oldest)) = (shortens, oldest_now) {
             let reach = Elapsed::between(oldest.instant(), now).rough();
@@ -52,22 +57,35 @@ pub(super) fn classify(series: &Series<'_>, changes: &mut [Change], now: Timesta
     }
 }
 
-/// Whether the oldest point of a series goes as it does on every ordinary day: the series still
-/// reaches about as far back as the rule promises. The oldest of a weekly, monthly or yearly tier
-/// never goes as a matter of course.
-fn is_routine(fate: &Fate, reach_after: Elapsed) -> bool {
-    let Fate::LetGo(closest) = fate else {
+/// Whether the oldest point of a series goes as it does on every ordinary day: no later than the
+/// grace and two runs after the rule let go of it. Where a rule was narrowed, points go that are far
+/// beyond it. The oldest of a weekly, monthly or yearly tier never goes as a matter of course.
+fn is_routine(series: &Series<'_>, point: &SeriesPoint<'_>) -> bool {
+    let Fate::LetGo(closest) = &point.fate else {
         return false;
     };
+    let policy = series.policy;
+    let slot = point.key.slot.instant();
+    let next = policy.schedule.next_slot(slot);
+    let period = next.map_or(Elapsed::days(1), |next| Elapsed::between(slot, next.instant()));
+    let grace = policy.lifecycle.grace.as_seconds();
     match closest.miss {
-        // A tenth of the limit or two days: what a schedule with a missed run leaves.
-        Miss::Expired { limit, .. } => {
-            let slack = (limit.as_seconds() / 10).max(Elapsed::days(2).as_seconds());
-            reach_after.as_seconds() + slack >= limit.as_seconds()
+        Miss::Expired { age, limit } => {
+            age.as_seconds() - limit.as_seconds() <= grace + 2 * period.as_seconds()
         }
-        Miss::Beyond { .. } | Miss::Represented { .. } => {
-            use crate::retention::Rule;
-            matches!(closest.rule, Rule::Last | Rule::Hourly | Rule::Daily)
+        Miss::Represented { .. } => is_short(closest.rule),
+        Miss::Beyond { place, of } => {
+            let places = i64::from(place) - i64::from(of);
+            let step = match closest.rule {
+                Rule::Hourly => period.as_seconds().max(Elapsed::hours(1).as_seconds()),
+                Rule::Daily => period.as_seconds().max(Elapsed::days(1).as_seconds()),
+                _ => period.as_seconds(),
+            };
+            is_short(closest.rule) && places <= grace / step.max(1) + 2
         }
     }
+}
+
+fn is_short(rule: Rule) -> bool {
+    matches!(rule, Rule::Last | Rule::Hourly | Rule::Daily)
 }

@@ -57,10 +57,7 @@ pub fn state(image: &Image) -> &'static str {
         (ImageState::Ready, Stage::Active) => "READY",
         (ImageState::Ready, Stage::Deprecated) => "READY, deprecated",
         (ImageState::Ready, Stage::Obsolete) => "READY, obsolete",
-        (ImageState::Creating, _) => "CREATING",
-        (ImageState::Failed, _) => "FAILED",
-        (ImageState::Deleting, _) => "DELETING",
-        (ImageState::Unknown, _) => "UNKNOWN",
+        (other, _) => other.word(),
     }
 }
 

@@ -7,7 +7,7 @@ use super::{Row, Section, render};
 use crate::desired::MISSED_MAX;
 use crate::elapsed::Elapsed;
 use crate::plan::guard::SHORT_ID;
-use crate::plan::{Action, Change, HeldBack, ImageRef, Plan, Reason};
+use crate::plan::{Action, Change, HeldBack, ImageRef, Kept, Plan, Reason, ReasonCode};
 use crate::policy::Risk;
 
 /// What the template sees.
@@ -99,6 +99,8 @@ fn attention(plan: &Plan) -> Vec<Row> {
         ('!', summary.held_back, "held back"),
         ('!', summary.missed, "missed"),
         ('!', summary.blocked, "blocked"),
+        ('!', summary.stalled, "stalled"),
+        ('?', summary.quarantined, "dated in the future"),
         (
             '!',
             summary.paused,
@@ -324,12 +326,49 @@ fn others(plan: &Plan) -> Vec<Section> {
     [
         group("! missed: the past cannot be captured", missed.collect()),
         group("! blocked", blocked.collect()),
+        group("! stalled: nothing of these is deleted", stalled(plan)),
+        group("? dated in the future", quarantined(plan)),
         group("? policies that are gone", orphans.collect()),
         group("? labels that do not read back; left alone", broken.collect()),
     ]
     .into_iter()
     .flatten()
     .collect()
+}
+
+fn stalled(plan: &Plan) -> Vec<Vec<String>> {
+    plan.stalled
+        .iter()
+        .map(|stalled| {
+            let since = stalled.newest_ready.map_or_else(
+                || "no READY restore point".to_owned(),
+                |slot| format!("no READY restore point since {}", minute(slot.instant())),
+            );
+            vec![
+                format!("! {}", clean(&stalled.source_name)),
+                stalled.policy.to_string(),
+                since,
+                clean(&stalled.message),
+            ]
+        })
+        .collect()
+}
+
+fn quarantined(plan: &Plan) -> Vec<Vec<String>> {
+    let is_future =
+        |kept: &&Kept| kept.reasons.iter().any(|reason| reason.code == ReasonCode::Quarantined);
+    plan.kept
+        .iter()
+        .filter(is_future)
+        .map(|kept| {
+            vec![
+                format!("? {}", clean(&kept.name)),
+                kept.engine.clone(),
+                format!("slot {}", minute(kept.key.slot.instant())),
+                "kept, and it moves no other".to_owned(),
+            ]
+        })
+        .collect()
 }
 
 fn unprotected(plan: &Plan) -> Option<Section> {

@@ -269,7 +269,9 @@ fn read_range(
     if low <= high {
         return Ok((low, high, true));
     }
-    let hint = if rule.name == "day of week" && high == 0 {
+    let hint = if rule.name == "day of week" && low == 7 {
+        format!("Sunday is also 0: write `0-{to}`")
+    } else if rule.name == "day of week" && high == 0 {
         format!("Sunday is also 7: write `{from}-7`")
     } else {
         format!(

@@ -15,6 +15,7 @@ use jiff::{Timestamp, civil};
 
 use super::Zone;
 use super::crontab::Crontab;
+use crate::elapsed::{Elapsed, whole_second};
 
 /// The instants at which a crontab fires, in order, each once.
 pub struct Firings<'a> {
@@ -44,6 +45,9 @@ impl<'a> Firings<'a> {
     /// All firings in `[from, until)`.
     pub fn new(crontab: &'a Crontab, zone: &'a Zone, from: Timestamp, until: Timestamp) -> Self {
         let zone = zone.time_zone();
+        // Nothing fires within a second, so it makes no difference, and clock changes are exact.
+        let whole = whole_second(from);
+        let from = if whole < from { Elapsed::seconds(1).after(whole) } else { from };
         let next = (from < until).then(|| stretch_at(zone, from));
         Self { crontab, zone, from, until, next, minutes: None, ready: VecDeque::new(), last: None }
     }

@@ -17,16 +17,16 @@ use stillframe::policy::{Policies, Risk};
 use super::engines::policies;
 use super::memory::instance;
 
-fn now() -> Timestamp {
+pub fn now() -> Timestamp {
     "2026-11-21T12:00:00Z".parse().unwrap()
 }
 
-fn ago(days: i64) -> Timestamp {
+pub fn ago(days: i64) -> Timestamp {
     now() - SignedDuration::from_hours(24 * days)
 }
 
 /// The image of a day, let go so many days ago.
-fn image(source: &str, days: i64, let_go: Option<i64>) -> Image {
+pub fn image(source: &str, days: i64, let_go: Option<i64>) -> Image {
     let key = Key {
         policy: PolicyName::parse("nightly").unwrap(),
         source: SourceId::parse(source).unwrap(),
@@ -61,7 +61,7 @@ fn month() -> Vec<Image> {
     (0..30).map(|day| image("web-1", day, (day >= 5).then_some(3))).collect()
 }
 
-fn inventory(images: Vec<Image>) -> Inventory {
+pub fn inventory(images: Vec<Image>) -> Inventory {
     let engine = EngineInventory {
         name: "memory".to_owned(),
         kind: "memory".to_owned(),

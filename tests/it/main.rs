@@ -26,6 +26,7 @@ mod guards;
 mod laws;
 mod local;
 mod memory;
+mod plans;
 mod schemas;
 mod sim;
 mod support;

@@ -115,9 +115,12 @@ impl SeriesPlan<'_> {
     /// Whether the name of a new image is free, or that of a failed attempt that may be replaced.
     fn check_name(&self, name: &str, failed: Option<&Image>) -> Result<(), String> {
         match failed {
-            None if self.names.contains(name) => Err(format!(
-                "an image named {name} exists already and is not stillframe's; rename or delete it"
-            )),
+            // Only the failed attempt itself may stand in the way: it makes room.
+            _ if self.names.contains(name) && failed.is_none_or(|image| image.name != name) => {
+                Err(format!(
+                    "an image named {name} exists already and is not this restore point; rename or delete it"
+                ))
+            }
             Some(image) if image.is_held(self.now) || !image.in_use_by.is_empty() => Err(format!(
                 "a failed attempt named {name} is held or in use; release or delete it"
             )),

@@ -7,23 +7,24 @@ use jiff::Timestamp;
 
 use super::{SeriesPlan, describe_pause, minute};
 use crate::desired::{Presence, Series, SeriesPoint};
-use crate::inventory::{EngineInventory, LABEL_MISSING};
+use crate::inventory::{EngineInventory, ImageState, LABEL_MISSING};
 use crate::name::stamp;
 use crate::plan::action::{Action, Reason, ReasonCode};
 use crate::plan::document::Update;
+use crate::retention::CLOCK_SKEW;
 
 impl SeriesPlan<'_> {
     /// Writes on the newest image that the source is missing, and takes the mark away when it is
     /// back.
     pub(super) fn source_marks(&mut self) {
-        if self.is_paused_or_unseen() {
-            return;
-        }
         let series = self.series;
+        let can_mark = !self.is_paused_or_unseen();
         match series.state.presence {
+            // Taking a mark away keeps for longer, so it waits for nothing: a mark that stayed on
+            // would cut the next grace short.
             Presence::Present(_) => {
                 let reason = Reason::new(ReasonCode::SourceBack, "the source is back");
-                for point in &series.points {
+                for point in series.points.iter().filter(|point| is_settled(point)) {
                     if point.image.labels.contains_key(LABEL_MISSING) {
                         self.relabel(point, &reason, |update| {
                             update.remove_labels.push(LABEL_MISSING.to_owned());
@@ -31,8 +32,18 @@ impl SeriesPlan<'_> {
                     }
                 }
             }
-            Presence::Missing | Presence::Unselected(_) if series.state.marked_since.is_none() => {
-                if let Some(newest) = series.newest_ready(self.now) {
+            Presence::Missing | Presence::Unselected(_)
+                if can_mark && series.state.marked_since.is_none() =>
+            {
+                let newest_ready = series.newest_ready(self.now);
+                let horizon = CLOCK_SKEW.after(self.now);
+                let newest_failed = || {
+                    series.points.iter().rfind(|point| {
+                        point.image.state == ImageState::Failed
+                            && point.key.slot.instant() <= horizon
+                    })
+                };
+                if let Some(newest) = newest_ready.or_else(newest_failed) {
                     let mark = stamp(self.now);
                     self.relabel(newest, &gone_reason(series), |update| {
                         update.set_labels.insert(LABEL_MISSING.to_owned(), mark);
@@ -68,6 +79,11 @@ impl SeriesPlan<'_> {
         change.update = Some(update);
         self.changes.push(change);
     }
+}
+
+/// Whether labels of an image can be changed: nobody is at it.
+fn is_settled(point: &SeriesPoint<'_>) -> bool {
+    matches!(point.image.state, ImageState::Ready | ImageState::Failed)
 }
 
 /// What keeps everything of a series from being deprecated or deleted.

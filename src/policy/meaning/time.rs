@@ -10,7 +10,7 @@ use crate::elapsed::Elapsed;
 use crate::policy::finding::{Code, Finding, Place};
 use crate::policy::meant::Pause;
 use crate::policy::written::{PausedSpec, ScheduleSpec};
-use crate::schedule::{Crontab, Schedule, Zone};
+use crate::schedule::{Crontab, DEADLINE_DEFAULT_MAX, Schedule, Zone};
 
 impl Meaning<'_> {
     pub(super) fn schedule(&mut self, written: &ScheduleSpec) -> Option<Schedule> {
@@ -26,12 +26,20 @@ impl Meaning<'_> {
             );
         }
         let schedule = Schedule { crontab: crontab?, zone: zone?, deadline, jitter };
-        if deadline.is_some_and(|deadline| jitter >= deadline && jitter > Elapsed::ZERO) {
-            self.find(
-                Code::BadLength,
-                "/schedule/jitter",
-                format!("the jitter {jitter} is not shorter than the deadline: some sources would never be due"),
-            );
+        if jitter > Elapsed::ZERO {
+            let between = schedule.shortest_period();
+            let limit = deadline.unwrap_or(DEADLINE_DEFAULT_MAX).min(between);
+            if jitter >= limit {
+                let what =
+                    if limit == between { "the time between two runs" } else { "the deadline" };
+                self.find(
+                    Code::BadLength,
+                    "/schedule/jitter",
+                    format!(
+                        "the jitter {jitter} is not shorter than {what}, {limit}: some sources would never be due"
+                    ),
+                );
+            }
         }
         Some(schedule)
     }

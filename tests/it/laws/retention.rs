@@ -220,8 +220,10 @@ fn law_05_a_hold_only_adds_and_takes_no_place() {
 fn law_06_the_newest_are_kept_whatever_the_rules_say() {
     law(worlds(), |world| {
         let kept = world.kept();
-        for point in world.newest_first().into_iter().take(world.retention.at_least.max(1) as usize)
-        {
+        // Of two points of one slot, the one with the larger id stands for both.
+        let mut newest = world.newest_first();
+        newest.dedup_by_key(|point| point.slot);
+        for point in newest.into_iter().take(world.retention.at_least.max(1) as usize) {
             prop_assert!(kept.contains(point));
         }
         Ok(())

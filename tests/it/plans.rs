@@ -1,0 +1,246 @@
+//! Situations in which a plan must do one thing and not the other.
+
+use jiff::SignedDuration;
+use stillframe::inventory::{
+    Disk, Image, ImageState, Inventory, LABEL_LET_GO, LABEL_MISSING, LABEL_STAGED, Stage,
+};
+use stillframe::name::stamp;
+use stillframe::plan::guard::{Guard, guard, withheld};
+use stillframe::plan::{Action, Plan, ReasonCode, plan};
+use stillframe::policy::{Policies, Risk, SourceFile, load};
+
+use super::engines::policies;
+use super::guards::{ago, image, inventory, now};
+
+/// An image of a slot of the schedule: two in the morning, ten hours before `now`.
+fn night(days: i64, let_go: Option<i64>) -> Image {
+    let slot = ago(days) - SignedDuration::from_hours(10);
+    let mut of_night = image("web-1", days, let_go);
+    let stillframe::name::Ownership::Ours(mut key) = of_night.ownership() else { panic!() };
+    key.slot = stillframe::name::Slot::at(slot);
+    of_night.labels.extend(key.labels());
+    of_night.name = key.image_name(&key.default_prefix());
+    of_night.created_at = slot;
+    of_night
+}
+
+fn nights(days: std::ops::Range<i64>) -> Vec<Image> {
+    days.map(|day| night(day, None)).collect()
+}
+
+fn of(plan: &Plan, action: Action) -> Vec<&str> {
+    plan.changes
+        .iter()
+        .filter(|change| change.action == action && change.source_name == "web-1")
+        .filter_map(|change| change.image.id.as_deref())
+        .collect()
+}
+
+fn planned(spec: &str, images: Vec<Image>) -> Plan {
+    plan(&policies(spec), &inventory(images), now())
+}
+
+#[test]
+fn where_nothing_can_be_made_nothing_is_let_go_for_it() {
+    let spec = "  retention: {last: 1}\n  capture: {disks: [nowhere]}\n";
+    let blocked = planned(spec, vec![night(1, None)]);
+    assert_eq!(blocked.blocked.len(), 2);
+    assert_eq!(of(&blocked, Action::Deprecate), [""; 0]);
+    // Where it can be made, the older one waits for it.
+    let made = planned("  retention: {last: 1}\n", vec![night(1, None)]);
+    let change = made.changes.iter().find(|change| change.action == Action::Deprecate).unwrap();
+    assert!(change.waits_for.is_some());
+}
+
+#[test]
+fn a_point_that_was_brought_back_begins_its_grace_anew() {
+    // Let go long ago, then the policy was widened to three: kept until the coming one is there.
+    let images = vec![night(1, None), night(2, None), night(3, Some(2))];
+    let plan = planned("  retention: {last: 3}\n  lifecycle: {grace: 1d}\n", images);
+    assert_eq!(of(&plan, Action::Delete), [""; 0]);
+    let change = plan.changes.iter().find(|change| change.action == Action::Deprecate).unwrap();
+    assert!(change.waits_for.is_some());
+    assert_eq!(change.update.as_ref().unwrap().set_labels[LABEL_LET_GO], stamp(now()));
+}
+
+#[test]
+fn two_images_of_one_slot_are_one_point() {
+    let mut twin = night(0, None);
+    twin.id = "a-twin".to_owned();
+    let images = vec![night(0, None), twin, night(1, Some(3)), night(2, Some(3))];
+    let plan = planned("  retention: {last: 2, atLeast: 2}\n  lifecycle: {grace: 1d}\n", images);
+    assert_eq!(of(&plan, Action::Delete), ["web-1-2"]);
+    assert_eq!(of(&plan, Action::Reactivate), ["web-1-1"]);
+    assert_eq!(of(&plan, Action::Deprecate), ["a-twin"]);
+}
+
+#[test]
+fn an_image_that_is_listed_twice_makes_the_listing_incomplete() {
+    let images = vec![night(0, None), night(0, None), night(5, Some(3))];
+    let inventory = inventory(images);
+    let policies = policies("  retention: {last: 1}\n  lifecycle: {grace: 1d}\n");
+    let made = plan(&policies, &inventory, now());
+    assert!(!made.engines[0].complete);
+    assert_eq!(of(&made, Action::Delete), [""; 0]);
+    // A planner that did not look would be refused.
+    let mut careless = made.clone();
+    let mut blind = inventory.clone();
+    blind.engines[0].images.remove(0);
+    careless.changes = plan(&policies, &blind, now()).changes;
+    assert_eq!(of(&careless, Action::Delete), ["web-1-5"]);
+    let refusals = guard(&careless, &inventory, &policies, &[], now());
+    assert!(refusals.iter().any(|refusal| refusal.guard == Guard::InventoryGap));
+}
+
+#[test]
+fn shares_count_only_points_that_protect() {
+    let policies = policies("  retention: {last: 3}\n  lifecycle: {grace: 1d}\n");
+    let mut images: Vec<Image> = (0..27).map(|day| night(day, (day > 2).then_some(3))).collect();
+    let refused = |images: &[Image]| {
+        let inventory = inventory(images.to_vec());
+        let plan = plan(&policies, &inventory, now());
+        withheld(&guard(&plan, &inventory, &policies, &[], now())).len()
+    };
+    assert_eq!(refused(&images), 24);
+    // Failed attempts and points of a wrong clock make no share smaller.
+    for day in 0..80 {
+        let mut failed = night(200 + day, None);
+        failed.state = ImageState::Failed;
+        failed.created_at = now();
+        images.push(failed);
+        images.push(night(-200 - day, None));
+    }
+    assert!(refused(&images) >= 24);
+}
+
+#[test]
+fn only_a_failed_attempt_makes_room() {
+    let mut failed = night(0, None);
+    failed.state = ImageState::Failed;
+    let policies = policies("  retention: {last: 3}\n");
+    let seen = inventory(vec![failed]);
+    let made = plan(&policies, &seen, now());
+    let create = made.changes.iter().find(|change| change.source_name == "web-1").unwrap();
+    assert!(create.create.as_ref().unwrap().replaces.is_some());
+    let refused = |edit: fn(&mut Image)| {
+        let mut now_seen = seen.clone();
+        edit(&mut now_seen.engines[0].images[0]);
+        withheld(&guard(&made, &now_seen, &policies, &[], now())).len()
+    };
+    assert_eq!(refused(|_| {}), 0);
+    assert_eq!(refused(|image| image.state = ImageState::Ready), 1);
+    assert_eq!(refused(|image| image.fingerprint = "other".to_owned()), 1);
+    assert_eq!(refused(|image| image.in_use_by.push("vm".to_owned())), 1);
+}
+
+#[test]
+fn narrowing_a_policy_is_no_rotation() {
+    let risks = |spec: &str, images: Vec<Image>| -> Vec<Risk> {
+        planned(spec, images).changes.iter().filter_map(|change| change.risk).collect()
+    };
+    let month = || (0..30).map(|day| night(day, (day > 2).then_some(2))).collect::<Vec<_>>();
+    for spec in
+        ["  retention: {days: 3}\n", "  retention: {last: 3}\n", "  retention: {daily: 3}\n"]
+    {
+        let risks = risks(spec, month());
+        assert_eq!(risks.len(), 27, "{spec}");
+        assert!(risks.contains(&Risk::ShortensReach), "{spec}");
+    }
+    // What goes a day after the rule let go of it is an ordinary night.
+    let ordinary = || (0..6).map(|day| night(day, (day > 3).then_some(1))).collect::<Vec<_>>();
+    for spec in ["  retention: {days: 4}\n", "  retention: {last: 4}\n"] {
+        assert!(!risks(spec, ordinary()).contains(&Risk::ShortensReach), "{spec}");
+    }
+}
+
+#[test]
+fn bringing_back_goes_no_further_and_takes_back_only_what_is_ours() {
+    let spec = "  retention: {last: 9}\n  lifecycle: {deprecateAfter: 1d, obsoleteAfter: 2d}\n";
+    let mut old = night(5, Some(1));
+    old.stage = Stage::Deprecated;
+    old.labels.insert(LABEL_STAGED.to_owned(), stamp(ago(1)));
+    let stage_after = |images: Vec<Image>| {
+        let plan = planned(spec, images);
+        let back = plan.changes.iter().find(|change| change.action == Action::Reactivate).unwrap();
+        back.update.as_ref().unwrap().stage_after
+    };
+    assert_eq!(stage_after(vec![night(0, None), old.clone()]), Stage::Deprecated);
+    // A person has deprecated it: letting go of it does not make that ours.
+    let mut by_hand = night(5, None);
+    by_hand.stage = Stage::Deprecated;
+    let let_go = planned("  retention: {last: 1}\n", vec![night(0, None), by_hand]);
+    let change = let_go.changes.iter().find(|change| change.action == Action::Deprecate).unwrap();
+    assert!(!change.update.as_ref().unwrap().set_labels.contains_key(LABEL_STAGED));
+}
+
+#[test]
+fn a_mark_of_a_missing_source_goes_as_soon_as_it_is_back() {
+    let mut marked = night(0, None);
+    marked.labels.insert(LABEL_MISSING.to_owned(), stamp(ago(20)));
+    // Also while nothing is to be deleted: it only keeps for longer.
+    let spec = "  retention: {last: 3}\n  paused: {deletes: true}\n";
+    assert_eq!(of(&planned(spec, vec![marked]), Action::Relabel), ["web-1-0"]);
+}
+
+#[test]
+fn failed_attempts_stay_where_nothing_is_to_be_deleted() {
+    let mut failed = night(3, None);
+    failed.state = ImageState::Failed;
+    let deleted = |spec: &str, others: Vec<Image>, failed: &Image| {
+        let mut images = others;
+        images.push(failed.clone());
+        of(&planned(spec, images), Action::Delete).len()
+    };
+    assert_eq!(deleted("  retention: {last: 3}\n", nights(0..2), &failed), 1);
+    assert_eq!(deleted("  retention: {}\n", nights(0..2), &failed), 0);
+    assert_eq!(deleted("  retention: {last: 3}\n", nights(8..9), &failed), 0);
+    let mut future = night(-9, None);
+    future.state = ImageState::Failed;
+    future.created_at = ago(30);
+    assert_eq!(deleted("  retention: {last: 3}\n", nights(0..2), &future), 0);
+}
+
+#[test]
+fn what_is_stalled_or_from_the_future_is_said() {
+    let plan = planned("  retention: {last: 3}\n", vec![night(8, None), night(-9, None)]);
+    assert_eq!((plan.summary.stalled, plan.summary.quarantined), (1, 1));
+    assert!(
+        plan.kept.iter().any(|kept| kept.reasons.iter().any(|r| r.code == ReasonCode::Quarantined))
+    );
+    assert_eq!(plan.missed.iter().map(|missed| missed.slots).collect::<Vec<_>>(), [7]);
+}
+
+#[test]
+fn an_instant_within_a_second_counts_as_that_second() {
+    let policies = policies("  retention: {last: 3}\n");
+    let seen: Inventory = inventory(nights(0..3));
+    let later = now() + SignedDuration::from_millis(999);
+    assert_eq!(plan(&policies, &seen, later), plan(&policies, &seen, now()));
+}
+
+#[test]
+fn a_disk_less_machine_is_blocked_and_said() {
+    let mut seen = inventory(Vec::new());
+    seen.engines[0].instances[0].disks = Vec::<Disk>::new();
+    let plan = plan(&policies("  retention: {last: 3}\n"), &seen, now());
+    assert_eq!(plan.summary.blocked, 1);
+    assert!(plan.blocked[0].message.contains("no disk"));
+}
+
+#[test]
+fn a_jitter_that_would_starve_sources_is_a_finding() {
+    let findings = |schedule: &str| {
+        let text = format!(
+            "apiVersion: stillframe/v1\nkind: BackupPolicy\nmetadata: {{name: p}}\nspec:\n  \
+             source: {{match: [{{names: [\"*\"]}}]}}\n  schedule: {{{schedule}}}\n  retention: {{last: 3}}\n"
+        );
+        let file = SourceFile { path: "p.yaml".to_owned(), text };
+        let found = load(vec![file], &[]).findings;
+        found.iter().filter(|finding| finding.message.contains("jitter")).count()
+    };
+    assert_eq!(findings("cron: \"*/5 * * * *\", jitter: 1h, deadline: 2h"), 1);
+    assert_eq!(findings("cron: \"*/15 * * * *\", jitter: 1h"), 1);
+    assert_eq!(findings("cron: \"0 2 * * 1\", jitter: 24h"), 1);
+    assert_eq!(findings("cron: \"0 2 * * *\", jitter: 1h, deadline: 1h"), 1);
+    assert_eq!(findings("cron: \"0 2 * * *\", jitter: 1h"), 0);
+}
