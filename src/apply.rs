@@ -1,8 +1,9 @@
 //! Apply: carries out a plan and decides nothing.
 //!
 //! In go a plan, what the guards withhold and the engines; out come outcomes, one per change.
-//! Engines work side by side. On each engine creates come first, as many at once as it takes;
-//! then what takes nothing away, then deletes, one by one in the order of the plan. A failure is
+//! Engines work side by side. Creates come first, as many at once as each engine takes; then the
+//! world is looked at again, and of the rest only what is still wanted is carried out: what takes
+//! nothing away, then deletes, one by one in the order of the plan. A failure is
 //! reported and the rest goes on. Every change is written to the ledger before and after.
 
 mod ledger;
@@ -11,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -144,11 +146,65 @@ pub struct Hands<'a> {
     pub stop: Stop,
 }
 
+/// Looks again once captures have taken their time.
+#[async_trait]
+pub trait SecondLook: Send + Sync {
+    /// Which of these changes are still wanted, and what may not be deleted, by engine and id.
+    async fn look(&self, plan: &Plan) -> Confirmed;
+}
+
+/// What a second look has confirmed.
+#[derive(Debug, Clone, Default)]
+pub struct Confirmed {
+    /// The positions of the changes that a fresh plan has too.
+    pub changes: BTreeSet<usize>,
+    /// Images that may not be deleted, by engine and id.
+    pub withheld: BTreeSet<(String, String)>,
+}
+
 /// Carries out a plan. The outcomes come back in the order of the changes.
-pub async fn apply(plan: &Plan, hands: &Hands<'_>) -> Result<Vec<Outcome>, LedgerError> {
+pub async fn apply(
+    plan: &Plan,
+    hands: &Hands<'_>,
+    second: &dyn SecondLook,
+) -> Result<Vec<Outcome>, LedgerError> {
     hands.ledger.round_began(plan, hands.clock.now())?;
+    let is_create = |change: &Change| change.action == Action::Create;
+    let mut outcomes = run_engines(plan, hands, is_create, &BTreeSet::new(), None).await;
+    let ready: BTreeSet<String> = outcomes
+        .iter()
+        .filter(|outcome| outcome.ending.is_done())
+        .map(|outcome| plan.changes[outcome.change].image.name.clone())
+        .collect();
+    let has_others = plan.changes.iter().any(|change| !is_create(change));
+    // Captures may have taken hours: what follows them is held against the world as it is then.
+    let confirmed = if has_others && !outcomes.is_empty() && !hands.stop.is_asked() {
+        Some(second.look(plan).await)
+    } else {
+        None
+    };
+    let rest = |change: &Change| !is_create(change);
+    outcomes.extend(run_engines(plan, hands, rest, &ready, confirmed.as_ref()).await);
+    for change in 0..plan.changes.len() {
+        if !outcomes.iter().any(|outcome| outcome.change == change) {
+            outcomes.push(Outcome { change, ending: Ending::Left });
+        }
+    }
+    outcomes.sort_by_key(|outcome| outcome.change);
+    hands.ledger.round_ended(plan, &outcomes, hands.clock.now())?;
+    Ok(outcomes)
+}
+
+/// Carries out some of the changes, the engines side by side.
+async fn run_engines(
+    plan: &Plan,
+    hands: &Hands<'_>,
+    takes: impl Fn(&Change) -> bool,
+    ready: &BTreeSet<String>,
+    confirmed: Option<&Confirmed>,
+) -> Vec<Outcome> {
     let mut by_engine: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (index, change) in plan.changes.iter().enumerate() {
+    for (index, change) in plan.changes.iter().enumerate().filter(|(_, change)| takes(change)) {
         by_engine.entry(&change.engine).or_default().push(index);
     }
     let mut runs = JoinSet::new();
@@ -161,7 +217,14 @@ pub async fn apply(plan: &Plan, hands: &Hands<'_>) -> Result<Vec<Outcome>, Ledge
             captures: Arc::new(Semaphore::new(
                 hands.captures_max.get(name).copied().unwrap_or(1).max(1),
             )),
-            withheld: hands.withheld.clone(),
+            withheld: hands
+                .withheld
+                .iter()
+                .chain(confirmed.iter().flat_map(|confirmed| &confirmed.withheld))
+                .cloned()
+                .collect(),
+            confirmed: confirmed.map(|confirmed| confirmed.changes.clone()),
+            ready: ready.clone(),
             ledger: Arc::clone(&hands.ledger),
             clock: Arc::clone(&hands.clock),
             listener: Arc::clone(&hands.listener),
@@ -169,19 +232,12 @@ pub async fn apply(plan: &Plan, hands: &Hands<'_>) -> Result<Vec<Outcome>, Ledge
         };
         runs.spawn(Arc::new(run).run(changes));
     }
-    let mut outcomes = Vec::with_capacity(plan.changes.len());
+    let mut outcomes = Vec::new();
     while let Some(finished) = runs.join_next().await {
         // A run that panicked has told its listener nothing; its changes count as left.
         outcomes.extend(finished.unwrap_or_default());
     }
-    for change in 0..plan.changes.len() {
-        if !outcomes.iter().any(|outcome| outcome.change == change) {
-            outcomes.push(Outcome { change, ending: Ending::Left });
-        }
-    }
-    outcomes.sort_by_key(|outcome| outcome.change);
-    hands.ledger.round_ended(plan, &outcomes, hands.clock.now())?;
-    Ok(outcomes)
+    outcomes
 }
 
 /// The changes of one engine.
@@ -190,6 +246,10 @@ struct EngineRun {
     engine: Option<Arc<dyn Engine>>,
     captures: Arc<Semaphore>,
     withheld: BTreeSet<(String, String)>,
+    /// What a second look has confirmed; `None` where there was none.
+    confirmed: Option<BTreeSet<usize>>,
+    /// The names of the images that have become READY.
+    ready: BTreeSet<String>,
     ledger: Arc<Ledger>,
     clock: Arc<dyn Clock>,
     listener: Arc<dyn Listener>,
@@ -201,7 +261,6 @@ impl EngineRun {
         let (creates, others): (Vec<_>, Vec<_>) =
             changes.into_iter().partition(|(_, change)| change.action == Action::Create);
         let mut outcomes = Vec::new();
-        let mut ready = BTreeSet::new();
         let mut captures = JoinSet::new();
         for (index, change) in creates {
             // In the order of the plan; the semaphore is never closed.
@@ -210,19 +269,16 @@ impl EngineRun {
             captures.spawn(async move {
                 let _permit = permit;
                 let ending = run.begin_create(index, &change).await;
-                (index, change.image.name, ending)
+                (index, ending)
             });
         }
         while let Some(finished) = captures.join_next().await {
-            if let Ok((change, name, ending)) = finished {
-                if ending.is_done() {
-                    ready.insert(name);
-                }
+            if let Ok((change, ending)) = finished {
                 outcomes.push(Outcome { change, ending });
             }
         }
         for (index, change) in others {
-            let ending = self.other(index, &change, &ready).await;
+            let ending = self.other(index, &change).await;
             outcomes.push(Outcome { change: index, ending });
         }
         outcomes
@@ -282,21 +338,20 @@ impl EngineRun {
     }
 
     /// Everything but a create.
-    async fn other(
-        self: &Arc<Self>,
-        index: usize,
-        change: &Change,
-        ready: &BTreeSet<String>,
-    ) -> Ending {
+    async fn other(self: &Arc<Self>, index: usize, change: &Change) -> Ending {
         let is_withheld = self.is_withheld(change, &change.image);
         let ending = if change.action == Action::Delete && is_withheld {
             Ending::Refused
         } else if self.stop.is_asked() {
             Ending::Left
         } else if let Some(missing) =
-            change.waits_for.as_ref().filter(|name| !ready.contains(*name))
+            change.waits_for.as_ref().filter(|name| !self.ready.contains(*name))
         {
             Ending::Skipped { message: format!("{missing} did not become READY") }
+        } else if self.confirmed.as_ref().is_some_and(|confirmed| !confirmed.contains(&index)) {
+            Ending::Skipped {
+                message: "looked at again after the captures, it is not wanted any more".to_owned(),
+            }
         } else {
             self.recorded(index, change, self.carry_out(change)).await
         };

@@ -138,7 +138,8 @@ pub trait Engine: Send + Sync {
         watcher: Arc<dyn Watcher>,
     ) -> Result<Created, EngineError>;
 
-    /// Changes stage and labels of an image that is still what the plan was made over.
+    /// Changes stage and labels of an image that is still what the plan was made over. One that
+    /// already is as asked, because another run has done it, comes back as it is.
     async fn update(&self, image: &ImageRef, update: &Update) -> Result<Image, EngineError>;
 
     /// Deletes an image that is still what the plan was made over.
@@ -151,6 +152,12 @@ pub trait Engine: Send + Sync {
     /// if it were another time. On all others that would falsify what deleting hangs on.
     fn is_trial(&self) -> bool {
         false
+    }
+
+    /// Directories of this machine that no other engine may share: two would take each other's
+    /// images for their own.
+    fn places(&self) -> Vec<PathBuf> {
+        Vec::new()
     }
 
     /// The part that reads images back, where the engine has it.
@@ -296,6 +303,21 @@ pub fn open_all(
         engines.push(
             (registered.open)(name, &engine.settings, base, Arc::clone(clock)).map_err(failed)?,
         );
+    }
+    for (index, engine) in engines.iter().enumerate() {
+        for other in &engines[..index] {
+            if let Some(place) = engine.places().iter().find(|place| other.places().contains(place))
+            {
+                return Err(OpenError {
+                    engine: engine.name().to_owned(),
+                    message: format!(
+                        "{} belongs to the engine {} as well: give each a `store` and `locations` of its own",
+                        place.display(),
+                        other.name()
+                    ),
+                });
+            }
+        }
     }
     Ok(engines)
 }

@@ -27,7 +27,8 @@ pub fn yaml_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
                 path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
             if is_directory {
                 directories.push(path);
-            } else if is_yaml && path.is_file() {
+            } else if is_yaml && !path.is_dir() {
+                // Also a link that leads nowhere: reading it says so.
                 found.push(path);
             }
         }

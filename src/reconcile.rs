@@ -3,18 +3,20 @@
 //! There is no other way through the house. `plan` the command stops before apply; whatever runs
 //! for long repeats rounds. Everything is read afresh each time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::apply::{Hands, Ledger, LedgerError, Listener, Outcome, Stop, apply};
+use crate::apply::{
+    Confirmed, Hands, Ledger, LedgerError, Listener, Outcome, SecondLook, Stop, apply,
+};
 use crate::clock::Clock;
 use crate::engine::{Engine, EngineError, Settled};
 use crate::inventory::{FORMAT_VERSION, Inventory};
 use crate::plan::guard::{Guard, Override, Refusal, guard, stale, withheld};
-use crate::plan::{Change, Plan, in_both, plan};
+use crate::plan::{Change, Plan, in_both, is_same, plan};
 use crate::policy::Policies;
 
 /// Everything a round is made of.
@@ -113,7 +115,7 @@ impl Room {
         if !approved {
             return Ok(Round::without_outcomes(plan, false));
         }
-        let outcomes = apply(&plan, &self.hands(&plan, &inventory, listener, stop)).await?;
+        let outcomes = apply(&plan, &self.hands(&plan, &inventory, listener, stop), self).await?;
         let mut settled = Vec::new();
         for engine in &self.engines {
             settled.push((engine.name().to_owned(), engine.settle().await));
@@ -134,10 +136,7 @@ impl Room {
             .iter()
             .map(|engine| (engine.name.clone(), engine.capabilities.captures_max))
             .collect();
-        let withheld = withheld(&plan.refusals)
-            .into_iter()
-            .map(|(engine, image)| (engine.to_owned(), image.to_owned()))
-            .collect();
+        let withheld = owned(withheld(&plan.refusals));
         Hands {
             engines: &self.engines,
             captures_max,
@@ -148,6 +147,29 @@ impl Room {
             stop: stop.clone(),
         }
     }
+}
+
+#[async_trait]
+impl SecondLook for Room {
+    async fn look(&self, plan: &Plan) -> Confirmed {
+        let inventory = self.observe().await;
+        let fresh = self.plan(&inventory, self.clock.now());
+        let changes = plan
+            .changes
+            .iter()
+            .enumerate()
+            .filter(|(_, change)| fresh.changes.iter().any(|other| is_same(change, other)))
+            .map(|(index, _)| index)
+            .collect();
+        // The guards judge the plan that was approved, over what is there now.
+        let now = self.clock.now();
+        let refusals = guard(plan, &inventory, &self.policies, &self.overrides, now);
+        Confirmed { changes, withheld: owned(withheld(&refusals)) }
+    }
+}
+
+fn owned(withheld: BTreeSet<(&str, &str)>) -> BTreeSet<(String, String)> {
+    withheld.into_iter().map(|(engine, image)| (engine.to_owned(), image.to_owned())).collect()
 }
 
 impl Round {

@@ -149,9 +149,14 @@ fn exit_of(round: &Round, dry_run: bool) -> Exit {
 fn listen_for_interrupts(listener: Arc<LateListener>, stop: Stop) {
     tokio::spawn(async move {
         while wait_for_interrupt().await {
+            if stop.is_urgent() {
+                // Something does not come back. What a killed run leaves is nothing that counts.
+                listener.note("ended at once");
+                std::process::exit(Exit::Partly as i32);
+            }
             stop.ask();
             let text = if stop.is_urgent() {
-                "giving up what is under way; nothing half done counts as READY"
+                "giving up what is under way, nothing half done counts as READY; press Ctrl-C again to end at once"
             } else {
                 "finishing what is under way; press Ctrl-C again to give it up"
             };
@@ -161,7 +166,7 @@ fn listen_for_interrupts(listener: Arc<LateListener>, stop: Stop) {
 }
 
 /// Ctrl-C, or a polite request to end.
-async fn wait_for_interrupt() -> bool {
+pub(super) async fn wait_for_interrupt() -> bool {
     use tokio::signal::unix::{SignalKind, signal};
     let Ok(mut terminate) = signal(SignalKind::terminate()) else {
         return tokio::signal::ctrl_c().await.is_ok();

@@ -46,7 +46,7 @@ impl KeyCommand {
         let path = engine.keys().path(name);
         match &self.verb {
             KeyVerb::Create { .. } => {
-                let users = engine.repositories()?;
+                let users = engine.repositories().0;
                 if let Some(home) = users.iter().find(|home| home.key == *name && !path.exists()) {
                     bail!(
                         "images of {} are encrypted under the key `{name}`, whose file {} is missing: \

@@ -7,7 +7,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::Console;
-use crate::apply::{Ending, Listener};
+use crate::apply::{Ending, Listener, Stop};
 use crate::engine::{Progress, Watcher};
 use crate::plan::{Action, Plan};
 use crate::report::{bytes, clean};
@@ -135,13 +135,23 @@ impl Listener for Lines {
 /// One bar for reading images back.
 pub(super) struct Bar {
     bar: ProgressBar,
+    stop: Stop,
 }
 
 impl Bar {
     pub(super) fn new(console: &Console, message: &str) -> Self {
         let bar =
             if console.shows_progress() { ProgressBar::new(0) } else { ProgressBar::hidden() };
-        Self { bar: bar.with_style(style()).with_message(message.to_owned()) }
+        let stop = Stop::default();
+        let asked = stop.clone();
+        tokio::spawn(async move {
+            if super::apply::wait_for_interrupt().await {
+                // Nothing is worth finishing here.
+                asked.ask();
+                asked.ask();
+            }
+        });
+        Self { bar: bar.with_style(style()).with_message(message.to_owned()), stop }
     }
 }
 
@@ -149,6 +159,10 @@ impl Watcher for Bar {
     fn progress(&self, progress: Progress) {
         self.bar.set_length(progress.total);
         self.bar.set_position(progress.done);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.stop.is_urgent()
     }
 }
 

@@ -50,7 +50,10 @@ impl RepositoryCommand {
             Ok(engine) => engine,
             Err(early) => return early.exit(),
         };
-        let homes = engine.repositories()?;
+        let (homes, errors) = engine.repositories();
+        for error in &errors {
+            console.error(&error.to_string());
+        }
         match &self.verb {
             RepositoryVerb::List { json } => list(&engine, &homes, *json, console),
             RepositoryVerb::AddPassword { location, key, password_file } => {

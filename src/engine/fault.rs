@@ -24,6 +24,8 @@ pub enum Fault {
     ImageHidden,
     /// The listing of images is cut off, and says so.
     ImagesCutOff,
+    /// The second listing of images is cut off, and says so.
+    SecondListingCutOff,
     /// The listing of instances is cut off, and says so.
     InstancesCutOff,
 }
@@ -33,12 +35,18 @@ pub struct Faulty {
     inner: Arc<dyn Engine>,
     script: Mutex<Vec<Fault>>,
     happened: AtomicUsize,
+    observed: AtomicUsize,
 }
 
 impl Faulty {
     /// Each fault of the script happens once, at the first call it fits.
     pub fn new(inner: Arc<dyn Engine>, script: Vec<Fault>) -> Self {
-        Self { inner, script: Mutex::new(script), happened: AtomicUsize::new(0) }
+        Self {
+            inner,
+            script: Mutex::new(script),
+            happened: AtomicUsize::new(0),
+            observed: AtomicUsize::new(0),
+        }
     }
 
     /// How many faults have happened.
@@ -73,7 +81,10 @@ impl Engine for Faulty {
         if !inventory.images.is_empty() && self.strike(Fault::ImageHidden) {
             inventory.images.pop();
         }
-        if self.strike(Fault::ImagesCutOff) {
+        let is_second = self.observed.fetch_add(1, Ordering::SeqCst) == 1;
+        if self.strike(Fault::ImagesCutOff)
+            || (is_second && self.strike(Fault::SecondListingCutOff))
+        {
             inventory.images.truncate(inventory.images.len() / 2);
             inventory.gaps.push(gap(GapScope::Images));
         }

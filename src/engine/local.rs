@@ -19,7 +19,7 @@ pub mod repository;
 mod restore;
 pub mod settings;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ use serde_json::{Value, json};
 use attempt::Attempts;
 use home::Home;
 use key::{KeyError, KeyFiles};
+use observe::Found;
 use repository::{Opened, RepositoryError, Stored};
 use settings::{Paths, Settings};
 
@@ -101,7 +102,7 @@ impl LocalEngine {
     }
 
     /// All repositories there are.
-    pub fn repositories(&self) -> Result<Vec<Home>, RepositoryError> {
+    pub fn repositories(&self) -> (Vec<Home>, Vec<RepositoryError>) {
         self.inner.homes()
     }
 
@@ -191,6 +192,12 @@ impl Engine for LocalEngine {
         self.inner.settings.trial.unwrap_or(false)
     }
 
+    fn places(&self) -> Vec<PathBuf> {
+        let paths = &self.inner.paths;
+        let places = paths.locations.values().chain([&paths.store]);
+        places.map(|path| path.canonicalize().unwrap_or_else(|_| path.clone())).collect()
+    }
+
     fn store(&self) -> Option<&dyn Store> {
         Some(self)
     }
@@ -209,8 +216,8 @@ impl Store for LocalEngine {
         watcher: Arc<dyn Watcher>,
     ) -> Result<Restored, EngineError> {
         self.blocking(move |inner| {
-            let _lock = inner.share()?;
-            let (opened, stored) = inner.find(&request.image)?;
+            let Found { opened, stored, data: _data } = inner.find(&request.image)?;
+            inner.refuse_double(&request)?;
             let reader = opened.to_reader()?;
             restore::restore(&reader, &stored, &request, watcher.as_ref())
         })
@@ -223,9 +230,8 @@ impl Store for LocalEngine {
         watcher: Arc<dyn Watcher>,
     ) -> Result<Verification, EngineError> {
         self.blocking(move |inner| {
-            let _lock = inner.share()?;
-            let Some(image) = image else { return inner.verify_all(watcher.as_ref()) };
-            let (opened, stored) = inner.find(&image)?;
+            let Some(image) = image else { return Ok(inner.verify_all(watcher.as_ref())) };
+            let Found { opened, stored, data: _data } = inner.find(&image)?;
             let images = restore::verify(&opened.to_reader()?, &[stored], watcher.as_ref());
             Ok(Verification { images, unreadable: Vec::new() })
         })
@@ -234,7 +240,22 @@ impl Store for LocalEngine {
 }
 
 impl Inner {
-    fn homes(&self) -> Result<Vec<Home>, RepositoryError> {
+    /// A machine that is restored among the instance files under its own name would be there twice.
+    fn refuse_double(&self, request: &RestoreRequest) -> Result<(), EngineError> {
+        let there = request.to.ancestors().find_map(|path| path.canonicalize().ok());
+        let instances = self.paths.instances.canonicalize().ok();
+        let is_inside = matches!((&there, &instances), (Some(there), Some(instances)) if there.starts_with(instances));
+        if is_inside && request.name.is_none() {
+            return Err(EngineError::Refused(
+                "the directory lies among the instance files, where the machine would be there twice; \
+                 choose another one, or give it a name with --name"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    fn homes(&self) -> (Vec<Home>, Vec<RepositoryError>) {
         Home::all(&self.paths.store, &self.paths.locations)
     }
 
@@ -246,15 +267,8 @@ impl Inner {
         Ok(Home::new(&self.paths.store, location, path, key))
     }
 
-    /// Held while anything reads or adds data: as long as somebody does, nothing is cleared away.
-    fn share(&self) -> Result<lock::Lock, EngineError> {
-        lock::shared(&self.paths.store.join("lock"))
-            .map_err(|error| EngineError::Failed(error.to_string()))
-    }
-
     fn record(&self, image: &str) -> Result<Value, EngineError> {
-        let _lock = self.share()?;
-        let (opened, stored) = self.find(image)?;
+        let Found { opened, stored, data: _data } = self.find(image)?;
         let home = opened.home.clone();
         let reader = opened.to_reader()?;
         let manifest = restore::manifest(&reader, &stored).map_err(EngineError::Failed)?;
@@ -274,10 +288,13 @@ impl Inner {
     }
 
     /// Looks at one repository after the other; one that does not open costs no other.
-    fn verify_all(&self, watcher: &dyn Watcher) -> Result<Verification, EngineError> {
-        let mut found = Verification::default();
-        for home in self.homes()? {
-            let verified = home.open(&self.keys).and_then(|opened| {
+    fn verify_all(&self, watcher: &dyn Watcher) -> Verification {
+        let (homes, errors) = self.homes();
+        let unreadable = errors.iter().map(ToString::to_string).collect();
+        let mut found = Verification { images: Vec::new(), unreadable };
+        for home in homes {
+            let verified = home.share_data().and_then(|_data| {
+                let opened = home.open(&self.keys)?;
                 let listing = opened.images()?;
                 let images = restore::verify(&opened.to_reader()?, &listing.images, watcher);
                 Ok((images, listing.damaged))
@@ -291,7 +308,7 @@ impl Inner {
             }
         }
         found.images.sort_by(|one, other| one.image.cmp(&other.image));
-        Ok(found)
+        found
     }
 }
 

@@ -14,7 +14,7 @@ pub fn in_both(approved: &Plan, mut fresh: Plan) -> (Plan, Vec<Change>) {
 }
 
 /// Whether two changes do the same to the same: what an approval is bound to.
-fn is_same(one: &Change, other: &Change) -> bool {
+pub fn is_same(one: &Change, other: &Change) -> bool {
     one.action == other.action
         && one.engine == other.engine
         && one.key == other.key

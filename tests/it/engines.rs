@@ -301,7 +301,11 @@ suite! {
         let image = case.observe(0).await.images[0].clone();
         let update = Update { set_labels: BTreeMap::from([("a".to_owned(), "b".to_owned())]), ..Update::default() };
         engine.update(&bound(&image), &update).await.unwrap();
-        assert_eq!(engine.update(&bound(&image), &update).await, Err(EngineError::Changed));
+        // Another run that does the same finds it done.
+        let again = engine.update(&bound(&image), &update).await.unwrap();
+        assert_eq!(again.labels["a"], "b");
+        let other = Update { set_labels: BTreeMap::from([("a".to_owned(), "c".to_owned())]), ..Update::default() };
+        assert_eq!(engine.update(&bound(&image), &other).await, Err(EngineError::Changed));
         assert_eq!(engine.delete(&bound(&image)).await, Err(EngineError::Changed));
         let mut nowhere = bound(&image);
         nowhere.id = Some("12".to_owned());
@@ -350,6 +354,38 @@ suite! {
         case.round(0).await;
         case.nothing_to_do(0).await;
         assert_eq!(case.observe(0).await.images.len(), 2);
+    }
+
+    what_a_guard_refuses_is_not_deleted("  retention: {last: 1}\n  lifecycle: {grace: 0}\n", case) {
+        for day in 0..2 {
+            case.round(day).await;
+        }
+        let mut strict = case.room(1);
+        strict.policies.config.guards.engine_count = 0;
+        let before = case.observe(1).await.images.len();
+        let round = strict.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+        assert_eq!(round.plan.summary.delete, 2);
+        assert!(round.outcomes.iter().filter(|outcome| outcome.ending == Ending::Refused).count() == 2);
+        assert_eq!(case.observe(1).await.images.len(), before);
+        let round = case.round(1).await;
+        assert_eq!(round.plan.summary.delete, 2);
+        assert_eq!(case.observe(1).await.images.len(), before - 2);
+    }
+
+    what_is_gone_when_captures_have_ended_deletes_nothing("  retention: {last: 1}\n  lifecycle: {grace: 0}\n", case) {
+        for day in 0..2 {
+            case.round(day).await;
+        }
+        // The first look sees everything, the second one not.
+        let faulty = Arc::new(Faulty::new(case.bench.open(clock(2)), vec![Fault::SecondListingCutOff]));
+        let room = room(faulty.clone(), clock(2), policies(case.spec), &case.directory);
+        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+        assert_eq!(faulty.happened(), 1);
+        assert!(round.plan.summary.delete > 0 && round.plan.summary.create > 0);
+        for outcome in &round.outcomes {
+            let action = round.plan.changes[outcome.change].action;
+            assert_eq!(outcome.ending.is_done(), action == Action::Create, "{outcome:?}");
+        }
     }
 
     a_listing_that_was_cut_off_deletes_nothing("  retention: {last: 1}\n  lifecycle: {grace: 0}\n", case) {

@@ -240,6 +240,7 @@ fn a_repository_that_is_being_made_holds_nothing_and_is_no_gap() {
     let store = datacenter.path(".stillframe/store");
     fs::remove_dir_all(store.join("locations/main/default")).unwrap();
     fs::remove_dir_all(store.join("repositories")).unwrap();
+    fs::remove_dir_all(store.join("locations/main/default.images")).unwrap();
     let run = datacenter.run_to(0, &["list"]);
     assert!(!run.out.contains("READY"), "{}", run.out);
     datacenter.apply_at(NOW);

@@ -140,7 +140,19 @@ impl Engine for MemoryEngine {
 
     async fn update(&self, image: &ImageRef, update: &Update) -> Result<Image, EngineError> {
         let mut world = self.world.lock().unwrap();
-        let mut changed = world.bound(image)?;
+        let mut changed = match world.bound(image) {
+            Err(EngineError::Changed) => {
+                let found = &world.images[image.id.as_ref().unwrap()];
+                let is_done = found.stage == update.stage_after
+                    && update.remove_labels.iter().all(|label| !found.labels.contains_key(label))
+                    && update
+                        .set_labels
+                        .iter()
+                        .all(|(label, value)| found.labels.get(label) == Some(value));
+                return if is_done { Ok(found.clone()) } else { Err(EngineError::Changed) };
+            }
+            bound => bound?,
+        };
         changed.stage = update.stage_after;
         changed.labels.retain(|label, _| !update.remove_labels.contains(label));
         changed.labels.extend(update.set_labels.clone());

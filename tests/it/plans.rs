@@ -7,7 +7,7 @@ use stillframe::inventory::{
 use stillframe::name::stamp;
 use stillframe::plan::guard::{Guard, guard, withheld};
 use stillframe::plan::{Action, Plan, ReasonCode, plan};
-use stillframe::policy::{Policies, Risk, SourceFile, load};
+use stillframe::policy::{Risk, SourceFile, load};
 
 use super::engines::policies;
 use super::guards::{ago, image, inventory, now};

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rustic_core::repofile::{Metadata, Node, NodeType, SnapshotFile};
 use rustic_core::{
-    BackupOptions, IndexedIdsStatus, IndexedTree, ReadSource, ReadSourceEntry, Repository,
+    BackupOptions, BlobId, IndexedIdsStatus, IndexedTree, ReadSource, ReadSourceEntry, Repository,
     RusticResult,
 };
 
@@ -21,7 +21,7 @@ use super::disk::{DiskBytes, DiskError, OpenDisk, OpenDisks};
 use super::home::Home;
 use super::key::KeyService;
 use super::record::{CapturedDisk, MANIFEST_FILE, Manifest};
-use super::repository::{CHUNK_BYTES, RepositoryError, describe};
+use super::repository::{CHUNK_BYTES, HOST, Holdings, RepositoryError, describe};
 use crate::engine::{Progress, Watcher};
 
 /// Why a capture came to nothing.
@@ -94,8 +94,9 @@ pub fn capture(
     })?;
     disks.check()?;
     drop(repository);
+    let holdings = home.open(keys)?.holdings()?;
     let repository = home.open(keys)?.to_writer()?;
-    check_whole(&repository, &snapshot, &manifest)?;
+    check_whole(&repository, &snapshot, &manifest, &holdings)?;
     let added_bytes = snapshot.summary.as_ref().map_or(0, |summary| summary.data_added_packed);
     Ok(Draft { snapshot, added_bytes, disk_bytes })
 }
@@ -104,7 +105,7 @@ fn captured(disk: &OpenDisk) -> CapturedDisk {
     CapturedDisk {
         device_name: disk.spec.device_name.clone(),
         file: format!("{}.raw", disk.spec.device_name),
-        format: disk.spec.format,
+        format: disk.spec.format(),
         size_bytes: disk.size,
         boot: disk.spec.boot,
         point_in_time: disk.point_in_time,
@@ -115,7 +116,7 @@ fn new_snapshot(manifest: &Manifest) -> SnapshotFile {
     SnapshotFile {
         time: manifest.captured_at.to_zoned(TimeZone::UTC),
         label: manifest.name.clone(),
-        hostname: "stillframe".to_owned(),
+        hostname: HOST.to_owned(),
         program_version: manifest.made_by.clone(),
         ..SnapshotFile::default()
     }
@@ -126,8 +127,24 @@ fn check_whole(
     repository: &Repository<IndexedIdsStatus>,
     snapshot: &SnapshotFile,
     manifest: &Manifest,
+    holdings: &Holdings,
 ) -> Result<(), CaptureError> {
     let not_whole = |message: String| CaptureError::NotWhole(message);
+    if holdings.lost() > 0 {
+        return Err(not_whole(format!(
+            "{} packs of the repository are missing or cut short; the next run stores anew what they held",
+            holdings.lost()
+        )));
+    }
+    let path = Path::new(&manifest.instance.metadata.name).join(MANIFEST_FILE);
+    let record = repository
+        .node_from_path(snapshot.tree, &path)
+        .map_err(|error| not_whole(format!("{MANIFEST_FILE}: {}", describe(&error))))?;
+    let is_stored =
+        |node: &Node| node.content.iter().flatten().all(|id| holdings.has(&BlobId::from(*id)));
+    if !is_stored(&record) {
+        return Err(not_whole(format!("{MANIFEST_FILE} is not in the repository")));
+    }
     let nodes = disk_nodes(repository, snapshot, manifest).map_err(not_whole)?;
     for (disk, node) in manifest.disks.iter().zip(nodes) {
         let pieces = node.content.as_ref().map_or(0, Vec::len) as u64;
@@ -135,6 +152,12 @@ fn check_whole(
             return Err(not_whole(format!(
                 "disk {} has {pieces} pieces of {} bytes",
                 disk.device_name, disk.size_bytes
+            )));
+        }
+        if !is_stored(&node) {
+            return Err(not_whole(format!(
+                "pieces of disk {} are not in the repository",
+                disk.device_name
             )));
         }
     }

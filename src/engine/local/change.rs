@@ -8,10 +8,15 @@ use super::home::Home;
 use super::instance::{self, LocalInstance};
 use super::key::{KeyError, random};
 use super::record::{Manifest, Record};
-use super::{Inner, disk, image_of, lock};
+use super::repository::{Holdings, Opened, RepositoryError, Stored};
+use super::{Inner, disk, image_of};
 use crate::engine::{CreateRequest, Created, EngineError, Settled, Watcher};
 use crate::inventory::{Image, ImageSource, LABEL_STAGE};
+use crate::name::Ownership;
 use crate::plan::{ImageRef, Update};
+
+/// So often it is tried to mend a repository that others use.
+const HEAL_ATTEMPTS: usize = 5;
 
 impl Inner {
     /// Makes an image; `None` where another run is at it.
@@ -23,33 +28,24 @@ impl Inner {
         if watcher.is_cancelled() {
             return Err(EngineError::Interrupted);
         }
-        let _store = self.share()?;
-        let Some(_name) = self.attempts.try_lock(&request.name)? else { return Ok(None) };
         let home = self.home(&request.location, request.create.kms_key.as_deref())?;
+        home.check_mounted(&self.paths.store, &self.paths.locations[&home.location])?;
+        self.refuse_new_key(&home)?;
+        self.heal(&home)?;
+        let _data = home.share_data()?;
+        let Some(_name) = self.attempts.try_lock(&request.name)? else { return Ok(None) };
         let opened = home.open_or_make(&self.keys)?;
-        let existing = opened
-            .images()?
-            .images
-            .into_iter()
-            .find(|stored| stored.snapshot.label == request.name);
-        if let Some(stored) = existing {
-            self.attempts.remove(&request.name)?;
-            let image = image_of(&home, &stored);
-            let is_it = image.ownership() == crate::name::Ownership::Ours(request.key.clone());
-            return if is_it {
-                Ok(Some(Created::Found(image)))
-            } else {
-                Err(EngineError::NameTaken(image.name))
-            };
+        if let Some(found) = self.found(&home, opened.images()?.images, request)? {
+            return Ok(Some(found));
         }
         self.clear_after(self.attempts.read(&request.name)?.as_ref())?;
         let instance = self.instance(request)?;
         let mut attempt = self.begin(request, &home, &instance)?;
         let captured = self.capture(request, &home, instance, &attempt, watcher);
         match captured {
-            Ok(image) => {
+            Ok(created) => {
                 self.attempts.remove(&request.name)?;
-                Ok(Some(Created::Made(image)))
+                Ok(Some(created))
             }
             Err(CaptureError::Interrupted) => {
                 self.attempts.remove(&request.name)?;
@@ -63,6 +59,71 @@ impl Inner {
                 Err(EngineError::Failed(error.to_string()))
             }
         }
+    }
+
+    /// The image that has the name of a new one already: its own, or in its way.
+    fn found(
+        &self,
+        home: &Home,
+        images: Vec<Stored>,
+        request: &CreateRequest,
+    ) -> Result<Option<Created>, EngineError> {
+        let mut images = images.into_iter();
+        let Some(stored) = images.find(|stored| stored.snapshot.label == request.name) else {
+            return Ok(None);
+        };
+        self.attempts.remove(&request.name)?;
+        let image = image_of(home, &stored);
+        if image.ownership() == Ownership::Ours(request.key.clone()) {
+            Ok(Some(Created::Found(image)))
+        } else {
+            Err(EngineError::NameTaken(image.name))
+        }
+    }
+
+    /// A key that is not there is made only where nothing was ever encrypted under it.
+    fn refuse_new_key(&self, home: &Home) -> Result<(), EngineError> {
+        let path = self.keys.path(&home.key);
+        let is_used = self.homes().0.iter().any(|other| other.key == home.key);
+        if is_used && !path.exists() { Err(KeyError::Lost(path).into()) } else { Ok(()) }
+    }
+
+    /// Where packs are gone or cut short, what they held is to be stored anew, and not taken for
+    /// stored.
+    fn heal(&self, home: &Home) -> Result<(), EngineError> {
+        if !home.has_data() {
+            return Ok(());
+        }
+        let look = |home: &Home| -> Result<_, RepositoryError> {
+            let opened = home.open(&self.keys)?;
+            let holdings = opened.holdings()?;
+            Ok((opened, holdings))
+        };
+        for _ in 0..HEAL_ATTEMPTS {
+            {
+                let _data = home.share_data()?;
+                if look(home)?.1.lost() == 0 {
+                    return Ok(());
+                }
+            }
+            if let Some(_alone) = home.try_own_data()? {
+                let (opened, holdings) = look(home)?;
+                return Self::forget_lost(home, &opened, &holdings);
+            }
+        }
+        Err(EngineError::Failed(format!(
+            "packs of {} are missing or cut short, and another run is at work there: that is mended when it has ended",
+            home.path.display()
+        )))
+    }
+
+    fn forget_lost(home: &Home, opened: &Opened, holdings: &Holdings) -> Result<(), EngineError> {
+        tracing::warn!(
+            "{} packs of {} are missing or cut short: images that need them are damaged (`stillframe verify` says which); new images store anew what can still be read",
+            holdings.lost(),
+            home.path.display()
+        );
+        Ok(opened.forget_lost_packs(holdings)?)
     }
 
     pub(super) fn instance(&self, request: &CreateRequest) -> Result<LocalInstance, EngineError> {
@@ -111,7 +172,7 @@ impl Inner {
         instance: LocalInstance,
         attempt: &Attempt,
         watcher: &Arc<dyn Watcher>,
-    ) -> Result<Image, CaptureError> {
+    ) -> Result<Created, CaptureError> {
         let disks = disk::OpenDisks::open(&instance, &request.create.disks)?;
         let mut manifest =
             Manifest::new(&request.name, instance.id.clone(), instance.document, attempt.began_at);
@@ -129,13 +190,21 @@ impl Inner {
         record.disk_bytes = draft.disk_bytes;
         let opened = home.open(&self.keys)?;
         let _lock = home.lock()?;
+        // A run over another store may have made it meanwhile.
+        if let Some(stored) = opened.named(&request.name)? {
+            home.mark_dirty()?;
+            return Ok(Created::Found(image_of(home, &stored)));
+        }
         opened.publish(draft.snapshot, &record)?;
-        Ok(record.image(&request.name, &home.location, &home.key))
+        Ok(Created::Made(record.image(&request.name, &home.location, &home.key)))
     }
 
     pub(super) fn update(&self, image: &ImageRef, update: &Update) -> Result<Image, EngineError> {
-        let _store = self.share()?;
-        let (_lock, opened, stored) = self.find_bound(image)?;
+        let (_lock, opened, stored) = match self.find_bound(image) {
+            // Another run has done the same.
+            Err(EngineError::Changed) => return self.found_updated(image, update),
+            found => found?,
+        };
         let mut record = stored.record;
         record.generation += 1;
         record.stage = update.stage_after;
@@ -148,14 +217,38 @@ impl Inner {
         Ok(record.image(&image.name, &opened.home.location, &opened.home.key))
     }
 
-    pub(super) fn delete(&self, image: &ImageRef) -> Result<(), EngineError> {
-        let _store = self.share()?;
-        if let Some(attempt) = self.attempts.read(&image.name)?
-            && Some(&attempt.id) == image.id.as_ref()
-        {
-            return self.forget(&attempt);
+    /// The image, if it already is as an update would make it.
+    fn found_updated(&self, image: &ImageRef, update: &Update) -> Result<Image, EngineError> {
+        let id = image.id.as_deref().ok_or(EngineError::NotFound)?;
+        let found = self.find(id)?;
+        let record = &found.stored.record;
+        let is_done = found.stored.snapshot.label == image.name
+            && record.stage == update.stage_after
+            && update.remove_labels.iter().all(|label| !record.labels.contains_key(label))
+            && update
+                .set_labels
+                .iter()
+                .all(|(label, value)| record.labels.get(label) == Some(value));
+        if is_done {
+            Ok(image_of(&found.opened.home, &found.stored))
+        } else {
+            Err(EngineError::Changed)
         }
-        let (_lock, opened, stored) = self.find_bound(image)?;
+    }
+
+    pub(super) fn delete(&self, image: &ImageRef) -> Result<(), EngineError> {
+        let (_lock, opened, stored) = match self.find_bound(image) {
+            Err(error) => {
+                // What never became READY is an attempt, and that alone.
+                return match self.attempts.read(&image.name)? {
+                    Some(attempt) if Some(&attempt.id) == image.id.as_ref() => {
+                        self.forget(&attempt)
+                    }
+                    _ => Err(error),
+                };
+            }
+            Ok(found) => found,
+        };
         opened.home.mark_dirty()?;
         Ok(opened.remove(&stored.record.id)?)
     }
@@ -194,20 +287,26 @@ impl Inner {
     pub(super) fn settle(&self) -> Result<Settled, EngineError> {
         let mut settled = Settled::default();
         self.clear_attempts()?;
-        let dirty: Vec<Home> = self.homes()?.into_iter().filter(Home::is_dirty).collect();
-        if dirty.is_empty() {
-            return Ok(settled);
-        }
-        let Some(_alone) = lock::try_exclusive(&self.paths.store.join("lock"))
-            .map_err(|error| EngineError::Failed(error.to_string()))?
-        else {
-            settled.postponed.push(
-                "another run is at work: space is given back at the end of the next one".to_owned(),
-            );
-            return Ok(settled);
-        };
-        for home in dirty {
+        for home in self.homes().0.into_iter().filter(Home::is_dirty) {
+            let mut postpone = |why: &str| {
+                settled.postponed.push(format!("{}: no space is given back: {why}", home.label()));
+            };
+            let Some(_alone) = home.try_own_data()? else {
+                postpone("another run is at work, and does it at its end");
+                continue;
+            };
+            if home.is_locked_by_restic() {
+                postpone(
+                    "the restic program has locked the repository; `restic unlock` removes what a killed one left",
+                );
+                continue;
+            }
             let opened = home.open(&self.keys)?;
+            // What seems to be needed by nobody may belong to what is missing.
+            if let Some(error) = opened.images()?.damaged.first() {
+                postpone(&error.to_string());
+                continue;
+            }
             let _lock = home.lock()?;
             opened.remove_stale_generations()?;
             settled.freed_bytes += opened.prune()?;

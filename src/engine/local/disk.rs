@@ -5,23 +5,28 @@
 //! - *raw file on a file system with reflinks*: a copy-on-write clone is taken of each file before
 //!   anything is read; if no file changed from before the first clone to after the last, the
 //!   clones are of one instant, and they are what is read;
-//! - *raw file elsewhere, qcow2 file*: size, times, and for qcow2 the header of every file of the
+//! - *raw file elsewhere, qcow2 file*: what is still in memory is written out, so that the next
+//!   write leaves another time, also one through a memory map; size, times, and for qcow2 the header of every file of the
 //!   chain are noted before the first byte and compared after the last byte of all disks. Anything
 //!   that changed fails the capture. File systems that count times in whole seconds (FAT, some
 //!   network file systems) can miss a write in the second before the capture;
-//! - *block device*: claimed exclusively, which the kernel refuses while it is mounted.
+//! - *block device*: claimed exclusively, which the kernel refuses while it is mounted; and the
+//!   count of sectors that the kernel has written to it is compared, because a machine that opens
+//!   it without claiming it is not kept out.
 
 mod qcow2;
 mod raw;
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use qcow2::{Qcow2Writer, write_qcow2};
+
+use rustix::fs::OFlags;
 
 use super::instance::{DiskFormat, DiskSpec, LocalInstance};
 use super::record::PointInTime;
@@ -158,9 +163,13 @@ impl OpenDisks {
 /// What the machine sees of a disk, without reading it; for listings.
 pub fn size_of(instance: &LocalInstance, spec: &DiskSpec) -> Result<u64, DiskError> {
     let path = instance.disk_path(spec);
-    match spec.format {
+    match spec.format() {
         DiskFormat::Qcow2 => Ok(qcow2::Header::read(&spec.device_name, &path)?.size),
-        DiskFormat::Raw => Ok(metadata(&spec.device_name, &path)?.len()),
+        DiskFormat::Raw => {
+            let size = metadata(&spec.device_name, &path)?.len();
+            raw::check_magic(spec, &path)?;
+            Ok(size)
+        }
         DiskFormat::Block => raw::device_size(&spec.device_name, &path),
     }
 }
@@ -168,7 +177,7 @@ pub fn size_of(instance: &LocalInstance, spec: &DiskSpec) -> Result<u64, DiskErr
 /// Every file that the bytes of a disk come from.
 fn files_of(instance: &LocalInstance, spec: &DiskSpec) -> Result<Vec<PathBuf>, DiskError> {
     let path = instance.disk_path(spec);
-    match spec.format {
+    match spec.format() {
         DiskFormat::Qcow2 => qcow2::chain(&spec.device_name, &path),
         DiskFormat::Raw | DiskFormat::Block => Ok(vec![path]),
     }
@@ -176,8 +185,11 @@ fn files_of(instance: &LocalInstance, spec: &DiskSpec) -> Result<Vec<PathBuf>, D
 
 fn open_disk(instance: &LocalInstance, spec: &DiskSpec) -> Result<OpenDisk, DiskError> {
     let path = instance.disk_path(spec);
-    let (size, point_in_time, bytes) = match spec.format {
-        DiskFormat::Raw => raw::open_file(&spec.device_name, &path)?,
+    let (size, point_in_time, bytes) = match spec.format() {
+        DiskFormat::Raw => {
+            raw::check_magic(spec, &path)?;
+            raw::open_file(&spec.device_name, &path)?
+        }
         DiskFormat::Block => raw::open_device(&spec.device_name, &path)?,
         DiskFormat::Qcow2 => qcow2::open(&spec.device_name, &path)?,
     };
@@ -188,8 +200,23 @@ fn open_disk(instance: &LocalInstance, spec: &DiskSpec) -> Result<OpenDisk, Disk
     Ok(OpenDisk { spec: spec.clone(), size, point_in_time, bytes })
 }
 
+/// Opens a file or a device. Anything else that has a name (a pipe, a socket) would be waited for.
 fn open_file(disk: &str, path: &Path) -> Result<File, DiskError> {
-    File::open(path).map_err(|source| file_error(disk, path, source))
+    let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let file = File::options()
+        .read(true)
+        .custom_flags(nonblocking)
+        .open(path)
+        .map_err(|source| file_error(disk, path, source))?;
+    let kind = file.metadata().map_err(|source| file_error(disk, path, source))?.file_type();
+    if kind.is_file() || kind.is_block_device() {
+        return Ok(file);
+    }
+    Err(DiskError::NotADisk {
+        disk: disk.to_owned(),
+        path: path.to_owned(),
+        message: "is not a file".to_owned(),
+    })
 }
 
 fn metadata(disk: &str, path: &Path) -> Result<fs::Metadata, DiskError> {
@@ -227,31 +254,44 @@ struct Mark {
 
 impl Mark {
     fn of(disk: &str, path: PathBuf) -> Result<Self, DiskError> {
-        match fs::metadata(&path) {
-            Ok(metadata) => Ok(Self { state: Some(Self::state(&metadata)), path }),
+        let file = open_file(disk, &path)?;
+        match Self::state(&file) {
+            Ok(state) => Ok(Self { state: Some(state), path }),
             Err(source) => Err(file_error(disk, &path, source)),
         }
     }
 
-    fn state(metadata: &fs::Metadata) -> [i128; 5] {
+    fn state(file: &File) -> io::Result<[i128; 5]> {
+        // Pages that are dirty already take more writes without a new time; written out, they do
+        // not. Where a file system cannot do it, it cannot have such pages either.
+        let _ = file.sync_all();
+        let metadata = file.metadata()?;
         if metadata.file_type().is_block_device() {
-            // A device node says nothing about its content.
-            return [i128::from(metadata.rdev()), 0, 0, 0, 0];
+            // A device node says nothing about its content; the kernel's counters do.
+            let rdev = metadata.rdev();
+            let (major, minor) = (rustix::fs::major(rdev), rustix::fs::minor(rdev));
+            let directory = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
+            let count = |name: &str, field: usize| -> i128 {
+                let text = fs::read_to_string(directory.join(name)).unwrap_or_default();
+                text.split_whitespace().nth(field).and_then(|word| word.parse().ok()).unwrap_or(-1)
+            };
+            // Field 6 of `stat`, counted from 0: sectors written (Documentation/block/stat.rst).
+            return Ok([i128::from(rdev), count("stat", 6), count("size", 0), 0, 0]);
         }
         let time = |seconds: i64, nanoseconds: i64| {
             i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)
         };
-        [
+        Ok([
             i128::from(metadata.dev()),
             i128::from(metadata.ino()),
             i128::from(metadata.len()),
             time(metadata.mtime(), metadata.mtime_nsec()),
             time(metadata.ctime(), metadata.ctime_nsec()),
-        ]
+        ])
     }
 
     fn check(&self) -> Result<(), DiskError> {
-        let now = fs::metadata(&self.path).ok().map(|metadata| Self::state(&metadata));
+        let now = open_file("", &self.path).ok().and_then(|file| Self::state(&file).ok());
         if now == self.state { Ok(()) } else { Err(DiskError::Changed(self.path.clone())) }
     }
 }

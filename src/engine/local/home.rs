@@ -65,39 +65,75 @@ impl Home {
     }
 
     /// Every repository there is: those that the store remembers, whether they can be seen or
-    /// not, and those that lie in a location.
+    /// not, and those that lie in a location; and what could not be read of that.
     pub fn all(
         store: &Path,
         locations: &BTreeMap<String, PathBuf>,
-    ) -> Result<Vec<Self>, RepositoryError> {
-        let mut homes = BTreeSet::new();
-        for path in files_ending_in(&store.join("repositories"), ".json")? {
-            let mark: Mark = read_json(&path)?;
-            let Some(location) = locations.get(&mark.location) else {
-                let message = format!(
-                    "it names the location {}, which the configuration does not have",
-                    mark.location
-                );
-                return Err(RepositoryError::Damaged { path, message });
-            };
-            homes.insert(Self::new(store, &mark.location, location, &mark.key));
-        }
-        for (location, directory) in locations {
-            for path in files_ending_in(directory, KEY_FILE_ENDING)? {
-                let file: KeyFile = read_json(&path)?;
-                if file.location != *location {
-                    let message = format!("it belongs to the location {}", file.location);
-                    return Err(RepositoryError::Damaged { path, message });
-                }
-                let home = Self::new(store, location, directory, &file.data_key.key);
-                // Without a mark and without data, another run is making it or was killed at that:
-                // it holds nothing yet.
-                if home.has_data() {
-                    homes.insert(home);
-                }
+    ) -> (Vec<Self>, Vec<RepositoryError>) {
+        let (mut homes, mut errors) = (BTreeSet::new(), Vec::new());
+        let mut files = |directory: &Path, ending: &str| {
+            files_ending_in(directory, ending).unwrap_or_else(|error| {
+                errors.push(error);
+                Vec::new()
+            })
+        };
+        let marks = files(&store.join("repositories"), ".json");
+        let key_files: Vec<(&String, &PathBuf, PathBuf)> = locations
+            .iter()
+            .flat_map(|(location, directory)| {
+                let found = files(directory, KEY_FILE_ENDING);
+                found.into_iter().map(move |path| (location, directory, path))
+            })
+            .collect();
+        for path in marks {
+            match Self::of_mark(store, locations, path) {
+                Ok(home) => drop(homes.insert(home)),
+                Err(error) => errors.push(error),
             }
         }
-        Ok(homes.into_iter().collect())
+        for (location, directory, path) in key_files {
+            match Self::of_key_file(store, location, directory, path) {
+                // Without a mark and without data, another run is making it or was killed at that:
+                // it holds nothing yet.
+                Ok(home) if home.has_data() => drop(homes.insert(home)),
+                Ok(_) => {}
+                Err(error) => errors.push(error),
+            }
+        }
+        (homes.into_iter().collect(), errors)
+    }
+
+    fn of_mark(
+        store: &Path,
+        locations: &BTreeMap<String, PathBuf>,
+        path: PathBuf,
+    ) -> Result<Self, RepositoryError> {
+        let mark: Mark = read_json(&path)?;
+        match locations.get(&mark.location) {
+            Some(location) => Ok(Self::new(store, &mark.location, location, &mark.key)),
+            None => Err(RepositoryError::Damaged {
+                path,
+                message: format!(
+                    "it names the location {}, which the configuration does not have",
+                    mark.location
+                ),
+            }),
+        }
+    }
+
+    fn of_key_file(
+        store: &Path,
+        location: &str,
+        directory: &Path,
+        path: PathBuf,
+    ) -> Result<Self, RepositoryError> {
+        let file: KeyFile = read_json(&path)?;
+        if file.location == location {
+            Ok(Self::new(store, location, directory, &file.data_key.key))
+        } else {
+            let message = format!("it belongs to the location {}", file.location);
+            Err(RepositoryError::Damaged { path, message })
+        }
     }
 
     /// What its images are listed under when it cannot be seen.
@@ -144,6 +180,92 @@ impl Home {
         self.path.with_extension("dirty")
     }
 
+    fn data_lock_file(&self) -> PathBuf {
+        self.path.with_extension("data-lock")
+    }
+
+    /// Held while data is read or added: as long as somebody does, nothing is cleared away.
+    pub fn share_data(&self) -> Result<lock::Lock, RepositoryError> {
+        Ok(lock::shared(&self.data_lock_file())?)
+    }
+
+    /// Held while data is cleared away; `None` while somebody reads or adds any.
+    pub fn try_own_data(&self) -> Result<Option<lock::Lock>, RepositoryError> {
+        Ok(lock::try_exclusive(&self.data_lock_file())?)
+    }
+
+    /// A file per image, by its id: what has gone without being deleted is noticed.
+    fn images_directory(&self) -> PathBuf {
+        self.path.with_extension("images")
+    }
+
+    /// Remembers that an image was published.
+    pub fn remember_image(&self, id: &str) -> Result<(), RepositoryError> {
+        let path = self.images_directory().join(id);
+        fs::create_dir_all(self.images_directory())
+            .and_then(|()| fs::write(&path, b""))
+            .map_err(|source| RepositoryError::File { path, source })
+    }
+
+    /// Forgets an image that is about to be deleted.
+    pub fn forget_image(&self, id: &str) -> Result<(), RepositoryError> {
+        let path = self.images_directory().join(id);
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != ErrorKind::NotFound => {
+                Err(RepositoryError::File { path, source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What is wrong where images are remembered that are not among those that are there.
+    pub fn check_missing(&self, there: &BTreeSet<&str>) -> Result<(), RepositoryError> {
+        let directory = self.images_directory();
+        let error = |source| RepositoryError::File { path: directory.clone(), source };
+        let entries = match fs::read_dir(&directory) {
+            Ok(entries) => entries,
+            Err(source) if source.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(source) => return Err(error(source)),
+        };
+        let mut missing = Vec::new();
+        for entry in entries {
+            let id = entry.map_err(error)?.file_name().to_string_lossy().into_owned();
+            if !there.contains(id.as_str()) {
+                missing.push(id);
+            }
+        }
+        missing.sort();
+        match missing.first() {
+            None => Ok(()),
+            Some(first) => Err(RepositoryError::ImagesMissing {
+                path: self.path.clone(),
+                count: missing.len(),
+                mark: directory.join(first),
+            }),
+        }
+    }
+
+    /// Whether another program that knows restic repositories has locked this one.
+    pub fn is_locked_by_restic(&self) -> bool {
+        fs::read_dir(self.path.join("locks")).is_ok_and(|mut entries| entries.next().is_some())
+    }
+
+    /// Refuses to make anything in a location whose repositories were there before and are not
+    /// now: its disk is not mounted.
+    pub fn check_mounted(&self, store: &Path, location_path: &Path) -> Result<(), RepositoryError> {
+        let mut others = Vec::new();
+        for path in files_ending_in(&store.join("repositories"), ".json")? {
+            let Ok(mark) = read_json::<Mark>(&path) else { continue };
+            if mark.location == self.location {
+                others.push(Self::new(store, &mark.location, location_path, &mark.key));
+            }
+        }
+        match others.first() {
+            Some(first) if !others.iter().any(Self::has_data) => Err(first.missing()),
+            _ => Ok(()),
+        }
+    }
+
     /// Taken while snapshot files are written or removed.
     pub fn lock(&self) -> Result<lock::Lock, RepositoryError> {
         Ok(lock::exclusive(&self.lock_file())?)
@@ -165,7 +287,8 @@ impl Home {
         self.make(keys)
     }
 
-    fn has_data(&self) -> bool {
+    /// Whether the repository is there.
+    pub fn has_data(&self) -> bool {
         self.path.join("config").exists()
     }
 

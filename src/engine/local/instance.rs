@@ -138,9 +138,9 @@ pub struct DiskSpec {
     pub device_name: String,
     /// The file or block device, relative to the instance file.
     pub path: String,
-    /// What the file is. The default is raw.
-    #[serde(default)]
-    pub format: DiskFormat,
+    /// What the file is. The default is raw; a file that looks like another format must say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<DiskFormat>,
     /// Whether the machine starts from it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub boot: bool,
@@ -230,6 +230,13 @@ pub struct Accelerator {
     pub accelerator_count: u32,
 }
 
+impl DiskSpec {
+    /// What the file is.
+    pub fn format(&self) -> DiskFormat {
+        self.format.unwrap_or_default()
+    }
+}
+
 /// A machine that was read, and the file it was read from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LocalInstance {
@@ -257,7 +264,7 @@ pub fn schema() -> Value {
 
 /// Reads all instance files of a directory. What cannot be read is a gap.
 pub fn read_directory(directory: &Path) -> (Vec<LocalInstance>, Vec<Gap>) {
-    let mut reader = Reader { instances: Vec::new(), gaps: Vec::new() };
+    let mut reader = Reader { instances: Vec::new(), places: Vec::new(), gaps: Vec::new() };
     let files = match crate::files::yaml_files(directory) {
         Ok(files) => files,
         Err(error) => {
@@ -265,17 +272,22 @@ pub fn read_directory(directory: &Path) -> (Vec<LocalInstance>, Vec<Gap>) {
             return (reader.instances, reader.gaps);
         }
     };
+    if files.is_empty() {
+        let message = "there is no instance file: is its disk mounted?".to_owned();
+        reader.gap(directory.display().to_string(), message);
+    }
     match Schema::compile(schema()) {
         Ok(schema) => files.into_iter().for_each(|file| reader.read_file(&file, &schema)),
         Err(error) => reader.gap("the schema of instances".to_owned(), error),
     }
+    reader.without_doubles();
     reader.instances.sort_by(|one, other| one.id.cmp(&other.id));
     (reader.instances, reader.gaps)
 }
 
 /// Reads the text of an instance file; every mistake is in the error.
 pub fn read_text(text: &str) -> Result<Vec<LocalInstance>, String> {
-    let mut reader = Reader { instances: Vec::new(), gaps: Vec::new() };
+    let mut reader = Reader { instances: Vec::new(), places: Vec::new(), gaps: Vec::new() };
     let file = Arc::new(SourceFile { path: String::new(), text: text.to_owned() });
     reader.read_source(&file, Path::new(""), &Schema::compile(schema())?);
     if reader.gaps.is_empty() {
@@ -287,10 +299,42 @@ pub fn read_text(text: &str) -> Result<Vec<LocalInstance>, String> {
 
 struct Reader {
     instances: Vec<LocalInstance>,
+    /// Where each of them stands.
+    places: Vec<String>,
     gaps: Vec<Gap>,
 }
 
 impl Reader {
+    /// Of two machines with one name or id nobody knows which is meant: none of them counts.
+    fn without_doubles(&mut self) {
+        let is_double = |one: &LocalInstance, other: &LocalInstance| {
+            one.id == other.id || one.document.metadata.name == other.document.metadata.name
+        };
+        let doubles: Vec<Option<usize>> = self
+            .instances
+            .iter()
+            .enumerate()
+            .map(|(index, one)| {
+                self.instances
+                    .iter()
+                    .enumerate()
+                    .position(|(position, other)| position != index && is_double(one, other))
+            })
+            .collect();
+        let places = std::mem::take(&mut self.places);
+        for (index, double) in doubles.iter().enumerate() {
+            let Some(other) = double else { continue };
+            let name = &self.instances[index].document.metadata.name;
+            let message = format!(
+                "the name or the id of `{name}` stands in {} as well: neither counts until one is changed",
+                places[*other]
+            );
+            self.gap(places[index].clone(), message);
+        }
+        let mut doubles = doubles.iter();
+        self.instances.retain(|_| doubles.next().is_some_and(Option::is_none));
+    }
+
     fn gap(&mut self, place: String, message: String) {
         self.gaps.push(Gap { scope: GapScope::Instances, place, message });
     }
@@ -315,6 +359,12 @@ impl Reader {
         let (documents, findings) = yaml::read(file);
         for finding in &findings {
             self.find(finding);
+        }
+        if findings.is_empty() && documents.iter().all(|document| document.to_json().is_null()) {
+            self.gap(
+                file.path.clone(),
+                "the file holds no instance; remove it, or put back what it held".to_owned(),
+            );
         }
         for document in documents {
             if document.to_json().is_null() {
@@ -351,13 +401,6 @@ impl Reader {
         if let Err(error) = &id {
             mistakes.push(Finding::new(Code::BadName, at("/metadata/id"), error.to_string()));
         }
-        let is_known = |known: &LocalInstance| {
-            Ok(&known.id) == id.as_ref() || known.document.metadata.name == metadata.name
-        };
-        if self.instances.iter().any(is_known) {
-            let message = format!("another instance has the name or the id of `{}`", metadata.name);
-            mistakes.push(Finding::new(Code::DuplicateKey, at("/metadata/name"), message));
-        }
         for (index, disk) in document.spec.disks.iter().enumerate() {
             if !name::is_rfc1035_label(&disk.device_name) {
                 let place = at(&format!("/spec/disks/{index}/deviceName"));
@@ -378,6 +421,7 @@ impl Reader {
         }
         match id {
             Ok(id) if mistakes.is_empty() => {
+                self.places.push(at("/metadata/name").to_string());
                 self.instances.push(LocalInstance {
                     id,
                     document,

@@ -1,7 +1,9 @@
 //! File locks between processes and between the captures of one process.
 //!
 //! Locks are the operating system's own: they are gone with the process that holds them, however
-//! it ends. The order in which they are taken is always store, image, repository.
+//! it ends. The order in which they are taken is always data of a repository, name of an image,
+//! snapshots of a repository. They lie beside what they protect, so that two stores that share a
+//! location hold to the same ones.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -19,7 +21,8 @@ pub struct LockError {
 /// Held as long as it lives.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    /// Absent on a file system that nobody can write to: then nobody else changes anything either.
+    _file: Option<File>,
 }
 
 /// Waits until nobody else holds the lock.
@@ -36,9 +39,24 @@ pub fn try_exclusive(path: &Path) -> Result<Option<Lock>, LockError> {
     })
 }
 
-/// Waits until nobody holds the lock exclusively.
+/// Waits until nobody holds the lock exclusively. Where the lock file may not be written, it is
+/// opened to be read; where it may not be made either, there is nothing to lock.
 pub fn shared(path: &Path) -> Result<Lock, LockError> {
-    wait(path, File::lock_shared)
+    let refused = match wait(path, File::lock_shared) {
+        Err(error) if is_refusal(error.source.kind()) => error,
+        other => return other,
+    };
+    match shared_if_there(path) {
+        Ok(Some(lock)) => Ok(lock),
+        Ok(None) if refused.source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            Ok(Lock { _file: None })
+        }
+        _ => Err(refused),
+    }
+}
+
+fn is_refusal(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
 }
 
 /// Waits until nobody holds the lock exclusively. Without a lock file nobody ever held it.
@@ -47,7 +65,7 @@ pub fn shared_if_there(path: &Path) -> Result<Option<Lock>, LockError> {
     match File::open(path) {
         Ok(file) => {
             file.lock_shared().map_err(error)?;
-            Ok(Some(Lock { _file: file }))
+            Ok(Some(Lock { _file: Some(file) }))
         }
         Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(error(source)),
@@ -89,7 +107,7 @@ fn take(path: &Path, lock: impl Fn(&File) -> io::Result<bool>) -> Result<Option<
         let held = file.metadata().map_err(error)?;
         match fs::metadata(path) {
             Ok(named) if (named.dev(), named.ino()) == (held.dev(), held.ino()) => {
-                return Ok(Some(Lock { _file: file }));
+                return Ok(Some(Lock { _file: Some(file) }));
             }
             Ok(_) => {}
             Err(source) if source.kind() == io::ErrorKind::NotFound => {}

@@ -10,6 +10,13 @@ use crate::engine::EngineError;
 use crate::inventory::{Disk, EngineInventory, Gap, GapScope, Image, Instance};
 use crate::plan::ImageRef;
 
+/// An image that was found. Its data stays as long as this lives.
+pub(super) struct Found {
+    pub(super) opened: Opened,
+    pub(super) stored: Stored,
+    pub(super) data: lock::Lock,
+}
+
 impl Inner {
     pub(super) fn empty_inventory(&self) -> EngineInventory {
         EngineInventory {
@@ -33,21 +40,20 @@ impl Inner {
             inventory.gaps.push(Gap { scope: GapScope::Images, place, message });
         };
         let mut images = Vec::new();
-        match self.homes() {
-            Ok(homes) => {
-                for home in homes {
-                    match self.images_of(&home) {
-                        Ok((found, damaged)) => {
-                            images.extend(found);
-                            for error in damaged {
-                                gap(home.label(), error);
-                            }
-                        }
-                        Err(error) => gap(home.label(), error.to_string()),
+        let (homes, errors) = self.homes();
+        for error in errors {
+            gap(self.paths.store.display().to_string(), error.to_string());
+        }
+        for home in homes {
+            match self.images_of(&home) {
+                Ok((found, damaged)) => {
+                    images.extend(found);
+                    for error in damaged {
+                        gap(home.label(), error);
                     }
                 }
+                Err(error) => gap(home.label(), error.to_string()),
             }
-            Err(error) => gap(self.paths.store.display().to_string(), error.to_string()),
         }
         match self.attempts.list() {
             Ok(attempts) => {
@@ -79,9 +85,17 @@ impl Inner {
     }
 
     /// The repository and the stored image of a name or an id.
-    pub(super) fn find(&self, image: &str) -> Result<(Opened, Stored), EngineError> {
-        let mut unseen = Vec::new();
-        for home in self.homes()? {
+    pub(super) fn find(&self, image: &str) -> Result<Found, EngineError> {
+        let (homes, errors) = self.homes();
+        let mut unseen: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        for home in homes {
+            let data = match home.share_data() {
+                Ok(data) => data,
+                Err(error) => {
+                    unseen.push(error.to_string());
+                    continue;
+                }
+            };
             let opened = match home.open(&self.keys) {
                 Ok(opened) => opened,
                 Err(error) => {
@@ -94,7 +108,7 @@ impl Inner {
             match opened.images() {
                 Ok(listing) => {
                     if let Some(stored) = listing.images.into_iter().find(is_it) {
-                        return Ok((opened, stored));
+                        return Ok(Found { opened, stored, data });
                     }
                     unseen.extend(listing.damaged.iter().map(ToString::to_string));
                 }
@@ -116,7 +130,7 @@ impl Inner {
         image: &ImageRef,
     ) -> Result<(lock::Lock, Opened, Stored), EngineError> {
         let id = image.id.as_deref().ok_or(EngineError::NotFound)?;
-        let (opened, _) = self.find(id)?;
+        let Found { opened, .. } = self.find(id)?;
         let lock = opened.home.lock()?;
         let stored = opened.newest_generation(id)?.ok_or(EngineError::NotFound)?;
         let is_same = stored.snapshot.label == image.name

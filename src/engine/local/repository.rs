@@ -4,14 +4,14 @@
 //! beside the repository; the repository itself is an ordinary one that the `restic` program can
 //! open once a password has been added.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
-use rustic_core::repofile::{SnapshotFile, SnapshotId};
+use rustic_core::repofile::{IndexFile, SnapshotFile, SnapshotId};
 use rustic_core::{
-    FileType, IndexedFullStatus, IndexedIdsStatus, KeyOptions, LimitOption, OpenStatus,
-    PruneOptions, ReadBackend, Repository, RusticError,
+    BlobId, FileType, Id, IndexedFullStatus, IndexedIdsStatus, KeyOptions, LimitOption, OpenStatus,
+    PruneOptions, ReadBackend, RepairIndexOptions, Repository, RusticError,
 };
 
 use super::home::Home;
@@ -20,8 +20,12 @@ use super::lock::{self, LockError};
 use super::objects::{ObjectDirectory, TEMPORARY};
 use super::record::Record;
 
+/// The host that snapshots of ours name.
+pub const HOST: &str = "stillframe";
 /// Disks are cut into pieces of this size; equal pieces are stored once.
 pub const CHUNK_BYTES: usize = 1 << 20;
+/// Where packs that are cut short are put aside.
+const DAMAGED: &str = "damaged";
 /// So much of a repository may be unused after space was given back; less means rewriting packs
 /// for little.
 const UNUSED_PERCENT: u64 = 5;
@@ -53,6 +57,19 @@ pub enum RepositoryError {
         path: PathBuf,
         /// The file that is missing.
         key_file: PathBuf,
+    },
+    /// Images have gone that nobody deleted.
+    #[error(
+        "{count} images have gone from {} that nobody deleted: is this an old copy? What is gone for good is forgotten by removing its file, like {}",
+        path.display(), mark.display()
+    )]
+    ImagesMissing {
+        /// The repository.
+        path: PathBuf,
+        /// How many.
+        count: usize,
+        /// What remembers one of them.
+        mark: PathBuf,
     },
     /// A file beside it could not be read or written.
     #[error("{}: {source}", path.display())]
@@ -99,6 +116,29 @@ pub struct Stored {
     pub record: Record,
 }
 
+/// What is stored in packs.
+#[derive(Debug, Default)]
+pub struct Holdings {
+    /// Every piece that the index has, in order.
+    blobs: Vec<BlobId>,
+    /// Packs that the index has and that are not there.
+    missing: Vec<Id>,
+    /// Packs that are not as long as the index says.
+    cut_short: Vec<Id>,
+}
+
+impl Holdings {
+    /// How many packs are gone or cut short.
+    pub fn lost(&self) -> usize {
+        self.missing.len() + self.cut_short.len()
+    }
+
+    /// Whether the index has a piece.
+    pub fn has(&self, id: &BlobId) -> bool {
+        self.blobs.binary_search(id).is_ok()
+    }
+}
+
 /// What a repository was seen to hold.
 #[derive(Debug)]
 pub struct Listing {
@@ -106,11 +146,6 @@ pub struct Listing {
     pub images: Vec<Stored>,
     /// Snapshot files that hold nonsense: each was an image, or an old generation of one.
     pub damaged: Vec<RepositoryError>,
-}
-
-fn stored(id: SnapshotId, mut snapshot: SnapshotFile) -> Option<Stored> {
-    snapshot.id = id;
-    Record::of(&snapshot).map(|record| Stored { snapshot, record })
 }
 
 /// The newest generation of each image.
@@ -132,8 +167,14 @@ impl Opened {
     /// error, never a shorter list; one that can be read and holds nonsense is named.
     pub fn images(&self) -> Result<Listing, RepositoryError> {
         let _lock = lock::shared_if_there(&self.home.lock_file())?;
-        let (all, damaged) = self.readable_generations()?;
-        Ok(Listing { images: newest(all), damaged })
+        let (all, mut damaged) = self.readable_generations()?;
+        let images = newest(all);
+        // A damaged file may be what is missing.
+        if damaged.is_empty() {
+            let there = images.iter().map(|stored| stored.record.id.as_str()).collect();
+            damaged.extend(self.home.check_missing(&there).err());
+        }
+        Ok(Listing { images, damaged })
     }
 
     /// The present generation of an image. The caller holds the lock of the home.
@@ -158,10 +199,11 @@ impl Opened {
             .map_err(|error| self.home.error(&error))?;
         let all: Result<Vec<_>, _> = files.collect();
         let Ok(all) = all else { return self.generations_one_by_one() };
-        Ok((
-            all.into_iter().filter_map(|(id, snapshot)| stored(id, snapshot)).collect(),
-            Vec::new(),
-        ))
+        let (mut found, mut damaged) = (Vec::new(), Vec::new());
+        for (id, snapshot) in all {
+            self.sort_in(id, snapshot, &mut found, &mut damaged);
+        }
+        Ok((found, damaged))
     }
 
     /// The slow way, which says which file is damaged.
@@ -176,16 +218,47 @@ impl Opened {
             objects.read_full(FileType::Snapshot, &id).map_err(|error| self.home.error(&error))?;
             let hex = id.to_hex();
             match self.repository.get_snapshots(&[hex.as_str()]) {
-                Ok(snapshots) => found.extend(
-                    snapshots.into_iter().filter_map(|snapshot| stored(snapshot.id, snapshot)),
-                ),
+                Ok(snapshots) => {
+                    for snapshot in snapshots {
+                        self.sort_in(snapshot.id, snapshot, &mut found, &mut damaged);
+                    }
+                }
                 Err(error) => damaged.push(RepositoryError::Damaged {
-                    path: self.home.path.join(FileType::Snapshot.dirname()).join(hex.as_str()),
+                    path: self.snapshot_path(hex.as_str()),
                     message: describe(&error),
                 }),
             }
         }
         Ok((found, damaged))
+    }
+
+    fn snapshot_path(&self, hex: &str) -> PathBuf {
+        self.home.path.join(FileType::Snapshot.dirname()).join(hex)
+    }
+
+    /// A snapshot of ours, one of another program, or one of ours that has lost its record.
+    fn sort_in(
+        &self,
+        id: SnapshotId,
+        mut snapshot: SnapshotFile,
+        found: &mut Vec<Stored>,
+        damaged: &mut Vec<RepositoryError>,
+    ) {
+        snapshot.id = id;
+        match Record::of(&snapshot) {
+            Some(record) => found.push(Stored { snapshot, record }),
+            None if snapshot.hostname == HOST => damaged.push(RepositoryError::Damaged {
+                path: self.snapshot_path(snapshot.id.to_hex().as_str()),
+                message: "it has no record that this version of stillframe reads; was it changed by another program?".to_owned(),
+            }),
+            None => {}
+        }
+    }
+
+    /// The image that has a name, if one has. The caller holds the lock of the home.
+    pub fn named(&self, name: &str) -> Result<Option<Stored>, RepositoryError> {
+        let (all, _) = self.readable_generations()?;
+        Ok(newest(all).into_iter().find(|stored| stored.snapshot.label == name))
     }
 
     /// Publishes an image; from here on it is READY. The caller holds the lock of the home.
@@ -195,7 +268,9 @@ impl Opened {
         record: &Record,
     ) -> Result<(), RepositoryError> {
         record.write(&mut snapshot).map_err(|error| self.home.damaged_key(&error))?;
-        self.repository.save_snapshots(vec![snapshot]).map_err(|error| self.home.error(&error))
+        self.repository.save_snapshots(vec![snapshot]).map_err(|error| self.home.error(&error))?;
+        // After the image: what is not remembered is only less well watched over.
+        self.home.remember_image(&record.id)
     }
 
     /// Writes the next generation of a record, then removes the ones before it. The caller holds
@@ -211,6 +286,7 @@ impl Opened {
 
     /// Removes an image, the newest generation last. The caller holds the lock of the home.
     pub fn remove(&self, id: &str) -> Result<(), RepositoryError> {
+        self.home.forget_image(id)?;
         self.remove_files(&self.generations(id)?)
     }
 
@@ -255,6 +331,53 @@ impl Opened {
             let _ = fs::remove_file(entry.path());
         }
         Ok(before.saturating_sub(self.pack_bytes()?))
+    }
+
+    /// What is stored, as the index has it, held against the packs that are there. The caller
+    /// shares the data, so that no pack goes meanwhile.
+    pub fn holdings(&self) -> Result<Holdings, RepositoryError> {
+        let mut holdings = Holdings::default();
+        let mut packs = Vec::new();
+        let files =
+            self.repository.stream_files::<IndexFile>().map_err(|error| self.home.error(&error))?;
+        for file in files {
+            let (_, index) = file.map_err(|error| self.home.error(&error))?;
+            for pack in index.packs {
+                packs.push((*pack.id, pack.pack_size()));
+                holdings.blobs.extend(pack.blobs.iter().map(|blob| blob.id));
+            }
+        }
+        holdings.blobs.sort_unstable();
+        // After the index: a pack is there before its index says so.
+        let listed: BTreeMap<Id, u32> = ObjectDirectory::new(self.home.path.clone())
+            .list_with_size(FileType::Pack)
+            .map_err(|error| self.home.error(&error))?
+            .into_iter()
+            .collect();
+        for (id, size) in packs {
+            match listed.get(&id) {
+                Some(found) if *found == size => {}
+                Some(_) => holdings.cut_short.push(id),
+                None => holdings.missing.push(id),
+            }
+        }
+        Ok(holdings)
+    }
+
+    /// Takes packs that are gone or cut short out of the index, so that what they held is stored
+    /// anew where it is still there to be read. The caller owns the data.
+    pub fn forget_lost_packs(&self, holdings: &Holdings) -> Result<(), RepositoryError> {
+        for id in &holdings.cut_short {
+            let hex = id.to_hex();
+            let aside = self.home.path.join(DAMAGED);
+            let pack = self.home.path.join("data").join(&hex.as_str()[..2]).join(hex.as_str());
+            fs::create_dir_all(&aside)
+                .and_then(|()| fs::rename(&pack, aside.join(hex.as_str())))
+                .map_err(|source| RepositoryError::File { path: pack, source })?;
+        }
+        self.repository
+            .repair_index(&RepairIndexOptions::default(), false)
+            .map_err(|error| self.home.error(&error))
     }
 
     /// Bytes of all packs.

@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -16,6 +16,7 @@ use bytes::Bytes;
 use rustic_core::repofile::{BlobType, Node};
 use rustic_core::{BlobId, DataId, IndexedFullStatus, Repository};
 use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
 
 use super::capture::disk_nodes;
 use super::disk::write_qcow2;
@@ -100,8 +101,15 @@ pub fn restore(
             "the restored machine would not be a valid instance; nothing was written: {mistakes}"
         )));
     }
-    fs::create_dir_all(&request.to)
-        .map_err(|error| failed(format!("{}: {error}", request.to.display())))?;
+    let target = |error: std::io::Error| failed(format!("{}: {error}", request.to.display()));
+    fs::create_dir_all(&request.to).map_err(target)?;
+    let directory = File::open(&request.to).map_err(target)?;
+    if directory.try_lock().is_err() {
+        return Err(EngineError::Refused(format!(
+            "another restore is writing into {}; choose another directory",
+            request.to.display()
+        )));
+    }
     let total = disks.iter().map(|disk| disk.size).sum();
     let done = AtomicU64::new(0);
     let advance = |bytes: u64| {
@@ -109,9 +117,11 @@ pub fn restore(
         watcher.progress(Progress { done, total });
     };
     let mut restored = Vec::new();
+    let mut whole = Vec::new();
     for disk in &disks {
         let path = request.to.join(&disk.file);
-        let written = write_disk(reader, disk, &path, request.qcow2, watcher, &advance)?;
+        let (file, written) = write_disk(reader, disk, &path, request.qcow2, watcher, &advance)?;
+        whole.push((file, path.clone()));
         restored.push(RestoredDisk {
             name: disk.name.to_owned(),
             path,
@@ -120,10 +130,38 @@ pub fn restore(
             written_bytes: written,
         });
     }
-    let instance = request.to.join(INSTANCE_FILE);
-    write_whole(&instance, text.as_bytes())
-        .map_err(|error| failed(format!("{}: {error}", instance.display())))?;
+    let instance = put_in_place(request, &text, whole).map_err(failed)?;
     Ok(Restored { image: stored.snapshot.label.clone(), instance, disks: restored })
+}
+
+/// Puts whole files in their places, the description last: where it is, the disks beside it are its
+/// own.
+fn put_in_place(
+    request: &RestoreRequest,
+    text: &str,
+    mut whole: Vec<(NamedTempFile, PathBuf)>,
+) -> Result<PathBuf, String> {
+    let target = |error: std::io::Error| format!("{}: {error}", request.to.display());
+    let instance = request.to.join(INSTANCE_FILE);
+    let mut description = beside(&instance).map_err(target)?;
+    description
+        .write_all(text.as_bytes())
+        .and_then(|()| description.as_file().sync_all())
+        .map_err(target)?;
+    if request.overwrite {
+        match fs::remove_file(&instance) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(target(error)),
+            _ => {}
+        }
+    }
+    whole.push((description, instance.clone()));
+    for (file, path) in whole {
+        let placed =
+            if request.overwrite { file.persist(&path) } else { file.persist_noclobber(&path) };
+        placed.map_err(|error| format!("{}: {}", path.display(), error.error))?;
+    }
+    sync_directory(&request.to).map_err(target)?;
+    Ok(instance)
 }
 
 /// A disk to be restored.
@@ -173,7 +211,17 @@ impl DiskSink for Qcow2Sink {
     }
 }
 
-/// Writes a disk beside its place and renames it when it is whole. Returns the bytes written.
+/// A new file beside the place of another, readable by nobody else, that is gone again unless it is
+/// put in place.
+fn beside(path: &Path) -> std::io::Result<NamedTempFile> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    tempfile::Builder::new()
+        .prefix(&format!(".{name}."))
+        .suffix(".partial")
+        .tempfile_in(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// Writes a disk beside its place. Returns the whole file and the bytes written.
 fn write_disk(
     reader: &Reader,
     disk: &DiskJob<'_>,
@@ -181,39 +229,32 @@ fn write_disk(
     qcow2: bool,
     watcher: &dyn Watcher,
     advance: &(dyn Fn(u64) + Sync),
-) -> Result<u64, EngineError> {
-    let partial = path.with_file_name(format!(".{}.partial", disk.file));
+) -> Result<(NamedTempFile, u64), EngineError> {
     let failed =
         |error: &dyn std::fmt::Display| EngineError::Failed(format!("{}: {error}", path.display()));
     let io = |error: std::io::Error| failed(&error);
+    let partial = beside(path).map_err(io)?;
     let result = if qcow2 {
-        let sink = Qcow2Sink(Mutex::new(write_qcow2(&partial, sectors(disk.size)).map_err(io)?));
+        let writer = write_qcow2(partial.path(), sectors(disk.size)).map_err(io)?;
+        let sink = Qcow2Sink(Mutex::new(writer));
         let written = write_pieces(reader, disk, &sink, watcher, advance);
         let writer = sink.0.into_inner().unwrap_or_else(PoisonError::into_inner);
         written.and_then(|written| {
             writer.finish().map(|()| written).map_err(|error| error.to_string())
         })
     } else {
-        let file = File::create(&partial).map_err(io)?;
+        let file = partial.as_file();
         file.set_len(disk.size).map_err(io)?;
-        let written = write_pieces(reader, disk, &file, watcher, advance);
+        let written = write_pieces(reader, disk, file, watcher, advance);
         written.and_then(|written| {
             file.sync_all().map(|()| written).map_err(|error| error.to_string())
         })
     };
-    let finished = match result {
-        Ok(written) => fs::rename(&partial, path)
-            .and_then(|()| sync_directory(path.parent().unwrap_or(Path::new("."))))
-            .map(|()| written)
-            .map_err(|error| failed(&error)),
+    match result {
+        Ok(written) => Ok((partial, written)),
         Err(_) if watcher.is_cancelled() => Err(EngineError::Interrupted),
         Err(message) => Err(failed(&message)),
-    };
-    if finished.is_err() {
-        // What was written so far is of no use to anybody.
-        let _ = fs::remove_file(&partial);
     }
-    finished
 }
 
 /// The size of a disk in whole sectors of 512 bytes, which is how QEMU counts in qcow2 files.
@@ -302,50 +343,50 @@ fn describe_instance(
             return false;
         };
         spec.path.clone_from(&disk.file);
-        spec.format = if request.qcow2 { DiskFormat::Qcow2 } else { DiskFormat::Raw };
+        spec.format = Some(if request.qcow2 { DiskFormat::Qcow2 } else { DiskFormat::Raw });
         true
     });
     let yaml = quoted(serde_yaml::to_string(&document).map_err(|error| error.to_string())?);
     Ok(format!("# restored from {}, captured at {}\n{yaml}", manifest.name, manifest.captured_at))
 }
 
-fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let partial = path.with_file_name(format!(".{INSTANCE_FILE}.partial"));
-    let mut file = File::create(&partial)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&partial, path)?;
-    sync_directory(path.parent().unwrap_or(Path::new(".")))
+/// Where a piece belongs: image, disk and position by their numbers.
+struct Place {
+    image: usize,
+    disk: usize,
+    position: usize,
 }
 
 /// Reads back and checks every piece of these images; a piece that several share is read once.
 pub fn verify(reader: &Reader, images: &[Stored], watcher: &dyn Watcher) -> Vec<Verified> {
     let mut results = Vec::new();
-    let mut users: BTreeMap<BlobId, Vec<(usize, String)>> = BTreeMap::new();
+    let mut users: BTreeMap<BlobId, Vec<Place>> = BTreeMap::new();
+    let mut disk_names: Vec<Vec<String>> = Vec::new();
     let mut sizes: BTreeMap<BlobId, u64> = BTreeMap::new();
-    for (index, stored) in images.iter().enumerate() {
+    for (image, stored) in images.iter().enumerate() {
         let mut verified =
             Verified { image: stored.snapshot.label.clone(), checked_bytes: 0, damage: Vec::new() };
         let nodes = manifest(reader, stored).and_then(|manifest| {
             let nodes = disk_nodes(reader, &stored.snapshot, &manifest)?;
             Ok(manifest.disks.into_iter().zip(nodes).collect::<Vec<_>>())
         });
+        let mut names = Vec::new();
         match nodes {
             Err(message) => verified.damage.push(message),
             Ok(nodes) => {
-                for (disk, node) in nodes {
+                for (disk, (captured, node)) in nodes.into_iter().enumerate() {
                     for (position, id) in node.content.iter().flatten().enumerate() {
+                        let blob = BlobId::from(*id);
+                        users.entry(blob).or_default().push(Place { image, disk, position });
                         let offset = position as u64 * CHUNK_BYTES as u64;
-                        let place = format!("disk {} at byte {offset}", disk.device_name);
-                        users.entry(BlobId::from(*id)).or_default().push((index, place));
-                        sizes.insert(
-                            BlobId::from(*id),
-                            (disk.size_bytes - offset).min(CHUNK_BYTES as u64),
-                        );
+                        let left = captured.size_bytes.saturating_sub(offset);
+                        sizes.insert(blob, left.min(CHUNK_BYTES as u64));
                     }
+                    names.push(captured.device_name);
                 }
             }
         }
+        disk_names.push(names);
         results.push(verified);
     }
     let ids: Vec<DataId> = users.keys().map(|id| DataId::from(**id)).collect();
@@ -368,11 +409,15 @@ pub fn verify(reader: &Reader, images: &[Stored], watcher: &dyn Watcher) -> Vec<
     });
     let damaged = damaged.into_inner().unwrap_or_else(PoisonError::into_inner);
     for (blob, places) in &users {
-        for (index, place) in places {
-            let verified = &mut results[*index];
-            verified.checked_bytes += sizes.get(blob).copied().unwrap_or(0);
-            if let Some(message) = damaged.get(blob) {
-                verified.damage.push(format!("{place}: {message}"));
+        for Place { image, disk, position } in places {
+            let verified = &mut results[*image];
+            match damaged.get(blob) {
+                None => verified.checked_bytes += sizes.get(blob).copied().unwrap_or(0),
+                Some(message) => {
+                    let (name, offset) =
+                        (&disk_names[*image][*disk], *position as u64 * CHUNK_BYTES as u64);
+                    verified.damage.push(format!("disk {name} at byte {offset}: {message}"));
+                }
             }
         }
     }

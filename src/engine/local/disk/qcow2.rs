@@ -17,6 +17,8 @@ use imago::{
 use super::{DiskBytes, DiskError, file_error, open_file};
 use crate::engine::local::record::PointInTime;
 
+mod check;
+
 const MAGIC: &[u8] = b"QFI\xfb";
 const HEADER_LENGTH: usize = 104;
 /// A chain of backing files longer than this is taken for a loop.
@@ -26,6 +28,10 @@ const BACKING_NAME_MAX: usize = 1023;
 const INCOMPATIBLE_DIRTY: u64 = 1;
 const INCOMPATIBLE_CORRUPT: u64 = 1 << 1;
 const INCOMPATIBLE_EXTERNAL_DATA: u64 = 1 << 2;
+const INCOMPATIBLE_COMPRESSION: u64 = 1 << 3;
+const INCOMPATIBLE_KNOWN: u64 = (1 << 4) - 1;
+/// Zstandard in the header's field of the compression type.
+const COMPRESSION_ZSTD: u64 = 1;
 
 /// What the header of a qcow2 file says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +82,29 @@ impl Header {
         }
         if features & INCOMPATIBLE_EXTERNAL_DATA != 0 {
             return Err(not("keeps its data in another file, which is not supported"));
+        }
+        if features & INCOMPATIBLE_COMPRESSION != 0
+            && number(&bytes, 104, 1) == Some(COMPRESSION_ZSTD)
+        {
+            return Err(not(
+                "is compressed with zstd, which is not supported; convert it with `qemu-img convert -O qcow2`",
+            ));
+        }
+        if features & !INCOMPATIBLE_KNOWN != 0 {
+            return Err(not(
+                "uses a qcow2 feature this program does not know (like extended L2 entries); convert it with `qemu-img convert -O qcow2`",
+            ));
+        }
+        check::check_tables(&file, &bytes, size).map_err(|error| match error {
+            check::TableError::Read(source) => file_error(disk, path, source),
+            check::TableError::Broken(what) => {
+                not(&format!("is damaged or cut short: {what}; `qemu-img check` says more"))
+            }
+        })?;
+        if check::is_open_for_writing(&file) {
+            return Err(not(
+                "is open for writing by another program: stop the machine, what it has not written out yet would be missing",
+            ));
         }
         let backing =
             backing_name(&file, &bytes).map_err(|source| file_error(disk, path, source))?;

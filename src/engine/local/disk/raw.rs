@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rustix::fs::{CWD, Mode, OFlags, SeekFrom as HoleSeek};
 
 use super::{DiskBytes, DiskError, file_error, metadata, open_file as open_plain};
+use crate::engine::local::instance::DiskSpec;
 use crate::engine::local::record::PointInTime;
 
 /// Size, how it is kept at one point in time, and the bytes.
@@ -22,6 +23,37 @@ pub(super) fn open_file(disk: &str, path: &Path) -> Result<Opened, DiskError> {
         Some(clone) => Ok((size, PointInTime::Reflink, Arc::new(RawBytes { file: clone, size }))),
         None => Ok((size, PointInTime::GuardedRead, Arc::new(RawBytes { file, size }))),
     }
+}
+
+/// The first bytes of formats that are no raw disks, and what they are called.
+const MAGICS: [(&[u8], &str); 5] = [
+    (b"QFI\xfb", "qcow2"),
+    (b"KDMV", "VMDK"),
+    (b"vhdxfile", "VHDX"),
+    (b"conectix", "VHD"),
+    (b"<<< Oracle VM VirtualBox Disk Image >>>", "VDI"),
+];
+
+/// Refuses a file of another format where nobody wrote that it is raw: as a raw disk it would be
+/// captured without what it is based on.
+pub(super) fn check_magic(spec: &DiskSpec, path: &Path) -> Result<(), DiskError> {
+    if spec.format.is_some() {
+        return Ok(());
+    }
+    let file = open_plain(&spec.device_name, path)?;
+    let mut head = [0; 64];
+    let length = file.read_at(&mut head, 0).map_err(|e| file_error(&spec.device_name, path, e))?;
+    let found = MAGICS.iter().find(|(magic, _)| head[..length].starts_with(magic));
+    let Some((_, name)) = found else { return Ok(()) };
+    let message = if *name == "qcow2" {
+        "is a qcow2 file; write `format: qcow2`, or `format: raw` if its bytes are the disk"
+            .to_owned()
+    } else {
+        format!(
+            "is a {name} file, which is not supported: convert it with `qemu-img convert -O qcow2`, or write `format: raw` if its bytes are the disk"
+        )
+    };
+    Err(DiskError::NotADisk { disk: spec.device_name.clone(), path: path.to_owned(), message })
 }
 
 /// Opens a block device and claims it.
