@@ -23,7 +23,7 @@ use crate::retention::{Fate, Point, retain};
 
 /// Without a length of its own, a series is stalled when so many slots have passed without a new
 /// READY point.
-const STALLED_PERIODS: usize = 3;
+pub const STALLED_PERIODS: usize = 3;
 
 /// What should be, engine by engine.
 #[derive(Debug)]

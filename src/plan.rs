@@ -25,7 +25,7 @@ pub use document::{
     Missed, Orphans, Plan, PolicySchedule, Stalled, Summary, Unprotected, Update,
 };
 
-use crate::desired::{Desired, EngineDesired, Series, desired};
+use crate::desired::{Desired, EngineDesired, STALLED_PERIODS, Series, desired};
 use crate::elapsed::{Elapsed, whole_second};
 use crate::inventory::{EngineInventory, Gap, GapScope, ImageState, Inventory};
 use crate::policy::{Policies, Policy};
@@ -142,9 +142,12 @@ fn plan_engine(desired: &EngineDesired<'_>, now: Timestamp, plan: &mut Plan) {
     }));
 }
 
-/// A series that is stalled and has been alive: one whose first point this plan makes is not.
+/// A series that is stalled, unless it has only just begun.
 fn stalled(engine: &str, series: &Series<'_>, now: Timestamp) -> Option<Stalled> {
-    if !series.stalled || series.points.is_empty() {
+    let newest_ready = series.newest_ready(now).map(|point| point.key.slot);
+    let slots: BTreeSet<_> = series.points.iter().map(|point| point.key.slot).collect();
+    let has_begun = newest_ready.is_some() || slots.len() >= STALLED_PERIODS;
+    if !series.stalled || !has_begun {
         return None;
     }
     let newest = series.points.last().map(|point| point.image)?;
@@ -158,7 +161,7 @@ fn stalled(engine: &str, series: &Series<'_>, now: Timestamp) -> Option<Stalled>
         policy: series.policy.name.clone(),
         source: series.source.clone(),
         source_name: series.source_name().to_owned(),
-        newest_ready: series.newest_ready(now).map(|point| point.key.slot),
+        newest_ready,
         message,
     })
 }

@@ -12,12 +12,12 @@ use super::support::{Datacenter, NOW, Random};
 
 const MIB: u64 = 1 << 20;
 
-fn read(datacenter: &Datacenter, relative: &str) -> Vec<u8> {
+pub fn read(datacenter: &Datacenter, relative: &str) -> Vec<u8> {
     fs::read(datacenter.path(relative)).unwrap()
 }
 
 /// Fills the disks of both web servers with bytes that cannot be compressed.
-fn fill_disks(datacenter: &Datacenter, mebibytes: u64, random: &mut Random) {
+pub fn fill_disks(datacenter: &Datacenter, mebibytes: u64, random: &mut Random) {
     for disk in ["web-1-boot", "web-1-content", "web-2-boot", "web-2-content"] {
         let file = File::create(datacenter.path(&format!("examples/datacenter/disks/{disk}.raw")))
             .unwrap();
@@ -31,7 +31,7 @@ fn fill_disks(datacenter: &Datacenter, mebibytes: u64, random: &mut Random) {
     }
 }
 
-fn only_web(datacenter: &Datacenter) {
+pub fn only_web(datacenter: &Datacenter) {
     fs::remove_file(datacenter.path("policies/database.yaml")).unwrap();
     fs::remove_file(datacenter.path("policies/operations.yaml")).unwrap();
 }

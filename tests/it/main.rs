@@ -26,6 +26,7 @@ mod guards;
 mod laws;
 mod local;
 mod memory;
+mod misfortune;
 mod plans;
 mod schemas;
 mod sim;
