@@ -1,5 +1,6 @@
 //! Files that users write, found and read: the one place that walks a policy directory.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
@@ -44,6 +45,7 @@ pub fn read_policies(paths: &[PathBuf]) -> (Vec<SourceFile>, Vec<Finding>) {
         let message = format!("cannot read {}: {error}", path.display());
         findings.push(Finding::nowhere(Code::UnreadableFile, message));
     };
+    let mut seen = BTreeSet::new();
     for path in paths {
         let found = if path.is_dir() { yaml_files(path) } else { Ok(vec![path.clone()]) };
         let found = found.unwrap_or_else(|error| {
@@ -51,8 +53,20 @@ pub fn read_policies(paths: &[PathBuf]) -> (Vec<SourceFile>, Vec<Finding>) {
             Vec::new()
         });
         for path in found {
-            match std::fs::read_to_string(&path) {
-                Ok(text) => files.push(SourceFile { path: path.display().to_string(), text }),
+            // Named twice, or by a link, it is still one file.
+            if !seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())) {
+                continue;
+            }
+            match std::fs::read(&path) {
+                Ok(bytes) => match String::from_utf8(bytes) {
+                    Ok(text) => files.push(SourceFile { path: path.display().to_string(), text }),
+                    Err(error) => {
+                        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+                        let line = valid.split(|byte| *byte == b'\n').count();
+                        let error = format!("line {line} is not UTF-8; save the file as UTF-8");
+                        fail(&path, &io::Error::other(error));
+                    }
+                },
                 Err(error) => fail(&path, &error),
             }
         }

@@ -21,7 +21,7 @@ pub mod yaml;
 use serde_json::{Value, json};
 
 pub use finding::{Code, Finding, Severity, SourceFile};
-pub use load::{Loaded, load};
+pub use load::{Loaded, load, load_some};
 pub use meant::{Config, Guards, Policies, Policy, Risk};
 
 use crate::inventory::Capabilities;

@@ -72,6 +72,13 @@ impl Room {
         engines.sort_by(|one, other| one.name.cmp(&other.name));
         for engine in &mut engines {
             engine.images_seen_before = self.ledger.images_seen(&engine.name);
+            tracing::info!(
+                engine = engine.name,
+                instances = engine.instances.len(),
+                images = engine.images.len(),
+                gaps = engine.gaps.len(),
+                "observed"
+            );
         }
         Inventory {
             format_version: FORMAT_VERSION.to_owned(),
@@ -115,6 +122,7 @@ impl Room {
         if !approved {
             return Ok(Round::without_outcomes(plan, false));
         }
+        tracing::info!(plan = plan.id, changes = plan.changes.len(), "applying");
         let outcomes = apply(&plan, &self.hands(&plan, &inventory, listener, stop), self).await?;
         let mut settled = Vec::new();
         for engine in &self.engines {

@@ -7,13 +7,13 @@ use anyhow::{Context, bail};
 use jiff::Timestamp;
 use tracing_subscriber::EnvFilter;
 
-use super::{Console, Exit, Global, LogFormat};
+use super::{Color, Console, Exit, Global, LogFormat};
 use crate::apply::Ledger;
 use crate::clock::{Clock, FixedClock, SystemClock};
 use crate::engine;
 use crate::files;
 use crate::plan::guard::Override;
-use crate::policy::{Finding, Loaded, Policies, load};
+use crate::policy::{Finding, Loaded, Policies, load_some};
 use crate::reconcile::Room;
 use crate::report::findings;
 
@@ -22,13 +22,20 @@ pub(super) fn logging(global: &Global) {
     let level = match global.verbose {
         0 => "warn,rustic_core=off",
         1 => "info,rustic_core=warn",
-        2 => "debug",
-        _ => "trace",
+        2 => "debug,handlebars=info",
+        _ => "trace,handlebars=info",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colour = match global.color {
+        Color::Auto => {
+            anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never
+        }
+        Color::Always => true,
+        Color::Never => false,
+    };
     match global.log_format {
-        LogFormat::Text => builder.with_target(false).init(),
+        LogFormat::Text => builder.with_target(false).with_ansi(colour).init(),
         LogFormat::Json => builder.json().init(),
     }
 }
@@ -62,7 +69,7 @@ pub(super) fn load_policies(paths: &[PathBuf]) -> anyhow::Result<Loaded> {
         }
     }
     let (files, unreadable) = files::read_policies(paths);
-    let mut loaded = load(files, &engine::kinds());
+    let mut loaded = load_some(files, &engine::kinds(), !unreadable.is_empty());
     if !unreadable.is_empty() {
         loaded.policies = None;
         loaded.findings.extend(unreadable);

@@ -55,6 +55,11 @@ impl Document {
 
 /// Reads all files of a policy directory. `kinds` are the engines there are.
 pub fn load(files: Vec<SourceFile>, kinds: &[EngineKind]) -> Loaded {
+    load_some(files, kinds, false)
+}
+
+/// The same, where some files could not be read: what they hold is not known to be missing.
+pub fn load_some(files: Vec<SourceFile>, kinds: &[EngineKind], unreadable: bool) -> Loaded {
     let mut loader = Loader { kinds, findings: Vec::new() };
     let (configs, policies) = loader.read(files);
     let nothing = json!({});
@@ -85,7 +90,7 @@ pub fn load(files: Vec<SourceFile>, kinds: &[EngineKind]) -> Loaded {
         digests.insert(policy.name.to_string(), effective);
         meant.push(policy);
     }
-    if policies.is_empty() && !loader.findings.iter().any(Finding::is_error) {
+    if policies.is_empty() && !loader.findings.iter().any(Finding::is_error) && !unreadable {
         loader
             .findings
             .push(Finding::nowhere(Code::NoPolicies, "there is no policy: nothing is protected"));
@@ -164,7 +169,7 @@ impl Loader<'_> {
         if first.is_none() {
             self.findings.push(
                 Finding::nowhere(Code::MissingConfig, "there is no document of kind Config")
-                    .hint("describe the engines in policies/stillframe.yaml"),
+                    .hint("describe the engines in a file like policies/stillframe.yaml, and name it or its directory with --policies"),
             );
         }
         for second in configs.iter().skip(1) {

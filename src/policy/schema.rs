@@ -116,6 +116,16 @@ impl Reader<'_> {
             }
             ValidationErrorKind::Required { property } => {
                 let property = property.as_str().unwrap_or_default();
+                // Misspelt is not missing: the unknown key says so already.
+                let is_misspelt = match &node.value {
+                    yaml::Value::Map(entries) => entries.iter().any(|entry| {
+                        get_close_matches(entry.key.as_str(), &[property], 1, 0.7).len() == 1
+                    }),
+                    _ => false,
+                };
+                if is_misspelt {
+                    return;
+                }
                 findings.push(
                     finding(Code::MissingKey, format!("the key `{property}` is missing"))
                         .label(format!("needs `{property}`"))
@@ -236,8 +246,23 @@ fn wrong_type(
             finding.hint(format!("without quotes: {text}"))
         }
         (Value::Null, _) => finding.hint("write a value, or take the key out"),
+        (Value::String(text), _)
+            if expected.contains("number") && length_number(text).is_some() =>
+        {
+            finding
+                .hint(format!("write {}: the key says the unit", length_number(text).unwrap_or(0)))
+        }
+        (Value::Bool(_), _) if expected.contains("mapping") => {
+            finding.hint("write what is meant as a mapping, like `{creates: true, deletes: true}`")
+        }
         _ => finding,
     }
+}
+
+/// The number of `7d` or `24 h`.
+fn length_number(text: &str) -> Option<u32> {
+    let digits = text.trim_end_matches(|last: char| last.is_ascii_alphabetic()).trim_end();
+    if digits.len() < text.len() { digits.parse().ok() } else { None }
 }
 
 fn type_word(kind: &str) -> &str {

@@ -3,6 +3,8 @@
 //! One reading of the text: the JSON that the schema sees and the typed values both come from this
 //! tree. Duplicate keys are findings, aliases are put in place under a limit, `<<` merges.
 
+mod scalar;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,6 +12,7 @@ use std::sync::Arc;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
 use super::finding::{Code, Finding, Place, SourceFile};
+use scalar::core_schema;
 
 /// The most values a document may have once aliases are in place.
 const VALUES_MAX: usize = 100_000;
@@ -135,6 +138,21 @@ pub fn read(file: &Arc<SourceFile>) -> (Vec<Node>, Vec<Finding>) {
     (builder.documents, builder.findings)
 }
 
+/// What is most often behind a line that is not YAML.
+fn syntax_hint(line: &str, info: &str) -> Option<&'static str> {
+    let value = line.split_once(": ").map_or("", |(_, value)| value.trim_start());
+    if value.starts_with(['*', '&', '!', '%', '@', '`']) {
+        return Some("quote the value: it begins with a character that means something in YAML");
+    }
+    if value.contains(": ") {
+        return Some("quote the value: it has a colon in it");
+    }
+    let is_layout =
+        ["expected", "indent", "mapping", "block"].iter().any(|word| info.contains(word));
+    is_layout
+        .then_some("keys of one mapping begin in the same column, and `key: value` has a space")
+}
+
 /// Reading cannot go on.
 struct Stop;
 
@@ -191,11 +209,14 @@ impl<'a> Builder<'a> {
         let line_start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
         let has_tab =
             text[line_start..].chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t');
+        let line = text[line_start..].lines().next().unwrap_or_default();
         let end = text[at..].char_indices().nth(1).map_or(text.len(), |(length, _)| at + length);
         let finding = self.find(Code::SyntaxError, at..end, format!("this is not YAML: {info}"));
-        if has_tab {
-            finding.hint = Some("indent with spaces: YAML does not take tabs".to_owned());
-        }
+        finding.hint = if has_tab {
+            Some("indent with spaces: YAML does not take tabs".to_owned())
+        } else {
+            syntax_hint(line, info).map(str::to_owned)
+        };
     }
 
     fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Stop> {
@@ -414,43 +435,6 @@ fn key_text(node: &Node) -> Option<String> {
             scalar.plain.clone().or_else(|| scalar.json.as_str().map(str::to_owned))
         }
         _ => None,
-    }
-}
-
-/// The YAML 1.2 core schema for plain scalars.
-fn core_schema(text: &str) -> serde_json::Value {
-    use serde_json::Value as Json;
-    match text {
-        "" | "~" | "null" | "Null" | "NULL" => return Json::Null,
-        "true" | "True" | "TRUE" => return Json::Bool(true),
-        "false" | "False" | "FALSE" => return Json::Bool(false),
-        _ => {}
-    }
-    let radix = |prefix: &str, radix: u32| {
-        text.strip_prefix(prefix).and_then(|digits| {
-            let valid = !digits.is_empty() && digits.chars().all(|digit| digit.is_digit(radix));
-            valid.then(|| u64::from_str_radix(digits, radix).ok())?
-        })
-    };
-    if let Some(number) = radix("0o", 8).or_else(|| radix("0x", 16)) {
-        return Json::from(number);
-    }
-    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
-    if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        let unsigned = text.strip_prefix('+').unwrap_or(text);
-        let integer = unsigned.parse::<i64>().map(Json::from);
-        return integer
-            .or_else(|_| unsigned.parse::<u64>().map(Json::from))
-            .unwrap_or_else(|_| Json::from(text));
-    }
-    let looks_like_float = digits.starts_with(|first: char| first.is_ascii_digit() || first == '.')
-        && digits.contains(|c: char| c.is_ascii_digit())
-        && digits
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-'));
-    match text.parse::<f64>() {
-        Ok(number) if looks_like_float => Json::from(number),
-        _ => Json::from(text),
     }
 }
 

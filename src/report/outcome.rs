@@ -36,6 +36,8 @@ pub struct Protection {
     pub stored_bytes: u64,
     /// When the next one is due.
     pub next: Option<Slot>,
+    /// Whether the policy makes none at present.
+    pub paused: bool,
 }
 
 /// What is protected in an inventory.
@@ -58,6 +60,7 @@ pub fn protection(policies: &Policies, inventory: &Inventory, now: Timestamp) ->
                     newest: key.slot,
                     oldest: key.slot,
                     stored_bytes: 0,
+                    paused: policies.get(&key.policy).is_some_and(|policy| !policy.creates_at(now)),
                     next: policies
                         .get(&key.policy)
                         .and_then(|policy| policy.schedule.next_slot(now)),
@@ -91,7 +94,11 @@ pub fn protection_text(protections: &[Protection], now: Timestamp) -> String {
             Elapsed::between(one.newest.instant(), now).rough(),
             minute(one.oldest.instant()),
             bytes(one.stored_bytes),
-            one.next.map_or_else(|| "never".to_owned(), |slot| minute(slot.instant())),
+            match one.next {
+                _ if one.paused => "paused".to_owned(),
+                Some(slot) => minute(slot.instant()),
+                None => "never".to_owned(),
+            },
         ]
     }));
     table(&rows).iter().map(|line| format!("  {line}\n")).collect()

@@ -6,9 +6,11 @@ use super::text::{bytes, clean, count, grouped, minute, table};
 use super::{Row, Section, render};
 use crate::desired::MISSED_MAX;
 use crate::elapsed::Elapsed;
+use crate::name::Slot;
 use crate::plan::guard::SHORT_ID;
 use crate::plan::{Action, Change, HeldBack, ImageRef, Kept, Plan, Reason, ReasonCode};
 use crate::policy::Risk;
+use crate::schedule::Zone;
 
 /// What the template sees.
 #[derive(Debug, Serialize)]
@@ -388,17 +390,50 @@ fn unprotected(plan: &Plan) -> Option<Section> {
     section(format!("? unprotected ({})", grouped(cells.len())), "held", rows("held", &cells))
 }
 
+/// The next slots where the policy lives, and in UTC.
+fn next_slots(slots: &[Slot], zone: &Zone, is_utc: bool) -> String {
+    if slots.is_empty() {
+        return "never again".to_owned();
+    }
+    let texts: Vec<String> = slots
+        .iter()
+        .map(|slot| {
+            if is_utc {
+                return minute(slot.instant());
+            }
+            let local = zone.time_zone().to_datetime(slot.instant());
+            let utc = Zone::UTC.time_zone().to_datetime(slot.instant());
+            let day = if utc.date() == local.date() {
+                String::new()
+            } else {
+                format!("{:02}-{:02} ", utc.month(), utc.day())
+            };
+            format!(
+                "{} {:02}:{:02} = {day}{:02}:{:02}Z",
+                local.date(),
+                local.hour(),
+                local.minute(),
+                utc.hour(),
+                utc.minute()
+            )
+        })
+        .collect();
+    format!("next {}", texts.join(", "))
+}
+
 fn schedules(plan: &Plan) -> Option<Section> {
     let cells: Vec<Vec<String>> = plan
         .schedules
         .iter()
         .map(|schedule| {
-            let next: Vec<String> =
-                schedule.next.iter().map(|slot| minute(slot.instant())).collect();
-            let change = schedule
-                .clock_change
-                .map(|at| format!("; clock change {}", minute(at)))
-                .unwrap_or_default();
+            let zone = Zone::find(&schedule.time_zone).unwrap_or(Zone::UTC);
+            let is_utc = schedule.time_zone == Zone::UTC.name();
+            let next = next_slots(&schedule.next, &zone, is_utc);
+            let change = match schedule.clock_change {
+                Some(at) => format!("; clock change {}", minute(at)),
+                None if is_utc => String::new(),
+                None => "; no clock change this week".to_owned(),
+            };
             let paused = schedule
                 .paused
                 .as_ref()
@@ -409,7 +444,7 @@ fn schedules(plan: &Plan) -> Option<Section> {
                 clean(&schedule.cron),
                 schedule.time_zone.clone(),
                 count(schedule.sources, "source"),
-                format!("next {}{change}{paused}", next.join(", ")),
+                format!("{next}{change}{paused}"),
             ]
         })
         .collect();

@@ -318,12 +318,16 @@ fn value_hint(rule: &FieldRule, word: &str) -> Option<String> {
     if let Some(name) = rule.names.iter().find(|name| word.starts_with(**name)) {
         return Some(format!("names have three letters: `{name}`"));
     }
-    if word.contains(['l', 'w', '#']) && rule.names.is_empty() || (rule.name == "day of week") {
+    let begins = |name: &&&str| name.starts_with(word);
+    let close = get_close_matches(word, rule.names, 1, 0.5);
+    if let Some(name) = rule.names.iter().find(begins).or_else(|| close.first()) {
+        return Some(format!("did you mean `{name}`?"));
+    }
+    if word.contains(['l', 'w', '#']) {
         return Some("`L`, `W` and `#` are not part of a standard crontab".to_owned());
     }
-    get_close_matches(word, rule.names, 1, 0.5)
-        .first()
-        .map(|close| format!("did you mean `{close}`?"))
+    let names = rule.names;
+    (!names.is_empty()).then(|| format!("names are {}", names.join(", ")))
 }
 
 /// Digits only: no sign, at most four of them.

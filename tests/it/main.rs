@@ -23,6 +23,7 @@ mod cli;
 mod cron;
 mod engines;
 mod guards;
+mod hints;
 mod laws;
 mod local;
 mod memory;
