@@ -152,6 +152,15 @@ fn at_least_holds_whatever_the_ages() {
 }
 
 #[test]
+fn one_point_is_always_left() {
+    check(
+        "days=7 at-least=0 now=2026-11-21T12:00:00Z
+        + 2025-11-21T02:00:00Z  at least 1 of 1
+        - 2025-11-20T02:00:00Z  days: 366d10h of 7d",
+    );
+}
+
+#[test]
 fn without_rules_nothing_is_let_go() {
     check(
         "now=2026-11-21T12:00:00Z

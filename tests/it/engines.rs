@@ -12,7 +12,7 @@ use stillframe::apply::{Ending, Ledger, Listener, Stop};
 use stillframe::clock::{Clock, FixedClock};
 use stillframe::engine::local::LocalEngine;
 use stillframe::engine::{
-    self, CreateRequest, Created, Engine, EngineError, Fault, Faulty, Progress, Unwatched,
+    self, CreateRequest, Created, Engine, EngineError, Fault, Faulty, Progress, Unwatched, Watcher,
 };
 use stillframe::inventory::{EngineInventory, Image, ImageState, Stage};
 use stillframe::plan::{Action, Create, ImageRef, Plan, Update};
@@ -184,6 +184,39 @@ fn bound(image: &Image) -> ImageRef {
         created_at: Some(image.created_at),
         fingerprint: Some(image.fingerprint.clone()),
         stored_bytes: None,
+    }
+}
+
+/// Writes to a disk as soon as it is read.
+struct WritesMeanwhile(std::path::PathBuf);
+
+impl Watcher for WritesMeanwhile {
+    fn progress(&self, _: Progress) {
+        let disk = std::fs::File::options().write(true).open(&self.0).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&disk, b"x", 4096).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_is_written_while_it_is_read_makes_no_image() {
+    let bench = Local(Datacenter::new());
+    let disk = bench.0.path("examples/datacenter/disks/web-1-boot.raw");
+    let engine = bench.open(clock(0));
+    let case = Case { bench: Box::new(bench), directory: tempfile::tempdir().unwrap(), spec: "" };
+    let request = case.request(0);
+    match engine.create(request, Arc::new(WritesMeanwhile(disk))).await {
+        Err(EngineError::Failed(message)) => {
+            assert!(message.contains("changed while it was read"), "{message}");
+            let images = case.observe(0).await.images;
+            assert!(images.iter().all(|image| image.state == ImageState::Failed));
+        }
+        // A clone was read, which nobody writes to.
+        Ok(created) => {
+            let store = engine.store().unwrap();
+            let record = store.record(&created.image().name).await.unwrap();
+            assert_eq!(record["disks"][0]["pointInTime"], "reflink");
+        }
+        Err(error) => panic!("{error}"),
     }
 }
 
