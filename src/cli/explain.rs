@@ -89,10 +89,11 @@ impl Explain {
             bail!("there is no policy `{}`; there are {}", clean(name), names.join(", "));
         };
         if self.json {
-            let values: Vec<Value> = policy
-                .effective
-                .iter()
-                .map(|one| json!({"path": one.path, "value": one.value, "origin": origin(&one.origin)}))
+            let values: Vec<Value> = values_of(policy)
+                .into_iter()
+                .map(
+                    |(path, value, origin)| json!({"path": path, "value": value, "origin": origin}),
+                )
                 .collect();
             console
                 .json(&json!({"format_version": "1.0", "policy": policy.name, "values": values}))?;
@@ -223,16 +224,37 @@ fn origin(origin: &Origin) -> String {
     }
 }
 
+/// Every value of a policy and where it comes from, what follows from others among them.
+fn values_of(policy: &Policy) -> Vec<(String, Value, String)> {
+    let mut values: Vec<(String, Value, String)> = Vec::new();
+    for Effective { path, value, origin: from } in &policy.effective {
+        let from = match (path.as_str(), from) {
+            ("engine", Origin::BuiltIn) => "the only engine there is".to_owned(),
+            ("storage.location", Origin::BuiltIn) => "the engine's default".to_owned(),
+            _ => origin(from),
+        };
+        values.push((path.clone(), value.clone(), from));
+    }
+    let implied = [
+        ("schedule.deadline", "until the next slot, at most 24h", "schedule.jitter"),
+        ("retention.stalledAfter", "three periods of the schedule", "retention.atLeast"),
+        ("encryption.kmsKey", "the engine's own", "storage.location"),
+    ];
+    for (path, value, behind) in implied {
+        if values.iter().all(|(known, _, _)| known != path) {
+            let at = values.iter().position(|(known, _, _)| known == behind);
+            let row = (path.to_owned(), json!(value), "built in".to_owned());
+            values.insert(at.map_or(values.len(), |at| at + 1), row);
+        }
+    }
+    values
+}
+
 fn policy_text(policy: &Policy) -> String {
-    let rows: Vec<Vec<String>> = policy
-        .effective
-        .iter()
-        .map(|Effective { path, value, origin: from }| {
-            vec![
-                format!("{}:", clean(path)),
-                clean(&value.to_string()),
-                format!("# {}", origin(from)),
-            ]
+    let rows: Vec<Vec<String>> = values_of(policy)
+        .into_iter()
+        .map(|(path, value, origin)| {
+            vec![format!("{}:", clean(&path)), clean(&value.to_string()), format!("# {origin}")]
         })
         .collect();
     let lines: String = table(&rows).iter().map(|line| format!("  {line}\n")).collect();

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::{SeriesPlan, image_ref, minute};
 use crate::desired::{Due, Presence};
+use crate::elapsed::Elapsed;
 use crate::inventory::{Image, Instance};
 use crate::name::Slot;
 use crate::plan::action::{Action, Reason, ReasonCode};
@@ -132,7 +133,12 @@ impl SeriesPlan<'_> {
 fn create_reasons(slot: Slot, deadline: Timestamp, failed: Option<&Image>) -> Vec<Reason> {
     let mut reasons = vec![Reason::new(
         ReasonCode::SlotDue,
-        format!("slot {} is due until {}", minute(slot.instant()), minute(deadline)),
+        // The last second counts: 11:14:59 is before 11:15.
+        format!(
+            "slot {} is due until {}",
+            minute(slot.instant()),
+            minute(Elapsed::seconds(1).after(deadline))
+        ),
     )];
     if let Some(failed) = failed {
         let message = failed.message.as_deref().unwrap_or("no reason given");
