@@ -20,9 +20,9 @@ impl SeriesPlan<'_> {
         let series = self.series;
         let can_mark = !self.is_paused_or_unseen();
         match series.state.presence {
-            // Taking a mark away keeps for longer, so it waits for nothing: a mark that stayed on
+            // Taking a mark away keeps for longer, so it waits for no pause: a mark that stayed on
             // would cut the next grace short.
-            Presence::Present(_) => {
+            Presence::Present(_) if self.engine.gaps.is_empty() => {
                 let reason = Reason::new(ReasonCode::SourceBack, "the source is back");
                 for point in series.points.iter().filter(|point| is_settled(point)) {
                     if point.image.labels.contains_key(LABEL_MISSING) {
