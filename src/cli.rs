@@ -71,6 +71,9 @@ pub struct Cli {
     pub verb: Verb,
 }
 
+/// Under what the options of all verbs stand in the help.
+const GLOBAL_HEADING: &str = "Options of all verbs";
+
 /// What is shared by all verbs.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
@@ -81,17 +84,30 @@ pub struct Global {
         global = true,
         default_value = "policies",
         value_name = "PATH",
-        num_args = 1
+        num_args = 1,
+        help_heading = GLOBAL_HEADING
     )]
     pub policies: Vec<PathBuf>,
     /// When to use colour
-    #[arg(long, global = true, default_value = "auto", value_name = "WHEN")]
+    #[arg(
+        long,
+        global = true,
+        default_value = "auto",
+        value_name = "WHEN",
+        help_heading = GLOBAL_HEADING
+    )]
     pub color: Color,
     /// Log more: once for what is done, twice for how
-    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    #[arg(long, short, global = true, action = clap::ArgAction::Count, help_heading = GLOBAL_HEADING)]
     pub verbose: u8,
     /// How log lines look
-    #[arg(long, global = true, default_value = "text", value_name = "FORM")]
+    #[arg(
+        long,
+        global = true,
+        default_value = "text",
+        value_name = "FORM",
+        help_heading = GLOBAL_HEADING
+    )]
     pub log_format: LogFormat,
 }
 
@@ -176,10 +192,23 @@ pub fn run() -> ExitCode {
     match run_verb(&cli, &console) {
         Ok(exit) => exit.into(),
         Err(error) => {
-            console.error(&format!("{error:#}"));
+            console.error(&whole_message(&error));
             Exit::Failed.into()
         }
     }
+}
+
+/// An error and its causes, each said once: many errors name their cause themselves.
+fn whole_message(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 fn run_verb(cli: &Cli, console: &Console) -> anyhow::Result<Exit> {

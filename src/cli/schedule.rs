@@ -54,6 +54,21 @@ impl ScheduleCommand {
         };
         let crontab = match Crontab::parse(text) {
             Ok(crontab) => crontab,
+            Err(errors) if self.json => {
+                let errors: Vec<_> = errors
+                    .iter()
+                    .map(|error| {
+                        json!({
+                            "message": error.message,
+                            "column": error.column + 1,
+                            "length": error.length,
+                            "hint": error.hint,
+                        })
+                    })
+                    .collect();
+                console.json(&json!({"format_version": "1.0", "cron": text, "errors": errors}))?;
+                return Ok(Exit::InvalidPolicy);
+            }
             Err(errors) => {
                 console.note(&underlined(text, &errors));
                 return Ok(Exit::InvalidPolicy);
