@@ -2,7 +2,7 @@
 //! location, machines that are there twice, targets that are not free.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -319,4 +319,80 @@ fn a_store_that_cannot_be_written_can_be_read() {
     fs::set_permissions(&lock, fs::Permissions::from_mode(0o400)).unwrap();
     datacenter.run_to(0, &["restore", &image, "--to", "back"]);
     datacenter.run_to(0, &["verify"]);
+}
+
+#[test]
+fn nothing_is_cleared_away_under_a_capture_of_another_store() {
+    let datacenter = web_only();
+    fill_disks(&datacenter, 2, &mut Random::new());
+    datacenter.apply_at(NOW);
+    // Another store with the same location and keys, as another machine or configuration has it.
+    datacenter.edit("policies/stillframe.yaml", |text| {
+        text.replace(
+            "store: ../.stillframe/store",
+            "store: ../other\n        keys: ../.stillframe/store/keys",
+        )
+        .replace("main: {}", "main: {path: ../.stillframe/store/locations/main}")
+    });
+    assert_eq!(datacenter.ready("web-1").len(), 1);
+    fs::write(datacenter.path(REPOSITORY).with_extension("dirty"), b"").unwrap();
+    let data = File::open(datacenter.path(REPOSITORY).with_extension("data-lock")).unwrap();
+    data.lock_shared().unwrap();
+    let run = datacenter.run_to(0, &["apply", "--auto-approve", "--now", NEXT]);
+    assert!(run.out.contains("another run is at work, and does it at its end"), "{}", run.out);
+    assert!(datacenter.path(REPOSITORY).with_extension("dirty").exists());
+    drop(data);
+    datacenter.apply_at(NEXT);
+    assert!(!datacenter.path(REPOSITORY).with_extension("dirty").exists());
+    datacenter.run_to(0, &["verify"]);
+}
+
+#[test]
+fn a_device_that_is_written_while_it_is_read_makes_no_image() {
+    let datacenter = web_only();
+    let file = datacenter.path("device.img");
+    File::create(&file).unwrap().set_len(64 << 20).unwrap();
+    let losetup =
+        |arguments: &[&str]| std::process::Command::new("losetup").args(arguments).output();
+    let made = losetup(&["-f", "--show", file.to_str().unwrap()]);
+    let device = match &made {
+        Ok(output) if output.status.success() => {
+            String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        }
+        _ => {
+            println!("not tried: no loop device can be made here ({made:?})");
+            return;
+        }
+    };
+    datacenter.edit("examples/datacenter/instances/web-1.yaml", |text| {
+        text.replace("../disks/web-1-content.raw", &format!("{device}, format: block"))
+    });
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let output = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let disk = File::options().write(true).open(&device).unwrap();
+            let mut count = 0_u64;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                count += 1;
+                for place in [0, (64 << 20) - 512] {
+                    disk.write_all_at(&count.to_le_bytes(), place).unwrap();
+                }
+            }
+        });
+        let output = datacenter.run(&["apply", "--auto-approve", "--now", NOW]);
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        writer.join().unwrap();
+        output
+    });
+    let written = (output.code, output.out.contains("changed while it was read"));
+    // Nobody writes any more: the device is captured, and comes back as it is.
+    let quiet = datacenter.run(&["apply", "--auto-approve", "--now", NOW]);
+    let image = datacenter.ready("web-1").pop();
+    let restored = image.map(|image| {
+        datacenter.run_to(0, &["restore", &image, "--to", "back", "--disk", "content"]);
+        fs::read(datacenter.path("back/content.raw")).unwrap() == fs::read(&device).unwrap()
+    });
+    losetup(&["-d", &device]).unwrap();
+    assert_eq!(written, (Some(5), true), "{}", output.out);
+    assert_eq!((quiet.code, restored), (Some(0), Some(true)), "{}", quiet.out);
 }
