@@ -8,7 +8,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::progress::{Bars, Lines};
+use super::progress::{Bars, Lines, show_keys};
 use super::{Console, Exit, Global, parse_instant, setup};
 use crate::apply::{Ending, Listener, Stop};
 use crate::plan::Plan;
@@ -152,11 +152,12 @@ fn listen_for_interrupts(listener: Arc<LateListener>, stop: Stop) {
             if stop.is_urgent() {
                 // Something does not come back. What a killed run leaves is nothing that counts.
                 listener.note("ended at once");
+                show_keys();
                 std::process::exit(Exit::Partly as i32);
             }
             stop.ask();
             let text = if stop.is_urgent() {
-                "giving up what is under way, nothing half done counts as READY; press Ctrl-C again to end at once"
+                "giving up what is under way; press Ctrl-C again to end at once"
             } else {
                 "finishing what is under way; press Ctrl-C again to give it up"
             };

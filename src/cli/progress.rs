@@ -1,10 +1,12 @@
 //! Progress: bars on a terminal, plain lines elsewhere.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::io;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use rustix::termios::{LocalModes, OptionalActions, Termios};
 
 use super::Console;
 use crate::apply::{Ending, Listener, Stop};
@@ -40,6 +42,25 @@ fn titles(plan: &Plan) -> Vec<(Action, String)> {
         .collect()
 }
 
+/// How the terminal was before bars were shown on it.
+static TERMINAL: OnceLock<Termios> = OnceLock::new();
+
+/// Keeps the terminal from writing `^C` where keys are pressed: it would begin a new line below the
+/// bars, and one of them would stay behind for good.
+fn hide_keys() {
+    let Ok(now) = rustix::termios::tcgetattr(io::stderr()) else { return };
+    let mut quiet = TERMINAL.get_or_init(|| now).clone();
+    quiet.local_modes.remove(LocalModes::ECHOCTL);
+    let _ = rustix::termios::tcsetattr(io::stderr(), OptionalActions::Now, &quiet);
+}
+
+/// Leaves the terminal as it was.
+pub(super) fn show_keys() {
+    if let Some(before) = TERMINAL.get() {
+        let _ = rustix::termios::tcsetattr(io::stderr(), OptionalActions::Now, before);
+    }
+}
+
 /// One bar per capture.
 pub(super) struct Bars {
     titles: Vec<(Action, String)>,
@@ -51,6 +72,7 @@ pub(super) struct Bars {
 
 impl Bars {
     pub(super) fn new(plan: &Plan) -> Self {
+        hide_keys();
         Self {
             titles: titles(plan),
             sources: plan.changes.iter().map(|change| clean(&change.source_name)).collect(),
@@ -61,6 +83,12 @@ impl Bars {
 
     fn title(&self, change: usize) -> &str {
         self.titles.get(change).map_or("", |(_, title)| title)
+    }
+}
+
+impl Drop for Bars {
+    fn drop(&mut self) {
+        show_keys();
     }
 }
 

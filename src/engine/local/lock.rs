@@ -27,7 +27,7 @@ pub struct Lock {
 
 /// Waits until nobody else holds the lock.
 pub fn exclusive(path: &Path) -> Result<Lock, LockError> {
-    wait(path, File::lock)
+    wait(path, File::try_lock, File::lock)
 }
 
 /// Takes the lock if nobody else holds it.
@@ -42,7 +42,7 @@ pub fn try_exclusive(path: &Path) -> Result<Option<Lock>, LockError> {
 /// Waits until nobody holds the lock exclusively. Where the lock file may not be written, it is
 /// opened to be read; where it may not be made either, there is nothing to lock.
 pub fn shared(path: &Path) -> Result<Lock, LockError> {
-    let refused = match wait(path, File::lock_shared) {
+    let refused = match wait(path, File::try_lock_shared, File::lock_shared) {
         Err(error) if is_refusal(error.source.kind()) => error,
         other => return other,
     };
@@ -87,9 +87,21 @@ pub fn is_held(path: &Path) -> Result<bool, LockError> {
     }
 }
 
-fn wait(path: &Path, lock: impl Fn(&File) -> io::Result<()>) -> Result<Lock, LockError> {
+fn wait(
+    path: &Path,
+    try_lock: impl Fn(&File) -> Result<(), TryLockError>,
+    lock: impl Fn(&File) -> io::Result<()>,
+) -> Result<Lock, LockError> {
     loop {
-        if let Some(lock) = take(path, |file| lock(file).map(|()| true))? {
+        let taken = take(path, |file| match try_lock(file) {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => {
+                tracing::info!("waiting for another run, which holds {}", path.display());
+                lock(file).map(|()| true)
+            }
+            Err(TryLockError::Error(source)) => Err(source),
+        })?;
+        if let Some(lock) = taken {
             return Ok(lock);
         }
     }
