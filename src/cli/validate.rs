@@ -1,6 +1,6 @@
 //! `stillframe validate`
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::{Console, Exit, Global, setup};
@@ -9,16 +9,37 @@ use crate::report::findings;
 /// Check the policies: every mistake at once, nothing is called.
 #[derive(Debug, Args)]
 pub struct Validate {
-    /// Print the findings as JSON
-    #[arg(long)]
+    /// Print the findings as JSON; the same as `--format json`
+    #[arg(long, conflicts_with = "format")]
     json: bool,
+    /// The form of the findings
+    #[arg(long, default_value = "text")]
+    format: FindingForm,
+}
+
+/// The form of findings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FindingForm {
+    /// For people
+    Text,
+    /// A JSON document
+    Json,
+    /// SARIF 2.1.0, for code scanning
+    Sarif,
+    /// Annotations of GitHub Actions, the worst ten of each kind
+    Github,
 }
 
 impl Validate {
     pub(super) fn run(&self, global: &Global, console: &Console) -> anyhow::Result<Exit> {
         let loaded = setup::load_policies(&global.policies)?;
         let (errors, _) = findings::counts(&loaded.findings);
-        if self.json {
+        let form = if self.json { FindingForm::Json } else { self.format };
+        if form == FindingForm::Sarif {
+            console.json(&findings::sarif(&loaded.findings))?;
+        } else if form == FindingForm::Github {
+            console.print(&findings::github(&loaded.findings));
+        } else if form == FindingForm::Json {
             let mut document = findings::json(&loaded.findings);
             let policies = loaded.policies.as_ref();
             document["policies"] = json!(policies.map(|policies| {

@@ -1,4 +1,10 @@
-//! Findings the way rustc shows them, and as JSON.
+//! Findings the way rustc shows them, and in the forms that programs read.
+
+mod github;
+mod sarif;
+
+pub use github::github;
+pub use sarif::sarif;
 
 use annotate_snippets::{AnnotationKind, Element, Level, Renderer, Snippet};
 use serde_json::{Value, json};

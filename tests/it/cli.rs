@@ -167,6 +167,19 @@ fn wrong_policies() {
     );
     let json = datacenter.json(3, &["validate"]);
     golden("wrong.json", &format!("{}\n", serde_json::to_string_pretty(&json).unwrap()));
+    golden("wrong.github.txt", &datacenter.run_to(3, &["validate", "--format", "github"]).out);
+    let sarif = datacenter.run_to(3, &["validate", "--format", "sarif"]).out;
+    let sarif: serde_json::Value = serde_json::from_str(&sarif).unwrap();
+    let results = sarif["runs"][0]["results"].as_array().unwrap();
+    assert_eq!(results.len(), json["findings"].as_array().unwrap().len());
+    let rules = sarif["runs"][0]["tool"]["driver"]["rules"].as_array().unwrap();
+    let mut fingerprints = std::collections::BTreeSet::new();
+    for (result, finding) in results.iter().zip(json["findings"].as_array().unwrap()) {
+        assert_eq!(result["ruleId"], finding["code"]);
+        let index = usize::try_from(result["ruleIndex"].as_u64().unwrap()).unwrap();
+        assert_eq!(rules[index]["id"], result["ruleId"]);
+        assert!(fingerprints.insert(result["partialFingerprints"].to_string()), "{result}");
+    }
 }
 
 #[test]
