@@ -30,6 +30,16 @@ enum RepositoryVerb {
         #[arg(long)]
         json: bool,
     },
+    /// Give up packs that are gone for good, so that new images store anew what they held; take in
+    /// packs that came back
+    Repair {
+        /// The storage location
+        #[arg(long)]
+        location: String,
+        /// The key
+        #[arg(long)]
+        key: String,
+    },
     /// Add a password, so that the restic program can open a repository
     AddPassword {
         /// The storage location
@@ -44,6 +54,14 @@ enum RepositoryVerb {
     },
 }
 
+/// The repository of a location and a key.
+fn find<'a>(homes: &'a [Home], location: &str, key: &str) -> anyhow::Result<&'a Home> {
+    let is_it = |home: &&Home| home.location == location && home.key == key;
+    homes.iter().find(is_it).with_context(|| {
+        format!("there is no repository of {location} under {key}; `stillframe repository list` shows all")
+    })
+}
+
 impl RepositoryCommand {
     pub(super) fn run(&self, global: &Global, console: &Console) -> anyhow::Result<Exit> {
         let engine = match local_engine(global, console, self.engine.as_deref()) {
@@ -56,14 +74,24 @@ impl RepositoryCommand {
         }
         match &self.verb {
             RepositoryVerb::List { json } => list(&engine, &homes, *json, console),
+            RepositoryVerb::Repair { location, key } => {
+                let repaired = engine.repair_repository(find(&homes, location, key)?)?;
+                let given_up = repaired.missing + repaired.cut_short;
+                let mut text = format!(
+                    "{given_up} packs given up ({} missing, {} cut short), {} taken in\n",
+                    repaired.missing, repaired.cut_short, repaired.found
+                );
+                if given_up > 0 {
+                    text.push_str(&format!(
+                        "the index as it was is in {}; `stillframe verify` says which images are damaged\n",
+                        repaired.aside.display()
+                    ));
+                }
+                console.print(&text);
+                Ok(Exit::Success)
+            }
             RepositoryVerb::AddPassword { location, key, password_file } => {
-                let Some(home) =
-                    homes.iter().find(|home| home.location == *location && home.key == *key)
-                else {
-                    bail!(
-                        "there is no repository of {location} under {key}; `stillframe repository list` shows all"
-                    );
-                };
+                let home = find(&homes, location, key)?;
                 let text = std::fs::read_to_string(password_file)
                     .with_context(|| format!("cannot read {}", password_file.display()))?;
                 let password = text.lines().next().unwrap_or_default();

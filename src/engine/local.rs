@@ -30,7 +30,7 @@ use attempt::Attempts;
 use home::Home;
 use key::{KeyError, KeyFiles};
 use observe::Found;
-use repository::{Opened, RepositoryError, Stored};
+use repository::{Opened, Repaired, RepositoryError, Stored};
 use settings::{Paths, Settings};
 
 use super::{
@@ -104,6 +104,11 @@ impl LocalEngine {
     /// All repositories there are.
     pub fn repositories(&self) -> (Vec<Home>, Vec<RepositoryError>) {
         self.inner.homes()
+    }
+
+    /// Gives up packs of a repository that are gone for good, and takes in those that came back.
+    pub fn repair_repository(&self, home: &Home) -> Result<Repaired, EngineError> {
+        self.inner.repair(home)
     }
 
     /// Opens a repository of this engine.

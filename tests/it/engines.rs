@@ -389,6 +389,25 @@ suite! {
         assert_eq!(case.observe(0).await.images.len(), 2);
     }
 
+    a_grace_that_begins_anew_begins_after_the_captures("  retention: {last: 2}\n  lifecycle: {grace: 3d}\n", case) {
+        for day in 0..3 {
+            case.round(day).await;
+        }
+        let oldest = case.observe(2).await.images[0].clone();
+        assert_eq!(oldest.let_go_at(), Some(noon(2)));
+        // Widened, the point is kept until the coming one is there, long after its first grace.
+        let wide = policies("  retention: {last: 3}\n  lifecycle: {grace: 3d}\n");
+        let mut room = case.room(7);
+        room.policies = wide;
+        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+        assert!(round.outcomes.iter().all(|outcome| outcome.ending.is_done()), "{:?}", round.outcomes);
+        let image = |images: Vec<Image>| images.into_iter().find(|image| image.id == oldest.id);
+        assert_eq!(image(case.observe(7).await.images).unwrap().let_go_at(), Some(noon(7)));
+        let again = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+        assert_eq!(again.plan.summary.delete, 0);
+        assert!(image(case.observe(7).await.images).is_some());
+    }
+
     what_a_guard_refuses_is_not_deleted("  retention: {last: 1}\n  lifecycle: {grace: 0}\n", case) {
         for day in 0..2 {
             case.round(day).await;

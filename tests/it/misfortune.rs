@@ -42,8 +42,17 @@ fn what_a_lost_pack_held_is_stored_anew() {
         } else {
             fs::remove_file(&pack).unwrap();
         }
-        let run = datacenter.run_to(0, &["apply", "--auto-approve", "--now", NEXT]);
-        assert!(run.err.contains("missing or cut short"), "{}", run.err);
+        // What was lost must not be taken for stored, and a person may know where it is.
+        let run = datacenter.run_to(1, &["apply", "--auto-approve", "--now", NEXT]);
+        assert!(
+            run.out.contains("1 packs of") && run.out.contains("repository repair"),
+            "{}",
+            run.out
+        );
+        let repair = ["repository", "repair", "--location", "main", "--key", "default"];
+        let run = datacenter.run_to(0, &repair);
+        assert!(run.out.contains("1 packs given up"), "{}", run.out);
+        datacenter.run_to(0, &["apply", "--auto-approve", "--now", NEXT]);
         // The images of the first day are as they are, those of the second are whole.
         let verified = datacenter.json(1, &["verify"]);
         let damaged: Vec<&str> = verified["images"]
@@ -67,6 +76,52 @@ fn what_a_lost_pack_held_is_stored_anew() {
             }
         }
     }
+}
+
+#[test]
+fn packs_that_come_back_are_as_good_as_before() {
+    let datacenter = web_only();
+    fill_disks(&datacenter, 2, &mut Random::new());
+    datacenter.apply_at(NOW);
+    let (data, away) = (datacenter.path(REPOSITORY).join("data"), datacenter.path("away"));
+    fs::rename(&data, &away).unwrap();
+    fs::create_dir(&data).unwrap();
+    // An empty directory is a disk that is not mounted, and is never repaired away.
+    let repair = ["repository", "repair", "--location", "main", "--key", "default"];
+    datacenter.run_to(1, &["apply", "--auto-approve", "--now", NEXT]);
+    let run = datacenter.run_to(1, &repair);
+    assert!(run.err.contains("is its disk mounted?"), "{}", run.err);
+    fs::remove_dir_all(&data).unwrap();
+    fs::rename(&away, &data).unwrap();
+    datacenter.run_to(0, &["verify"]);
+    // One that was given up and came back is taken in again.
+    let pack = files_under(&data).pop().unwrap();
+    let aside = datacenter.path("pack");
+    fs::rename(&pack, &aside).unwrap();
+    datacenter.run_to(0, &repair);
+    datacenter.run_to(1, &["verify"]);
+    fs::rename(&aside, &pack).unwrap();
+    let run = datacenter.run_to(0, &repair);
+    assert!(run.out.contains("1 taken in"), "{}", run.out);
+    datacenter.run_to(0, &["verify"]);
+    // A pack that is longer than it should be has lost nothing.
+    fs::set_permissions(&pack, fs::Permissions::from_mode(0o600)).unwrap();
+    let mut file = File::options().append(true).open(&pack).unwrap();
+    std::io::Write::write_all(&mut file, b"x").unwrap();
+    datacenter.apply_at(NEXT);
+    datacenter.run_to(0, &["verify"]);
+}
+
+#[test]
+fn a_repository_that_was_given_up_misses_nothing() {
+    let datacenter = web_only();
+    datacenter.apply_at(NOW);
+    fs::remove_dir_all(datacenter.path(REPOSITORY)).unwrap();
+    fs::remove_file(datacenter.path(REPOSITORY).with_extension("key.json")).unwrap();
+    datacenter.run_to(1, &["apply", "--auto-approve", "--now", NEXT]);
+    fs::remove_file(datacenter.path(".stillframe/store/repositories/main@default.json")).unwrap();
+    datacenter.apply_at(NEXT);
+    datacenter.run_to(0, &["list"]);
 }
 
 #[test]

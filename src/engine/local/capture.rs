@@ -132,7 +132,7 @@ fn check_whole(
     let not_whole = |message: String| CaptureError::NotWhole(message);
     if holdings.lost() > 0 {
         return Err(not_whole(format!(
-            "{} packs of the repository are missing or cut short; the next run stores anew what they held",
+            "{} packs of the repository are missing or cut short",
             holdings.lost()
         )));
     }

@@ -8,15 +8,12 @@ use super::home::Home;
 use super::instance::{self, LocalInstance};
 use super::key::{KeyError, random};
 use super::record::{Manifest, Record};
-use super::repository::{Holdings, Opened, RepositoryError, Stored};
+use super::repository::{Repaired, Stored};
 use super::{Inner, disk, image_of};
 use crate::engine::{CreateRequest, Created, EngineError, Settled, Watcher};
 use crate::inventory::{Image, ImageSource, LABEL_STAGE};
 use crate::name::Ownership;
 use crate::plan::{ImageRef, Update};
-
-/// So often it is tried to mend a repository that others use.
-const HEAL_ATTEMPTS: usize = 5;
 
 impl Inner {
     /// Makes an image; `None` where another run is at it.
@@ -31,7 +28,7 @@ impl Inner {
         let home = self.home(&request.location, request.create.kms_key.as_deref())?;
         home.check_mounted(&self.paths.store, &self.paths.locations[&home.location])?;
         self.refuse_new_key(&home)?;
-        self.heal(&home)?;
+        self.refuse_lost(&home)?;
         let _data = home.share_data()?;
         let Some(_name) = self.attempts.try_lock(&request.name)? else { return Ok(None) };
         let opened = home.open_or_make(&self.keys)?;
@@ -88,42 +85,37 @@ impl Inner {
         if is_used && !path.exists() { Err(KeyError::Lost(path).into()) } else { Ok(()) }
     }
 
-    /// Where packs are gone or cut short, what they held is to be stored anew, and not taken for
-    /// stored.
-    fn heal(&self, home: &Home) -> Result<(), EngineError> {
+    /// Where packs are gone or cut short, what they held must not be taken for stored. Whether they
+    /// come back (a disk that is not mounted, a copy that is not finished) only a person knows.
+    fn refuse_lost(&self, home: &Home) -> Result<(), EngineError> {
         if !home.has_data() {
             return Ok(());
         }
-        let look = |home: &Home| -> Result<_, RepositoryError> {
-            let opened = home.open(&self.keys)?;
-            let holdings = opened.holdings()?;
-            Ok((opened, holdings))
-        };
-        for _ in 0..HEAL_ATTEMPTS {
-            {
-                let _data = home.share_data()?;
-                if look(home)?.1.lost() == 0 {
-                    return Ok(());
-                }
-            }
-            if let Some(_alone) = home.try_own_data()? {
-                let (opened, holdings) = look(home)?;
-                return Self::forget_lost(home, &opened, &holdings);
-            }
+        let _data = home.share_data()?;
+        let lost = home.open(&self.keys)?.holdings()?.lost();
+        if lost == 0 {
+            return Ok(());
         }
         Err(EngineError::Failed(format!(
-            "packs of {} are missing or cut short, and another run is at work there: that is mended when it has ended",
-            home.path.display()
+            "{lost} packs of {} are missing or cut short: mount what is not mounted, or put them back from a copy; \
+             if they are gone for good, run `stillframe repository repair --location {} --key {}`",
+            home.path.display(),
+            home.location,
+            home.key
         )))
     }
 
-    fn forget_lost(home: &Home, opened: &Opened, holdings: &Holdings) -> Result<(), EngineError> {
-        tracing::warn!(
-            "{} packs of {} are missing or cut short: images that need them are damaged (`stillframe verify` says which); new images store anew what can still be read",
-            holdings.lost(),
-            home.path.display()
-        );
-        Ok(opened.forget_lost_packs(holdings)?)
+    /// Gives up packs that are gone or cut short, and takes in those that came back.
+    pub(super) fn repair(&self, home: &Home) -> Result<Repaired, EngineError> {
+        let Some(_alone) = home.try_own_data()? else {
+            return Err(EngineError::Busy("another run is at work in the repository".to_owned()));
+        };
+        if home.is_locked_by_restic() {
+            return Err(EngineError::Busy(
+                "the restic program has locked the repository; `restic unlock` removes what a killed one left".to_owned(),
+            ));
+        }
+        Ok(home.open(&self.keys)?.repair()?)
     }
 
     pub(super) fn instance(&self, request: &CreateRequest) -> Result<LocalInstance, EngineError> {
@@ -305,6 +297,11 @@ impl Inner {
             // What seems to be needed by nobody may belong to what is missing.
             if let Some(error) = opened.images()?.damaged.first() {
                 postpone(&error.to_string());
+                continue;
+            }
+            let lost = opened.holdings()?.lost();
+            if lost > 0 {
+                postpone(&format!("{lost} packs are missing or cut short"));
                 continue;
             }
             let _lock = home.lock()?;

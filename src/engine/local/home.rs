@@ -315,6 +315,13 @@ impl Home {
             write_json(&self.key_file(), &file)?;
             master_key
         };
+        // Nothing of a repository that is only just made can be missing.
+        match fs::remove_dir_all(self.images_directory()) {
+            Err(source) if source.kind() != ErrorKind::NotFound => {
+                return Err(RepositoryError::File { path: self.images_directory(), source });
+            }
+            _ => {}
+        }
         let config = ConfigOptions::default()
             .set_chunker(Chunker::FixedSize)
             .set_chunk_size(rustic_core_size(CHUNK_BYTES))

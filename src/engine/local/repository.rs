@@ -71,6 +71,9 @@ pub enum RepositoryError {
         /// What remembers one of them.
         mark: PathBuf,
     },
+    /// Not one of its packs is there.
+    #[error("not one pack of {} is there: is its disk mounted? Nothing was changed", .0.display())]
+    NoPacks(PathBuf),
     /// A file beside it could not be read or written.
     #[error("{}: {source}", path.display())]
     File {
@@ -123,8 +126,25 @@ pub struct Holdings {
     blobs: Vec<BlobId>,
     /// Packs that the index has and that are not there.
     missing: Vec<Id>,
-    /// Packs that are not as long as the index says.
+    /// Packs that are shorter than the index says.
     cut_short: Vec<Id>,
+    /// How many packs the index has.
+    indexed: usize,
+    /// How many packs are there that the index does not have.
+    unknown: usize,
+}
+
+/// What a repair has done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repaired {
+    /// How many packs that were missing are given up.
+    pub missing: usize,
+    /// How many packs that were cut short are put aside.
+    pub cut_short: usize,
+    /// How many packs were there that the index did not have.
+    pub found: usize,
+    /// Where the old index and packs that are cut short are.
+    pub aside: PathBuf,
 }
 
 impl Holdings {
@@ -337,11 +357,14 @@ impl Opened {
     /// shares the data, so that no pack goes meanwhile.
     pub fn holdings(&self) -> Result<Holdings, RepositoryError> {
         let mut holdings = Holdings::default();
-        let mut packs = Vec::new();
+        let (mut packs, mut marked) = (Vec::new(), Vec::new());
         let files =
             self.repository.stream_files::<IndexFile>().map_err(|error| self.home.error(&error))?;
         for file in files {
             let (_, index) = file.map_err(|error| self.home.error(&error))?;
+            for pack in index.packs_to_delete {
+                marked.push(*pack.id);
+            }
             for pack in index.packs {
                 packs.push((*pack.id, pack.pack_size()));
                 holdings.blobs.extend(pack.blobs.iter().map(|blob| blob.id));
@@ -349,15 +372,24 @@ impl Opened {
         }
         holdings.blobs.sort_unstable();
         // After the index: a pack is there before its index says so.
-        let listed: BTreeMap<Id, u32> = ObjectDirectory::new(self.home.path.clone())
+        let mut listed: BTreeMap<Id, u32> = ObjectDirectory::new(self.home.path.clone())
             .list_with_size(FileType::Pack)
             .map_err(|error| self.home.error(&error))?
             .into_iter()
             .collect();
+        listed.retain(|id, _| !marked.contains(id));
+        packs.sort_unstable();
+        packs.dedup();
+        holdings.indexed = packs.len();
+        holdings.unknown = listed.len();
         for (id, size) in packs {
             match listed.get(&id) {
-                Some(found) if *found == size => {}
-                Some(_) => holdings.cut_short.push(id),
+                // Longer than the index says, everything is there.
+                Some(found) if *found >= size => holdings.unknown -= 1,
+                Some(_) => {
+                    holdings.unknown -= 1;
+                    holdings.cut_short.push(id);
+                }
                 None => holdings.missing.push(id),
             }
         }
@@ -365,19 +397,43 @@ impl Opened {
     }
 
     /// Takes packs that are gone or cut short out of the index, so that what they held is stored
-    /// anew where it is still there to be read. The caller owns the data.
-    pub fn forget_lost_packs(&self, holdings: &Holdings) -> Result<(), RepositoryError> {
+    /// anew where it is still there to be read, and takes those in that the index does not have.
+    /// The index as it was, and packs that are cut short, are put aside. The caller owns the data.
+    pub fn repair(&self) -> Result<Repaired, RepositoryError> {
+        let holdings = self.holdings()?;
+        let repaired = Repaired {
+            missing: holdings.missing.len(),
+            cut_short: holdings.cut_short.len(),
+            found: holdings.unknown,
+            aside: self.home.path.join(DAMAGED),
+        };
+        if holdings.indexed > 0 && holdings.missing.len() == holdings.indexed {
+            return Err(RepositoryError::NoPacks(self.home.path.clone()));
+        }
+        if holdings.lost() == 0 && holdings.unknown == 0 {
+            return Ok(repaired);
+        }
+        let index = self.home.path.join(FileType::Index.dirname());
+        let copy_index = || -> std::io::Result<()> {
+            let aside = repaired.aside.join(FileType::Index.dirname());
+            fs::create_dir_all(&aside)?;
+            for entry in fs::read_dir(&index)? {
+                let entry = entry?;
+                fs::copy(entry.path(), aside.join(entry.file_name()))?;
+            }
+            Ok(())
+        };
+        copy_index().map_err(|source| RepositoryError::File { path: index.clone(), source })?;
         for id in &holdings.cut_short {
             let hex = id.to_hex();
-            let aside = self.home.path.join(DAMAGED);
             let pack = self.home.path.join("data").join(&hex.as_str()[..2]).join(hex.as_str());
-            fs::create_dir_all(&aside)
-                .and_then(|()| fs::rename(&pack, aside.join(hex.as_str())))
+            fs::rename(&pack, repaired.aside.join(hex.as_str()))
                 .map_err(|source| RepositoryError::File { path: pack, source })?;
         }
         self.repository
             .repair_index(&RepairIndexOptions::default(), false)
-            .map_err(|error| self.home.error(&error))
+            .map_err(|error| self.home.error(&error))?;
+        Ok(repaired)
     }
 
     /// Bytes of all packs.

@@ -4,7 +4,7 @@
 //! read as zeros. The layout is the one of QEMU's `docs/interop/qcow2.txt`.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use super::number;
@@ -48,7 +48,8 @@ pub(super) fn check_tables(file: &File, header: &[u8], size: u64) -> Result<(), 
     if reach < u128::from(size) || l1_entries * 8 > L1_BYTES_MAX {
         return broken("its first table does not fit its size");
     }
-    let length = file.metadata()?.len();
+    // Also of a device, which has no length of its own.
+    let length = (&*file).seek(SeekFrom::End(0))?;
     let mut l1 = vec![0; usize::try_from(l1_entries * 8).unwrap_or(0)];
     file.read_exact_at(&mut l1, l1_offset)?;
     let mut l2 = vec![0; usize::try_from(cluster).unwrap_or(0)];
