@@ -19,7 +19,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 pub use action::{Action, Reason, ReasonCode};
-pub use agree::{in_both, is_same};
+pub use agree::{in_both, still_wanted};
 pub use document::{
     Blocked, BrokenLabels, Change, Create, EngineSummary, FORMAT_VERSION, HeldBack, ImageRef, Kept,
     Missed, Orphans, Plan, PolicySchedule, Stalled, Summary, Unprotected, Update,

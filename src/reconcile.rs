@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::engine::{Engine, EngineError, Settled};
 use crate::inventory::{FORMAT_VERSION, Inventory};
 use crate::plan::guard::{Guard, Override, Refusal, guard, stale, withheld};
-use crate::plan::{Action, Change, Plan, ReasonCode, in_both, is_same, plan};
+use crate::plan::{Change, Plan, in_both, plan, still_wanted};
 use crate::policy::Policies;
 
 /// Everything a round is made of.
@@ -162,49 +162,12 @@ impl SecondLook for Room {
     async fn look(&self, plan: &Plan) -> Confirmed {
         let inventory = self.observe().await;
         let fresh = self.plan(&inventory, self.clock.now());
-        let changes = plan
-            .changes
-            .iter()
-            .enumerate()
-            .filter(|(_, change)| {
-                fresh.changes.iter().any(|other| is_same(change, other))
-                    || is_still_let_go(change, &fresh, &inventory)
-            })
-            .map(|(index, _)| index)
-            .collect();
+        let changes = still_wanted(plan, &fresh, &inventory);
         // The guards judge the plan that was approved, over what is there now.
         let now = self.clock.now();
         let refusals = guard(plan, &inventory, &self.policies, &self.overrides, now);
         Confirmed { changes, withheld: owned(withheld(&refusals)) }
     }
-}
-
-/// What waited for a point that is there now: the fresh plan lets go of the image as well, and may
-/// only have more to say about it, because an older mark counts again.
-fn is_still_let_go(change: &Change, fresh: &Plan, inventory: &Inventory) -> bool {
-    let id = change.image.id.as_ref();
-    let is_unchanged = inventory
-        .engines
-        .iter()
-        .filter(|engine| engine.name == change.engine)
-        .flat_map(|engine| &engine.images)
-        .any(|image| {
-            Some(&image.id) == id && Some(&image.fingerprint) == change.image.fingerprint.as_ref()
-        });
-    let goes = fresh.changes.iter().any(|other| {
-        other.engine == change.engine
-            && other.image.id.as_ref() == id
-            && matches!(other.action, Action::Deprecate | Action::Delete)
-    });
-    let is_in_grace = fresh.kept.iter().any(|kept| {
-        kept.engine == change.engine
-            && Some(&kept.id) == id
-            && kept.reasons.iter().any(|reason| reason.code == ReasonCode::InGrace)
-    });
-    change.waits_for.is_some()
-        && change.action == Action::Deprecate
-        && is_unchanged
-        && (goes || is_in_grace)
 }
 
 fn owned(withheld: BTreeSet<(&str, &str)>) -> BTreeSet<(String, String)> {

@@ -1,6 +1,10 @@
 //! What two plans have in common: an approved one and the one made just before it is carried out.
 
+use std::collections::BTreeSet;
+
+use super::action::{Action, ReasonCode};
 use super::document::{Change, Create, Plan, Update};
+use crate::inventory::Inventory;
 
 /// The fresh plan without the changes that were not approved, and those changes. What was approved
 /// and is no longer needed is gone by itself.
@@ -13,8 +17,50 @@ pub fn in_both(approved: &Plan, mut fresh: Plan) -> (Plan, Vec<Change>) {
     (fresh, only_fresh)
 }
 
+/// The positions of the changes of a plan that a fresh plan, made when its captures had ended, still
+/// wants.
+pub fn still_wanted(plan: &Plan, fresh: &Plan, inventory: &Inventory) -> BTreeSet<usize> {
+    plan.changes
+        .iter()
+        .enumerate()
+        .filter(|(_, change)| {
+            fresh.changes.iter().any(|other| is_same(change, other))
+                || is_still_let_go(change, fresh, inventory)
+        })
+        .map(|(index, _)| index)
+        .collect()
+}
+
+/// What waited for a point that is there now: the fresh plan lets go of the image as well, and may
+/// only have more to say about it, because an older mark counts again.
+fn is_still_let_go(change: &Change, fresh: &Plan, inventory: &Inventory) -> bool {
+    let id = change.image.id.as_ref();
+    let is_unchanged = inventory
+        .engines
+        .iter()
+        .filter(|engine| engine.name == change.engine)
+        .flat_map(|engine| &engine.images)
+        .any(|image| {
+            Some(&image.id) == id && Some(&image.fingerprint) == change.image.fingerprint.as_ref()
+        });
+    let goes = fresh.changes.iter().any(|other| {
+        other.engine == change.engine
+            && other.image.id.as_ref() == id
+            && matches!(other.action, Action::Deprecate | Action::Delete)
+    });
+    let is_in_grace = fresh.kept.iter().any(|kept| {
+        kept.engine == change.engine
+            && Some(&kept.id) == id
+            && kept.reasons.iter().any(|reason| reason.code == ReasonCode::InGrace)
+    });
+    change.waits_for.is_some()
+        && change.action == Action::Deprecate
+        && is_unchanged
+        && (goes || is_in_grace)
+}
+
 /// Whether two changes do the same to the same: what an approval is bound to.
-pub fn is_same(one: &Change, other: &Change) -> bool {
+fn is_same(one: &Change, other: &Change) -> bool {
     one.action == other.action
         && one.engine == other.engine
         && one.key == other.key

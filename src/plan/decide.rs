@@ -277,7 +277,7 @@ impl<'a> SeriesPlan<'a> {
             engine: self.engine.name.clone(),
             key: point.key.clone(),
             source_name: self.source_name(point),
-            image: image_ref(point.image),
+            image: ImageRef::of(point.image),
             reasons: vec![reason],
             risk: None,
             newest_ready: None,
@@ -301,7 +301,7 @@ impl<'a> SeriesPlan<'a> {
             engine: self.engine.name.clone(),
             key: point.key.clone(),
             source_name: self.source_name(point),
-            image: image_ref(point.image),
+            image: ImageRef::of(point.image),
             reasons,
         });
     }
@@ -345,17 +345,6 @@ fn state_detail(image: &Image) -> String {
     match &image.message {
         Some(message) => format!("{state}: {message}"),
         None => state.to_owned(),
-    }
-}
-
-fn image_ref(image: &Image) -> ImageRef {
-    ImageRef {
-        id: Some(image.id.clone()),
-        name: image.name.clone(),
-        location: image.location.clone(),
-        created_at: Some(image.created_at),
-        fingerprint: Some(image.fingerprint.clone()),
-        stored_bytes: image.stored_bytes,
     }
 }
 

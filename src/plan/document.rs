@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::action::{Action, Reason};
 use super::guard::Refusal;
-use crate::inventory::{Consistency, Gap, ImageKind, Stage};
+use crate::inventory::{Consistency, Gap, Image, ImageKind, Stage};
 use crate::name::{Key, PolicyName, Slot, SourceId};
 use crate::policy::Risk;
 
@@ -185,6 +185,20 @@ pub struct ImageRef {
     /// Bytes it takes in the store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored_bytes: Option<u64>,
+}
+
+impl ImageRef {
+    /// An image as it is seen now.
+    pub fn of(image: &Image) -> Self {
+        Self {
+            id: Some(image.id.clone()),
+            name: image.name.clone(),
+            location: image.location.clone(),
+            created_at: Some(image.created_at),
+            fingerprint: Some(image.fingerprint.clone()),
+            stored_bytes: image.stored_bytes,
+        }
+    }
 }
 
 /// What to capture.

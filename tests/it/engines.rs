@@ -176,17 +176,6 @@ impl Case {
     }
 }
 
-fn bound(image: &Image) -> ImageRef {
-    ImageRef {
-        id: Some(image.id.clone()),
-        name: image.name.clone(),
-        location: image.location.clone(),
-        created_at: Some(image.created_at),
-        fingerprint: Some(image.fingerprint.clone()),
-        stored_bytes: None,
-    }
-}
-
 /// Writes to a disk as soon as it is read.
 struct WritesMeanwhile(std::path::PathBuf);
 
@@ -312,7 +301,7 @@ suite! {
             set_labels: BTreeMap::from([("colour".to_owned(), "blue".to_owned())]),
             remove_labels: Vec::new(),
         };
-        let changed = engine.update(&bound(&before), &update).await.unwrap();
+        let changed = engine.update(&ImageRef::of(&before), &update).await.unwrap();
         let seen = case.observe(0).await.images.into_iter().find(|image| image.id == before.id).unwrap();
         assert_eq!(seen, changed);
         assert_ne!(seen.fingerprint, before.fingerprint);
@@ -323,7 +312,7 @@ suite! {
             set_labels: BTreeMap::new(),
             remove_labels: vec!["colour".to_owned(), "never-there".to_owned()],
         };
-        let back = engine.update(&bound(&seen), &back).await.unwrap();
+        let back = engine.update(&ImageRef::of(&seen), &back).await.unwrap();
         assert_eq!(Image { fingerprint: String::new(), ..back }, Image { fingerprint: String::new(), ..before });
         case.nothing_to_do(0).await;
     }
@@ -333,14 +322,14 @@ suite! {
         let engine = case.bench.open(clock(0));
         let image = case.observe(0).await.images[0].clone();
         let update = Update { set_labels: BTreeMap::from([("a".to_owned(), "b".to_owned())]), ..Update::default() };
-        engine.update(&bound(&image), &update).await.unwrap();
+        engine.update(&ImageRef::of(&image), &update).await.unwrap();
         // Another run that does the same finds it done.
-        let again = engine.update(&bound(&image), &update).await.unwrap();
+        let again = engine.update(&ImageRef::of(&image), &update).await.unwrap();
         assert_eq!(again.labels["a"], "b");
         let other = Update { set_labels: BTreeMap::from([("a".to_owned(), "c".to_owned())]), ..Update::default() };
-        assert_eq!(engine.update(&bound(&image), &other).await, Err(EngineError::Changed));
-        assert_eq!(engine.delete(&bound(&image)).await, Err(EngineError::Changed));
-        let mut nowhere = bound(&image);
+        assert_eq!(engine.update(&ImageRef::of(&image), &other).await, Err(EngineError::Changed));
+        assert_eq!(engine.delete(&ImageRef::of(&image)).await, Err(EngineError::Changed));
+        let mut nowhere = ImageRef::of(&image);
         nowhere.id = Some("12".to_owned());
         assert_eq!(engine.delete(&nowhere).await, Err(EngineError::NotFound));
         assert_eq!(case.observe(0).await.images.len(), 2);
@@ -351,8 +340,8 @@ suite! {
         case.round(0).await;
         let engine = case.bench.open(clock(0));
         let images = case.observe(0).await.images;
-        engine.delete(&bound(&images[0])).await.unwrap();
-        assert_eq!(engine.delete(&bound(&images[0])).await, Err(EngineError::NotFound));
+        engine.delete(&ImageRef::of(&images[0])).await.unwrap();
+        assert_eq!(engine.delete(&ImageRef::of(&images[0])).await, Err(EngineError::NotFound));
         engine.settle().await.unwrap();
         let left = case.observe(0).await.images;
         assert_eq!(left, images[1..]);

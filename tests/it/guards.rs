@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use stillframe::inventory::{
-    Capabilities, EngineInventory, FORMAT_VERSION, Gap, GapScope, Image, ImageKind, ImageState,
-    Inventory, LABEL_HOLD, LABEL_LET_GO, Stage,
+    Capabilities, EngineInventory, FORMAT_VERSION, Gap, GapScope, Image, ImageState, Inventory,
+    LABEL_HOLD, LABEL_LET_GO,
 };
 use stillframe::name::{Key, PolicyName, Slot, SourceId, stamp};
 use stillframe::plan::guard::{Guard, Override, Refusal, guard, stale, withheld};
@@ -15,7 +15,7 @@ use stillframe::plan::{Action, Change, ImageRef, Plan, in_both, plan};
 use stillframe::policy::{Policies, Risk};
 
 use super::engines::policies;
-use super::memory::instance;
+use super::memory::{self, instance};
 
 pub fn now() -> Timestamp {
     "2026-11-21T12:00:00Z".parse().unwrap()
@@ -32,28 +32,11 @@ pub fn image(source: &str, days: i64, let_go: Option<i64>) -> Image {
         source: SourceId::parse(source).unwrap(),
         slot: Slot::at(ago(days)),
     };
-    let mut labels = key.labels();
+    let mut image = memory::image(&format!("{source}-{days}"), &key);
     if let Some(days) = let_go {
-        labels.insert(LABEL_LET_GO.to_owned(), stamp(ago(days)));
+        image.labels.insert(LABEL_LET_GO.to_owned(), stamp(ago(days)));
     }
-    let name = key.image_name(&key.default_prefix());
-    Image {
-        id: format!("{source}-{days}"),
-        name,
-        kind: ImageKind::MachineImage,
-        state: ImageState::Ready,
-        stage: Stage::Active,
-        created_at: ago(days),
-        location: String::new(),
-        kms_key: None,
-        labels,
-        source: None,
-        stored_bytes: None,
-        disk_bytes: None,
-        fingerprint: "f".to_owned(),
-        in_use_by: Vec::new(),
-        message: None,
-    }
+    image
 }
 
 /// Thirty days of one source, all let go long ago but the newest five.

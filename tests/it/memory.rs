@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use stillframe::clock::Clock;
 use stillframe::engine::{CreateRequest, Created, Engine, EngineError, Settled, Watcher};
 use stillframe::inventory::{
-    Capabilities, Disk, EngineInventory, Image, ImageSource, ImageState, Instance, Stage,
+    Capabilities, Disk, EngineInventory, Image, ImageKind, ImageSource, ImageState, Instance, Stage,
 };
-use stillframe::name::{Ownership, SourceId};
+use stillframe::name::{Key, Ownership, SourceId};
 use stillframe::plan::{ImageRef, Update};
 
 /// Instances and images in memory.
@@ -47,6 +47,27 @@ pub fn instance(name: &str, labels: &[(&str, &str)]) -> Instance {
         status: "RUNNING".to_owned(),
         machine_type: "small".to_owned(),
         disks: vec![disk("boot", true), disk("data", false)],
+    }
+}
+
+/// A READY image of a key, made at its slot, with an id of its own.
+pub fn image(id: &str, key: &Key) -> Image {
+    Image {
+        id: id.to_owned(),
+        name: key.image_name(&key.default_prefix()),
+        kind: ImageKind::MachineImage,
+        state: ImageState::Ready,
+        stage: Stage::Active,
+        created_at: key.slot.instant(),
+        location: String::new(),
+        kms_key: None,
+        labels: key.labels(),
+        source: None,
+        stored_bytes: None,
+        disk_bytes: None,
+        fingerprint: "f".to_owned(),
+        in_use_by: Vec::new(),
+        message: None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{SeriesPlan, image_ref, minute};
+use super::{SeriesPlan, minute};
 use crate::desired::{Due, Presence};
 use crate::elapsed::Elapsed;
 use crate::inventory::{Image, Instance};
@@ -89,7 +89,7 @@ impl SeriesPlan<'_> {
                 capabilities.description_length_max,
             ),
             deadline,
-            replaces: failed.map(image_ref),
+            replaces: failed.map(ImageRef::of),
         };
         Ok(Change {
             action: Action::Create,

@@ -13,7 +13,7 @@ use stillframe::plan::{Action, Change, Plan, guard, plan};
 use stillframe::policy::{EngineKind, Policies, SourceFile, load};
 
 use super::law;
-use crate::memory::instance;
+use crate::memory::{self, instance};
 
 const NOW: &str = "2026-11-21T12:00:00Z";
 const SOURCES: [&str; 3] = ["web-1", "web-2", "gone-1"];
@@ -211,8 +211,9 @@ impl ImageSpec {
             source: SourceId::parse(SOURCES[self.source]).unwrap(),
             slot: Slot::at(slot),
         };
-        let mut labels = key.labels();
-        let mut set = |label: &str, value: String| labels.insert(label.to_owned(), value);
+        let name = key.image_name(&key.default_prefix());
+        let mut image = memory::image(&name, &key);
+        let mut set = |label: &str, value: String| image.labels.insert(label.to_owned(), value);
         if let Some(ago) = self.let_go_hours_ago {
             set(LABEL_LET_GO, stamp(hours(ago)));
         }
@@ -222,30 +223,18 @@ impl ImageSpec {
         if self.marked_missing {
             set(LABEL_MISSING, stamp(hours(24 * 20)));
         }
-        let state = match self.state {
+        image.state = match self.state {
             0..=8 => ImageState::Ready,
             9 => ImageState::Failed,
             10 => ImageState::Creating,
             _ => ImageState::Unknown,
         };
-        let name = key.image_name(&key.default_prefix());
-        let image = Image {
-            id: name.clone(),
-            name,
-            kind: stillframe::inventory::ImageKind::MachineImage,
-            state,
-            stage: if self.let_go_hours_ago.is_some() { Stage::Deprecated } else { Stage::Active },
-            created_at: slot,
-            location: String::new(),
-            kms_key: None,
-            labels,
-            source: None,
-            stored_bytes: None,
-            disk_bytes: None,
-            fingerprint: "f".to_owned(),
-            in_use_by: if self.in_use { vec!["vm".to_owned()] } else { Vec::new() },
-            message: None,
-        };
+        if self.let_go_hours_ago.is_some() {
+            image.stage = Stage::Deprecated;
+        }
+        if self.in_use {
+            image.in_use_by.push("vm".to_owned());
+        }
         let mut images = vec![image.clone()];
         if self.twin {
             images.push(Image { id: format!("{}-twin", image.id), ..image });
