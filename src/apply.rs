@@ -20,9 +20,9 @@ use tokio::task::JoinSet;
 pub use ledger::{Ledger, LedgerError};
 
 use crate::clock::Clock;
-use crate::engine::{CreateRequest, Created, Engine, EngineError, Progress, Watcher};
+use crate::engine::{CopyRequest, CreateRequest, Created, Engine, EngineError, Progress, Watcher};
 use crate::inventory::Image;
-use crate::plan::{Action, Change, ImageRef, Plan};
+use crate::plan::{Action, Change, Copy, ImageRef, Plan};
 
 /// What came of a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -303,20 +303,8 @@ impl EngineRun {
                 message: "its deadline has passed while it waited".to_owned(),
             };
         }
-        if let Some(replaced) = &create.replaces
-            && self.is_withheld(change, replaced)
-        {
-            return Ending::Refused;
-        }
-        if let Some(replaced) = &create.replaces {
-            match engine.delete(replaced).await {
-                Ok(()) | Err(EngineError::NotFound) => {}
-                Err(error) => {
-                    return failed(format!(
-                        "the failed attempt before could not be cleared away: {error}"
-                    ));
-                }
-            }
+        if let Some(ending) = self.make_room(engine, change, create.replaces.as_ref()).await {
+            return ending;
         }
         let request = CreateRequest {
             key: change.key.clone(),
@@ -324,17 +312,47 @@ impl EngineRun {
             location: change.image.location.clone(),
             create: create.clone(),
         };
-        let watcher = Arc::new(ChangeWatcher {
+        made(engine.create(request, self.watcher(index)).await)
+    }
+
+    async fn copy(&self, index: usize, change: &Change, copy: &Copy) -> Ending {
+        let Some(engine) = &self.engine else { return failed("the engine is not there") };
+        if let Some(ending) = self.make_room(engine, change, copy.replaces.as_ref()).await {
+            return ending;
+        }
+        let request = CopyRequest {
+            key: change.key.clone(),
+            image: change.image.clone(),
+            copy: copy.clone(),
+        };
+        made(engine.copy(request, self.watcher(index)).await)
+    }
+
+    /// Clears away the failed attempt whose name is needed, or says why that cannot be.
+    async fn make_room(
+        &self,
+        engine: &Arc<dyn Engine>,
+        change: &Change,
+        replaced: Option<&ImageRef>,
+    ) -> Option<Ending> {
+        let replaced = replaced?;
+        if self.is_withheld(change, replaced) {
+            return Some(Ending::Refused);
+        }
+        match engine.delete(replaced).await {
+            Ok(()) | Err(EngineError::NotFound) => None,
+            Err(error) => Some(failed(format!(
+                "the failed attempt before could not be cleared away: {error}"
+            ))),
+        }
+    }
+
+    fn watcher(&self, index: usize) -> Arc<ChangeWatcher> {
+        Arc::new(ChangeWatcher {
             change: index,
             listener: Arc::clone(&self.listener),
             stop: self.stop.clone(),
-        });
-        match engine.create(request, watcher).await {
-            Ok(Created::Made(image)) => Ending::Done { image: Some(Box::new(image)) },
-            Ok(Created::Found(image)) => Ending::Found { image: Some(Box::new(image)) },
-            Err(EngineError::Interrupted) => Ending::GivenUp,
-            Err(error) => failed(error.to_string()),
-        }
+        })
     }
 
     /// Everything but a create.
@@ -353,7 +371,7 @@ impl EngineRun {
                 message: "looked at again after the captures, it is not wanted any more".to_owned(),
             }
         } else {
-            self.recorded(index, change, self.carry_out(change)).await
+            self.recorded(index, change, self.carry_out(index, change)).await
         };
         self.listener.ended(index, &ending);
         ending
@@ -363,12 +381,24 @@ impl EngineRun {
         self.withheld.contains(&(change.engine.clone(), image.id.clone().unwrap_or_default()))
     }
 
-    async fn carry_out(&self, change: &Change) -> Ending {
+    async fn carry_out(&self, index: usize, change: &Change) -> Ending {
         let Some(engine) = &self.engine else { return failed("the engine is not there") };
+        if let Some(copy) = &change.copy {
+            return self.copy(index, change, copy).await;
+        }
+        if let Some(check) = change.drill {
+            match engine.drill(&change.image, check, self.watcher(index)).await {
+                Ok(()) => {}
+                Err(EngineError::Interrupted) => return Ending::GivenUp,
+                Err(error) => return failed(format!("it could not be restored: {error}")),
+            }
+        }
         let result = match (change.action, &change.update) {
             (Action::Delete, _) => engine.delete(&change.image).await.map(|()| None),
             (_, Some(update)) => engine.update(&change.image, update).await.map(Some),
-            (action, None) => Err(EngineError::Refused(format!("cannot {} yet", action.word()))),
+            (action, None) => {
+                Err(EngineError::Refused(format!("the plan does not say how to {}", action.word())))
+            }
         };
         match (change.action, result) {
             (_, Ok(image)) => Ending::Done { image: image.map(Box::new) },
@@ -395,6 +425,15 @@ impl EngineRun {
             tracing::error!("the ledger could not be written: {error}");
         }
         ending
+    }
+}
+
+fn made(result: Result<Created, EngineError>) -> Ending {
+    match result {
+        Ok(Created::Made(image)) => Ending::Done { image: Some(Box::new(image)) },
+        Ok(Created::Found(image)) => Ending::Found { image: Some(Box::new(image)) },
+        Err(EngineError::Interrupted) => Ending::GivenUp,
+        Err(error) => failed(error.to_string()),
     }
 }
 

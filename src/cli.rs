@@ -88,6 +88,9 @@ pub struct Global {
         help_heading = GLOBAL_HEADING
     )]
     pub policies: Vec<PathBuf>,
+    /// Put the overlay of this environment over the policies and the configuration
+    #[arg(long, short, global = true, value_name = "NAME", help_heading = GLOBAL_HEADING)]
+    pub environment: Option<String>,
     /// When to use colour
     #[arg(
         long,

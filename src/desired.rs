@@ -8,6 +8,7 @@ mod due;
 mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -16,10 +17,11 @@ pub use source::{Presence, SourceState};
 
 use crate::elapsed::Elapsed;
 use crate::inventory::{EngineInventory, Image, ImageState, Instance, Inventory};
-use crate::name::{Key, NameError, Ownership, PolicyName, SourceId};
+use crate::name::{Key, NameError, Ownership, PolicyName, Slot, SourceId};
+use crate::policy::meant::{Exemption, OnSourceGone, Pause};
 use crate::policy::select::Decision;
 use crate::policy::{Policies, Policy};
-use crate::retention::{Fate, Point, retain};
+use crate::retention::{Fate, Point, Retention, Rule, retain};
 
 /// Without a length of its own, a series is stalled when so many slots have passed without a new
 /// READY point.
@@ -49,6 +51,8 @@ pub struct EngineDesired<'a> {
     pub foreign: usize,
     /// Instances that no policy selects, with the policy that excludes them, if one does.
     pub unprotected: Vec<(&'a Instance, Option<(&'a Policy, String)>)>,
+    /// Instances that no policy selects and that are meant to be without protection.
+    pub exempt: Vec<(&'a Instance, &'a Exemption)>,
 }
 
 /// A policy and a source of it.
@@ -66,6 +70,12 @@ pub struct Series<'a> {
     pub missed: Option<MissedSlots>,
     /// Its points, the oldest first.
     pub points: Vec<SeriesPoint<'a>>,
+    /// Copies of its points in other locations, the oldest first.
+    pub copies: Vec<SeriesPoint<'a>>,
+    /// What the policy does not do at present.
+    pub pauses: Arc<[Pause]>,
+    /// The drill that is due, if the policy has one: its last firing.
+    pub drill: Option<Timestamp>,
     /// Since when there is no new READY point, where that is too long.
     pub stalled: bool,
 }
@@ -77,6 +87,8 @@ pub struct SeriesPoint<'a> {
     pub key: Key,
     /// Its image.
     pub image: &'a Image,
+    /// Why the policy holds it, where it does.
+    pub hold: Option<&'a str>,
     /// What retention says of it as things are.
     pub fate: Fate,
     /// What retention says of it once the due point is READY.
@@ -86,10 +98,13 @@ pub struct SeriesPoint<'a> {
 impl<'a> Series<'a> {
     /// The newest READY point that is not in the future.
     pub fn newest_ready(&self, now: Timestamp) -> Option<&SeriesPoint<'a>> {
-        self.points.iter().rev().find(|point| {
-            point.image.state == ImageState::Ready
-                && point.key.slot.instant() <= crate::retention::CLOCK_SKEW.after(now)
-        })
+        self.points.iter().rev().find(|point| point.is_ready(now))
+    }
+
+    /// The newest copy in each location that is READY and not in the future.
+    pub fn newest_copies(&self, now: Timestamp) -> BTreeMap<&'a str, &SeriesPoint<'a>> {
+        let ready = self.copies.iter().filter(|copy| copy.is_ready(now));
+        ready.map(|copy| (copy.image.location.as_str(), copy)).collect()
     }
 
     /// The name of the source: its own, or the one its newest image remembers.
@@ -99,6 +114,19 @@ impl<'a> Series<'a> {
         }
         let remembered = self.points.iter().rev().find_map(|point| point.image.source.as_ref());
         remembered.map_or("", |source| &source.name)
+    }
+}
+
+impl SeriesPoint<'_> {
+    /// Whether it can be restored and is not in the future.
+    pub fn is_ready(&self, now: Timestamp) -> bool {
+        self.image.state == ImageState::Ready
+            && self.key.slot.instant() <= crate::retention::CLOCK_SKEW.after(now)
+    }
+
+    /// Whether a hold keeps it, by a label or by the policy.
+    pub fn is_held(&self, now: Timestamp) -> bool {
+        self.hold.is_some() || self.image.is_held(now)
     }
 }
 
@@ -139,10 +167,10 @@ fn sort_images<'a>(policies: &'a Policies, engine: &'a EngineInventory) -> Sorte
             Ownership::Foreign => sorted.foreign += 1,
             Ownership::Broken(error) => sorted.broken.push((image, error)),
             Ownership::Ours(key) => {
-                let belongs =
-                    policies.get(&key.policy).is_some_and(|policy| policy.engine == engine.name);
-                if belongs {
-                    let sources = sorted.series.entry(key.policy.clone()).or_default();
+                let keeper =
+                    policies.keeper(&key.policy).filter(|policy| policy.engine == engine.name);
+                if let Some(keeper) = keeper {
+                    let sources = sorted.series.entry(keeper.name.clone()).or_default();
                     sources.entry(key.source.clone()).or_default().push((key, image));
                 } else {
                     sorted.orphans.entry(key.policy).or_default().push(image);
@@ -169,8 +197,8 @@ fn engine_desired<'a>(
     let mut protected = vec![false; engine.instances.len()];
     let mut excluded: Vec<Option<(&Policy, String)>> = vec![None; engine.instances.len()];
     let mut series = Vec::new();
-    for policy in policies.policies.iter().filter(|policy| policy.engine == engine.name) {
-        let slots = Slots::new(&policy.schedule, now);
+    for policy in policies.all().filter(|policy| policy.engine == engine.name) {
+        let slots = Slots::new(policy, now);
         let mut sources: BTreeMap<SourceId, SourceState<'a>> = BTreeMap::new();
         for (index, instance) in engine.instances.iter().enumerate() {
             match policy.selection.decide(instance) {
@@ -197,14 +225,16 @@ fn engine_desired<'a>(
             series.push(build_series(policy, source, state, own, &slots, now));
         }
     }
-    let unprotected = engine
-        .instances
-        .iter()
-        .zip(excluded)
-        .zip(protected)
-        .filter(|(_, protected)| !protected)
-        .map(|(pair, _)| pair)
-        .collect();
+    let (mut unprotected, mut exempt) = (Vec::new(), Vec::new());
+    for ((instance, excluded), _) in
+        engine.instances.iter().zip(excluded).zip(protected).filter(|(_, protected)| !protected)
+    {
+        let mut exemptions = policies.config.exemptions.iter();
+        match exemptions.find(|one| one.covers(&engine.name, instance) && !one.has_ended(now)) {
+            Some(exemption) => exempt.push((instance, exemption)),
+            None => unprotected.push((instance, excluded)),
+        }
+    }
     EngineDesired {
         engine,
         series,
@@ -212,6 +242,7 @@ fn engine_desired<'a>(
         broken: sorted.broken,
         foreign: sorted.foreign,
         unprotected,
+        exempt,
     }
 }
 
@@ -223,38 +254,106 @@ fn build_series<'a>(
     slots: &Slots,
     now: Timestamp,
 ) -> Series<'a> {
+    let (copies, images): (Vec<_>, Vec<_>) =
+        images.into_iter().partition(|(_, image)| image.is_copy());
     let due = slots.due(policy, &source, &state, &images, now);
-    let points: Vec<Point<'_>> = images
-        .iter()
-        .map(|(key, image)| Point {
-            slot: key.slot,
-            id: &image.id,
-            ready: image.state == ImageState::Ready,
-            held: image.is_held(now),
-        })
-        .collect();
-    let zone = &policy.schedule.zone;
-    let fates = retain(&points, &policy.retention, zone, now);
-    let fates_after = match due {
-        Due::Create { slot, .. } => {
-            let mut with_due = points.clone();
-            with_due.push(Point { slot, id: "", ready: true, held: false });
-            let mut fates = retain(&with_due, &policy.retention, zone, now);
-            fates.truncate(points.len());
-            fates
-        }
-        _ => fates.clone(),
+    let missed = slots.missed(policy, &due, &images);
+    let coming = match due {
+        Due::Create { slot, .. } => Some(slot),
+        _ => None,
     };
-    let missed = slots.missed(&policy.schedule, &due, &images);
-    let points = images
-        .into_iter()
-        .zip(fates)
-        .zip(fates_after)
-        .map(|(((key, image), fate), fate_after)| SeriesPoint { key, image, fate, fate_after })
-        .collect();
-    let mut series = Series { policy, source, state, due, missed, points, stalled: false };
+    let expired = expired(policy, &state, now);
+    let judge = Judge {
+        policy,
+        retention: expired.as_ref().unwrap_or(&policy.retention),
+        source_name: state.instance().map(|instance| instance.name.as_str()),
+        now,
+    };
+    let mut by_location: BTreeMap<&str, Vec<(Key, &Image)>> = BTreeMap::new();
+    for (key, image) in copies {
+        by_location.entry(&image.location).or_default().push((key, image));
+    }
+    let copies = by_location.into_values().flat_map(|copies| judge.points(copies, None)).collect();
+    let points = judge.points(images, coming);
+    let mut series = Series {
+        policy,
+        source,
+        state,
+        due,
+        missed,
+        points,
+        copies,
+        pauses: slots.pauses(),
+        drill: slots.drill(),
+        stalled: false,
+    };
     series.stalled = is_stalled(&series, slots, now);
     series
+}
+
+/// What is kept of a source that is gone for good, where the policy says that its restore points
+/// expire: the newest.
+fn expired(policy: &Policy, state: &SourceState<'_>, now: Timestamp) -> Option<Retention> {
+    let lifecycle = &policy.lifecycle;
+    let expires = lifecycle.on_source_gone == OnSourceGone::Expire && state.is_gone();
+    let since = state.marked_since.filter(|_| expires)?;
+    let has_passed = lifecycle.source_gone_grace.after(since) <= now;
+    has_passed.then(|| Retention { rules: BTreeMap::from([(Rule::Last, 1)]), at_least: 1 })
+}
+
+/// Says what retention thinks of the points of one series.
+struct Judge<'a, 'r> {
+    policy: &'a Policy,
+    retention: &'r Retention,
+    source_name: Option<&'a str>,
+    now: Timestamp,
+}
+
+impl<'a> Judge<'a, '_> {
+    /// The points of images, as things are and once the coming one is READY.
+    fn points(&self, images: Vec<(Key, &'a Image)>, coming: Option<Slot>) -> Vec<SeriesPoint<'a>> {
+        let (policy, now) = (self.policy, self.now);
+        let holds: Vec<Option<&str>> = images
+            .iter()
+            .map(|(key, image)| {
+                let hold = policy.hold_on(key, image, self.source_name, now)?;
+                Some(hold.reason.as_str())
+            })
+            .collect();
+        let mut points: Vec<Point<'_>> = images
+            .iter()
+            .zip(&holds)
+            .map(|((key, image), hold)| Point {
+                slot: key.slot,
+                id: &image.id,
+                ready: image.state == ImageState::Ready,
+                held: hold.is_some() || image.is_held(now),
+            })
+            .collect();
+        let zone = &policy.schedule.zone;
+        let fates = retain(&points, self.retention, zone, now);
+        let fates_after = match coming {
+            Some(slot) => {
+                points.push(Point { slot, id: "", ready: true, held: false });
+                let mut fates = retain(&points, self.retention, zone, now);
+                fates.truncate(images.len());
+                fates
+            }
+            None => fates.clone(),
+        };
+        images
+            .into_iter()
+            .zip(holds)
+            .zip(fates.into_iter().zip(fates_after))
+            .map(|(((key, image), hold), (fate, fate_after))| SeriesPoint {
+                key,
+                image,
+                hold,
+                fate,
+                fate_after,
+            })
+            .collect()
+    }
 }
 
 /// Whether there is no new READY point for too long. A source that is gone brings no new points,

@@ -22,9 +22,9 @@ use serde_json::Value;
 pub use fault::{Fault, Faulty};
 
 use crate::clock::Clock;
-use crate::inventory::{EngineInventory, Image};
+use crate::inventory::{DrillCheck, EngineInventory, Image};
 use crate::name::Key;
-use crate::plan::{Create, ImageRef, Update};
+use crate::plan::{Copy, Create, ImageRef, Update};
 use crate::policy::{Config, EngineKind};
 
 /// Why an engine did not do what it was asked for.
@@ -94,6 +94,17 @@ pub struct CreateRequest {
     pub create: Create,
 }
 
+/// A copy to be made in another location.
+#[derive(Debug, Clone)]
+pub struct CopyRequest {
+    /// The identity of the restore point, which the copy carries too.
+    pub key: Key,
+    /// The original.
+    pub image: ImageRef,
+    /// The copy.
+    pub copy: Copy,
+}
+
 /// What came of making a restore point.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Created {
@@ -141,6 +152,22 @@ pub trait Engine: Send + Sync {
     /// Changes stage and labels of an image that is still what the plan was made over. One that
     /// already is as asked, because another run has done it, comes back as it is.
     async fn update(&self, image: &ImageRef, update: &Update) -> Result<Image, EngineError>;
+
+    /// Copies an image that is still what the plan was made over to another location and waits
+    /// until the copy is READY. Called twice for the same copy, it makes one.
+    async fn copy(&self, _: CopyRequest, _: Arc<dyn Watcher>) -> Result<Created, EngineError> {
+        Err(EngineError::Refused("this engine copies no images".to_owned()))
+    }
+
+    /// Proves an image restorable; what is in the way of restoring it is the error.
+    async fn drill(
+        &self,
+        _: &ImageRef,
+        _: DrillCheck,
+        _: Arc<dyn Watcher>,
+    ) -> Result<(), EngineError> {
+        Err(EngineError::Refused("this engine cannot try images".to_owned()))
+    }
 
     /// Deletes an image that is still what the plan was made over.
     async fn delete(&self, image: &ImageRef) -> Result<(), EngineError>;

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
-use crate::policy::{Code, Finding, SourceFile};
+use crate::policy::finding::Place;
+use crate::policy::{Code, Finding, SourceFile, includes};
 
 /// All `*.yaml` and `*.yml` files under a directory, in the order of their paths. Hidden files and
 /// directories are left out.
@@ -38,40 +40,74 @@ pub fn yaml_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Reads files and directories of policies; what cannot be read is a finding.
-pub fn read_policies(paths: &[PathBuf]) -> (Vec<SourceFile>, Vec<Finding>) {
-    let (mut files, mut findings) = (Vec::new(), Vec::new());
-    let mut fail = |path: &Path, error: &io::Error| {
-        let message = format!("cannot read {}: {error}", path.display());
-        findings.push(Finding::nowhere(Code::UnreadableFile, message));
-    };
-    let mut seen = BTreeSet::new();
+/// Reads files and directories of policies, and what their configurations include; what cannot be
+/// read is a finding.
+pub fn read_policies(paths: &[PathBuf]) -> (Vec<Arc<SourceFile>>, Vec<Finding>) {
+    let mut reading = Reading::default();
     for path in paths {
-        let found = if path.is_dir() { yaml_files(path) } else { Ok(vec![path.clone()]) };
-        let found = found.unwrap_or_else(|error| {
-            fail(path, &error);
-            Vec::new()
-        });
-        for path in found {
-            // Named twice, or by a link, it is still one file.
-            if !seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())) {
-                continue;
+        reading.path(path, None);
+    }
+    (reading.files, reading.findings)
+}
+
+/// What has been read so far.
+#[derive(Default)]
+struct Reading {
+    files: Vec<Arc<SourceFile>>,
+    findings: Vec<Finding>,
+    seen: BTreeSet<PathBuf>,
+}
+
+impl Reading {
+    /// A file or a directory, and where it is included.
+    fn path(&mut self, path: &Path, place: Option<&Place>) {
+        if let Some(place) = place.filter(|_| !path.exists()) {
+            let message = format!("there is no {}", path.display());
+            self.findings.push(
+                Finding::new(Code::BadInclude, place.clone(), message)
+                    .hint("paths are relative to the file they are written in"),
+            );
+            return;
+        }
+        let found = if path.is_dir() { yaml_files(path) } else { Ok(vec![path.to_owned()]) };
+        match found {
+            Ok(found) => {
+                for path in found {
+                    self.file(&path);
+                }
             }
-            match std::fs::read(&path) {
-                Ok(bytes) => match String::from_utf8(bytes) {
-                    Ok(text) => files.push(SourceFile { path: path.display().to_string(), text }),
-                    Err(error) => {
-                        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-                        let line = valid.split(|byte| *byte == b'\n').count();
-                        let error = format!("line {line} is not UTF-8; save the file as UTF-8");
-                        fail(&path, &io::Error::other(error));
-                    }
-                },
-                Err(error) => fail(&path, &error),
-            }
+            Err(error) => self.fail(path, &error),
         }
     }
-    (files, findings)
+
+    fn file(&mut self, path: &Path) {
+        // Named twice, or by a link, it is still one file.
+        if !self.seen.insert(path.canonicalize().unwrap_or_else(|_| path.to_owned())) {
+            return;
+        }
+        let text = std::fs::read(path).and_then(|bytes| {
+            String::from_utf8(bytes).map_err(|error| {
+                let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+                let line = valid.split(|byte| *byte == b'\n').count();
+                io::Error::other(format!("line {line} is not UTF-8; save the file as UTF-8"))
+            })
+        });
+        let text = match text {
+            Ok(text) => text,
+            Err(error) => return self.fail(path, &error),
+        };
+        let file = Arc::new(SourceFile { path: path.display().to_string(), text });
+        self.files.push(Arc::clone(&file));
+        let directory = path.parent().unwrap_or(Path::new(""));
+        for (included, place) in includes(&file) {
+            self.path(&directory.join(included), Some(&place));
+        }
+    }
+
+    fn fail(&mut self, path: &Path, error: &io::Error) {
+        let message = format!("cannot read {}: {error}", path.display());
+        self.findings.push(Finding::nowhere(Code::UnreadableFile, message));
+    }
 }
 
 /// A path relative to a directory without links in it, without `..` inside.

@@ -12,7 +12,9 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use capabilities::{Capabilities, Consistency, Deprecation, ImageKind, KeyChoice};
+pub use capabilities::{
+    Capabilities, Consistency, Deprecation, DrillCheck, ImageKind, KeyChoice, Limits,
+};
 
 use crate::name::{self, Key, Ownership, SourceId};
 
@@ -29,6 +31,10 @@ pub const LABEL_STAGE: &str = "stillframe-stage";
 pub const LABEL_HOLD: &str = "stillframe-hold";
 /// Label on the newest image of a series whose source was found missing, with the time.
 pub const LABEL_MISSING: &str = "stillframe-source-missing";
+/// Label that tells a copy from its original: any value.
+pub const LABEL_COPY: &str = "stillframe-copy";
+/// Label with the time at which an image was last proven restorable.
+pub const LABEL_DRILLED: &str = "stillframe-drilled";
 
 /// What all engines were seen to hold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -166,6 +172,12 @@ pub struct Image {
     /// The key it is encrypted under.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kms_key: Option<String>,
+    /// The image family it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub family: Option<String>,
+    /// Who else may use it, in order; absent where that was not looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sharing: Option<Vec<Grant>>,
     /// All its labels, those of stillframe among them.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -187,6 +199,16 @@ pub struct Image {
     /// What the engine says about its state, where it says something.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+}
+
+/// A role and who has it, in the engine's own words.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Grant {
+    /// The role.
+    pub role: String,
+    /// Who has it, in order.
+    pub members: Vec<String>,
 }
 
 /// The instance an image was made of.
@@ -272,6 +294,16 @@ impl Image {
         self.labels.get(LABEL_HOLD).is_some_and(|text| {
             text.strip_prefix("until-").and_then(name::parse_stamp).is_none_or(|until| now < until)
         })
+    }
+
+    /// Whether it is a copy of a restore point and not the restore point itself.
+    pub fn is_copy(&self) -> bool {
+        self.labels.contains_key(LABEL_COPY)
+    }
+
+    /// When it was last proven restorable.
+    pub fn drilled_at(&self) -> Option<Timestamp> {
+        self.labels.get(LABEL_DRILLED).and_then(|text| name::parse_stamp(text))
     }
 
     /// When its source was first found missing, where the label is on this image.

@@ -224,6 +224,10 @@ impl Key {
     /// The name of the image: `PREFIX-20261121-0200z-HASH`, at most 63 characters, an RFC 1035
     /// label. `prefix` is for people and is cut to fit; the hash alone keeps two keys apart.
     pub fn image_name(&self, prefix: &str) -> String {
+        self.name_with(prefix, &self.hash(NAME_HASH_LENGTH))
+    }
+
+    fn name_with(&self, prefix: &str, hash: &str) -> String {
         let civil = TimeZone::UTC.to_datetime(self.slot.instant());
         let tail = format!(
             "-{:04}{:02}{:02}-{:02}{:02}z-{}",
@@ -232,12 +236,17 @@ impl Key {
             civil.day(),
             civil.hour(),
             civil.minute(),
-            self.hash(NAME_HASH_LENGTH)
+            hash
         );
         let mut head = rfc1035_head(prefix);
         head.truncate(NAME_LENGTH_MAX - tail.len());
         let head = head.trim_end_matches('-');
         format!("{head}{tail}")
+    }
+
+    /// The name of a copy in another location: like that of the image, with a hash of its own.
+    pub fn copy_name(&self, prefix: &str, location: &str) -> String {
+        self.name_with(prefix, &self.hash_of(&format!("\ncopy in {location}"), NAME_HASH_LENGTH))
     }
 
     /// The prefix of an image name where the policy gives none: `POLICY-SOURCE`.
@@ -283,7 +292,11 @@ impl Key {
 
     /// The first characters of a SHA-256 over the key, in lower-case base32.
     fn hash(&self, length: usize) -> String {
-        let text = format!("stillframe/v1\n{}\n{}\n{}", self.policy, self.source, self.slot);
+        self.hash_of("", length)
+    }
+
+    fn hash_of(&self, more: &str, length: usize) -> String {
+        let text = format!("stillframe/v1\n{}\n{}\n{}{more}", self.policy, self.source, self.slot);
         let mut hash = base32_lower().encode(&Sha256::digest(text.as_bytes()));
         hash.truncate(length);
         hash

@@ -21,8 +21,8 @@ use sha2::{Digest, Sha256};
 pub use action::{Action, Reason, ReasonCode};
 pub use agree::{in_both, still_wanted};
 pub use document::{
-    Blocked, BrokenLabels, Change, Create, EngineSummary, FORMAT_VERSION, HeldBack, ImageRef, Kept,
-    Missed, Orphans, Plan, PolicySchedule, Stalled, Summary, Unprotected, Update,
+    Blocked, BrokenLabels, Change, Copy, Create, EngineSummary, Exempt, FORMAT_VERSION, HeldBack,
+    ImageRef, Kept, Missed, Orphans, Plan, PolicySchedule, Stalled, Summary, Unprotected, Update,
 };
 
 use crate::desired::{Desired, EngineDesired, STALLED_PERIODS, Series, desired};
@@ -55,6 +55,7 @@ pub fn plan(policies: &Policies, inventory: &Inventory, now: Timestamp) -> Plan 
         blocked: Vec::new(),
         stalled: Vec::new(),
         unprotected: Vec::new(),
+        exempt: Vec::new(),
         orphans: Vec::new(),
         broken: Vec::new(),
         schedules: policies.policies.iter().map(|policy| schedule(policy, &desired, now)).collect(),
@@ -122,6 +123,14 @@ fn plan_engine(desired: &EngineDesired<'_>, now: Timestamp, plan: &mut Plan) {
         name: instance.name.clone(),
         excluded_by: excluded.as_ref().map(|(policy, _)| policy.name.clone()),
         condition: excluded.as_ref().map(|(_, condition)| condition.clone()),
+    }));
+    plan.exempt.extend(desired.exempt.iter().map(|(instance, exemption)| Exempt {
+        engine: engine.clone(),
+        id: instance.id.clone(),
+        name: instance.name.clone(),
+        owner: exemption.owner.clone(),
+        reason: exemption.reason.clone(),
+        until: exemption.until,
     }));
     for (policy, images) in &desired.orphans {
         let mut names: Vec<String> = images.iter().map(|image| image.name.clone()).collect();
@@ -222,13 +231,19 @@ fn schedule(policy: &Policy, desired: &Desired<'_>, now: Timestamp) -> PolicySch
     PolicySchedule {
         policy: policy.name.clone(),
         engine: policy.engine.clone(),
-        cron: policy.schedule.crontab.as_str().to_owned(),
+        cron: policy.schedule.text(),
         time_zone: policy.schedule.zone.name().to_owned(),
         next: policy.schedule.next_slots(now, NEXT_SLOTS),
         sources,
         clock_change,
-        paused: policy.pause_at(now).map(decide::describe_pause),
+        paused: describe_pauses(policy, now),
     }
+}
+
+/// What a policy does not do at present, for people.
+fn describe_pauses(policy: &Policy, now: Timestamp) -> Option<String> {
+    let pauses: Vec<String> = policy.pauses_at(now).iter().map(decide::describe_pause).collect();
+    (!pauses.is_empty()).then(|| pauses.join("; "))
 }
 
 fn summary(plan: &Plan) -> Summary {
@@ -246,10 +261,12 @@ fn summary(plan: &Plan) -> Summary {
         reactivate: count(Action::Reactivate),
         relabel: count(Action::Relabel),
         copy: count(Action::Copy),
+        drill: count(Action::Drill),
         delete: count(Action::Delete),
         keep: managed.saturating_sub(count(Action::Delete) + replaced.count()),
         held_back: plan.held_back.len(),
         unprotected: plan.unprotected.len(),
+        exempt: plan.exempt.len(),
         missed: plan.missed.iter().map(|missed| missed.slots).sum(),
         creating: plan.summary.creating,
         stalled: plan.stalled.len(),
@@ -280,6 +297,7 @@ fn id(plan: &Plan) -> String {
                 change.image.name,
                 change.image.fingerprint,
                 stages,
+                change.copy.as_ref().map(|copy| &copy.name),
             ])
         })
         .collect();

@@ -9,6 +9,7 @@
 
 mod effective;
 pub mod finding;
+pub mod lint;
 mod load;
 mod meaning;
 pub mod meant;
@@ -21,7 +22,7 @@ pub mod yaml;
 use serde_json::{Value, json};
 
 pub use finding::{Code, Finding, Severity, SourceFile};
-pub use load::{Loaded, load, load_some};
+pub use load::{Loaded, Reading, includes, load, load_with};
 pub use meant::{Config, Guards, Policies, Policy, Risk};
 
 use crate::inventory::Capabilities;
@@ -70,6 +71,40 @@ pub fn config_schema(kinds: &[EngineKind]) -> Value {
     }
     schema::simplify(&mut schema);
     schema
+}
+
+/// The JSON Schema of overlay documents: the same values as in the files, none of which must be
+/// there.
+pub fn overlay_schema(kinds: &[EngineKind]) -> Value {
+    let mut schema = config_schema(kinds);
+    let mut whole = schemars::schema_for!(written::OverlayDocument).to_value();
+    if let Some(engines) = schema.pointer_mut("/$defs/ConfigSpec/properties/engines") {
+        let engines = engines.take();
+        if let Some(slot) = whole.pointer_mut("/$defs/ConfigSpec/properties/engines") {
+            *slot = engines;
+        }
+    }
+    let mut settings = json!({"$defs": schema.get("$defs")});
+    if let (Some(Value::Object(from)), Some(Value::Object(to))) =
+        (settings.get_mut("$defs").map(Value::take), whole.get_mut("$defs"))
+    {
+        for (name, definition) in from {
+            to.entry(name).or_insert(definition);
+        }
+    }
+    if let Some(Value::Object(definitions)) = whole.get_mut("$defs") {
+        for (name, definition) in definitions {
+            // Only what names the document itself must be there.
+            if let (false, Some(definition)) =
+                (name == "OverlayMetadata", definition.as_object_mut())
+            {
+                definition.remove("required");
+                definition.remove("minProperties");
+            }
+        }
+    }
+    schema::simplify(&mut whole);
+    whole
 }
 
 /// Moves the definitions of a part to the whole, where its references look for them.

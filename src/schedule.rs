@@ -99,8 +99,8 @@ impl fmt::Debug for Zone {
 /// When restore points are due.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
-    /// The five fields.
-    pub crontab: Crontab,
+    /// The expressions; its slots are those of all of them, each once.
+    pub crontabs: Vec<Crontab>,
     /// The zone they are read in.
     pub zone: Zone,
     /// How long after its slot a restore point may still be created; `None` means until the next
@@ -113,7 +113,24 @@ pub struct Schedule {
 impl Schedule {
     /// All slots in `[from, until)`, in order.
     pub fn slots(&self, from: Timestamp, until: Timestamp) -> impl Iterator<Item = Slot> + '_ {
-        Firings::new(&self.crontab, &self.zone, from, until).map(Slot::at)
+        let mut ways: Vec<_> = self
+            .crontabs
+            .iter()
+            .map(|crontab| Firings::new(crontab, &self.zone, from, until).peekable())
+            .collect();
+        std::iter::from_fn(move || {
+            let next = ways.iter_mut().filter_map(|way| way.peek().copied()).min()?;
+            for way in &mut ways {
+                way.next_if_eq(&next);
+            }
+            Some(Slot::at(next))
+        })
+    }
+
+    /// Its expressions as text, for people.
+    pub fn text(&self) -> String {
+        let texts: Vec<&str> = self.crontabs.iter().map(Crontab::as_str).collect();
+        texts.join("; ")
     }
 
     /// The last slot at or before `instant`.
@@ -187,7 +204,7 @@ mod tests {
 
     fn schedule(crontab: &str, zone: &str) -> Schedule {
         Schedule {
-            crontab: Crontab::parse(crontab).unwrap(),
+            crontabs: vec![Crontab::parse(crontab).unwrap()],
             zone: Zone::find(zone).unwrap(),
             deadline: None,
             jitter: Elapsed::ZERO,

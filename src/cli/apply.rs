@@ -70,7 +70,8 @@ impl Apply {
         };
         let round = room.round(&approval, listener, &stop).await?;
         self.report(&room, &round, console)?;
-        Ok(exit_of(&round, self.dry_run))
+        let exit = exit_of(&round, self.dry_run);
+        Ok(setup::with_exemptions(exit, &room.policies, round.plan.now, console))
     }
 
     fn report(&self, room: &Room, round: &Round, console: &Console) -> anyhow::Result<()> {

@@ -219,6 +219,7 @@ fn wrapped(text: &str) -> String {
 fn origin(origin: &Origin) -> String {
     match origin {
         Origin::Policy(place) => place.to_string(),
+        Origin::Overlay(place) => format!("overlay, {place}"),
         Origin::Defaults(place) => format!("defaults, {place}"),
         Origin::BuiltIn => "built in".to_owned(),
     }

@@ -36,14 +36,16 @@ pub struct PlanCommand {
 
 impl PlanCommand {
     pub(super) async fn run(&self, global: &Global, console: &Console) -> anyhow::Result<Exit> {
-        let plan = if let Some(file) = &self.inventory {
+        let (policies, plan) = if let Some(file) = &self.inventory {
             let policies = match setup::policies(global, console, self.json) {
                 Ok(policies) => policies,
                 Err(early) => return early.exit(),
             };
             let inventory = read_inventory(file)?;
             let now = self.now.unwrap_or(inventory.observed_at);
-            guarded(plan(&policies, &inventory, now), &policies, &inventory, &self.overrides, now)
+            let plan = plan(&policies, &inventory, now);
+            let plan = guarded(plan, &policies, &inventory, &self.overrides, now);
+            (policies, plan)
         } else {
             let room = setup::room(global, console, self.json, self.now, self.overrides.clone());
             let room = match room {
@@ -51,7 +53,8 @@ impl PlanCommand {
                 Err(early) => return early.exit(),
             };
             let inventory = room.observe().await;
-            room.plan(&inventory, room.clock.now())
+            let plan = room.plan(&inventory, room.clock.now());
+            (room.policies, plan)
         };
         if self.json {
             console.json(&plan)?;
@@ -61,7 +64,8 @@ impl PlanCommand {
         for text in unused(&plan, &self.overrides) {
             console.note(&format!("{text}\n"));
         }
-        Ok(exit_of(&plan, self.detailed_exitcode))
+        let exit = exit_of(&plan, self.detailed_exitcode);
+        Ok(setup::with_exemptions(exit, &policies, plan.now, console))
     }
 }
 

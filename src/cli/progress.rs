@@ -94,10 +94,11 @@ impl Drop for Bars {
 
 impl Listener for Bars {
     fn began(&self, change: usize) {
-        if self.titles.get(change).is_none_or(|(action, _)| *action != Action::Create) {
-            return;
-        }
-        let title = format!("+ {}", self.sources.get(change).map_or("", String::as_str));
+        let takes_time = [Action::Create, Action::Copy, Action::Drill];
+        let action = self.titles.get(change).map(|(action, _)| *action);
+        let Some(action) = action.filter(|action| takes_time.contains(action)) else { return };
+        let title =
+            format!("{} {}", action.mark(), self.sources.get(change).map_or("", String::as_str));
         let bar = self.all.add(ProgressBar::new(0).with_style(style()).with_message(title));
         bar.enable_steady_tick(TICK);
         self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(change, bar);

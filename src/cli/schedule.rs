@@ -121,7 +121,7 @@ impl ScheduleCommand {
                 .map(|policy| {
                     json!({
                         "policy": policy.name,
-                        "cron": policy.schedule.crontab.as_str(),
+                        "cron": policy.schedule.text(),
                         "time_zone": policy.schedule.zone.name(),
                         "firings": slots(&policy.schedule),
                     })
@@ -137,7 +137,7 @@ impl ScheduleCommand {
             console.print(&format!(
                 "{}  {}  {}\n{}",
                 policy.name,
-                schedule.crontab.as_str(),
+                schedule.text(),
                 schedule.zone.name(),
                 lines(&slots(schedule), &schedule.zone)
             ));

@@ -13,7 +13,7 @@ use crate::clock::{Clock, FixedClock, SystemClock};
 use crate::engine;
 use crate::files;
 use crate::plan::guard::Override;
-use crate::policy::{Finding, Loaded, Policies, load_some};
+use crate::policy::{Finding, Loaded, Policies, Reading, load_with};
 use crate::reconcile::Room;
 use crate::report::findings;
 
@@ -59,7 +59,8 @@ impl Early {
 }
 
 /// Reads the policies and finds every mistake.
-pub(super) fn load_policies(paths: &[PathBuf]) -> anyhow::Result<Loaded> {
+pub(super) fn load_policies(global: &Global) -> anyhow::Result<Loaded> {
+    let paths = &global.policies;
     for path in paths {
         if !path.exists() {
             bail!(
@@ -69,7 +70,9 @@ pub(super) fn load_policies(paths: &[PathBuf]) -> anyhow::Result<Loaded> {
         }
     }
     let (files, unreadable) = files::read_policies(paths);
-    let mut loaded = load_some(files, &engine::kinds(), !unreadable.is_empty());
+    let reading =
+        Reading { environment: global.environment.as_deref(), unreadable: !unreadable.is_empty() };
+    let mut loaded = load_with(files, &engine::kinds(), reading);
     if !unreadable.is_empty() {
         loaded.policies = None;
         loaded.findings.extend(unreadable);
@@ -79,7 +82,7 @@ pub(super) fn load_policies(paths: &[PathBuf]) -> anyhow::Result<Loaded> {
 
 /// The policies; their mistakes are shown, as JSON where that is asked for.
 pub(super) fn policies(global: &Global, console: &Console, json: bool) -> Result<Policies, Early> {
-    let loaded = load_policies(&global.policies).map_err(Early::Failed)?;
+    let loaded = load_policies(global).map_err(Early::Failed)?;
     if let Some(policies) = loaded.policies {
         if loaded.findings.iter().any(|finding| !finding.is_error()) {
             console.note(&findings::text(&loaded.findings));
@@ -89,6 +92,22 @@ pub(super) fn policies(global: &Global, console: &Console, json: bool) -> Result
         show_findings(&loaded.findings, console, json).map_err(Early::Failed)?;
         Err(Early::Invalid)
     }
+}
+
+/// How a run ends when exemptions have ended by then. That must not stop a backup of anything else,
+/// so the round was carried out; but it is an error, and it is shown.
+pub(super) fn with_exemptions(
+    exit: Exit,
+    policies: &Policies,
+    now: Timestamp,
+    console: &Console,
+) -> Exit {
+    let expired = policies.expired(now);
+    if expired.is_empty() {
+        return exit;
+    }
+    console.note(&findings::text(&expired));
+    if matches!(exit, Exit::Success | Exit::Pending) { Exit::InvalidPolicy } else { exit }
 }
 
 /// Shows findings: as text on standard error, as JSON on standard output.

@@ -1,9 +1,10 @@
 //! `stillframe validate`
 
 use clap::{Args, ValueEnum};
+use jiff::Timestamp;
 use serde_json::json;
 
-use super::{Console, Exit, Global, setup};
+use super::{Console, Exit, Global, parse_instant, setup};
 use crate::report::findings;
 
 /// Check the policies: every mistake at once, nothing is called.
@@ -15,6 +16,9 @@ pub struct Validate {
     /// The form of the findings
     #[arg(long, default_value = "text")]
     format: FindingForm,
+    /// Hold dates against this instant instead of the present one
+    #[arg(long, value_name = "INSTANT", value_parser = parse_instant)]
+    now: Option<Timestamp>,
 }
 
 /// The form of findings.
@@ -32,7 +36,10 @@ enum FindingForm {
 
 impl Validate {
     pub(super) fn run(&self, global: &Global, console: &Console) -> anyhow::Result<Exit> {
-        let loaded = setup::load_policies(&global.policies)?;
+        let mut loaded = setup::load_policies(global)?;
+        if let Some(policies) = &loaded.policies {
+            loaded.findings.extend(policies.expired(setup::clock(self.now).now()));
+        }
         let (errors, _) = findings::counts(&loaded.findings);
         let form = if self.json { FindingForm::Json } else { self.format };
         if form == FindingForm::Sarif {

@@ -2,16 +2,21 @@
 
 use jiff::Timestamp;
 
+use std::sync::Arc;
+
 use super::source::{Presence, SourceState};
 use crate::elapsed::Elapsed;
 use crate::inventory::{Image, ImageState};
 use crate::name::{Key, Slot, SourceId, spread};
 use crate::policy::Policy;
+use crate::policy::meant::Pause;
 use crate::retention::CLOCK_SKEW;
-use crate::schedule::Schedule;
+use crate::schedule::Firings;
 
 /// How many past slots of a policy are looked at.
 const PAST_SLOTS: usize = 8;
+/// For each of them so many are looked at that may be blacked out.
+const BLACKED_OUT_MAX: usize = 64;
 /// So many missed slots are counted one by one.
 pub const MISSED_MAX: usize = 10_000;
 
@@ -56,17 +61,50 @@ pub struct MissedSlots {
     pub count: usize,
 }
 
-/// The past slots of a policy, with their deadlines, the newest first.
+/// So far back the last firing of a drill is looked for.
+const DRILL_REACH: Elapsed = Elapsed::days(400);
+
+/// What the time says about a policy, the same for all of its sources.
 #[derive(Debug, Clone)]
 pub struct Slots {
+    /// Its past slots with their deadlines, the newest first.
     past: Vec<(Slot, Timestamp)>,
+    pauses: Arc<[Pause]>,
+    drill: Option<Timestamp>,
 }
 
 impl Slots {
-    /// The slots of a schedule up to `now`.
-    pub fn new(schedule: &Schedule, now: Timestamp) -> Self {
-        let past = schedule.last_slots(now, PAST_SLOTS);
-        Self { past: past.into_iter().map(|slot| (slot, schedule.deadline_of(slot))).collect() }
+    /// What the time says about a policy at `now`. Slots that blackouts leave no time for are none.
+    pub fn new(policy: &Policy, now: Timestamp) -> Self {
+        let schedule = &policy.schedule;
+        let mut past = Vec::with_capacity(PAST_SLOTS);
+        let mut before = now;
+        for _ in 0..PAST_SLOTS * BLACKED_OUT_MAX {
+            let Some(slot) = schedule.last_slot(before).filter(|_| past.len() < PAST_SLOTS) else {
+                break;
+            };
+            let deadline = schedule.deadline_of(slot);
+            if !policy.is_blacked_out(slot, deadline) {
+                past.push((slot, deadline));
+            }
+            before = Elapsed::seconds(1).before(slot.instant());
+        }
+        let drill = policy.drill.as_ref().and_then(|drill| {
+            let (from, until) = (DRILL_REACH.before(now), Elapsed::seconds(1).after(now));
+            let last = |crontab| Firings::new(crontab, &schedule.zone, from, until).last();
+            drill.crontabs.iter().filter_map(last).max()
+        });
+        Self { past, pauses: policy.pauses_at(now).into(), drill }
+    }
+
+    /// What the policy does not do.
+    pub(super) fn pauses(&self) -> Arc<[Pause]> {
+        Arc::clone(&self.pauses)
+    }
+
+    /// When its drill fired last.
+    pub(super) fn drill(&self) -> Option<Timestamp> {
+        self.drill
     }
 
     /// Slots before `now`, the newest first.
@@ -107,7 +145,7 @@ impl Slots {
         if now > deadline {
             return Due::Missed { slot, deadline };
         }
-        if !policy.creates_at(now) {
+        if self.pauses.iter().any(|pause| pause.creates) {
             return Due::Paused { slot };
         }
         let failed = images.iter().find(|(key, _)| key.slot == slot);
@@ -118,7 +156,7 @@ impl Slots {
     /// filled.
     pub(super) fn missed(
         &self,
-        schedule: &Schedule,
+        policy: &Policy,
         due: &Due,
         images: &[(Key, &Image)],
     ) -> Option<MissedSlots> {
@@ -142,8 +180,10 @@ impl Slots {
         let before: Vec<Slot> = if reaches_back {
             self.past.iter().rev().map(|(slot, _)| *slot).filter(is_before).collect()
         } else {
+            let schedule = &policy.schedule;
             let slots = schedule.slots(newest.instant(), due_slot.instant());
-            slots.filter(is_before).take(MISSED_MAX - 1).collect()
+            let is_meant = |slot: &Slot| !policy.is_blacked_out(*slot, schedule.deadline_of(*slot));
+            slots.filter(is_before).filter(is_meant).take(MISSED_MAX - 1).collect()
         };
         let last = self.past.iter().map(|(slot, _)| *slot).find(is_before);
         let (Some(first), Some(last)) = (before.first(), last) else { return itself };

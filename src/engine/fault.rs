@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{CreateRequest, Created, Engine, EngineError, Settled, Store, Watcher};
-use crate::inventory::{EngineInventory, Gap, GapScope, Image};
+use super::{CopyRequest, CreateRequest, Created, Engine, EngineError, Settled, Store, Watcher};
+use crate::inventory::{DrillCheck, EngineInventory, Gap, GapScope, Image};
 use crate::plan::{ImageRef, Update};
 
 /// What goes wrong.
@@ -105,6 +105,23 @@ impl Engine for Faulty {
         }
         let created = self.inner.create(request, watcher).await?;
         if self.strike(Fault::CreateReplyLost) { broken() } else { Ok(created) }
+    }
+
+    async fn copy(
+        &self,
+        request: CopyRequest,
+        watcher: Arc<dyn Watcher>,
+    ) -> Result<Created, EngineError> {
+        self.inner.copy(request, watcher).await
+    }
+
+    async fn drill(
+        &self,
+        image: &ImageRef,
+        check: DrillCheck,
+        watcher: Arc<dyn Watcher>,
+    ) -> Result<(), EngineError> {
+        self.inner.drill(image, check, watcher).await
     }
 
     async fn update(&self, image: &ImageRef, update: &Update) -> Result<Image, EngineError> {

@@ -1,5 +1,7 @@
 //! What an engine can do, as data: policies are checked against it before any call.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -116,6 +118,68 @@ pub struct Capabilities {
     pub description_length_max: usize,
     /// The most captures that may run at once.
     pub captures_max: usize,
+    /// Whether images can be copied to other locations.
+    #[serde(default)]
+    pub copies: bool,
+    /// Whether disk images have families, in which the newest replaces older ones.
+    #[serde(default)]
+    pub families: bool,
+    /// Whether images can be shared with others.
+    #[serde(default)]
+    pub sharing: bool,
+    /// How images can be proven restorable.
+    #[serde(default)]
+    pub drills: Vec<DrillCheck>,
+    /// What the engine takes before it refuses.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// How an image is proven restorable.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum DrillCheck {
+    /// All stored data is read back and checked.
+    #[default]
+    Verify,
+    /// The disks are written to a scratch place and removed.
+    Restore,
+    /// A machine starts from them.
+    Boot,
+}
+
+impl DrillCheck {
+    /// The word used in policies and plans.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Verify => "verify",
+            Self::Restore => "restore",
+            Self::Boot => "boot",
+        }
+    }
+}
+
+/// What an engine takes before it refuses. What is absent has no limit that is known.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// The most images of each kind.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<ImageKind, u64>,
+    /// The most disks that one image can hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_disks: Option<u64>,
+    /// The most bytes of disks that one image can hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_bytes: Option<u64>,
+    /// The shortest time between two images of one source, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_interval_seconds: Option<u64>,
+    /// The most images of one source within an hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_hourly: Option<u64>,
 }
 
 impl Default for Capabilities {
@@ -129,6 +193,11 @@ impl Default for Capabilities {
             labels_max: 64,
             description_length_max: 2048,
             captures_max: 4,
+            copies: false,
+            families: false,
+            sharing: false,
+            drills: Vec::new(),
+            limits: Limits::default(),
         }
     }
 }

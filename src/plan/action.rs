@@ -25,6 +25,8 @@ pub enum Action {
     Deprecate,
     /// Mark as not to be used at all.
     Obsolete,
+    /// Prove restorable.
+    Drill,
     /// Delete for good.
     Delete,
 }
@@ -37,6 +39,7 @@ impl Action {
             Self::Reactivate => '^',
             Self::Relabel => '≈',
             Self::Copy => '»',
+            Self::Drill => '✓',
             Self::Deprecate | Self::Obsolete => '~',
             Self::Delete => '-',
         }
@@ -49,6 +52,7 @@ impl Action {
             Self::Reactivate => "reactivate",
             Self::Relabel => "relabel",
             Self::Copy => "copy",
+            Self::Drill => "drill",
             Self::Deprecate => "deprecate",
             Self::Obsolete => "obsolete",
             Self::Delete => "delete",
@@ -155,6 +159,12 @@ reason_codes! {
     InGrace "in-grace" "It was let go and the grace has not passed."
     Stalled "stalled" "Its series has no new READY restore point for too long: nothing of it is deleted."
     Paused "paused" "Its policy is paused."
+    Blackout "blackout" "A blackout of its policy or of the configuration holds."
+    CopyMissing "copy-missing" "A location that is to hold a copy has none."
+    SharingDiffers "sharing-differs" "Who may use it is not what the policy says."
+    DrillDue "drill-due" "A drill is due: the restore point is to be proven restorable."
+    PolicyRemoved "policy-removed" "Its policy was taken out of the files, and `removed` says what becomes of it."
+    SourceGoneKept "source-gone-kept" "Its source or its policy is gone, and what is left stays."
     InventoryGap "inventory-gap" "Not everything was seen: nothing is deleted."
     InUse "in-use" "An instance, a template or a family needs it."
     SourceGoneGrace "source-gone-grace" "Its source is gone, and the grace for that has not passed."

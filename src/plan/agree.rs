@@ -69,6 +69,8 @@ fn is_same(one: &Change, other: &Change) -> bool {
         && one.image.created_at == other.image.created_at
         && one.image.fingerprint == other.image.fingerprint
         && one.image.location == other.image.location
+        && one.copy == other.copy
+        && one.drill == other.drill
         && one.create.as_ref().map(captured) == other.create.as_ref().map(captured)
         && one.update.as_ref().map(relabelled) == other.update.as_ref().map(relabelled)
 }
@@ -77,11 +79,12 @@ fn is_same(one: &Change, other: &Change) -> bool {
 /// of it.
 fn captured(create: &Create) -> impl PartialEq + '_ {
     let replaced = create.replaces.as_ref().and_then(|image| image.id.as_ref());
-    (create.kind, create.consistency, &create.kms_key, &create.disks, &create.labels, replaced)
+    let place = (&create.kms_key, &create.family, &create.sharing);
+    (create.kind, create.consistency, place, &create.disks, &create.labels, replaced)
 }
 
 /// What changes on an image; labels that hold the time of the change differ from plan to plan.
 fn relabelled(update: &Update) -> impl PartialEq + '_ {
     let set: Vec<&String> = update.set_labels.keys().collect();
-    (update.stage_before, update.stage_after, set, &update.remove_labels)
+    (update.stage_before, update.stage_after, set, &update.remove_labels, &update.sharing)
 }

@@ -1,5 +1,7 @@
 //! One series: what is to be made, and what happens to each of its points.
 
+mod copies;
+mod drill;
 mod due;
 mod gone;
 
@@ -65,20 +67,31 @@ impl<'a> SeriesPlan<'a> {
         self.due();
         let newest_ready = self.series.newest_ready(self.now).map(|point| point.image.id.as_str());
         for point in &self.series.points {
-            let is_newest = newest_ready == Some(point.image.id.as_str());
-            match point.image.state {
-                ImageState::Ready => self.ready(point, is_newest),
-                ImageState::Failed => self.failed(point, newest_ready.is_some()),
-                ImageState::Creating | ImageState::Deleting | ImageState::Unknown => {
-                    self.keep(
-                        point,
-                        vec![Reason::new(ReasonCode::NotReady, state_detail(point.image))],
-                    );
-                }
+            self.point(point, newest_ready);
+        }
+        let newest_copies = self.series.newest_copies(self.now);
+        for copy in &self.series.copies {
+            let newest = newest_copies.get(copy.image.location.as_str());
+            self.point(copy, newest.map(|newest| newest.image.id.as_str()));
+        }
+        self.copies();
+        self.source_marks();
+        self.sharing();
+        self.drill();
+        self
+    }
+
+    /// One image, and the newest of its kind that is READY.
+    fn point(&mut self, point: &SeriesPoint<'_>, newest_ready: Option<&str>) {
+        let is_newest = newest_ready == Some(point.image.id.as_str());
+        match point.image.state {
+            ImageState::Ready => self.ready(point, is_newest),
+            ImageState::Failed => self.failed(point, newest_ready.is_some()),
+            ImageState::Creating | ImageState::Deleting | ImageState::Unknown => {
+                let why = Reason::new(ReasonCode::NotReady, state_detail(point.image));
+                self.keep(point, vec![why]);
             }
         }
-        self.source_marks();
-        self
     }
 
     fn ready(&mut self, point: &SeriesPoint<'_>, is_newest: bool) {
@@ -86,7 +99,11 @@ impl<'a> SeriesPlan<'a> {
         let fate = if self.created.is_some() { &point.fate_after } else { &point.fate };
         match fate {
             Fate::Kept(reasons) => {
-                let reasons: Vec<Reason> = reasons.iter().map(Reason::from).collect();
+                let mut reasons: Vec<Reason> = reasons.iter().map(Reason::from).collect();
+                let held = reasons.iter_mut().find(|reason| reason.code == ReasonCode::Held);
+                if let (Some(held), Some(why)) = (held, point.hold) {
+                    held.detail = format!("held: {why}");
+                }
                 self.stay(point, is_newest, reasons);
             }
             Fate::LetGo(closest) => self.let_go(point, Reason::from(closest)),
@@ -124,6 +141,7 @@ impl<'a> SeriesPlan<'a> {
                 stage_after,
                 set_labels: staged.into_iter().collect(),
                 remove_labels,
+                ..Update::default()
             });
             self.changes.push(change);
         } else if let (true, Some(why)) = (wanted > image.stage, why) {
@@ -134,7 +152,8 @@ impl<'a> SeriesPlan<'a> {
                 stage_before: image.stage,
                 stage_after: wanted,
                 set_labels: BTreeMap::from([(LABEL_STAGED.to_owned(), stamp(self.now))]),
-                remove_labels: Vec::new(),
+                replacement: self.replacement(image),
+                ..Update::default()
             });
             self.changes.push(change);
         } else {
@@ -185,11 +204,15 @@ impl<'a> SeriesPlan<'a> {
             if stage_after > image.stage {
                 set_labels.insert(LABEL_STAGED.to_owned(), stamp(self.now));
             }
+            let coming = change.waits_for.clone();
             change.update = Some(Update {
                 stage_before: image.stage,
                 stage_after,
                 set_labels,
-                remove_labels: Vec::new(),
+                replacement: coming
+                    .filter(|_| self.series.policy.capture.family.is_some())
+                    .or_else(|| self.replacement(image)),
+                ..Update::default()
             });
             self.changes.push(change);
             return;
@@ -207,6 +230,11 @@ impl<'a> SeriesPlan<'a> {
                 Reason::new(ReasonCode::InUse, format!("in use by {}", image.in_use_by.join(", ")));
             return self.hold_back(Action::Delete, point, vec![in_use, why]);
         }
+        if let Some(location) = self.missing_copy(point) {
+            let detail = format!("no READY copy of it or of a newer one in {location}");
+            let missing = Reason::new(ReasonCode::CopyMissing, detail);
+            return self.hold_back(Action::Delete, point, vec![missing, why]);
+        }
         let passed = Reason::new(
             ReasonCode::GracePassed,
             format!("let go {}, grace {grace} passed", minute(since)),
@@ -222,14 +250,16 @@ impl<'a> SeriesPlan<'a> {
         if is_replaced && self.created.is_some() {
             return;
         }
-        if point.image.is_held(self.now) {
-            return self.keep(point, vec![Reason::new(ReasonCode::Held, "held")]);
+        if point.is_held(self.now) {
+            let why = point.hold.map_or_else(|| "held".to_owned(), |why| format!("held: {why}"));
+            return self.keep(point, vec![Reason::new(ReasonCode::Held, why)]);
         }
         if point.key.slot.instant() > CLOCK_SKEW.after(self.now) {
             let detail = Keep::Quarantined.to_string();
             return self.keep(point, vec![Reason::new(ReasonCode::Quarantined, detail)]);
         }
-        if self.series.policy.retention.effective().next().is_none() {
+        let has_rules = self.series.policy.retention.effective().next().is_some();
+        if !has_rules && self.series.policy.removed.is_none() {
             let detail = Keep::NoRules.to_string();
             return self.keep(point, vec![Reason::new(ReasonCode::NoRules, detail)]);
         }
@@ -267,7 +297,10 @@ impl<'a> SeriesPlan<'a> {
 
     fn is_paused_or_unseen(&self) -> bool {
         self.obstacle.as_ref().is_some_and(|obstacle| {
-            matches!(obstacle.code, ReasonCode::Paused | ReasonCode::InventoryGap)
+            matches!(
+                obstacle.code,
+                ReasonCode::Paused | ReasonCode::Blackout | ReasonCode::InventoryGap
+            )
         })
     }
 
@@ -284,7 +317,23 @@ impl<'a> SeriesPlan<'a> {
             waits_for: None,
             create: None,
             update: None,
+            copy: None,
+            drill: None,
         }
+    }
+
+    /// The newest READY image of the family, which people are told to take instead of this one.
+    fn replacement(&self, image: &Image) -> Option<String> {
+        let family = self.series.policy.capture.family.as_ref()?;
+        let is_good = |other: &&Image| {
+            other.family.as_ref() == Some(family)
+                && other.state == ImageState::Ready
+                && other.stage == Stage::Active
+                && other.let_go_at().is_none()
+                && other.id != image.id
+        };
+        let newest = self.engine.images.iter().filter(is_good);
+        newest.max_by_key(|other| (other.created_at, &other.id)).map(|other| other.name.clone())
     }
 
     fn source_name(&self, point: &SeriesPoint<'_>) -> String {
@@ -320,13 +369,14 @@ impl<'a> SeriesPlan<'a> {
 /// What a policy does not do at present, for people.
 pub(super) fn describe_pause(pause: &Pause) -> String {
     let what = match (pause.creates, pause.deletes) {
-        (true, true) => "creates and deletes paused",
-        (true, false) => "creates paused",
-        _ => "deletes paused",
+        (true, true) => "creates and deletes",
+        (true, false) => "creates",
+        _ => "deletes",
     };
+    let verb = if pause.is_blackout { "blacked out" } else { "paused" };
     let until = pause.until.map(|until| format!(" until {}", minute(until))).unwrap_or_default();
     let reason = pause.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-    format!("{what}{until}{reason}")
+    format!("{what} {verb}{until}{reason}")
 }
 
 fn kept_again(reasons: &[Reason]) -> String {

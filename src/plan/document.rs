@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use super::action::{Action, Reason};
 use super::guard::Refusal;
-use crate::inventory::{Consistency, Gap, Image, ImageKind, Stage};
+use crate::inventory::{Consistency, DrillCheck, Gap, Grant, Image, ImageKind, Stage};
 use crate::name::{Key, PolicyName, Slot, SourceId};
 use crate::policy::Risk;
 
 /// The version of the plan document. The first number changes when a reader must change.
-pub const FORMAT_VERSION: &str = "1.0";
+pub const FORMAT_VERSION: &str = "1.1";
 
 /// The ordered actions that bring an inventory to what the policies ask for, each with its reasons.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -47,6 +47,9 @@ pub struct Plan {
     pub stalled: Vec<Stalled>,
     /// Instances that no policy protects.
     pub unprotected: Vec<Unprotected>,
+    /// Instances that are meant to be without protection.
+    #[serde(default)]
+    pub exempt: Vec<Exempt>,
     /// Images of policies that are not in the files: reported and left alone.
     pub orphans: Vec<Orphans>,
     /// Images with some of our labels that do not parse back to a key: reported and left alone.
@@ -96,6 +99,9 @@ pub struct Summary {
     pub relabel: usize,
     /// Images to be copied.
     pub copy: usize,
+    /// Images to be proven restorable.
+    #[serde(default)]
+    pub drill: usize,
     /// Images to be deleted.
     pub delete: usize,
     /// Images of ours that stay, those that are changed but not deleted among them.
@@ -104,6 +110,9 @@ pub struct Summary {
     pub held_back: usize,
     /// Instances that no policy protects.
     pub unprotected: usize,
+    /// Instances that are meant to be without protection.
+    #[serde(default)]
+    pub exempt: usize,
     /// Slots that were missed.
     pub missed: usize,
     /// Images of ours that are being made by another run.
@@ -127,6 +136,7 @@ impl Summary {
             + self.reactivate
             + self.relabel
             + self.copy
+            + self.drill
             + self.delete
             > 0
     }
@@ -163,6 +173,12 @@ pub struct Change {
     /// What to change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update: Option<Update>,
+    /// The copy to make.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy: Option<Copy>,
+    /// How to try it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<DrillCheck>,
 }
 
 /// An image as the plan saw it: an action is bound to all of this.
@@ -230,6 +246,30 @@ pub struct Create {
     /// What is known to be in the way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
+    /// The image family it becomes the newest of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub family: Option<String>,
+    /// Who else may use it; absent where nobody has said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sharing: Option<Vec<Grant>>,
+}
+
+/// A copy to be made in another location.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Copy {
+    /// The name of the copy.
+    pub name: String,
+    /// Where it is stored.
+    pub location: String,
+    /// The encryption key; absent means the engine's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kms_key: Option<String>,
+    /// The labels it gets, the ownership record among them.
+    pub labels: BTreeMap<String, String>,
+    /// The failed attempt whose name it takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<ImageRef>,
 }
 
 /// What to change on an image, without touching its data.
@@ -246,6 +286,12 @@ pub struct Update {
     /// Labels to take away.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remove_labels: Vec<String>,
+    /// The image that people are told to take instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replacement: Option<String>,
+    /// Who else may use it from now on; absent where that does not change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sharing: Option<Vec<Grant>>,
 }
 
 /// An image that would go if nothing held it.
@@ -347,6 +393,24 @@ pub struct Unprotected {
     /// By which condition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<String>,
+}
+
+/// An instance that is meant to be without protection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Exempt {
+    /// On which engine.
+    pub engine: String,
+    /// Its id.
+    pub id: SourceId,
+    /// Its name.
+    pub name: String,
+    /// Who answers for it.
+    pub owner: String,
+    /// Why.
+    pub reason: String,
+    /// Until when.
+    pub until: Timestamp,
 }
 
 /// Images of a policy that is not in the files.

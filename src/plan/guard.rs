@@ -6,6 +6,7 @@
 //! goes on, because a backup that is not made is lost as well.
 
 mod kind;
+mod share;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -19,12 +20,12 @@ pub use kind::Guard;
 use super::action::Action;
 use super::document::{Change, ImageRef, Plan};
 use crate::elapsed::Elapsed;
-use crate::inventory::{EngineInventory, Image, ImageState, Inventory};
+use crate::inventory::{EngineInventory, Image, ImageState, Instance, Inventory};
 use crate::name::{Key, Ownership, Slot};
-use crate::policy::{Policies, Risk};
+use crate::policy::Policies;
+use crate::policy::meant::OnSourceGone;
+use crate::policy::select::Decision;
 
-/// A share of fewer points than this says nothing: such series are held by their floor alone.
-const SMALL_SERIES: usize = 10;
 /// An inventory that has shrunk by more than one part in this many deletes nothing.
 const SHRUNKEN_PART: u64 = 3;
 /// A plan is carried out within this time or made anew.
@@ -169,6 +170,9 @@ pub fn withheld(refusals: &[Refusal]) -> BTreeSet<(&str, &str)> {
         .collect()
 }
 
+/// The policy that a restore point belongs to, its source, and the location of copies.
+type SeriesName = (String, String, Option<String>);
+
 /// The deletes of one engine, and what they would be taken from.
 struct EngineChecks<'a> {
     engine: &'a EngineInventory,
@@ -177,8 +181,9 @@ struct EngineChecks<'a> {
     /// Creates that take the place of an image, and that image.
     replaces: Vec<(&'a Change, &'a ImageRef, Option<&'a Image>)>,
     /// The READY points of ours by series, read from the inventory anew. Points from the future
-    /// protect nobody, and an image that is listed twice is one.
-    series: BTreeMap<(String, String), Vec<(Key, &'a Image)>>,
+    /// protect nobody, and an image that is listed twice is one. Copies in another location are a
+    /// series of their own.
+    series: BTreeMap<SeriesName, Vec<(Key, &'a Image)>>,
     /// How many of them belong to a policy that there is.
     managed: usize,
 }
@@ -203,7 +208,11 @@ impl<'a> EngineChecks<'a> {
             .changes
             .iter()
             .filter(|change| change.engine == engine.name)
-            .filter_map(|change| Some((change, change.create.as_ref()?.replaces.as_ref()?)))
+            .filter_map(|change| {
+                let create = change.create.as_ref().map(|create| &create.replaces);
+                let copy = change.copy.as_ref().map(|copy| &copy.replaces);
+                Some((change, create.or(copy)?.as_ref()?))
+            })
             .map(|(change, replaced)| (change, replaced, image_of(replaced.id.as_ref())))
             .collect();
         let horizon = crate::retention::CLOCK_SKEW.after(now);
@@ -214,9 +223,8 @@ impl<'a> EngineChecks<'a> {
                 && image.state == ImageState::Ready
                 && key.slot.instant() <= horizon
             {
-                managed += usize::from(policies.get(&key.policy).is_some());
-                let name = (key.policy.to_string(), key.source.to_string());
-                series.entry(name).or_default().push((key, image));
+                managed += usize::from(policies.keeper(&key.policy).is_some());
+                series.entry(series_name(policies, &key, image)).or_default().push((key, image));
             }
         }
         Self { engine, policies, deletes, replaces, series, managed }
@@ -300,7 +308,7 @@ impl<'a> EngineChecks<'a> {
                     && image.ownership() == Ownership::Ours(change.key.clone())
                     && Some(&image.fingerprint) == replaced.fingerprint.as_ref()
                     && image.in_use_by.is_empty()
-                    && !image.is_held(now)
+                    && !self.is_held(&change.key, image, now)
             })
         });
         let mut images: Vec<String> =
@@ -352,15 +360,42 @@ impl<'a> EngineChecks<'a> {
     }
 
     fn held(&self, now: Timestamp) -> Option<Refusal> {
-        let held =
-            self.deletes.iter().filter(|(_, image)| image.is_some_and(|image| image.is_held(now)));
+        let held = self.deletes.iter().filter(|(change, image)| {
+            image.is_some_and(|image| self.is_held(&change.key, image, now))
+        });
         self.refuse(Guard::Held, held.map(|(change, _)| *change), "these images are held")
+    }
+
+    /// Whether a label or the policy holds an image.
+    fn is_held(&self, key: &Key, image: &Image, now: Timestamp) -> bool {
+        let name = || {
+            let is_source = |instance: &&Instance| instance.id == key.source;
+            self.engine.instances.iter().find(is_source).map(|instance| instance.name.as_str())
+        };
+        image.is_held(now)
+            || self.policies.keeper(&key.policy).is_some_and(|policy| {
+                !policy.holds.is_empty() && policy.hold_on(key, image, name(), now).is_some()
+            })
+    }
+
+    /// How many of the newest READY points of a series are always kept.
+    fn always_kept(&self, key: &Key) -> u32 {
+        let Some(policy) = self.policies.keeper(&key.policy) else { return 1 };
+        let is_there = self.engine.instances.iter().any(|instance| {
+            instance.id == key.source
+                && matches!(policy.selection.decide(instance), Decision::Selected(_))
+        });
+        if policy.lifecycle.on_source_gone == OnSourceGone::Expire && !is_there {
+            return 1;
+        }
+        policy.retention.at_least.max(1)
     }
 
     /// A READY image is deleted only if its label says that it was let go at least the grace ago.
     fn deprecate_first(&self, now: Timestamp) -> Option<Refusal> {
         let too_soon = self.ready_deletes().filter(|(change, image)| {
-            let grace = self.policies.get(&change.key.policy).map(|policy| policy.lifecycle.grace);
+            let policy = self.policies.keeper(&change.key.policy);
+            let grace = policy.map(|policy| policy.lifecycle.grace);
             !matches!((image.let_go_at(), grace), (Some(since), Some(grace)) if grace.after(since) <= now)
         });
         let message = "these images were not deprecated for the whole grace of their policy";
@@ -372,19 +407,18 @@ impl<'a> EngineChecks<'a> {
         let deleted: BTreeSet<&str> =
             self.ready_deletes().map(|(_, image)| image.id.as_str()).collect();
         let mut below = Vec::new();
-        for (change, _) in self.ready_deletes() {
-            let floor = self
-                .policies
-                .get(&change.key.policy)
-                .map_or(1, |policy| policy.retention.at_least.max(1));
-            let name = (change.key.policy.to_string(), change.key.source.to_string());
+        for (change, image) in self.ready_deletes() {
+            let floor = self.always_kept(&change.key);
+            let name = series_name(self.policies, &change.key, image);
             // Slots that are left, each once, whatever number of images it has.
             let left: BTreeSet<Slot> = self
                 .series
                 .get(&name)
                 .into_iter()
                 .flatten()
-                .filter(|(_, other)| !deleted.contains(other.id.as_str()) && !other.is_held(now))
+                .filter(|(key, other)| {
+                    !deleted.contains(other.id.as_str()) && !self.is_held(key, other, now)
+                })
                 .map(|(key, _)| key.slot)
                 .collect();
             let slot = change.key.slot;
@@ -396,78 +430,13 @@ impl<'a> EngineChecks<'a> {
         let message = "these are among the newest READY restore points of their source, which are always kept; change `atLeast` if that is meant";
         self.refuse(Guard::Floor, below, message)
     }
+}
 
-    fn series_share(&self) -> Option<Refusal> {
-        let limit = self.policies.config.guards.series_percent as usize;
-        let mut by_series: BTreeMap<(String, String), Vec<&Change>> = BTreeMap::new();
-        for (change, _) in self.ready_deletes() {
-            let name = (change.key.policy.to_string(), change.key.source.to_string());
-            by_series.entry(name).or_default().push(change);
-        }
-        let mut over = Vec::new();
-        let (mut worst, mut series) = (String::new(), 0);
-        for (name, changes) in by_series {
-            let ready = self.series.get(&name).map_or(0, Vec::len);
-            if ready >= SMALL_SERIES && changes.len() * 100 > limit * ready {
-                series += 1;
-                if worst.is_empty() {
-                    worst = format!(
-                        "{} of {ready} restore points of {} by {}",
-                        changes.len(),
-                        changes[0].source_name,
-                        name.0
-                    );
-                }
-                over.extend(changes);
-            }
-        }
-        if series > 1 {
-            worst = format!("{worst}, and {} more series", series - 1);
-        }
-        self.refuse(Guard::SeriesShare, over, format!("more than {limit} % of a series: {worst}"))
-    }
-
-    fn engine_share(&self) -> Option<Refusal> {
-        let limit = self.policies.config.guards.engine_percent as usize;
-        let deletes: Vec<&Change> = self.ready_deletes().map(|(change, _)| change).collect();
-        if self.managed < SMALL_SERIES || deletes.len() * 100 <= limit * self.managed {
-            return None;
-        }
-        let message = format!(
-            "{} of {} images of {} are more than {limit} %",
-            deletes.len(),
-            self.managed,
-            self.engine.name
-        );
-        self.refuse(Guard::EngineShare, deletes, message)
-    }
-
-    fn engine_count(&self) -> Option<Refusal> {
-        let limit = self.policies.config.guards.engine_count as usize;
-        // Failed attempts too: an engine may be wrong about what failed.
-        let deletes: Vec<&Change> = self.changes().collect();
-        if deletes.len() <= limit {
-            return None;
-        }
-        let message = format!(
-            "{} images of {} are more than {limit} in one plan",
-            deletes.len(),
-            self.engine.name
-        );
-        self.refuse(Guard::EngineCount, deletes, message)
-    }
-
-    fn risk_class(&self) -> Option<Refusal> {
-        let refused = &self.policies.config.guards.refuse;
-        let risky =
-            self.changes().filter(|change| change.risk.is_some_and(|risk| refused.contains(&risk)));
-        let words: Vec<&str> = refused.iter().copied().map(Risk::word).collect();
-        self.refuse(
-            Guard::RiskClass,
-            risky,
-            format!("the configuration refuses deletes of the class {}", words.join(", ")),
-        )
-    }
+/// The series that an image belongs to.
+fn series_name(policies: &Policies, key: &Key, image: &Image) -> SeriesName {
+    let policy = policies.keeper(&key.policy).map_or(&key.policy, |policy| &policy.name);
+    let location = image.is_copy().then(|| image.location.clone());
+    (policy.to_string(), key.source.to_string(), location)
 }
 
 /// Whether a plan may still be carried out.

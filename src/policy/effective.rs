@@ -22,7 +22,7 @@ pub(super) struct Layer<'a> {
     /// The document.
     pub(super) document: &'a Node,
     /// Where in the document the values stand.
-    pub(super) prefix: &'static str,
+    pub(super) prefix: &'a str,
     /// The file of the document.
     pub(super) file: &'a Arc<SourceFile>,
 }
@@ -30,6 +30,20 @@ pub(super) struct Layer<'a> {
 impl Layer<'_> {
     fn has(&self, pointer: &str) -> bool {
         self.json.pointer(pointer).is_some()
+    }
+
+    /// Whether the value at a pointer is this layer's affair: it stands here, or what stands here
+    /// in its place is no mapping and hides whatever lies under it.
+    fn decides(&self, pointer: &str) -> bool {
+        let mut value = self.json;
+        for token in pointer.split('/').skip(1) {
+            let Value::Object(entries) = value else { return true };
+            match entries.get(&unescape(token)) {
+                Some(inner) => value = inner,
+                None => return false,
+            }
+        }
+        true
     }
 
     /// Where a value stands, or the innermost mapping around it that is written.
@@ -69,45 +83,81 @@ impl Layer<'_> {
     }
 }
 
-/// All layers of one policy, put together.
+/// What a layer is to a policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Level {
+    /// What is different in the environment.
+    Overlay,
+    /// The document itself.
+    Own,
+    /// The defaults of the configuration.
+    Defaults,
+}
+
+/// All layers of one document, put together.
 pub(super) struct Layers<'a> {
-    pub(super) policy: Layer<'a>,
-    pub(super) defaults: Option<Layer<'a>>,
+    /// The document itself: what is missing would be written there.
+    pub(super) own: Layer<'a>,
+    /// From the one that wins to the one that gives way.
+    stack: Vec<(Level, Layer<'a>)>,
     /// The values that hold.
     pub(super) json: Value,
 }
 
 impl<'a> Layers<'a> {
-    pub(super) fn new(policy: Layer<'a>, defaults: Option<Layer<'a>>, built_in: &Value) -> Self {
-        let mut json = policy.json.clone();
-        if let Some(defaults) = &defaults {
-            inherit(&mut json, defaults.json, &WHOLE);
+    /// `overlays` go over the document, the first over the others; `defaults` go under it, the
+    /// first over the others.
+    pub(super) fn new(
+        overlays: Vec<Layer<'a>>,
+        own: Layer<'a>,
+        defaults: Vec<Layer<'a>>,
+        built_in: &Value,
+    ) -> Self {
+        let overlays = overlays.into_iter().map(|layer| (Level::Overlay, layer));
+        let defaults = defaults.into_iter().map(|layer| (Level::Defaults, layer));
+        let stack: Vec<_> = overlays.chain([(Level::Own, own)]).chain(defaults).collect();
+        let mut json = json!({});
+        for (_, layer) in &stack {
+            inherit(&mut json, layer.json, true);
         }
-        inherit(&mut json, built_in, &[]);
-        Self { policy, defaults, json }
+        inherit(&mut json, built_in, false);
+        Self { own, stack, json }
     }
 
     /// The layer that a value comes from; `None` where it is built in.
-    pub(super) fn layer(&self, pointer: &str) -> Option<Layer<'a>> {
-        if self.policy.has(pointer) {
-            return Some(self.policy);
-        }
-        let block = pointer.split('/').nth(1).unwrap_or_default();
-        let is_replaced = WHOLE.contains(&block) && self.policy.has(&format!("/{block}"));
-        self.defaults.filter(|defaults| !is_replaced && defaults.has(pointer))
+    fn layer(&self, pointer: &str) -> Option<(Level, Layer<'a>)> {
+        let block = WHOLE.iter().find_map(|block| {
+            let at = format!("{pointer}/").find(&format!("/{block}/"))?;
+            pointer.get(..at + 1 + block.len())
+        });
+        let decides = |(_, layer): &&(Level, Layer<'a>)| {
+            let is_whole = block.is_some_and(|block| layer.has(block));
+            is_whole || layer.decides(pointer)
+        };
+        let found = self.stack.iter().find(decides).copied()?;
+        found.1.decides(pointer).then_some(found)
     }
 
     /// Where a value stands; for a value that is built in, where it would be written.
     pub(super) fn place(&self, pointer: &str) -> Place {
-        self.layer(pointer).unwrap_or(self.policy).place(pointer)
+        self.layer(pointer).map_or(self.own, |(_, layer)| layer).place(pointer)
+    }
+
+    /// Where the key of a value stands.
+    pub(super) fn key_place(&self, pointer: &str) -> Place {
+        self.layer(pointer).map_or(self.own, |(_, layer)| layer).key_place(pointer)
+    }
+
+    /// A place of the document itself, by a pointer from its beginning.
+    pub(super) fn document_place(&self, pointer: &str) -> Place {
+        Layer { prefix: "", ..self.own }.place(pointer)
     }
 
     pub(super) fn origin(&self, pointer: &str) -> Origin {
         match self.layer(pointer) {
-            Some(layer) if layer.prefix == self.policy.prefix => {
-                Origin::Policy(layer.place(pointer))
-            }
-            Some(layer) => Origin::Defaults(layer.place(pointer)),
+            Some((Level::Own, layer)) => Origin::Policy(layer.place(pointer)),
+            Some((Level::Overlay, layer)) => Origin::Overlay(layer.place(pointer)),
+            Some((Level::Defaults, layer)) => Origin::Defaults(layer.place(pointer)),
             None => Origin::BuiltIn,
         }
     }
@@ -150,8 +200,8 @@ impl<'a> Layers<'a> {
     }
 }
 
-/// Adds what is not there yet, mapping by mapping.
-fn inherit(over: &mut Value, under: &Value, whole: &[&str]) {
+/// Adds what is not there yet, mapping by mapping; some only as a whole.
+fn inherit(over: &mut Value, under: &Value, keeps_whole: bool) {
     let (Value::Object(over), Value::Object(under)) = (over, under) else {
         return;
     };
@@ -160,8 +210,8 @@ fn inherit(over: &mut Value, under: &Value, whole: &[&str]) {
             None => {
                 over.insert(key.clone(), value.clone());
             }
-            Some(_) if whole.contains(&key.as_str()) => {}
-            Some(inner) => inherit(inner, value, &[]),
+            Some(_) if keeps_whole && WHOLE.contains(&key.as_str()) => {}
+            Some(inner) => inherit(inner, value, keeps_whole),
         }
     }
 }

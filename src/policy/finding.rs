@@ -5,6 +5,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use serde::Serialize;
+use similar::get_close_matches;
+
+use crate::name::PolicyName;
 
 /// A file as it was read: its path as shown to people, and its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +68,8 @@ pub struct Finding {
     pub hint: Option<String>,
     /// Another place that has to do with it, and how.
     pub related: Option<(Place, String)>,
+    /// The policy it is about, where it is about one.
+    pub policy: Option<PolicyName>,
 }
 
 impl Finding {
@@ -77,12 +82,21 @@ impl Finding {
             label: None,
             hint: None,
             related: None,
+            policy: None,
         }
     }
 
     /// A finding about something that is not in any file.
     pub fn nowhere(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), place: None, label: None, hint: None, related: None }
+        Self {
+            code,
+            message: message.into(),
+            place: None,
+            label: None,
+            hint: None,
+            related: None,
+            policy: None,
+        }
     }
 
     /// Adds what is written beside the underlined source.
@@ -224,8 +238,59 @@ codes! {
         "There must be exactly one, so that it is clear which engines and guards hold."
     NoPolicies "no-policies" Warning "There is no policy."
         "Without a document of kind `BackupPolicy` nothing is protected. Images of policies that were removed are reported and left alone."
+    BadBlackout "bad-blackout" Error "Not a blackout."
+        "A blackout is a window that returns (`cron` and `duration`) or a time between two days (`from` and `until`), and it stops creating, deleting or both. A restore point that is due in a blackout is created when it ends, if the deadline allows it; if not, it is left out and does not count as missed."
+    BadAllow "bad-allow" Error "Not an allowance."
+        "`metadata.allow` names warnings that are meant, each by its code and with a reason. Errors cannot be allowed."
+    BadMove "bad-move" Error "Not a move."
+        "`moved` says that a policy has a new name: `from` is a name that no policy has any more, `to` one that a policy has. `removed` says what becomes of the restore points of a policy that was taken out. A name can be in one of them once."
+    BadRemoval "bad-removal" Error "Not a removal."
+        "`removed` says what becomes of the restore points of a policy that was taken out of the files: `images: keep` leaves them, `images: rules` lets the rules under `retention` go on, `images: expire` lets go of all but the newest READY one of each source."
+    BadInclude "bad-include" Error "What is included is not there."
+        "`spec.include` of the configuration names files and directories, relative to the file it is written in. All of them are read like the directory that was given with `--policies`."
+    ExpiredExemption "expired-exemption" Error "An exemption has ended."
+        "An exemption says that a source is meant to be without protection until a day. That day has come: protect the source, or say anew until when and why not. Restore points of other sources go on being created; the run ends with exit code 3."
+    UnknownEnvironment "unknown-environment" Error "There is no overlay for the environment."
+        "`--environment NAME` puts the document of kind `Overlay` with that name over the policies and the configuration."
+    DuplicateOverlay "duplicate-overlay" Error "Two overlays have one name."
+        "There is one overlay for each environment, so that it is clear what holds."
+    PatchesNothing "patches-nothing" Warning "An entry of an overlay changes no policy."
+        "No policy has a name that fits the patterns. A misspelt name would otherwise be a difference that silently does not hold."
+    AllowsNothing "allows-nothing" Warning "A warning is allowed that is not there."
+        "`metadata.allow` names a warning that is not found here. Take the entry out: it would hide a mistake that comes later."
     KeepsEverything "keeps-everything" Warning "The policy never lets go of a restore point."
         "No retention rule is written, so every restore point is kept for ever. Write a rule, like `days: 30`, or allow the growth knowingly by leaving it so."
+}
+
+impl Code {
+    /// The code of a word, for warnings that may be allowed; otherwise what is wrong with the word,
+    /// and what would be right.
+    pub fn allowable(word: &str) -> Result<Self, (String, Option<String>)> {
+        let known = Self::ALL.iter().find(|code| code.word() == word);
+        match known {
+            Some(Self::AllowsNothing) => Err(("an allowance cannot be allowed".to_owned(), None)),
+            Some(code) if code.severity() == Severity::Warning => Ok(*code),
+            Some(_) => Err((format!("`{word}` is an error, which cannot be allowed"), None)),
+            None => {
+                let warnings: Vec<&str> = Self::ALL
+                    .iter()
+                    .filter(|code| code.severity() == Severity::Warning)
+                    .map(|code| code.word())
+                    .collect();
+                let close = get_close_matches(word, &warnings, 1, 0.6).first().copied();
+                let hint = match close {
+                    Some(close) => format!("did you mean `{close}`?"),
+                    None => format!("warnings are {}", warnings.join(", ")),
+                };
+                Err((format!("there is no warning `{word}`"), Some(hint)))
+            }
+        }
+    }
+
+    /// Whether it is found only by looking at what the engines hold.
+    pub fn needs_inventory(self) -> bool {
+        false
+    }
 }
 
 impl fmt::Display for Code {

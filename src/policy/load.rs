@@ -1,5 +1,7 @@
 //! From the files of a policy directory to policies or findings.
 
+mod config;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -10,15 +12,13 @@ use similar::get_close_matches;
 use super::effective::{Layer, Layers, built_in};
 use super::finding::{Code, Finding, Place, SourceFile};
 use super::meaning::Meaning;
-use super::meant::{Config, EngineConfig, Guards, Policies, Policy};
+use super::meant::{Config, Policies, Policy};
 use super::schema::{Checked, Schema};
-use super::written::GuardsSpec;
+use super::select::Patterns;
+use super::written::PatchSpec;
 use super::yaml::{self, Node};
-use super::{EngineKind, config_schema, policy_schema};
+use super::{EngineKind, config_schema, overlay_schema, policy_schema};
 use crate::name;
-
-/// Where the ledger is kept, relative to the configuration file, unless it says otherwise.
-const LEDGER_DEFAULT: &str = "../.stillframe/ledger.ndjson";
 
 /// What came of reading policies.
 #[derive(Debug)]
@@ -27,6 +27,15 @@ pub struct Loaded {
     pub policies: Option<Policies>,
     /// Everything that was found, in order of file and position.
     pub findings: Vec<Finding>,
+}
+
+/// How policies are read.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Reading<'a> {
+    /// The environment whose overlay holds.
+    pub environment: Option<&'a str>,
+    /// Whether some files could not be read: what they hold is not known to be missing.
+    pub unreadable: bool,
 }
 
 /// A document that was read and held against its schema.
@@ -38,7 +47,7 @@ struct Document {
 }
 
 impl Document {
-    fn layer<'a>(&'a self, prefix: &'static str, nothing: &'a Value) -> Layer<'a> {
+    fn layer<'a>(&'a self, prefix: &'a str, nothing: &'a Value) -> Layer<'a> {
         let json = self.json.pointer(prefix).unwrap_or(nothing);
         Layer { json, document: &self.node, prefix, file: &self.file }
     }
@@ -51,27 +60,90 @@ impl Document {
             });
         Place { file: Arc::clone(&self.file), span }
     }
+
+    fn name(&self) -> &str {
+        self.json.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default()
+    }
+}
+
+/// The documents of all files, by their kind.
+#[derive(Default)]
+struct Documents {
+    configs: Vec<Document>,
+    policies: Vec<Document>,
+    overlays: Vec<Document>,
+}
+
+/// What an overlay says about some policies.
+struct Patch {
+    names: Patterns,
+    /// Where in the overlay it stands.
+    prefix: String,
+}
+
+/// The files and directories that a configuration includes, with where it says so. A file that is
+/// no configuration includes nothing.
+pub fn includes(file: &Arc<SourceFile>) -> Vec<(String, Place)> {
+    if !file.text.contains("include") {
+        return Vec::new();
+    }
+    let (nodes, _) = yaml::read(file);
+    let is_config = |node: &&Node| node.get("kind").and_then(Node::as_text) == Some("Config");
+    nodes
+        .iter()
+        .filter(is_config)
+        .filter_map(|node| node.at("/spec/include"))
+        .flat_map(|node| match &node.value {
+            yaml::Value::List(items) => items.iter().collect(),
+            _ => vec![node],
+        })
+        .filter_map(|node| {
+            let place = Place { file: Arc::clone(file), span: node.span.clone() };
+            Some((node.as_text()?.to_owned(), place))
+        })
+        .collect()
 }
 
 /// Reads all files of a policy directory. `kinds` are the engines there are.
 pub fn load(files: Vec<SourceFile>, kinds: &[EngineKind]) -> Loaded {
-    load_some(files, kinds, false)
+    load_with(files.into_iter().map(Arc::new).collect(), kinds, Reading::default())
 }
 
-/// The same, where some files could not be read: what they hold is not known to be missing.
-pub fn load_some(files: Vec<SourceFile>, kinds: &[EngineKind], unreadable: bool) -> Loaded {
+/// The same, for an environment, or where some files could not be read.
+pub fn load_with(
+    files: Vec<Arc<SourceFile>>,
+    kinds: &[EngineKind],
+    reading: Reading<'_>,
+) -> Loaded {
     let mut loader = Loader { kinds, findings: Vec::new() };
-    let (configs, policies) = loader.read(files);
+    let documents = loader.read(files);
     let nothing = json!({});
-    let config_document = loader.only_config(&configs);
-    let config = config_document.and_then(|document| loader.config(document));
-    let defaults = config_document.map(|document| document.layer("/spec/defaults", &nothing));
+    let overlay = loader.overlay(&documents, reading.environment);
+    let patches = overlay.map(|overlay| loader.patches(overlay)).unwrap_or_default();
+    let config_document = loader.only_config(&documents.configs);
+    let overlaid = overlay.filter(|overlay| overlay.json.pointer("/spec/config").is_some());
+    let mut config = config_document.and_then(|document| {
+        let over = overlaid.map(|overlay| overlay.layer("/spec/config", &nothing));
+        loader.config(document, over, reading.environment)
+    });
+    let defaults: Vec<Layer<'_>> = overlaid
+        .map(|overlay| overlay.layer("/spec/config/defaults", &nothing))
+        .into_iter()
+        .chain(config_document.map(|document| document.layer("/spec/defaults", &nothing)))
+        .collect();
     let mut meant: Vec<Policy> = Vec::new();
     let mut digests = BTreeMap::new();
     let mut first_places: BTreeMap<name::PolicyName, Place> = BTreeMap::new();
-    for document in &policies {
+    for document in &documents.policies {
+        let over: Vec<Layer<'_>> = patches
+            .iter()
+            .rev()
+            .filter(|patch| patch.names.matches(document.name()))
+            .filter_map(|patch| Some(overlay?.layer(&patch.prefix, &nothing)))
+            .collect();
+        let known = config.as_ref().map(|config| &config.config);
         let layer = document.layer("/spec", &nothing);
-        let Some((policy, effective)) = loader.policy(document, layer, defaults, config.as_ref())
+        let Some((policy, effective)) = loader.policy(document, layer, over, &defaults, known)
         else {
             continue;
         };
@@ -90,36 +162,46 @@ pub fn load_some(files: Vec<SourceFile>, kinds: &[EngineKind], unreadable: bool)
         digests.insert(policy.name.to_string(), effective);
         meant.push(policy);
     }
-    if policies.is_empty() && !loader.findings.iter().any(Finding::is_error) && !unreadable {
-        loader
-            .findings
-            .push(Finding::nowhere(Code::NoPolicies, "there is no policy: nothing is protected"));
+    loader.check_whole(&documents, overlay, &patches, reading.unreadable);
+    meant.sort_by(|one, other| one.name.cmp(&other.name));
+    let names: BTreeSet<&str> = documents.policies.iter().map(Document::name).collect();
+    if let Some(config) = &mut config {
+        loader.findings.extend(config.check_names(&names));
     }
     let mut findings = loader.findings;
     if config_document.is_none() {
         // The defaults are not known, so nobody can say what is inherited.
         findings.retain(|finding| finding.code != Code::KeepsEverything);
     }
-    findings.sort_by(|one, other| one.sort_key().cmp(&other.sort_key()));
-    findings.dedup();
-    if findings.iter().any(Finding::is_error) {
-        return Loaded { policies: None, findings };
-    }
-    meant.sort_by(|one, other| one.name.cmp(&other.name));
     let policies = config.map(|config| {
         let digest = digest(&config, &digests);
-        Policies { config, policies: meant, digest }
+        config.policies(meant, digest)
     });
-    Loaded { policies, findings }
+    if let Some(policies) = &policies {
+        findings = super::lint::settle(policies, findings);
+    }
+    findings.sort_by(|one, other| one.sort_key().cmp(&other.sort_key()));
+    findings.dedup();
+    let has_error = findings.iter().any(Finding::is_error);
+    Loaded { policies: policies.filter(|_| !has_error), findings }
 }
 
 /// A SHA-256 over what the policies mean, as hex.
-fn digest(config: &Config, policies: &BTreeMap<String, Value>) -> String {
+fn digest(config: &config::Configured, policies: &BTreeMap<String, Value>) -> String {
     let engines: BTreeMap<&String, &String> =
-        config.engines.iter().map(|(name, engine)| (name, &engine.kind)).collect();
-    let text =
-        json!({"engines": engines, "guards": config.guards, "policies": policies}).to_string();
-    data_encoding::HEXLOWER.encode(&Sha256::digest(text.as_bytes()))
+        config.config.engines.iter().map(|(name, engine)| (name, &engine.kind)).collect();
+    let mut value = json!({
+        "engines": engines,
+        "guards": config.config.guards,
+        "policies": policies,
+    });
+    // What is not written is not part of it, so that it does not change with this program.
+    for key in ["blackouts", "moved", "removed", "exemptions"] {
+        if let Some(written) = config.json.get(key) {
+            value[key] = written.clone();
+        }
+    }
+    data_encoding::HEXLOWER.encode(&Sha256::digest(value.to_string().as_bytes()))
 }
 
 struct Loader<'a> {
@@ -128,40 +210,132 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    /// Reads the text of all files into documents of both kinds, held against their schemas.
-    fn read(&mut self, files: Vec<SourceFile>) -> (Vec<Document>, Vec<Document>) {
-        let compile = |json: Value| Schema::compile(json);
-        let schemas = (compile(policy_schema()), compile(config_schema(self.kinds)));
-        let (mut configs, mut policies) = (Vec::new(), Vec::new());
-        let (policy_schema, config_schema) = match schemas {
-            (Ok(policy), Ok(config)) => (policy, config),
-            (Err(error), _) | (_, Err(error)) => {
-                // The schemas are part of the program and compiled by its tests.
-                self.findings.push(Finding::nowhere(Code::SyntaxError, error));
-                return (configs, policies);
-            }
-        };
+    /// Reads the text of all files into documents of all kinds, held against their schemas.
+    fn read(&mut self, files: Vec<Arc<SourceFile>>) -> Documents {
+        let mut documents = Documents::default();
+        let mut schemas = Schemas { kinds: self.kinds, compiled: BTreeMap::new() };
         for file in files {
-            let file = Arc::new(file);
             let (nodes, findings) = yaml::read(&file);
             self.findings.extend(findings);
             for node in nodes {
-                let is_blank = node.to_json().is_null();
-                match node.get("kind").and_then(Node::as_text) {
-                    _ if is_blank => {}
-                    Some("BackupPolicy") => policies.push(self.check(&policy_schema, node, &file)),
-                    Some("Config") => configs.push(self.check(&config_schema, node, &file)),
-                    _ => self.findings.push(unknown_kind(&node, &file)),
+                if node.to_json().is_null() {
+                    continue;
+                }
+                let kind = node.get("kind").and_then(Node::as_text).map(str::to_owned);
+                let list = match kind.as_deref() {
+                    Some("BackupPolicy") => &mut documents.policies,
+                    Some("Config") => &mut documents.configs,
+                    Some("Overlay") => &mut documents.overlays,
+                    _ => {
+                        self.findings.push(unknown_kind(&node, &file));
+                        continue;
+                    }
+                };
+                match schemas.of(kind.as_deref().unwrap_or_default()) {
+                    Ok(schema) => {
+                        let Checked { findings, json, damaged } = schema.check(&node, &file);
+                        self.findings.extend(findings);
+                        list.push(Document { file: Arc::clone(&file), node, json, damaged });
+                    }
+                    // The schemas are part of the program and compiled by its tests.
+                    Err(error) => {
+                        self.findings.push(Finding::nowhere(Code::SyntaxError, error));
+                        return documents;
+                    }
                 }
             }
         }
-        (configs, policies)
+        documents
     }
 
-    fn check(&mut self, schema: &Schema, node: Node, file: &Arc<SourceFile>) -> Document {
-        let Checked { findings, json, damaged } = schema.check(&node, file);
-        self.findings.extend(findings);
-        Document { file: Arc::clone(file), node, json, damaged }
+    /// The overlay of the environment.
+    fn overlay<'d>(
+        &mut self,
+        documents: &'d Documents,
+        environment: Option<&str>,
+    ) -> Option<&'d Document> {
+        let mut first: BTreeMap<&str, &Document> = BTreeMap::new();
+        for overlay in &documents.overlays {
+            if let Some(first) = first.get(overlay.name()) {
+                let message = format!("there are two overlays named `{}`", overlay.name());
+                self.findings.push(
+                    Finding::new(Code::DuplicateOverlay, overlay.place(), message)
+                        .related(first.place(), "the first one"),
+                );
+            }
+            first.entry(overlay.name()).or_insert(overlay);
+        }
+        let environment = environment?;
+        let found = first.get(environment).copied();
+        if found.is_none() {
+            let names: Vec<&str> = first.keys().copied().collect();
+            let hint = match (get_close_matches(environment, &names, 1, 0.6).first(), names.len()) {
+                (Some(close), _) => format!("did you mean `{close}`?"),
+                (None, 0) => "write a document of kind Overlay with that name".to_owned(),
+                (None, _) => format!("there are {}", names.join(", ")),
+            };
+            let message = format!("there is no overlay for the environment `{environment}`");
+            self.findings.push(Finding::nowhere(Code::UnknownEnvironment, message).hint(hint));
+        }
+        found
+    }
+
+    /// What an overlay says about policies, in the order in which it says it.
+    fn patches(&mut self, overlay: &Document) -> Vec<Patch> {
+        let written = overlay.json.pointer("/spec/policies").and_then(Value::as_array);
+        let mut patches = Vec::new();
+        for (position, value) in written.into_iter().flatten().enumerate() {
+            let Ok(spec) = serde_json::from_value::<PatchSpec>(value.clone()) else { continue };
+            let prefix = format!("/spec/policies/{position}");
+            let nothing = json!({});
+            let place = |key: &str| overlay.layer(&prefix, &nothing).place(key);
+            let (Some(names), Some(_)) = (&spec.names, &spec.spec) else {
+                self.findings.push(
+                    Finding::new(Code::MissingKey, place(""), "this entry changes nothing")
+                        .hint("write `names` with patterns for policies, and `spec` with what is different in them"),
+                );
+                continue;
+            };
+            match Patterns::new(names) {
+                Ok(names) => patches.push(Patch { names, prefix: format!("{prefix}/spec") }),
+                Err(mistakes) => {
+                    for (_, reason) in mistakes {
+                        let message = format!("not a pattern: {reason}");
+                        self.findings.push(Finding::new(
+                            Code::BadPattern,
+                            place("/names"),
+                            message,
+                        ));
+                    }
+                }
+            }
+        }
+        patches
+    }
+
+    /// What can only be said of all documents together.
+    fn check_whole(
+        &mut self,
+        documents: &Documents,
+        overlay: Option<&Document>,
+        patches: &[Patch],
+        unreadable: bool,
+    ) {
+        let is_sound = !self.findings.iter().any(Finding::is_error) && !unreadable;
+        if documents.policies.is_empty() && is_sound {
+            let message = "there is no policy: nothing is protected";
+            self.findings.push(Finding::nowhere(Code::NoPolicies, message));
+        }
+        let nothing = json!({});
+        for patch in patches {
+            let is_used = documents.policies.iter().any(|one| patch.names.matches(one.name()));
+            if let (Some(overlay), false, true) = (overlay, is_used, is_sound) {
+                let prefix = patch.prefix.trim_end_matches("/spec");
+                let place = overlay.layer(prefix, &nothing).place("/names");
+                let message = format!("no policy is named `{}`", patch.names);
+                self.findings.push(Finding::new(Code::PatchesNothing, place, message));
+            }
+        }
     }
 
     fn only_config<'d>(&mut self, configs: &'d [Document]) -> Option<&'d Document> {
@@ -187,68 +361,29 @@ impl Loader<'_> {
         first
     }
 
-    fn config(&mut self, document: &Document) -> Option<Config> {
-        let spec = document.json.get("spec")?;
-        let layer =
-            Layer { json: spec, document: &document.node, prefix: "/spec", file: &document.file };
-        let mut engines = BTreeMap::new();
-        for (engine, kinds) in spec.get("engines").and_then(Value::as_object).into_iter().flatten()
-        {
-            if !name::is_rfc1035_label(engine) {
-                let place = layer.place(&format!("/engines/{}", yaml::escape(engine)));
-                self.findings.push(
-                    Finding::new(
-                        Code::BadName,
-                        place,
-                        format!("`{engine}` is not a name for an engine"),
-                    )
-                    .hint("1 to 63 of a-z, 0-9 and `-`, beginning with a letter"),
-                );
-            }
-            let Some((kind, settings)) = kinds.as_object().and_then(|kinds| kinds.iter().next())
-            else {
-                continue;
-            };
-            let Some(known) = self.kinds.iter().find(|known| known.name == kind) else {
-                continue;
-            };
-            let capabilities = (known.capabilities)(settings);
-            engines.insert(
-                engine.clone(),
-                EngineConfig { kind: kind.clone(), settings: settings.clone(), capabilities },
-            );
-        }
-        let guards = spec.get("guards").cloned().unwrap_or_else(|| json!({}));
-        let guards: GuardsSpec = serde_json::from_value(guards).unwrap_or_default();
-        let standard = Guards::default();
-        Some(Config {
-            engines,
-            guards: Guards {
-                series_percent: guards.series_percent.unwrap_or(standard.series_percent),
-                engine_percent: guards.engine_percent.unwrap_or(standard.engine_percent),
-                engine_count: guards.engine_count.unwrap_or(standard.engine_count),
-                refuse: guards.refuse.unwrap_or(standard.refuse),
-            },
-            ledger: spec.get("ledger").and_then(Value::as_str).unwrap_or(LEDGER_DEFAULT).to_owned(),
-            file: document.file.path.clone(),
-        })
-    }
-
     /// A policy and the JSON of its meaning.
     fn policy(
         &mut self,
         document: &Document,
         layer: Layer<'_>,
-        defaults: Option<Layer<'_>>,
+        overlays: Vec<Layer<'_>>,
+        defaults: &[Layer<'_>],
         config: Option<&Config>,
     ) -> Option<(Policy, Value)> {
-        let engine = self.engine_of(layer, defaults, config);
+        let layers: Vec<Layer<'_>> =
+            overlays.iter().copied().chain([layer]).chain(defaults.iter().copied()).collect();
+        let engine = self.engine_of(layer, &layers, config);
         let capabilities =
             engine.as_ref().and_then(|name| config?.engines.get(name)).map(|e| &e.capabilities);
-        let layers = Layers::new(layer, defaults, &built_in(engine.as_deref(), capabilities));
+        let built_in = built_in(engine.as_deref(), capabilities);
+        let layers = Layers::new(overlays, layer, defaults.to_vec(), &built_in);
         let mut meaning = Meaning::new(&layers, &document.damaged, capabilities);
         let policy = meaning.policy(&document.json, document.place(), engine);
-        self.findings.extend(meaning.into_findings());
+        let name = name::PolicyName::parse(document.name()).ok();
+        self.findings.extend(meaning.into_findings().into_iter().map(|mut finding| {
+            finding.policy.clone_from(&name);
+            finding
+        }));
         policy.map(|policy| (policy, layers.json))
     }
 
@@ -256,12 +391,12 @@ impl Loader<'_> {
     fn engine_of(
         &mut self,
         layer: Layer<'_>,
-        defaults: Option<Layer<'_>>,
+        layers: &[Layer<'_>],
         config: Option<&Config>,
     ) -> Option<String> {
         let engines = &config?.engines;
-        let written = [Some(layer), defaults].into_iter().flatten().find_map(|layer| {
-            layer.json.get("engine").and_then(Value::as_str).map(|name| (name, layer))
+        let written = layers.iter().find_map(|layer| {
+            layer.json.get("engine").and_then(Value::as_str).map(|name| (name, *layer))
         });
         let known: Vec<&str> = engines.keys().map(String::as_str).collect();
         match (written, known.as_slice()) {
@@ -300,7 +435,7 @@ impl Loader<'_> {
 }
 
 fn unknown_kind(node: &Node, file: &Arc<SourceFile>) -> Finding {
-    const KINDS: [&str; 2] = ["BackupPolicy", "Config"];
+    const KINDS: [&str; 3] = ["BackupPolicy", "Config", "Overlay"];
     let place = |span| Place { file: Arc::clone(file), span };
     let Some(entry) = node.entry("kind") else {
         let end = node.span.end.min(node.span.start + 1);
@@ -314,7 +449,7 @@ fn unknown_kind(node: &Node, file: &Arc<SourceFile>) -> Finding {
     let word = entry.value.as_text().unwrap_or_default();
     let hint = match get_close_matches(word, &KINDS, 1, 0.5).first() {
         Some(close) => format!("did you mean `{close}`?"),
-        None => "known are BackupPolicy and Config".to_owned(),
+        None => "known are BackupPolicy, Config and Overlay".to_owned(),
     };
     Finding::new(
         Code::UnknownKind,
@@ -322,4 +457,24 @@ fn unknown_kind(node: &Node, file: &Arc<SourceFile>) -> Finding {
         format!("stillframe knows no kind `{word}`"),
     )
     .hint(hint)
+}
+
+/// The schemas of documents, each compiled when it is first needed.
+struct Schemas<'a> {
+    kinds: &'a [EngineKind],
+    compiled: BTreeMap<String, Schema>,
+}
+
+impl Schemas<'_> {
+    fn of(&mut self, kind: &str) -> Result<&Schema, String> {
+        if !self.compiled.contains_key(kind) {
+            let json = match kind {
+                "BackupPolicy" => policy_schema(),
+                "Config" => config_schema(self.kinds),
+                _ => overlay_schema(self.kinds),
+            };
+            self.compiled.insert(kind.to_owned(), Schema::compile(json)?);
+        }
+        self.compiled.get(kind).ok_or_else(|| format!("no schema for {kind}"))
+    }
 }

@@ -1,9 +1,10 @@
 //! What the values of one policy mean, with a finding for each that means nothing.
 
 mod image;
+pub(super) mod reader;
 mod time;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -12,19 +13,19 @@ use super::effective::Layers;
 use super::finding::{Code, Finding, Place};
 use super::meant::{Lifecycle, Policy};
 use super::select::{Condition, Selection};
-use super::written::{ConditionSpec, LengthText, PolicySpec, RetentionSpec};
+use super::written::{ConditionSpec, PolicySpec, RetentionSpec};
 use crate::elapsed::Elapsed;
 use crate::inventory::Capabilities;
 use crate::name::PolicyName;
-use crate::retention::{Retention, Rule};
+use crate::retention::Retention;
 use crate::schedule::Zone;
+use reader::Reader;
 
 /// Reads one policy.
 pub(super) struct Meaning<'a> {
-    layers: &'a Layers<'a>,
+    reader: Reader<'a>,
     damaged: &'a BTreeSet<String>,
     capabilities: Option<&'a Capabilities>,
-    findings: Vec<Finding>,
 }
 
 impl<'a> Meaning<'a> {
@@ -33,11 +34,11 @@ impl<'a> Meaning<'a> {
         damaged: &'a BTreeSet<String>,
         capabilities: Option<&'a Capabilities>,
     ) -> Self {
-        Self { layers, damaged, capabilities, findings: Vec::new() }
+        Self { reader: Reader::new(layers), damaged, capabilities }
     }
 
     pub(super) fn into_findings(self) -> Vec<Finding> {
-        self.findings
+        self.reader.findings
     }
 
     /// The policy, unless something essential is missing or wrong.
@@ -49,11 +50,11 @@ impl<'a> Meaning<'a> {
     ) -> Option<Policy> {
         let text = |pointer: &str| json.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         let name = text("/metadata/name").and_then(|name| self.name(&name));
-        let spec: PolicySpec = match serde_json::from_value(self.layers.json.clone()) {
+        let spec: PolicySpec = match serde_json::from_value(self.reader.layers.json.clone()) {
             Ok(spec) => spec,
             Err(error) => {
                 // The schema lets through nothing that the types refuse; a test holds them to it.
-                self.findings.push(Finding::new(Code::WrongType, place, error.to_string()));
+                self.reader.findings.push(Finding::new(Code::WrongType, place, error.to_string()));
                 return None;
             }
         };
@@ -62,7 +63,7 @@ impl<'a> Meaning<'a> {
         let zone = schedule.as_ref().map_or(Zone::UTC, |schedule| schedule.zone.clone());
         let retention = self.retention(spec.retention.as_ref());
         let stalled_after = spec.retention.as_ref().and_then(|retention| {
-            self.length(retention.stalled_after.as_ref(), "/retention/stalledAfter")
+            self.reader.length(retention.stalled_after.as_ref(), "/retention/stalledAfter")
         });
         let lifecycle = self.lifecycle(&spec);
         let capture = self.capture(&spec);
@@ -71,6 +72,17 @@ impl<'a> Meaning<'a> {
         let kms_key = self.kms_key(&spec);
         let naming = self.naming(&spec);
         let paused = spec.paused.as_ref().map(|paused| self.pause(paused, &zone));
+        let copies = self.copies(&spec, &location);
+        let sharing = self.sharing(&spec);
+        let rpo = spec.objectives.as_ref().and_then(|objectives| objectives.rpo.as_ref());
+        let rpo = self.reader.length(rpo, "/objectives/rpo");
+        let drill = self.drill(spec.drill.as_ref());
+        let blackouts = self.reader.blackouts(spec.blackouts.as_deref(), &zone);
+        let holds = self.holds(spec.hold.as_deref(), &zone);
+        let overlaps = spec.source.as_ref().and_then(|source| source.overlaps_with.as_ref());
+        let overlaps_with = self.reader.patterns(overlaps, "/source/overlapsWith");
+        let metadata = json.get("metadata").unwrap_or(&Value::Null);
+        let allowed = self.reader.allowed(metadata);
         Some(Policy {
             name: name?,
             owner: text("/metadata/owner"),
@@ -81,33 +93,40 @@ impl<'a> Meaning<'a> {
             schedule: schedule?,
             retention,
             stalled_after,
+            when_stalled: spec
+                .retention
+                .as_ref()
+                .and_then(|retention| retention.when_stalled)
+                .unwrap_or_default(),
             lifecycle,
             location,
+            copies,
             kms_key,
             labels,
             naming: naming?,
+            sharing,
+            rpo,
+            drill,
+            blackouts,
+            holds,
             paused,
+            overlaps_with,
+            allowed,
+            removed: None,
             place,
-            effective: self.layers.list(&spec),
+            effective: self.reader.layers.list(&spec),
         })
     }
 
-    fn find(&mut self, code: Code, pointer: &str, message: impl Into<String>) -> &mut Finding {
-        let place = self.layers.place(pointer);
-        self.findings.push(Finding::new(code, place, message));
-        let last = self.findings.len() - 1;
-        &mut self.findings[last]
-    }
-
     fn is_damaged(&self, pointer: &str) -> bool {
-        let whole = format!("{}{pointer}", self.layers.policy.prefix);
+        let whole = format!("{}{pointer}", self.reader.layers.own.prefix);
         self.damaged.iter().any(|damaged| damaged.starts_with(&whole))
     }
 
     fn name(&mut self, text: &str) -> Option<PolicyName> {
         let parsed = PolicyName::parse(text);
         if parsed.is_err() {
-            let layer = self.layers.policy;
+            let layer = self.reader.layers.own;
             let span = layer.document.at("/metadata/name").map_or(0..0, |node| node.span.clone());
             let bent: String = text
                 .to_ascii_lowercase()
@@ -121,28 +140,12 @@ impl<'a> Meaning<'a> {
                 "1 to 63 of a-z, 0-9 and `-`, beginning with a letter".to_owned()
             };
             let place = Place { file: Arc::clone(layer.file), span };
-            self.findings.push(
+            self.reader.findings.push(
                 Finding::new(Code::BadName, place, format!("`{text}` is not a name for a policy"))
                     .hint(hint),
             );
         }
         parsed.ok()
-    }
-
-    fn length(&mut self, text: Option<&LengthText>, pointer: &str) -> Option<Elapsed> {
-        let text = text?;
-        match Elapsed::parse(&text.0) {
-            Ok(length) => Some(length),
-            Err(error) => {
-                self.find(
-                    Code::BadLength,
-                    pointer,
-                    format!("`{}` is not a length of time", text.0),
-                )
-                .hint = Some(error.to_string());
-                None
-            }
-        }
     }
 
     fn selection(&mut self, spec: &PolicySpec) -> Option<Selection> {
@@ -159,7 +162,9 @@ impl<'a> Meaning<'a> {
             let pointer = format!("{pointer}/{index}");
             if Condition::is_empty(spec) {
                 if !self.is_damaged(&pointer) {
-                    self.find(Code::EmptyMatch, &pointer, "this condition asks for nothing").hint =
+                    self.reader
+                        .find(Code::EmptyMatch, &pointer, "this condition asks for nothing")
+                        .hint =
                         Some("write `names: [\"*\"]` where every instance is meant".to_owned());
                 }
                 continue;
@@ -168,7 +173,7 @@ impl<'a> Meaning<'a> {
                 Ok(condition) => conditions.push(condition),
                 Err(mistakes) => {
                     for (path, reason) in mistakes {
-                        self.find(
+                        self.reader.find(
                             Code::BadPattern,
                             &format!("{pointer}{path}"),
                             format!("not a pattern: {reason}"),
@@ -184,43 +189,29 @@ impl<'a> Meaning<'a> {
         let Some(written) = written else {
             return Retention::default();
         };
-        let counts = [
-            written.hours,
-            written.days,
-            written.weeks,
-            written.last,
-            written.hourly,
-            written.daily,
-            written.weekly,
-            written.monthly,
-            written.yearly,
-        ];
-        let rules: BTreeMap<Rule, u32> = Rule::ALL
-            .into_iter()
-            .zip(counts)
-            .filter_map(|(rule, count)| Some((rule, count?)))
-            .collect();
-        if rules.is_empty() && !self.is_damaged("/retention") {
-            self.find(
-                Code::KeepsEverything,
-                "/retention",
-                "no rule lets go of anything: everything is kept for ever",
-            )
-            .hint = Some("write a rule, like `days: 30`".to_owned());
+        let retention = Reader::rules(written);
+        if retention.rules.is_empty() && !self.is_damaged("/retention") {
+            self.reader
+                .find(
+                    Code::KeepsEverything,
+                    "/retention",
+                    "no rule lets go of anything: everything is kept for ever",
+                )
+                .hint = Some("write a rule, like `days: 30`".to_owned());
         }
-        Retention { rules, at_least: written.at_least.unwrap_or(1) }
+        retention
     }
 
     fn lifecycle(&mut self, spec: &PolicySpec) -> Lifecycle {
         let written = spec.lifecycle.clone().unwrap_or_default();
         let deprecate_after =
-            self.length(written.deprecate_after.as_ref(), "/lifecycle/deprecateAfter");
+            self.reader.length(written.deprecate_after.as_ref(), "/lifecycle/deprecateAfter");
         let obsolete_after =
-            self.length(written.obsolete_after.as_ref(), "/lifecycle/obsoleteAfter");
+            self.reader.length(written.obsolete_after.as_ref(), "/lifecycle/obsoleteAfter");
         if let (Some(deprecate), Some(obsolete)) = (deprecate_after, obsolete_after)
             && obsolete <= deprecate
         {
-            self.find(
+            self.reader.find(
                 Code::BadLength,
                 "/lifecycle/obsoleteAfter",
                 format!(
@@ -232,11 +223,14 @@ impl<'a> Meaning<'a> {
             deprecate_after,
             obsolete_after,
             grace: self
+                .reader
                 .length(written.grace.as_ref(), "/lifecycle/grace")
                 .unwrap_or(Elapsed::hours(24)),
             source_gone_grace: self
+                .reader
                 .length(written.source_gone_grace.as_ref(), "/lifecycle/sourceGoneGrace")
                 .unwrap_or(Elapsed::days(14)),
+            on_source_gone: written.on_source_gone.unwrap_or_default(),
         }
     }
 }

@@ -1,19 +1,25 @@
 //! What policies mean: checked, typed, ready to plan with.
 
+mod config;
+mod time;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::finding::Place;
+pub use config::{Config, EngineConfig, Exemption, Guards};
+pub use time::{Blackout, Pause, Window};
+
+use super::finding::{Code, Finding, Place};
 use super::naming::Naming;
 use super::select::{Patterns, Selection};
 use crate::elapsed::Elapsed;
-use crate::inventory::{Capabilities, Consistency, ImageKind};
+use crate::inventory::{Consistency, DrillCheck, Grant, ImageKind};
 use crate::name::PolicyName;
 use crate::retention::Retention;
-use crate::schedule::Schedule;
+use crate::schedule::{Crontab, Schedule};
 
 /// All that was written, checked.
 #[derive(Debug, Clone)]
@@ -22,6 +28,11 @@ pub struct Policies {
     pub config: Config,
     /// The policies, in the order of their names.
     pub policies: Vec<Policy>,
+    /// Policies that were taken out of the files and whose restore points are still looked after,
+    /// in the order of their names. They select nothing.
+    pub removed: Vec<Policy>,
+    /// Names that policies had, each with the one it has now.
+    pub moved: BTreeMap<PolicyName, PolicyName>,
     /// A digest over their meaning: comments and formatting do not change it.
     pub digest: String,
 }
@@ -29,59 +40,43 @@ pub struct Policies {
 impl Policies {
     /// The policy of a name.
     pub fn get(&self, name: &PolicyName) -> Option<&Policy> {
-        self.policies
-            .binary_search_by(|policy| policy.name.cmp(name))
-            .ok()
-            .and_then(|index| self.policies.get(index))
+        find(&self.policies, name)
+    }
+
+    /// The policy that the restore points of a name belong to: the one of that name, the one that
+    /// had it, or the removed one.
+    pub fn keeper(&self, name: &PolicyName) -> Option<&Policy> {
+        self.get(name)
+            .or_else(|| self.get(self.moved.get(name)?))
+            .or_else(|| find(&self.removed, name))
+    }
+
+    /// The exemptions that have ended, each an error.
+    pub fn expired(&self, now: Timestamp) -> Vec<Finding> {
+        let ended = self.config.exemptions.iter().filter(|exemption| exemption.has_ended(now));
+        ended
+            .map(|exemption| {
+                let message = format!(
+                    "the exemption of `{}` has ended; {} answers for it",
+                    exemption.source, exemption.owner
+                );
+                Finding::new(Code::ExpiredExemption, exemption.place.clone(), message).hint(
+                    "protect the source, or say anew until when it is meant to be without protection",
+                )
+            })
+            .collect()
+    }
+
+    /// All policies that have restore points, the removed ones last.
+    pub fn all(&self) -> impl Iterator<Item = &Policy> {
+        self.policies.iter().chain(&self.removed)
     }
 }
 
-/// The configuration.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// The engines by name.
-    pub engines: BTreeMap<String, EngineConfig>,
-    /// What a plan may not do unasked.
-    pub guards: Guards,
-    /// The ledger file, relative to the configuration file.
-    pub ledger: String,
-    /// The configuration file, as it was given.
-    pub file: String,
-}
-
-/// An engine as configured.
-#[derive(Debug, Clone)]
-pub struct EngineConfig {
-    /// Its kind: `local`, …
-    pub kind: String,
-    /// Its settings, which hold to its kind's schema.
-    pub settings: serde_json::Value,
-    /// What it can do with these settings.
-    pub capabilities: Capabilities,
-}
-
-/// What a plan may not do unasked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Guards {
-    /// The largest share of a series that one plan may delete, in percent.
-    pub series_percent: u32,
-    /// The largest share of an engine's managed images that one plan may delete, in percent.
-    pub engine_percent: u32,
-    /// The most images of an engine that one plan may delete.
-    pub engine_count: u32,
-    /// Deletes of these classes are refused.
-    pub refuse: Vec<Risk>,
-}
-
-impl Default for Guards {
-    fn default() -> Self {
-        Self {
-            series_percent: 30,
-            engine_percent: 30,
-            engine_count: 100,
-            refuse: vec![Risk::LastPoint],
-        }
-    }
+/// The policy of a name among policies in the order of their names.
+fn find<'a>(policies: &'a [Policy], name: &PolicyName) -> Option<&'a Policy> {
+    let index = policies.binary_search_by(|policy| policy.name.cmp(name)).ok()?;
+    policies.get(index)
 }
 
 /// What deleting an image would cost, the worst first.
@@ -134,18 +129,38 @@ pub struct Policy {
     /// Without a new READY point for longer than this, nothing is deleted; `None` means three
     /// periods of the schedule.
     pub stalled_after: Option<Elapsed>,
+    /// What happens then.
+    pub when_stalled: WhenStalled,
     /// How restore points age.
     pub lifecycle: Lifecycle,
     /// The storage location; empty means the engine's own.
     pub location: String,
+    /// More storage locations, each of which gets a copy.
+    pub copies: Vec<String>,
     /// The encryption key; `None` means the engine's own.
     pub kms_key: Option<String>,
     /// Labels of the images.
     pub labels: BTreeMap<String, String>,
     /// What images are called.
     pub naming: Naming,
+    /// Who else may use the images; `None` means that nobody has said.
+    pub sharing: Option<Vec<Grant>>,
+    /// The newest READY restore point of a source is never older.
+    pub rpo: Option<Elapsed>,
+    /// Restores that prove the images restorable.
+    pub drill: Option<Drill>,
+    /// Times at which it does nothing, its own and those of the configuration.
+    pub blackouts: Vec<Blackout>,
+    /// Restore points that stay whatever the rules say.
+    pub holds: Vec<Hold>,
     /// What it does not do at present.
     pub paused: Option<Pause>,
+    /// Patterns for the policies that are meant to protect the same sources.
+    pub overlaps_with: Option<Patterns>,
+    /// Warnings that are meant.
+    pub allowed: Vec<Allowed>,
+    /// Why it was removed; `None` for a policy that is in the files.
+    pub removed: Option<String>,
     /// Where it is written.
     pub place: Place,
     /// Each value that holds, with where it comes from, in the order of the language.
@@ -168,6 +183,8 @@ pub struct Effective {
 pub enum Origin {
     /// The policy itself.
     Policy(Place),
+    /// The overlay of the environment.
+    Overlay(Place),
     /// The defaults of the configuration.
     Defaults(Place),
     /// stillframe.
@@ -183,6 +200,8 @@ pub struct Capture {
     pub disks: DiskChoice,
     /// In which state.
     pub consistency: Consistency,
+    /// The image family.
+    pub family: Option<String>,
 }
 
 /// Which disks of a source are captured.
@@ -218,36 +237,67 @@ pub struct Lifecycle {
     pub grace: Elapsed,
     /// How long nothing changes after a source was found missing.
     pub source_gone_grace: Elapsed,
+    /// What happens then.
+    pub on_source_gone: OnSourceGone,
 }
 
-/// What a policy does not do at present.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pause {
-    /// Nothing is created.
-    pub creates: bool,
-    /// Nothing is deprecated or deleted.
-    pub deletes: bool,
-    /// Until when; `None` means until the pause is taken out.
+/// What becomes of the restore points of a source that is gone, or of a policy that was removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnSourceGone {
+    /// The rules go on, with `atLeast` as the floor.
+    #[default]
+    Rules,
+    /// They stay.
+    Keep,
+    /// All but the newest READY one go.
+    Expire,
+}
+
+/// What becomes of the restore points of a series that is stalled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhenStalled {
+    /// Nothing is deleted until a new one is READY.
+    #[default]
+    Keep,
+    /// The rules go on.
+    Expire,
+}
+
+/// Restores that prove images restorable.
+#[derive(Debug, Clone)]
+pub struct Drill {
+    /// When. A drill never fires by itself: the next round after a firing carries it out.
+    pub crontabs: Vec<Crontab>,
+    /// How.
+    pub check: DrillCheck,
+}
+
+/// Restore points that stay whatever the rules say: those for which everything that is there holds.
+#[derive(Debug, Clone)]
+pub struct Hold {
+    /// Patterns for the name or the id of the source.
+    pub sources: Option<Patterns>,
+    /// Patterns for the name or the id of the image.
+    pub images: Option<Patterns>,
+    /// Slots from this instant on.
+    pub from: Option<Timestamp>,
+    /// Slots before this instant.
+    pub before: Option<Timestamp>,
+    /// Until when they are held; `None` means until the entry is taken out.
     pub until: Option<Timestamp>,
     /// Why.
-    pub reason: Option<String>,
+    pub reason: String,
 }
 
-impl Policy {
-    /// The pause that holds at `now`.
-    pub fn pause_at(&self, now: Timestamp) -> Option<&Pause> {
-        let pauses = |pause: &&Pause| pause.creates || pause.deletes;
-        let lasts = |pause: &&Pause| pause.until.is_none_or(|until| now < until);
-        self.paused.as_ref().filter(pauses).filter(lasts)
-    }
-
-    /// Whether restore points are created at `now`.
-    pub fn creates_at(&self, now: Timestamp) -> bool {
-        !self.pause_at(now).is_some_and(|pause| pause.creates)
-    }
-
-    /// Whether anything is deprecated or deleted at `now`.
-    pub fn deletes_at(&self, now: Timestamp) -> bool {
-        !self.pause_at(now).is_some_and(|pause| pause.deletes)
-    }
+/// A warning that is meant.
+#[derive(Debug, Clone)]
+pub struct Allowed {
+    /// Its code.
+    pub code: Code,
+    /// Why.
+    pub reason: String,
+    /// Where that is written.
+    pub place: Place,
 }

@@ -4,15 +4,23 @@
 //! schema says which are required. Lengths of time, patterns and names are text here; `meant` is
 //! where they get their meaning.
 
-use std::borrow::Cow;
+mod config;
+mod text;
+
 use std::collections::BTreeMap;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::meant::Risk;
-use crate::elapsed;
-use crate::inventory::{Consistency, ImageKind};
+pub use config::{
+    ConfigDocument, ConfigKind, ConfigMetadata, ConfigSpec, DefaultScheduleSpec, DefaultsSpec,
+    EngineSpec, ExemptionSpec, GuardsSpec, MovedSpec, OverlayDocument, OverlayKind,
+    OverlayMetadata, OverlaySpec, PatchSpec, PriceSpec, PricesSpec, RemovedSpec,
+};
+pub use text::{LengthText, Texts};
+
+use super::meant::{OnSourceGone, WhenStalled};
+use crate::inventory::{Consistency, DrillCheck, ImageKind};
 
 /// The version of the policy language.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -29,13 +37,6 @@ pub enum PolicyKind {
     BackupPolicy,
 }
 
-/// The kind of a configuration document.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum ConfigKind {
-    /// Engines, defaults and guards.
-    Config,
-}
-
 /// Which restore points should exist of which instances, and how long.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -50,21 +51,6 @@ pub struct PolicyDocument {
     pub spec: PolicySpec,
 }
 
-/// Engines, defaults that policies inherit, and guards.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ConfigDocument {
-    /// Always `stillframe/v1`.
-    pub api_version: ApiVersion,
-    /// Always `Config`.
-    pub kind: ConfigKind,
-    /// Optional: a name for people.
-    #[serde(default)]
-    pub metadata: Option<ConfigMetadata>,
-    /// What is configured.
-    pub spec: ConfigSpec,
-}
-
 /// Who a policy is.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -77,14 +63,18 @@ pub struct Metadata {
     pub owner: Option<String>,
     /// What the policy is for.
     pub description: Option<String>,
+    /// Warnings that are meant, each with the reason.
+    pub allow: Option<Vec<AllowSpec>>,
 }
 
-/// A name for people.
+/// A warning that is meant.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ConfigMetadata {
-    /// A name for people.
-    pub name: Option<String>,
+pub struct AllowSpec {
+    /// The code of the warning, like `fires-too-often`.
+    pub code: String,
+    /// Why it is meant, for the people who read the policy.
+    pub reason: String,
 }
 
 /// What a policy asks for.
@@ -123,6 +113,21 @@ pub struct PolicySpec {
     /// What images are called.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub naming: Option<NamingSpec>,
+    /// Who else may use the images: these grants and no others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sharing: Option<Vec<GrantSpec>>,
+    /// What the policy promises, for reports and alerts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objectives: Option<ObjectivesSpec>,
+    /// Restores that prove the images restorable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drill: Option<DrillSpec>,
+    /// Times at which the policy does nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blackouts: Option<Vec<BlackoutSpec>>,
+    /// Restore points that stay whatever the rules say. They take no place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Vec<HoldSpec>>,
     /// What the policy does not do at present.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paused: Option<PausedSpec>,
@@ -140,6 +145,10 @@ pub struct SourceSpec {
     /// … unless any of these matches.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exclude: Option<Vec<ConditionSpec>>,
+    /// Patterns for the names of other policies that are meant to protect the same sources. It is
+    /// enough that one of the two says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overlaps_with: Option<Texts>,
 }
 
 /// A condition on instances: everything that is written must hold.
@@ -170,6 +179,9 @@ pub struct CaptureSpec {
     /// `crash`, as after a power failure, or `application`, after the guest has flushed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consistency: Option<Consistency>,
+    /// The image family that the images belong to; for disk images only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub family: Option<String>,
 }
 
 /// When restore points are due.
@@ -177,9 +189,10 @@ pub struct CaptureSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("required" = ["cron"]))]
 pub struct ScheduleSpec {
-    /// Five crontab fields, read as Vixie cron reads them, or `@daily` and its kin.
+    /// Five crontab fields, read as Vixie cron reads them, or `@daily` and its kin; or a list of
+    /// such expressions. Where two of them meet, it is one slot.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub cron: Option<String>,
+    pub cron: Option<Texts>,
     /// The IANA zone they are read in. The default is UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
@@ -240,6 +253,10 @@ pub struct RetentionSpec {
     /// three periods of the schedule.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stalled_after: Option<LengthText>,
+    /// What happens then: `keep`, nothing is deleted until a new one is READY, which is the
+    /// default; or `expire`, the rules go on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub when_stalled: Option<WhenStalled>,
 }
 
 /// How a restore point ages.
@@ -260,6 +277,10 @@ pub struct LifecycleSpec {
     /// The default is 14d; after that the rules go on, with `atLeast` as the floor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_gone_grace: Option<LengthText>,
+    /// What happens then: `rules`, they go on with `atLeast` as the floor, which is the default;
+    /// `keep`, nothing is deleted; or `expire`, all but the newest READY restore point goes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_source_gone: Option<OnSourceGone>,
 }
 
 /// Where images are stored.
@@ -269,6 +290,10 @@ pub struct StorageSpec {
     /// The storage location. The default is the engine's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
+    /// More storage locations, each of which gets a copy of every restore point that is kept. An
+    /// original is deleted only once each holds a READY copy of it or of a newer one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copies: Option<Texts>,
 }
 
 /// What images are encrypted under.
@@ -312,158 +337,93 @@ pub struct PausedSpec {
     pub reason: Option<String>,
 }
 
-/// What is configured.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+/// Who may use the images.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("required" = ["engines"]))]
-pub struct ConfigSpec {
-    /// Engines by name; each has one entry, which is its kind, with its settings.
-    #[schemars(length(min = 1))]
-    pub engines: Option<BTreeMap<String, EngineSpec>>,
-    /// What policies inherit where they say nothing themselves.
-    pub defaults: Option<DefaultsSpec>,
-    /// What a plan may not do unasked.
-    pub guards: Option<GuardsSpec>,
-    /// The file to which every action is appended as a line of JSON, relative to this file. The
-    /// default is `../.stillframe/ledger.ndjson`.
-    pub ledger: Option<String>,
+pub struct GrantSpec {
+    /// The role, in the engine's own word: `roles/compute.imageUser`.
+    pub role: String,
+    /// Who has it, in the engine's own words: `serviceAccount:…`, `group:…`.
+    pub members: Texts,
 }
 
-/// The settings of an engine, under its kind. The registry of engines fills in the schema.
-pub type EngineSpec = BTreeMap<String, serde_json::Value>;
-
-/// What policies inherit where they say nothing themselves. A policy that writes `retention`
-/// replaces the inherited one as a whole; everything else is inherited value by value.
+/// What a policy promises.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct DefaultsSpec {
-    /// The engine.
+pub struct ObjectivesSpec {
+    /// The recovery point objective: the newest READY restore point of a source is never older.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub engine: Option<String>,
-    /// What is captured of a source.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub capture: Option<CaptureSpec>,
-    /// When restore points are due.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub schedule: Option<DefaultScheduleSpec>,
-    /// What is kept.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub retention: Option<RetentionSpec>,
-    /// How a restore point ages.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lifecycle: Option<LifecycleSpec>,
-    /// Where images are stored.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub storage: Option<StorageSpec>,
-    /// What images are encrypted under.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub encryption: Option<EncryptionSpec>,
-    /// Labels of the images.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub labels: Option<BTreeMap<String, String>>,
-    /// What images are called.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub naming: Option<NamingSpec>,
+    pub rpo: Option<LengthText>,
 }
 
-/// What can be inherited of a schedule; the expression itself is each policy's own.
+/// Restores that prove the images restorable.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct DefaultScheduleSpec {
-    /// The IANA zone.
+#[schemars(extend("required" = ["cron"]))]
+pub struct DrillSpec {
+    /// When the newest READY restore point of each source is tried, in the zone of the schedule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cron: Option<Texts>,
+    /// How: `verify`, all stored data is read back and checked, which is the default; `restore`,
+    /// the disks are written to a scratch place and removed; `boot`, a machine starts from them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check: Option<DrillCheck>,
+}
+
+/// Times at which a policy does nothing: a window that returns (`cron` and `duration`), or a time
+/// from one day to another (`from` and `until`).
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("required" = ["reason"]))]
+pub struct BlackoutSpec {
+    /// When a window begins: five crontab fields, or a list of such expressions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cron: Option<Texts>,
+    /// How long a window lasts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration: Option<LengthText>,
+    /// From this day (its beginning) or instant on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Up to this day (its beginning) or instant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// The IANA zone of all this. The default is the zone of the schedule.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
-    /// How long after its slot a restore point may still be created.
+    /// Whether restore points are not created then. The default is true.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub deadline: Option<LengthText>,
-    /// Starts are spread over this length.
+    pub creates: Option<bool>,
+    /// Whether nothing is deprecated or deleted then. The default is false.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub jitter: Option<LengthText>,
+    pub deletes: Option<bool>,
+    /// Why, for the people who read the plan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
-/// What a plan may not do unasked.
+/// Restore points that stay whatever the rules say: those for which everything that is written
+/// holds.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct GuardsSpec {
-    /// The largest share of a series that one plan may delete, in percent. The default is 30.
-    /// Series of under ten restore points are held by `atLeast` alone.
-    #[schemars(range(min = 0, max = 100))]
-    pub series_percent: Option<u32>,
-    /// The largest share of an engine's managed images that one plan may delete, in percent. The
-    /// default is 30.
-    #[schemars(range(min = 0, max = 100))]
-    pub engine_percent: Option<u32>,
-    /// The most images of an engine that one plan may delete. The default is 100.
-    pub engine_count: Option<u32>,
-    /// Deletes of these classes are refused. The default is `[last-point]`.
-    pub refuse: Option<Vec<Risk>>,
-}
-
-/// One text or several.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-#[serde(transparent)]
-pub struct Texts(pub Vec<String>);
-
-impl<'de> Deserialize<'de> for Texts {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = serde_json::Value::deserialize(deserializer)?;
-        let texts = match value {
-            serde_json::Value::Array(items) => items,
-            one => vec![one],
-        };
-        let text = |value: serde_json::Value| match value {
-            serde_json::Value::String(text) => Ok(text),
-            _ => Err(serde::de::Error::custom("not a text or a list of texts")),
-        };
-        texts.into_iter().map(text).collect::<Result<_, _>>().map(Self)
-    }
-}
-
-impl JsonSchema for Texts {
-    fn schema_name() -> Cow<'static, str> {
-        "Texts".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": ["string", "array"], "items": {"type": "string"}, "minItems": 1})
-    }
-}
-
-/// A length of time as written: text with units, or the number 0.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-#[serde(transparent)]
-pub struct LengthText(pub String);
-
-impl<'de> Deserialize<'de> for LengthText {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match serde_json::Value::deserialize(deserializer)? {
-            serde_json::Value::String(text) => Ok(Self(text)),
-            serde_json::Value::Number(number) => Ok(Self(number.to_string())),
-            _ => Err(serde::de::Error::custom("not a length of time")),
-        }
-    }
-}
-
-impl JsonSchema for LengthText {
-    fn schema_name() -> Cow<'static, str> {
-        "Length".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": ["string", "integer"],
-            "pattern": elapsed::PATTERN,
-            "maximum": 0,
-            "minimum": 0,
-            "examples": ["24h", "7d", "1d12h"],
-        })
-    }
+#[schemars(extend("required" = ["reason"]))]
+pub struct HoldSpec {
+    /// Patterns for the name or the id of the source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sources: Option<Texts>,
+    /// Patterns for the name or the id of the image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub images: Option<Texts>,
+    /// Slots from this day (its beginning in the zone of the schedule) or instant on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Slots before this day or instant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// Until when they are held; without it, until the entry is taken out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// Why, for the people who read the plan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }

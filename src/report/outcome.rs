@@ -60,9 +60,11 @@ pub fn protection(policies: &Policies, inventory: &Inventory, now: Timestamp) ->
                     newest: key.slot,
                     oldest: key.slot,
                     stored_bytes: 0,
-                    paused: policies.get(&key.policy).is_some_and(|policy| !policy.creates_at(now)),
+                    paused: policies.keeper(&key.policy).is_some_and(|policy| {
+                        policy.pauses_at(now).iter().any(|pause| pause.creates)
+                    }),
                     next: policies
-                        .get(&key.policy)
+                        .keeper(&key.policy)
                         .and_then(|policy| policy.schedule.next_slot(now)),
                 });
             entry.ready += 1;
@@ -260,6 +262,8 @@ fn verdict(round: &Round) -> (String, &'static str) {
         (Action::Create, "created"),
         (Action::Reactivate, "reactivated"),
         (Action::Relabel, "relabelled"),
+        (Action::Copy, "copied"),
+        (Action::Drill, "proven restorable"),
         (Action::Deprecate, "deprecated"),
         (Action::Obsolete, "marked obsolete"),
         (Action::Delete, "deleted"),

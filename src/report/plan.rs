@@ -33,9 +33,12 @@ pub fn plan_text(plan: &Plan) -> String {
     sections.extend(changes(plan, Action::Relabel, "relabel", "change"));
     sections.extend(changes(plan, Action::Reactivate, "reactivate", "back"));
     sections.extend(creates(plan));
+    sections.extend(copies(plan));
+    sections.extend(drills(plan));
     sections.extend(held_back(plan));
     sections.extend(others(plan));
     sections.extend(unprotected(plan));
+    sections.extend(exempt(plan));
     sections.extend(schedules(plan));
     let view = PlanView { title: title(plan), counts: verdict(plan), sections };
     render(include_str!("templates/plan.txt.hbs"), &view)
@@ -77,7 +80,8 @@ fn verdict(plan: &Plan) -> Vec<Row> {
     };
     add('^', summary.reactivate, "reactivate", "back");
     add('≈', summary.relabel, "relabel", "change");
-    add('»', summary.copy, "copy", "change");
+    add('»', summary.copy, "copy", "create");
+    add('✓', summary.drill, "drill", "back");
     add('~', summary.deprecate, "deprecate", "change");
     add('~', summary.obsolete, "mark obsolete", "change");
     let managed: usize = plan.engines.iter().map(|engine| engine.managed).sum();
@@ -110,6 +114,7 @@ fn attention(plan: &Plan) -> Vec<Row> {
         ),
         ('»', summary.creating, "being made by another run"),
         ('?', summary.unprotected, "unprotected"),
+        ('?', summary.exempt, "exempt"),
     ]
     .into_iter()
     .filter(|(_, number, _)| *number > 0)
@@ -269,6 +274,32 @@ fn creates(plan: &Plan) -> Option<Section> {
     section(format!("+ create ({})", grouped(rows.len())), "create", rows)
 }
 
+fn copies(plan: &Plan) -> Option<Section> {
+    let copies = plan.changes.iter().filter_map(|change| Some((change, change.copy.as_ref()?)));
+    let cells: Vec<Vec<String>> = copies
+        .map(|(change, copy)| {
+            let mut cells = image_cells(plan, '»', &change.source_name, change, &change.image);
+            cells.push(format!("→ {}", clean(&copy.location)));
+            cells.push(reasons(&change.reasons));
+            cells
+        })
+        .collect();
+    section(format!("» copy ({})", grouped(cells.len())), "create", rows("create", &cells))
+}
+
+fn drills(plan: &Plan) -> Option<Section> {
+    let drills = plan.changes.iter().filter_map(|change| Some((change, change.drill?)));
+    let cells: Vec<Vec<String>> = drills
+        .map(|(change, check)| {
+            let mut cells = image_cells(plan, '✓', &change.source_name, change, &change.image);
+            cells.push(format!("by {}", check.word()));
+            cells.push(reasons(&change.reasons));
+            cells
+        })
+        .collect();
+    section(format!("✓ drill ({})", grouped(cells.len())), "back", rows("back", &cells))
+}
+
 fn held_back(plan: &Plan) -> Option<Section> {
     let cells: Vec<Vec<String>> =
         plan.held_back.iter().map(|held| held_cells(plan, held)).collect();
@@ -388,6 +419,23 @@ fn unprotected(plan: &Plan) -> Option<Section> {
         })
         .collect();
     section(format!("? unprotected ({})", grouped(cells.len())), "held", rows("held", &cells))
+}
+
+fn exempt(plan: &Plan) -> Option<Section> {
+    let cells: Vec<Vec<String>> = plan
+        .exempt
+        .iter()
+        .map(|exempt| {
+            vec![
+                format!("? {}", clean(&exempt.name)),
+                exempt.engine.clone(),
+                format!("until {}", minute(exempt.until)),
+                format!("{}: {}", clean(&exempt.owner), clean(&exempt.reason)),
+            ]
+        })
+        .collect();
+    let title = format!("? exempt: meant to be without protection ({})", grouped(cells.len()));
+    section(title, "dim", rows("dim", &cells))
 }
 
 /// The next slots where the policy lives, and in UTC.

@@ -129,6 +129,8 @@ fn request(day: i64, disks: &[&str]) -> CreateRequest {
             deadline: slot,
             replaces: None,
             problems: Vec::new(),
+            family: None,
+            sharing: None,
         },
         key,
     }
@@ -204,23 +206,7 @@ async fn engine() {
 /// A plan over 100 sources by 10 policies with 100,000 images, against decoding their inventory.
 fn planning() {
     const IMAGES: i64 = 100_000;
-    let kind = EngineKind {
-        name: "memory",
-        settings_schema: serde_json::json!({"type": "object"}),
-        capabilities: |_| Capabilities::default(),
-    };
-    let mut text =
-        "apiVersion: stillframe/v1\nkind: Config\nspec:\n  engines: {memory: {memory: {}}}\n"
-            .to_owned();
-    for number in 0..10 {
-        text.push_str(&format!(
-            "---\napiVersion: stillframe/v1\nkind: BackupPolicy\nmetadata: {{name: policy-{number}}}\nspec:\n  \
-             source: {{match: [{{names: [\"*\"]}}]}}\n  schedule: {{cron: \"{number} */2 * * *\"}}\n  \
-             retention: {{last: 50, daily: 30, weekly: 20, monthly: 12}}\n"
-        ));
-    }
-    let policies =
-        load(vec![SourceFile { path: "all.yaml".to_owned(), text }], &[kind]).policies.unwrap();
+    let policies = ten_policies();
     let now = Timestamp::from_second(1_800_000_000).unwrap();
     let images = (0..IMAGES).map(|number| {
         let (policy, source, age) = (number % 10, number / 10 % 100, number / 1000);
@@ -239,6 +225,8 @@ fn planning() {
             created_at: slot,
             location: "here".to_owned(),
             kms_key: None,
+            family: None,
+            sharing: None,
             labels: key.labels(),
             source: None,
             stored_bytes: Some(MIB),
@@ -272,4 +260,23 @@ fn planning() {
     let plan = plan(&policies, &decoded, now);
     row("plan over it", began.elapsed(), size, Some(baseline));
     assert_eq!(plan.engines[0].managed, IMAGES as usize);
+}
+
+fn ten_policies() -> stillframe::policy::Policies {
+    let kind = EngineKind {
+        name: "memory",
+        settings_schema: serde_json::json!({"type": "object"}),
+        capabilities: |_| Capabilities::default(),
+    };
+    let mut text =
+        "apiVersion: stillframe/v1\nkind: Config\nspec:\n  engines: {memory: {memory: {}}}\n"
+            .to_owned();
+    for number in 0..10 {
+        text.push_str(&format!(
+            "---\napiVersion: stillframe/v1\nkind: BackupPolicy\nmetadata: {{name: policy-{number}}}\nspec:\n  \
+             source: {{match: [{{names: [\"*\"]}}]}}\n  schedule: {{cron: \"{number} */2 * * *\"}}\n  \
+             retention: {{last: 50, daily: 30, weekly: 20, monthly: 12}}\n"
+        ));
+    }
+    load(vec![SourceFile { path: "all.yaml".to_owned(), text }], &[kind]).policies.unwrap()
 }

@@ -170,6 +170,8 @@ impl Case {
                 deadline: noon(day + 1),
                 replaces: None,
                 problems: Vec::new(),
+                family: None,
+                sharing: None,
             },
             key,
         }
@@ -299,7 +301,7 @@ suite! {
             stage_before: Stage::Active,
             stage_after: Stage::Deprecated,
             set_labels: BTreeMap::from([("colour".to_owned(), "blue".to_owned())]),
-            remove_labels: Vec::new(),
+            ..Update::default()
         };
         let changed = engine.update(&ImageRef::of(&before), &update).await.unwrap();
         let seen = case.observe(0).await.images.into_iter().find(|image| image.id == before.id).unwrap();
@@ -311,6 +313,7 @@ suite! {
             stage_after: Stage::Active,
             set_labels: BTreeMap::new(),
             remove_labels: vec!["colour".to_owned(), "never-there".to_owned()],
+            ..Update::default()
         };
         let back = engine.update(&ImageRef::of(&seen), &back).await.unwrap();
         assert_eq!(Image { fingerprint: String::new(), ..back }, Image { fingerprint: String::new(), ..before });

@@ -95,6 +95,8 @@ fn deleting(inventory: &Inventory, policies: &Policies, ids: &[&str]) -> Plan {
                 waits_for: None,
                 create: None,
                 update: None,
+                copy: None,
+                drill: None,
             }
         })
         .collect();

@@ -9,7 +9,7 @@ use stillframe::files::yaml_files;
 use stillframe::inventory::Inventory;
 use stillframe::plan::Plan;
 use stillframe::policy::schema::simplify;
-use stillframe::policy::{config_schema, policy_schema};
+use stillframe::policy::{config_schema, overlay_schema, policy_schema};
 
 use super::support::{Datacenter, NOW, golden, project};
 
@@ -20,10 +20,11 @@ fn of<T: schemars::JsonSchema>() -> Value {
 }
 
 /// Every schema there is, by the name of its file.
-fn schemas() -> [(&'static str, Value); 5] {
+fn schemas() -> [(&'static str, Value); 6] {
     [
         ("policy", policy_schema()),
         ("config", config_schema(&engine::kinds())),
+        ("overlay", overlay_schema(&engine::kinds())),
         ("instance", engine::local::instance::schema()),
         ("inventory", of::<Inventory>()),
         ("plan", of::<Plan>()),

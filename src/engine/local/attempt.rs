@@ -55,6 +55,8 @@ impl Attempt {
             created_at: self.began_at,
             location: self.location.clone(),
             kms_key: Some(self.kms_key.clone()),
+            family: None,
+            sharing: None,
             labels: self.labels.clone(),
             source: Some(self.source.clone()),
             stored_bytes: None,

@@ -111,6 +111,8 @@ impl Record {
             created_at: self.created_at,
             location: location.to_owned(),
             kms_key: Some(kms_key.to_owned()),
+            family: None,
+            sharing: None,
             labels: self.labels.clone(),
             source: Some(self.source.clone()),
             stored_bytes: Some(self.total_storage_bytes),

@@ -88,6 +88,7 @@ impl Settings {
             labels_max: 64,
             description_length_max: 2048,
             captures_max: self.captures.map_or(CAPTURES_DEFAULT, |captures| captures as usize),
+            ..Capabilities::default()
         }
     }
 

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{SeriesPlan, minute};
-use crate::desired::{Due, Presence};
+use crate::desired::{Due, Presence, SeriesPoint};
 use crate::elapsed::Elapsed;
 use crate::inventory::{Image, Instance};
 use crate::name::Slot;
@@ -64,8 +64,8 @@ impl SeriesPlan<'_> {
         let name = key.image_name(&policy.naming.prefix(&key, &policy.schedule.zone));
         let failed =
             self.series.points.iter().find(|point| Some(point.image.id.as_str()) == replaces);
-        let failed = failed.map(|point| point.image);
         self.check_name(&name, failed)?;
+        let failed = failed.map(|point| point.image);
         let mut labels = policy.labels.clone();
         labels.extend(key.labels());
         let location = if policy.location.is_empty() {
@@ -90,6 +90,8 @@ impl SeriesPlan<'_> {
             ),
             deadline,
             replaces: failed.map(ImageRef::of),
+            family: policy.capture.family.clone(),
+            sharing: policy.sharing.clone(),
         };
         Ok(Change {
             action: Action::Create,
@@ -110,21 +112,29 @@ impl SeriesPlan<'_> {
             waits_for: None,
             create: Some(create),
             update: None,
+            copy: None,
+            drill: None,
         })
     }
 
     /// Whether the name of a new image is free, or that of a failed attempt that may be replaced.
-    fn check_name(&self, name: &str, failed: Option<&Image>) -> Result<(), String> {
+    pub(super) fn check_name(
+        &self,
+        name: &str,
+        failed: Option<&SeriesPoint<'_>>,
+    ) -> Result<(), String> {
         match failed {
             // Only the failed attempt itself may stand in the way: it makes room.
-            _ if self.names.contains(name) && failed.is_none_or(|image| image.name != name) => {
+            _ if self.names.contains(name)
+                && failed.is_none_or(|failed| failed.image.name != name) =>
+            {
                 Err(format!(
                     "an image named {name} exists already and is not this restore point; rename or delete it"
                 ))
             }
-            Some(image) if image.is_held(self.now) || !image.in_use_by.is_empty() => Err(format!(
-                "a failed attempt named {name} is held or in use; release or delete it"
-            )),
+            Some(failed) if failed.is_held(self.now) || !failed.image.in_use_by.is_empty() => Err(
+                format!("a failed attempt named {name} is held or in use; release or delete it"),
+            ),
             _ => Ok(()),
         }
     }

@@ -11,6 +11,7 @@ use crate::inventory::{EngineInventory, ImageState, LABEL_MISSING};
 use crate::name::stamp;
 use crate::plan::action::{Action, Reason, ReasonCode};
 use crate::plan::document::Update;
+use crate::policy::meant::{OnSourceGone, WhenStalled};
 use crate::retention::CLOCK_SKEW;
 
 impl SeriesPlan<'_> {
@@ -33,7 +34,9 @@ impl SeriesPlan<'_> {
                 }
             }
             Presence::Missing | Presence::Unselected(_)
-                if can_mark && series.state.marked_since.is_none() =>
+                if can_mark
+                    && series.state.marked_since.is_none()
+                    && series.policy.lifecycle.on_source_gone != OnSourceGone::Keep =>
             {
                 let newest_ready = series.newest_ready(self.now);
                 let horizon = CLOCK_SKEW.after(self.now);
@@ -96,10 +99,16 @@ pub(super) fn obstacle(
         let detail = format!("{} was not seen whole: {}", engine.name, gap.place);
         return Some(Reason::new(ReasonCode::InventoryGap, detail));
     }
-    if let Some(pause) = series.policy.pause_at(now).filter(|pause| pause.deletes) {
-        return Some(Reason::new(ReasonCode::Paused, describe_pause(pause)));
+    if let Some(pause) = series.pauses.iter().find(|pause| pause.deletes) {
+        let code = if pause.is_blackout { ReasonCode::Blackout } else { ReasonCode::Paused };
+        return Some(Reason::new(code, describe_pause(pause)));
     }
     if series.state.is_gone() {
+        if series.policy.lifecycle.on_source_gone == OnSourceGone::Keep {
+            let gone = gone_reason(series).detail;
+            let detail = format!("{gone}; its restore points stay");
+            return Some(Reason::new(ReasonCode::SourceGoneKept, detail));
+        }
         let since = series.state.marked_since.unwrap_or(now);
         let until = series.policy.lifecycle.source_gone_grace.after(since);
         let grace = gone_reason(series).detail;
@@ -110,7 +119,7 @@ pub(super) fn obstacle(
             )
         });
     }
-    if series.stalled {
+    if series.stalled && series.policy.when_stalled == WhenStalled::Keep {
         let detail = match series.newest_ready(now) {
             Some(point) => {
                 format!("no new READY restore point since {}", minute(point.key.slot.instant()))
@@ -123,6 +132,10 @@ pub(super) fn obstacle(
 }
 
 fn gone_reason(series: &Series<'_>) -> Reason {
+    if let Some(reason) = &series.policy.removed {
+        let detail = format!("the policy was removed: {reason}");
+        return Reason::new(ReasonCode::PolicyRemoved, detail);
+    }
     match series.state.presence {
         Presence::Unselected(_) => Reason::new(
             ReasonCode::SourceUnselected,

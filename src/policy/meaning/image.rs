@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use similar::get_close_matches;
 
 use super::Meaning;
-use crate::inventory::KeyChoice;
+use crate::inventory::{Grant, ImageKind, KeyChoice};
 use crate::name::{self, LABEL_PREFIX};
 use crate::policy::finding::{Code, Finding};
 use crate::policy::meant::{Capture, DiskChoice};
 use crate::policy::naming::{Naming, TemplateError};
-use crate::policy::select::Patterns;
 use crate::policy::written::{PolicySpec, Texts};
 use crate::policy::yaml::escape;
 
@@ -27,15 +26,16 @@ impl Meaning<'_> {
         if let Some(capabilities) = self.capabilities {
             if !capabilities.kinds.contains(&kind) {
                 let kinds: Vec<&str> = capabilities.kinds.iter().map(|kind| kind.word()).collect();
-                self.find(
-                    Code::MissingCapability,
-                    "/capture/kind",
-                    format!("the engine makes no {}", kind.word()),
-                )
-                .hint = Some(format!("it makes {}", kinds.join(", ")));
+                self.reader
+                    .find(
+                        Code::MissingCapability,
+                        "/capture/kind",
+                        format!("the engine makes no {}", kind.word()),
+                    )
+                    .hint = Some(format!("it makes {}", kinds.join(", ")));
             }
             if !capabilities.consistencies.contains(&consistency) {
-                self.find(
+                self.reader.find(
                     Code::MissingCapability,
                     "/capture/consistency",
                     format!("the engine has no {}-consistent capture", consistency.word()),
@@ -45,37 +45,91 @@ impl Meaning<'_> {
         let disks = match written.disks.unwrap_or_else(|| Texts(vec!["all".to_owned()])) {
             Texts(words) if words == ["all"] => DiskChoice::All,
             Texts(words) if words == ["boot"] => DiskChoice::Boot,
-            texts => match Patterns::new(&texts) {
-                Ok(patterns) => DiskChoice::Named(patterns),
-                Err(mistakes) => {
-                    for (position, reason) in mistakes {
-                        let pointer =
-                            if texts.0.len() == 1 { String::new() } else { format!("/{position}") };
-                        self.find(
-                            Code::BadPattern,
-                            &format!("/capture/disks{pointer}"),
-                            format!("not a pattern: {reason}"),
-                        );
-                    }
-                    return None;
-                }
-            },
+            texts => DiskChoice::Named(self.reader.patterns(Some(&texts), "/capture/disks")?),
         };
-        Some(Capture { kind, disks, consistency })
+        let family = self.family(written.family, kind);
+        Some(Capture { kind, disks, consistency, family })
+    }
+
+    fn family(&mut self, family: Option<String>, kind: ImageKind) -> Option<String> {
+        let family = family?;
+        let pointer = "/capture/family";
+        if !name::is_rfc1035_label(&family) {
+            let message = format!("`{family}` is not a name for a family");
+            self.reader.find(Code::BadName, pointer, message).hint =
+                Some("1 to 63 of a-z, 0-9 and `-`, beginning with a letter".to_owned());
+        }
+        if kind != ImageKind::DiskImage {
+            let message = format!("a {} belongs to no family", kind.word());
+            self.reader.find(Code::MissingCapability, pointer, message).hint =
+                Some("only disk images have families: write `kind: disk-image`".to_owned());
+        } else if self.capabilities.is_some_and(|capabilities| !capabilities.families) {
+            self.reader.find(Code::MissingCapability, pointer, "the engine has no image families");
+        }
+        Some(family)
+    }
+
+    /// The locations of copies, each of which the engine has and none twice.
+    pub(super) fn copies(&mut self, spec: &PolicySpec, location: &str) -> Vec<String> {
+        let written = spec.storage.as_ref().and_then(|storage| storage.copies.clone());
+        let Some(Texts(copies)) = written else { return Vec::new() };
+        if self.capabilities.is_some_and(|capabilities| !capabilities.copies) {
+            let message = "the engine copies no images to other locations";
+            self.reader.find(Code::MissingCapability, "/storage/copies", message);
+        }
+        for (position, copy) in copies.iter().enumerate() {
+            let pointer = self.reader.item("/storage/copies", position);
+            if copy == location {
+                let message = format!("`{copy}` is where the originals are stored");
+                self.reader.find(Code::UnknownLocation, &pointer, message).hint =
+                    Some("a copy in the same place protects from nothing".to_owned());
+            } else if copies[..position].contains(copy) {
+                let message = format!("`{copy}` is written twice");
+                self.reader.find(Code::UnknownLocation, &pointer, message);
+            } else {
+                self.known_location(copy, &pointer);
+            }
+        }
+        copies
+    }
+
+    /// Who else may use the images, in order.
+    pub(super) fn sharing(&mut self, spec: &PolicySpec) -> Option<Vec<Grant>> {
+        let written = spec.sharing.as_ref()?;
+        if self.capabilities.is_some_and(|capabilities| !capabilities.sharing) {
+            let message = "the engine shares no images with others";
+            self.reader.find(Code::MissingCapability, "/sharing", message);
+        }
+        let mut grants: Vec<Grant> = written
+            .iter()
+            .map(|grant| {
+                let mut members = grant.members.0.clone();
+                members.sort();
+                members.dedup();
+                Grant { role: grant.role.clone(), members }
+            })
+            .collect();
+        grants.sort();
+        for (position, grant) in written.iter().enumerate() {
+            if written[..position].iter().any(|other| other.role == grant.role) {
+                let message = format!("the role `{}` is written twice", grant.role);
+                self.reader.find(Code::DuplicateKey, &format!("/sharing/{position}/role"), message);
+            }
+        }
+        Some(grants)
     }
 
     pub(super) fn labels(&mut self, spec: &PolicySpec) -> BTreeMap<String, String> {
         let labels = spec.labels.clone().unwrap_or_default();
         for (key, value) in &labels {
             let pointer = format!("/labels/{}", escape(key));
-            let key_place =
-                || self.layers.layer(&pointer).unwrap_or(self.layers.policy).key_place(&pointer);
+            let key_place = || self.reader.layers.key_place(&pointer);
             if key.starts_with(LABEL_PREFIX) {
                 let message =
                     format!("labels that begin with `{LABEL_PREFIX}` belong to stillframe");
-                self.findings.push(Finding::new(Code::BadLabel, key_place(), message));
+                self.reader.findings.push(Finding::new(Code::BadLabel, key_place(), message));
             } else if !name::is_label_key(key) {
-                self.findings.push(
+                self.reader.findings.push(
                     Finding::new(
                         Code::BadLabel,
                         key_place(),
@@ -85,7 +139,8 @@ impl Meaning<'_> {
                 );
             }
             if !name::is_label_value(value) {
-                self.find(Code::BadLabel, &pointer, format!("`{value}` is not a label value"))
+                self.reader
+                    .find(Code::BadLabel, &pointer, format!("`{value}` is not a label value"))
                     .hint = Some("up to 63 of a-z, 0-9, `-` and `_`".to_owned());
             }
         }
@@ -94,7 +149,7 @@ impl Meaning<'_> {
             .map_or(64, |capabilities| capabilities.labels_max)
             .saturating_sub(OWN_LABELS);
         if labels.len() > room {
-            self.find(
+            self.reader.find(
                 Code::OutOfRange,
                 "/labels",
                 format!("{} labels: there is room for {room}", labels.len()),
@@ -106,22 +161,27 @@ impl Meaning<'_> {
     pub(super) fn location(&mut self, spec: &PolicySpec) -> String {
         let location =
             spec.storage.as_ref().and_then(|storage| storage.location.clone()).unwrap_or_default();
+        self.known_location(&location, "/storage/location");
+        location
+    }
+
+    fn known_location(&mut self, location: &str, pointer: &str) {
         let known: &[String] =
             self.capabilities.map_or(&[], |capabilities| &capabilities.locations);
-        if !known.is_empty() && !known.contains(&location) {
+        if !known.is_empty() && !known.iter().any(|name| name == location) {
             let names: Vec<&str> = known.iter().map(String::as_str).collect();
-            let hint = match get_close_matches(location.as_str(), &names, 1, 0.6).first() {
+            let hint = match get_close_matches(location, &names, 1, 0.6).first() {
                 Some(close) => format!("did you mean `{close}`?"),
                 None => format!("it has {}", names.join(", ")),
             };
-            self.find(
-                Code::UnknownLocation,
-                "/storage/location",
-                format!("the engine has no storage location `{location}`"),
-            )
-            .hint = Some(hint);
+            self.reader
+                .find(
+                    Code::UnknownLocation,
+                    pointer,
+                    format!("the engine has no storage location `{location}`"),
+                )
+                .hint = Some(hint);
         }
-        location
     }
 
     pub(super) fn kms_key(&mut self, spec: &PolicySpec) -> Option<String> {
@@ -129,11 +189,11 @@ impl Meaning<'_> {
         let is_key = (1..=KEY_LENGTH_MAX).contains(&key.len())
             && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./:@+".contains(&byte));
         if !is_key {
-            self.find(Code::BadKey, "/encryption/kmsKey", format!("`{key}` is not the name of a key")).hint =
+            self.reader.find(Code::BadKey, "/encryption/kmsKey", format!("`{key}` is not the name of a key")).hint =
                 Some("letters, digits and `-_./:@+`, like `projects/p/locations/us/keyRings/r/cryptoKeys/k`".to_owned());
         }
         if self.capabilities.is_some_and(|capabilities| capabilities.key == KeyChoice::None) {
-            self.find(
+            self.reader.find(
                 Code::MissingCapability,
                 "/encryption/kmsKey",
                 "the engine encrypts under no key of yours",
@@ -151,7 +211,7 @@ impl Meaning<'_> {
             Err(errors) => {
                 let mut report = |pointer: &str, error: Option<TemplateError>| {
                     if let Some(TemplateError { message, hint }) = error {
-                        self.find(Code::BadTemplate, pointer, message).hint = hint;
+                        self.reader.find(Code::BadTemplate, pointer, message).hint = hint;
                     }
                 };
                 report("/naming/name", errors.name);

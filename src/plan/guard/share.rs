@@ -1,0 +1,84 @@
+//! How much one plan may take: shares, numbers and classes of deletes.
+
+use std::collections::BTreeMap;
+
+use super::{EngineChecks, Guard, Refusal, SeriesName, series_name};
+use crate::plan::document::Change;
+use crate::policy::Risk;
+
+/// A share of fewer points than this says nothing: such series are held by their floor alone.
+const SMALL_SERIES: usize = 10;
+
+impl EngineChecks<'_> {
+    pub(super) fn series_share(&self) -> Option<Refusal> {
+        let limit = self.policies.config.guards.series_percent as usize;
+        let mut by_series: BTreeMap<SeriesName, Vec<&Change>> = BTreeMap::new();
+        for (change, image) in self.ready_deletes() {
+            let name = series_name(self.policies, &change.key, image);
+            by_series.entry(name).or_default().push(change);
+        }
+        let mut over = Vec::new();
+        let (mut worst, mut series) = (String::new(), 0);
+        for (name, changes) in by_series {
+            let ready = self.series.get(&name).map_or(0, Vec::len);
+            if ready >= SMALL_SERIES && changes.len() * 100 > limit * ready {
+                series += 1;
+                if worst.is_empty() {
+                    worst = format!(
+                        "{} of {ready} restore points of {} by {}",
+                        changes.len(),
+                        changes[0].source_name,
+                        name.0
+                    );
+                }
+                over.extend(changes);
+            }
+        }
+        if series > 1 {
+            worst = format!("{worst}, and {} more series", series - 1);
+        }
+        self.refuse(Guard::SeriesShare, over, format!("more than {limit} % of a series: {worst}"))
+    }
+
+    pub(super) fn engine_share(&self) -> Option<Refusal> {
+        let limit = self.policies.config.guards.engine_percent as usize;
+        let deletes: Vec<&Change> = self.ready_deletes().map(|(change, _)| change).collect();
+        if self.managed < SMALL_SERIES || deletes.len() * 100 <= limit * self.managed {
+            return None;
+        }
+        let message = format!(
+            "{} of {} images of {} are more than {limit} %",
+            deletes.len(),
+            self.managed,
+            self.engine.name
+        );
+        self.refuse(Guard::EngineShare, deletes, message)
+    }
+
+    pub(super) fn engine_count(&self) -> Option<Refusal> {
+        let limit = self.policies.config.guards.engine_count as usize;
+        // Failed attempts too: an engine may be wrong about what failed.
+        let deletes: Vec<&Change> = self.changes().collect();
+        if deletes.len() <= limit {
+            return None;
+        }
+        let message = format!(
+            "{} images of {} are more than {limit} in one plan",
+            deletes.len(),
+            self.engine.name
+        );
+        self.refuse(Guard::EngineCount, deletes, message)
+    }
+
+    pub(super) fn risk_class(&self) -> Option<Refusal> {
+        let refused = &self.policies.config.guards.refuse;
+        let risky =
+            self.changes().filter(|change| change.risk.is_some_and(|risk| refused.contains(&risk)));
+        let words: Vec<&str> = refused.iter().copied().map(Risk::word).collect();
+        self.refuse(
+            Guard::RiskClass,
+            risky,
+            format!("the configuration refuses deletes of the class {}", words.join(", ")),
+        )
+    }
+}

@@ -1,0 +1,356 @@
+//! The configuration: engines, guards, and what holds for all policies.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::{Document, Loader};
+use crate::elapsed::Elapsed;
+use crate::inventory::{Consistency, ImageKind};
+use crate::name::{self, PolicyName};
+use crate::policy::effective::{Layer, Layers};
+use crate::policy::finding::{Code, Finding, Place};
+use crate::policy::meaning::reader::Reader;
+use crate::policy::meant::{
+    Blackout, Capture, Config, DiskChoice, EngineConfig, Exemption, Guards, Lifecycle,
+    OnSourceGone, Policies, Policy, WhenStalled,
+};
+use crate::policy::naming::{DESCRIPTION_DEFAULT, NAME_DEFAULT, Naming};
+use crate::policy::select::Selection;
+use crate::policy::written::{BlackoutSpec, ExemptionSpec, GuardsSpec, MovedSpec, RemovedSpec};
+use crate::policy::yaml::escape;
+use crate::retention::Retention;
+use crate::schedule::{Schedule, Zone};
+
+/// Where the ledger is kept, relative to the configuration file, unless it says otherwise.
+const LEDGER_DEFAULT: &str = "../.stillframe/ledger.ndjson";
+/// How long nothing changes after a policy was removed, unless the entry says otherwise.
+const REMOVED_GRACE: Elapsed = Elapsed::days(14);
+
+/// A configuration, and what it says about policies.
+pub(super) struct Configured {
+    pub(super) config: Config,
+    /// As it is written, with what is different in the environment.
+    pub(super) json: Value,
+    blackouts: Vec<Blackout>,
+    moved: Vec<Moved>,
+    removed: Vec<Policy>,
+}
+
+/// A policy that has a new name.
+struct Moved {
+    from: PolicyName,
+    to: PolicyName,
+    from_place: Place,
+    to_place: Place,
+}
+
+impl Loader<'_> {
+    pub(super) fn config(
+        &mut self,
+        document: &Document,
+        overlay: Option<Layer<'_>>,
+        environment: Option<&str>,
+    ) -> Option<Configured> {
+        let spec = document.json.get("spec")?;
+        let own =
+            Layer { json: spec, document: &document.node, prefix: "/spec", file: &document.file };
+        let mut layers = Layers::new(overlay.into_iter().collect(), own, Vec::new(), &json!({}));
+        one_kind_each(&mut layers.json, overlay.map(|overlay| overlay.json));
+        let engines = self.engines(&layers);
+        let mut reader = Reader::new(&layers);
+        let json = &layers.json;
+        let guards = json.get("guards").cloned().unwrap_or_else(|| json!({}));
+        let guards: GuardsSpec = serde_json::from_value(guards).unwrap_or_default();
+        let standard = Guards::default();
+        let metadata = document.json.get("metadata").unwrap_or(&Value::Null);
+        let config = Config {
+            guards: Guards {
+                series_percent: guards.series_percent.unwrap_or(standard.series_percent),
+                engine_percent: guards.engine_percent.unwrap_or(standard.engine_percent),
+                engine_count: guards.engine_count.unwrap_or(standard.engine_count),
+                refuse: guards.refuse.unwrap_or(standard.refuse),
+            },
+            ledger: json.get("ledger").and_then(Value::as_str).unwrap_or(LEDGER_DEFAULT).to_owned(),
+            file: document.file.path.clone(),
+            exemptions: exemptions(&mut reader, &engines),
+            allowed: reader.allowed(metadata),
+            environment: environment.map(str::to_owned),
+            engines,
+        };
+        let blackouts: Vec<BlackoutSpec> = list(json, "blackouts").into_iter().flatten().collect();
+        let configured = Configured {
+            blackouts: reader.blackouts(Some(&blackouts), &Zone::UTC),
+            moved: moved(&mut reader),
+            removed: removed(&mut reader, &config),
+            json: json.clone(),
+            config,
+        };
+        self.findings.append(&mut reader.findings);
+        Some(configured)
+    }
+
+    fn engines(&mut self, layers: &Layers<'_>) -> BTreeMap<String, EngineConfig> {
+        let mut engines = BTreeMap::new();
+        let written = layers.json.get("engines").and_then(Value::as_object);
+        for (engine, kinds) in written.into_iter().flatten() {
+            if !name::is_rfc1035_label(engine) {
+                let place = layers.place(&format!("/engines/{}", escape(engine)));
+                let message = format!("`{engine}` is not a name for an engine");
+                self.findings.push(
+                    Finding::new(Code::BadName, place, message)
+                        .hint("1 to 63 of a-z, 0-9 and `-`, beginning with a letter"),
+                );
+            }
+            let Some((kind, settings)) = kinds.as_object().and_then(|kinds| kinds.iter().next())
+            else {
+                continue;
+            };
+            let Some(known) = self.kinds.iter().find(|known| known.name == kind) else {
+                continue;
+            };
+            let capabilities = (known.capabilities)(settings);
+            engines.insert(
+                engine.clone(),
+                EngineConfig { kind: kind.clone(), settings: settings.clone(), capabilities },
+            );
+        }
+        engines
+    }
+}
+
+/// An engine has one kind: where an overlay has another, the one of the file gives way.
+fn one_kind_each(json: &mut Value, overlay: Option<&Value>) {
+    let over = overlay.and_then(|overlay| overlay.get("engines")?.as_object());
+    for (engine, kinds) in over.into_iter().flatten() {
+        let kept = kinds.as_object().and_then(|kinds| kinds.keys().next());
+        let merged = json.pointer_mut(&format!("/engines/{}", escape(engine)));
+        if let (Some(kept), Some(Value::Object(merged))) = (kept, merged) {
+            merged.retain(|kind, _| kind == kept);
+        }
+    }
+}
+
+/// The items of a list; one that the schema has found wrong is `None` and keeps its position.
+fn list<T: serde::de::DeserializeOwned>(json: &Value, key: &str) -> Vec<Option<T>> {
+    let items = json.get(key).and_then(Value::as_array);
+    items.into_iter().flatten().map(|item| serde_json::from_value(item.clone()).ok()).collect()
+}
+
+fn exemptions(reader: &mut Reader<'_>, engines: &BTreeMap<String, EngineConfig>) -> Vec<Exemption> {
+    let mut exemptions = Vec::new();
+    for (position, spec) in
+        list::<ExemptionSpec>(&reader.layers.json, "exemptions").iter().enumerate()
+    {
+        let Some(spec) = spec else { continue };
+        let pointer = format!("/exemptions/{position}");
+        let source = reader.patterns(spec.source.as_ref(), &format!("{pointer}/source"));
+        let until = reader.time(spec.until.as_deref(), &Zone::UTC, &format!("{pointer}/until"));
+        if let Some(engine) = spec.engine.as_ref().filter(|name| !engines.contains_key(*name)) {
+            let message = format!("there is no engine `{engine}`");
+            reader.find(Code::UnknownEngine, &format!("{pointer}/engine"), message);
+        }
+        if let (Some(source), Some(until), Some(owner), Some(reason)) =
+            (source, until, &spec.owner, &spec.reason)
+        {
+            exemptions.push(Exemption {
+                source,
+                engine: spec.engine.clone(),
+                owner: owner.clone(),
+                reason: reason.clone(),
+                until,
+                place: reader.layers.place(&format!("{pointer}/until")),
+            });
+        }
+    }
+    exemptions
+}
+
+fn policy_name(reader: &mut Reader<'_>, text: Option<&str>, pointer: &str) -> Option<PolicyName> {
+    let text = text?;
+    let parsed = PolicyName::parse(text);
+    if parsed.is_err() {
+        let message = format!("`{text}` is not a name for a policy");
+        reader.find(Code::BadName, pointer, message).hint =
+            Some("1 to 63 of a-z, 0-9 and `-`, beginning with a letter".to_owned());
+    }
+    parsed.ok()
+}
+
+fn moved(reader: &mut Reader<'_>) -> Vec<Moved> {
+    let mut moved = Vec::new();
+    for (position, spec) in list::<MovedSpec>(&reader.layers.json, "moved").iter().enumerate() {
+        let Some(spec) = spec else { continue };
+        let (from_at, to_at) = (format!("/moved/{position}/from"), format!("/moved/{position}/to"));
+        let from = policy_name(reader, spec.from.as_deref(), &from_at);
+        let to = policy_name(reader, spec.to.as_deref(), &to_at);
+        if let (Some(from), Some(to)) = (from, to) {
+            let (from_place, to_place) =
+                (reader.layers.place(&from_at), reader.layers.place(&to_at));
+            moved.push(Moved { from, to, from_place, to_place });
+        }
+    }
+    moved
+}
+
+/// The policies that were removed, each as one that selects nothing: its sources are gone, and what
+/// becomes of their restore points is what the entry says.
+fn removed(reader: &mut Reader<'_>, config: &Config) -> Vec<Policy> {
+    let zone = reader.layers.json.pointer("/defaults/schedule/timeZone").and_then(Value::as_str);
+    let zone = zone.and_then(Zone::find).unwrap_or(Zone::UTC);
+    let mut removed: Vec<Policy> = Vec::new();
+    for (position, spec) in list::<RemovedSpec>(&reader.layers.json, "removed").iter().enumerate() {
+        let Some(spec) = spec else { continue };
+        let pointer = format!("/removed/{position}");
+        let grace = reader.length(spec.grace.as_ref(), &format!("{pointer}/grace"));
+        let images = spec.images.unwrap_or(OnSourceGone::Keep);
+        if spec.retention.is_some() != (images == OnSourceGone::Rules) {
+            let message = "`retention` and `images: rules` belong together";
+            reader.find(Code::BadRemoval, &format!("{pointer}/images"), message);
+        }
+        let name = policy_name(reader, spec.policy.as_deref(), &format!("{pointer}/policy"));
+        let engine = removed_engine(reader, spec, config, &pointer);
+        let (Some(name), Some(engine)) = (name, engine) else { continue };
+        let Ok(naming) = Naming::new(NAME_DEFAULT, DESCRIPTION_DEFAULT) else { continue };
+        removed.push(Policy {
+            name,
+            owner: None,
+            description: None,
+            engine,
+            selection: Selection::default(),
+            capture: Capture {
+                kind: ImageKind::default(),
+                disks: DiskChoice::All,
+                consistency: Consistency::default(),
+                family: None,
+            },
+            schedule: Schedule {
+                crontabs: Vec::new(),
+                zone: zone.clone(),
+                deadline: None,
+                jitter: Elapsed::ZERO,
+            },
+            retention: spec.retention.as_ref().map_or_else(Retention::default, Reader::rules),
+            stalled_after: None,
+            when_stalled: WhenStalled::Keep,
+            lifecycle: Lifecycle {
+                deprecate_after: None,
+                obsolete_after: None,
+                grace: Elapsed::hours(24),
+                source_gone_grace: grace.unwrap_or(REMOVED_GRACE),
+                on_source_gone: images,
+            },
+            location: String::new(),
+            copies: Vec::new(),
+            kms_key: None,
+            labels: BTreeMap::new(),
+            naming,
+            sharing: None,
+            rpo: None,
+            drill: None,
+            blackouts: Vec::new(),
+            holds: Vec::new(),
+            paused: None,
+            overlaps_with: None,
+            allowed: Vec::new(),
+            removed: Some(spec.reason.clone().unwrap_or_default()),
+            place: reader.layers.place(&format!("{pointer}/policy")),
+            effective: Vec::new(),
+        });
+    }
+    removed
+}
+
+fn removed_engine(
+    reader: &mut Reader<'_>,
+    spec: &RemovedSpec,
+    config: &Config,
+    pointer: &str,
+) -> Option<String> {
+    let mut names = config.engines.keys();
+    match (&spec.engine, names.next(), names.next()) {
+        (Some(engine), _, _) if config.engines.contains_key(engine) => Some(engine.clone()),
+        (Some(engine), _, _) => {
+            let message = format!("there is no engine `{engine}`");
+            reader.find(Code::UnknownEngine, &format!("{pointer}/engine"), message);
+            None
+        }
+        (None, Some(only), None) => Some(only.clone()),
+        (None, None, _) => None,
+        (None, Some(_), Some(_)) => {
+            let message = "the entry does not say which engine";
+            reader.find(Code::UnknownEngine, pointer, message);
+            None
+        }
+    }
+}
+
+impl Configured {
+    /// Holds the names of `moved` and `removed` against those of the policies there are.
+    pub(super) fn check_names(&mut self, names: &BTreeSet<&str>) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let mut gone: BTreeMap<&PolicyName, &Place> = BTreeMap::new();
+        let moved = self.moved.iter().map(|moved| (&moved.from, &moved.from_place));
+        let removed = self.removed.iter().map(|policy| (&policy.name, &policy.place));
+        for (name, place) in moved.chain(removed) {
+            if names.contains(name.as_str()) {
+                let message = format!("there is a policy named `{name}`, so it has not gone");
+                findings.push(
+                    Finding::new(Code::BadMove, place.clone(), message)
+                        .hint("take the entry out, or give the policy another name"),
+                );
+            }
+            if let Some(first) = gone.insert(name, place) {
+                let message = format!("what becomes of `{name}` is said twice");
+                findings.push(
+                    Finding::new(Code::BadMove, place.clone(), message)
+                        .related(first.clone(), "first said here"),
+                );
+            }
+        }
+        for moved in &self.moved {
+            match self.last_name(&moved.to) {
+                None => {
+                    let message = format!("`{}` moves in a circle", moved.from);
+                    findings.push(Finding::new(Code::BadMove, moved.to_place.clone(), message));
+                }
+                Some(last) if !names.contains(last.as_str()) => {
+                    let message = format!("there is no policy named `{last}`");
+                    findings.push(
+                        Finding::new(Code::BadMove, moved.to_place.clone(), message)
+                            .hint("the restore points need a policy to belong to"),
+                    );
+                }
+                Some(_) => {}
+            }
+        }
+        findings
+    }
+
+    /// The name at the end of all moves; `None` where there is no end.
+    fn last_name(&self, name: &PolicyName) -> Option<PolicyName> {
+        let mut last = name.clone();
+        for _ in 0..=self.moved.len() {
+            match self.moved.iter().find(|moved| moved.from == last) {
+                Some(moved) => last = moved.to.clone(),
+                None => return Some(last),
+            }
+        }
+        None
+    }
+
+    /// The policies with what holds for all of them.
+    pub(super) fn policies(self, mut policies: Vec<Policy>, digest: String) -> Policies {
+        for policy in &mut policies {
+            policy.blackouts.extend(self.blackouts.iter().cloned());
+        }
+        let moved = self
+            .moved
+            .iter()
+            .filter_map(|moved| Some((moved.from.clone(), self.last_name(&moved.to)?)))
+            .collect();
+        let mut removed = self.removed;
+        removed.sort_by(|one, other| one.name.cmp(&other.name));
+        Policies { config: self.config, policies, removed, moved, digest }
+    }
+}

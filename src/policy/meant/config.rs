@@ -1,0 +1,94 @@
+//! What the configuration means.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Allowed, Place, Risk};
+use crate::inventory::{Capabilities, Instance};
+use crate::policy::select::Patterns;
+
+/// The configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The engines by name.
+    pub engines: BTreeMap<String, EngineConfig>,
+    /// What a plan may not do unasked.
+    pub guards: Guards,
+    /// Sources that are meant to be without protection.
+    pub exemptions: Vec<Exemption>,
+    /// Warnings that are meant, in whichever policy they are found.
+    pub allowed: Vec<Allowed>,
+    /// The environment whose overlay is put over it.
+    pub environment: Option<String>,
+    /// The ledger file, relative to the configuration file.
+    pub ledger: String,
+    /// The configuration file, as it was given.
+    pub file: String,
+}
+
+/// An engine as configured.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Its kind: `local`, …
+    pub kind: String,
+    /// Its settings, which hold to its kind's schema.
+    pub settings: serde_json::Value,
+    /// What it can do with these settings.
+    pub capabilities: Capabilities,
+}
+
+/// What a plan may not do unasked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Guards {
+    /// The largest share of a series that one plan may delete, in percent.
+    pub series_percent: u32,
+    /// The largest share of an engine's managed images that one plan may delete, in percent.
+    pub engine_percent: u32,
+    /// The most images of an engine that one plan may delete.
+    pub engine_count: u32,
+    /// Deletes of these classes are refused.
+    pub refuse: Vec<Risk>,
+}
+
+impl Default for Guards {
+    fn default() -> Self {
+        Self {
+            series_percent: 30,
+            engine_percent: 30,
+            engine_count: 100,
+            refuse: vec![Risk::LastPoint],
+        }
+    }
+}
+
+/// Sources that are meant to be without protection.
+#[derive(Debug, Clone)]
+pub struct Exemption {
+    /// Patterns for the name or the id of the source.
+    pub source: Patterns,
+    /// The engine, where it is meant for one only.
+    pub engine: Option<String>,
+    /// Who answers for it.
+    pub owner: String,
+    /// Why.
+    pub reason: String,
+    /// When it ends.
+    pub until: Timestamp,
+    /// Where it is written.
+    pub place: Place,
+}
+
+impl Exemption {
+    /// Whether it is about an instance of an engine, whatever the time.
+    pub fn covers(&self, engine: &str, instance: &Instance) -> bool {
+        self.engine.as_ref().is_none_or(|only| only == engine)
+            && (self.source.matches(&instance.name) || self.source.matches(instance.id.as_str()))
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&self, now: Timestamp) -> bool {
+        self.until <= now
+    }
+}
