@@ -24,6 +24,7 @@ mod cron;
 mod engines;
 mod guards;
 mod hints;
+mod language;
 mod laws;
 mod local;
 mod memory;

@@ -1,0 +1,693 @@
+//! The policy language in its full depth: what is read, what is refused, and what plans make of it.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use stillframe::inventory::{
+    Capabilities, DrillCheck, Grant, Image, ImageKind, Inventory, LABEL_COPY, LABEL_DRILLED,
+    LABEL_MISSING,
+};
+use stillframe::name::{Key, Ownership, PolicyName, Slot, SourceId, stamp};
+use stillframe::plan::guard::{guard, withheld};
+use stillframe::plan::{Action, Change, Plan, ReasonCode, plan};
+use stillframe::policy::meant::Origin;
+use stillframe::policy::{EngineKind, Loaded, Policies, Reading, SourceFile, load_with};
+
+use super::guards::{ago, inventory, now};
+use super::memory;
+
+fn capable(_: &serde_json::Value) -> Capabilities {
+    Capabilities {
+        copies: true,
+        families: true,
+        sharing: true,
+        drills: vec![DrillCheck::Verify, DrillCheck::Restore],
+        ..Capabilities::default()
+    }
+}
+
+fn incapable(_: &serde_json::Value) -> Capabilities {
+    Capabilities::default()
+}
+
+fn read(
+    text: &str,
+    environment: Option<&str>,
+    capabilities: fn(&serde_json::Value) -> Capabilities,
+) -> Loaded {
+    let kind = |name| EngineKind {
+        name,
+        settings_schema: serde_json::json!({"type": "object"}),
+        capabilities,
+    };
+    let file = SourceFile { path: "all.yaml".to_owned(), text: text.to_owned() };
+    let reading = Reading { environment, unreadable: false };
+    load_with(vec![Arc::new(file)], &[kind("memory"), kind("other")], reading)
+}
+
+/// A configuration and the policy `nightly`, with more in the `spec` of each.
+fn document(config: &str, policy: &str) -> String {
+    format!(
+        "apiVersion: stillframe/v1\nkind: Config\nspec:\n  engines: {{memory: {{memory: {{}}}}}}\n{config}---\n\
+         apiVersion: stillframe/v1\nkind: BackupPolicy\nmetadata: {{name: nightly}}\nspec:\n  \
+         source: {{match: [{{names: [\"web-*\"]}}]}}\n{policy}"
+    )
+}
+
+const AT_TWO: &str = "  schedule: {cron: \"0 2 * * *\"}\n";
+
+fn policies(config: &str, policy: &str) -> Policies {
+    let loaded = read(&document(config, policy), None, capable);
+    loaded.policies.unwrap_or_else(|| panic!("{:#?}", loaded.findings))
+}
+
+/// Code and underlined text of every finding.
+fn findings(config: &str, policy: &str) -> Vec<(String, String)> {
+    codes(&read(&document(config, policy), None, capable))
+}
+
+fn codes(loaded: &Loaded) -> Vec<(String, String)> {
+    loaded
+        .findings
+        .iter()
+        .filter(|finding| finding.code.word() != "keeps-everything")
+        .map(|finding| {
+            let place = finding.place.as_ref();
+            let text = place.map(|place| place.file.text[place.span.clone()].to_owned());
+            (finding.code.word().to_owned(), text.unwrap_or_default())
+        })
+        .collect()
+}
+
+#[track_caller]
+fn finds(config: &str, policy: &str, wanted: &[(&str, &str)]) {
+    let found = findings(config, policy);
+    let found: Vec<(&str, &str)> =
+        found.iter().map(|(code, text)| (code.as_str(), text.as_str())).collect();
+    assert_eq!(found, wanted);
+}
+
+/// An image of the night so many days ago.
+fn night(policy: &str, days: i64) -> Image {
+    let key = Key {
+        policy: PolicyName::parse(policy).unwrap(),
+        source: SourceId::parse("web-1").unwrap(),
+        slot: Slot::at(ago(days) - SignedDuration::from_hours(10)),
+    };
+    memory::image(&format!("{policy}-{days}"), &key)
+}
+
+fn copy(policy: &str, days: i64, location: &str) -> Image {
+    let mut image = night(policy, days);
+    let Ownership::Ours(key) = image.ownership() else { panic!() };
+    image.id = format!("copy-{}", image.id);
+    image.name = key.copy_name(&key.default_prefix(), location);
+    location.clone_into(&mut image.location);
+    image.labels.insert(LABEL_COPY.to_owned(), "yes".to_owned());
+    image
+}
+
+fn let_go(mut image: Image, days: i64) -> Image {
+    image.labels.insert("stillframe-let-go".to_owned(), stamp(ago(days)));
+    image
+}
+
+/// Only the source `web-1`, on an engine that can do everything.
+fn world(images: Vec<Image>) -> Inventory {
+    let mut inventory = inventory(images);
+    inventory.engines[0].capabilities = capable(&serde_json::Value::Null);
+    inventory.engines[0].instances.truncate(1);
+    inventory
+}
+
+fn ids(plan: &Plan, action: Action) -> Vec<&str> {
+    of(plan, action).into_iter().filter_map(|change| change.image.id.as_deref()).collect()
+}
+
+fn of(plan: &Plan, action: Action) -> Vec<&Change> {
+    plan.changes.iter().filter(|change| change.action == action).collect()
+}
+
+fn held_back(plan: &Plan) -> Vec<(&str, ReasonCode)> {
+    let held = plan.held_back.iter();
+    held.map(|held| (held.image.id.as_deref().unwrap(), held.reasons[0].code)).collect()
+}
+
+fn nothing_withheld(policies: &Policies, inventory: &Inventory, plan: &Plan, now: Timestamp) {
+    let refusals = guard(plan, inventory, policies, &[], now);
+    assert!(withheld(&refusals).is_empty(), "{refusals:?}");
+}
+
+#[test]
+fn expressions_are_united_and_each_slot_is_one() {
+    let policies =
+        policies("", "  schedule: {cron: [\"0 2 * * *\", \"0 */12 * * *\", \"0 2 21 11 *\"]}\n");
+    let schedule = &policies.policies[0].schedule;
+    let slots: Vec<String> = schedule
+        .slots(ago(0) - SignedDuration::from_hours(12), ago(-1))
+        .map(|slot| slot.to_string())
+        .collect();
+    let wanted = [
+        "20261121t000000z",
+        "20261121t020000z",
+        "20261121t120000z",
+        "20261122t000000z",
+        "20261122t020000z",
+    ];
+    assert_eq!(slots, wanted);
+    assert_eq!(schedule.text(), "0 2 * * *; 0 */12 * * *; 0 2 21 11 *");
+    finds("", "  schedule: {cron: [\"0 2 * * *\", \"0 25 * * *\"]}\n", &[("bad-cron", "25")]);
+    finds(
+        "",
+        "  schedule: {cron: [\"0 2 * * *\", \"0 2 * * *\"]}\n",
+        &[("bad-cron", "\"0 2 * * *\"")],
+    );
+}
+
+#[test]
+fn a_window_delays_what_its_deadline_allows_and_drops_the_rest() {
+    // Every night from 01:00 to 04:00 in Berlin, which is 00:00 to 03:00 in UTC.
+    let window = "  blackouts: [{cron: \"0 1 * * *\", duration: 3h, timeZone: Europe/Berlin, reason: batch}]\n";
+    let policies = policies("", &format!("{AT_TWO}{window}"));
+    let at = |text: &str| -> Timestamp { text.parse().unwrap() };
+    let creates = |time: &str| {
+        of(&plan(&policies, &world(vec![night("nightly", 1)]), at(time)), Action::Create).len()
+    };
+    assert_eq!(creates("2026-11-21T02:00:00Z"), 0);
+    assert_eq!(creates("2026-11-21T02:59:59Z"), 0);
+    assert_eq!(creates("2026-11-21T03:00:00Z"), 1);
+    let during = plan(&policies, &world(vec![night("nightly", 1)]), at("2026-11-21T02:30:00Z"));
+    let paused = during.schedules[0].paused.as_deref().unwrap();
+    assert_eq!(paused, "creates blacked out until 2026-11-21 03:00Z: batch");
+    // With a deadline inside the window there is no such slot, so none is missed either.
+    let short = super::language::policies(
+        "",
+        &format!("  schedule: {{cron: \"0 2 * * *\", deadline: 30m}}\n{window}"),
+    );
+    let after = plan(&short, &world(vec![night("nightly", 3)]), now());
+    assert_eq!((after.summary.create, after.summary.missed), (0, 0));
+}
+
+#[test]
+fn a_freeze_is_neither_missed_nor_let_go() {
+    let freeze = "  blackouts: [{from: 2026-11-15, until: 2026-11-21T10:00:00Z, deletes: true, reason: \"year end\"}]\n";
+    for (config, policy) in [
+        ("", format!("{AT_TWO}  retention: {{last: 2}}\n{freeze}")),
+        (freeze, format!("{AT_TWO}  retention: {{last: 2}}\n")),
+    ] {
+        let policies = policies(config, &policy);
+        let images: Vec<Image> = (6..12).map(|day| night("nightly", day)).collect();
+        let inside = now() - SignedDuration::from_hours(24);
+        let frozen = plan(&policies, &world(images.clone()), inside);
+        assert!(frozen.changes.is_empty(), "{:#?}", frozen.changes);
+        assert!(held_back(&frozen).iter().all(|(_, code)| *code == ReasonCode::Blackout));
+        assert_eq!(held_back(&frozen).len(), 4);
+        // The slot of today began inside; its deadline reaches beyond.
+        let after = plan(&policies, &world(images), now());
+        assert_eq!((after.summary.create, after.summary.missed), (1, 0));
+    }
+}
+
+#[test]
+fn blackouts_that_say_nothing_are_refused() {
+    let with = |blackout: &str| format!("{AT_TWO}  blackouts: [{blackout}]\n");
+    finds("", &with("{reason: x}"), &[("bad-blackout", "{reason: x}")]);
+    finds(
+        "",
+        &with("{cron: \"0 1 * * *\", reason: x}"),
+        &[("missing-key", "{cron: \"0 1 * * *\", reason: x}")],
+    );
+    finds("", &with("{cron: \"0 1 * * *\", duration: 0, reason: x}"), &[("bad-blackout", "0")]);
+    finds(
+        "",
+        &with("{from: 2026-12-01, until: 2026-11-01, reason: x}"),
+        &[("bad-blackout", "2026-11-01")],
+    );
+    finds(
+        "",
+        &with("{from: 2026-12-01, until: 2026-12-02, creates: false, reason: x}"),
+        &[("bad-blackout", "{from: 2026-12-01, until: 2026-12-02, creates: false, reason: x}")],
+    );
+    finds(
+        "",
+        &with("{from: 2026-12-01, until: 2026-12-02, timeZone: Berlin, reason: x}"),
+        &[("bad-time-zone", "Berlin")],
+    );
+    finds(
+        "",
+        &with("{from: 2026-12-01, until: 2026-12-02}"),
+        &[("missing-key", "{from: 2026-12-01, until: 2026-12-02}")],
+    );
+}
+
+#[test]
+fn a_hold_of_the_policy_keeps_and_takes_no_place() {
+    let hold = |until: &str| {
+        format!(
+            "{AT_TWO}  retention: {{last: 2}}\n  lifecycle: {{grace: 0}}\n  hold: [{{sources: [\"web-*\"], from: 2026-11-11, before: 2026-11-13, until: {until}, reason: case 4711}}]\n"
+        )
+    };
+    let images: Vec<Image> =
+        (0..12).map(|day| let_go(night("nightly", day), if day < 3 { -1 } else { 3 })).collect();
+    let plan_now = plan(&policies("", &hold("2027-01-01")), &world(images.clone()), now());
+    let deleted = ids(&plan_now, Action::Delete);
+    assert!(!deleted.contains(&"nightly-10") && !deleted.contains(&"nightly-9"), "{deleted:?}");
+    assert!(deleted.contains(&"nightly-8") && deleted.contains(&"nightly-11"), "{deleted:?}");
+    let back = of(&plan_now, Action::Reactivate);
+    assert!(
+        back.iter().any(|change| change.reasons[0].detail.contains("held: case 4711")),
+        "{back:#?}"
+    );
+    // Two more are kept by the rule: the held ones take no place.
+    let kept: Vec<&str> = plan_now.kept.iter().map(|kept| kept.id.as_str()).collect();
+    let stays = |id: &str| {
+        kept.contains(&id) || back.iter().any(|change| change.image.id.as_deref() == Some(id))
+    };
+    assert!(stays("nightly-0") && stays("nightly-1"));
+    // A hold that has ended holds nothing.
+    let ended = policies("", &hold("2026-11-20"));
+    let ended = plan(&ended, &world(images.clone()), now());
+    assert!(ids(&ended, Action::Delete).contains(&"nightly-10"));
+    // A planner that does not know of the hold is refused.
+    let knows = policies("", &hold("2027-01-01"));
+    let refusals = guard(&ended, &world(images), &knows, &[], now());
+    let refused = withheld(&refusals);
+    assert!(refused.contains(&("memory", "nightly-10")), "{refusals:?}");
+}
+
+#[test]
+fn a_renamed_policy_keeps_its_series() {
+    let moved = "  moved: [{from: oldest, to: old}, {from: old, to: nightly}]\n";
+    let spec = format!("{AT_TWO}  retention: {{last: 4}}\n  lifecycle: {{grace: 1d}}\n");
+    let policies = policies(moved, &spec);
+    let images: Vec<Image> = (0..3)
+        .map(|day| night("old", day))
+        .chain((3..6).map(|day| let_go(night("oldest", day), 3)))
+        .collect();
+    let plan = plan(&policies, &world(images.clone()), now());
+    // The slot of today has its point, under its old name.
+    assert_eq!(plan.summary.create, 0);
+    assert!(plan.orphans.is_empty());
+    assert_eq!(ids(&plan, Action::Delete), ["oldest-5", "oldest-4"]);
+    assert_eq!(ids(&plan, Action::Reactivate), ["oldest-3"]);
+    nothing_withheld(&policies, &world(images.clone()), &plan, now());
+    // Without the entry they are nobody's.
+    let without = super::language::policies("", &spec);
+    let plan = stillframe::plan::plan(&without, &world(images), now());
+    assert_eq!((plan.orphans.len(), plan.summary.delete, plan.summary.create), (2, 0, 1));
+}
+
+#[test]
+fn moves_lead_somewhere() {
+    finds("  moved: [{from: a, to: b}]\n", AT_TWO, &[("bad-move", "b")]);
+    finds(
+        "  moved: [{from: nightly, to: b}]\n",
+        AT_TWO,
+        &[("bad-move", "nightly"), ("bad-move", "b")],
+    );
+    finds(
+        "  moved: [{from: a, to: b}, {from: b, to: a}]\n",
+        AT_TWO,
+        &[("bad-move", "b"), ("bad-move", "a")],
+    );
+    finds(
+        "  moved: [{from: a, to: nightly}, {from: a, to: nightly}]\n",
+        AT_TWO,
+        &[("bad-move", "a")],
+    );
+    finds(
+        "  moved: [{from: a, to: nightly}]\n  removed: [{policy: a, reason: x}]\n",
+        AT_TWO,
+        &[("bad-move", "a")],
+    );
+    finds("  moved: [{from: A, to: nightly}]\n", AT_TWO, &[("bad-name", "A")]);
+    finds("  removed: [{policy: nightly, reason: x}]\n", AT_TWO, &[("bad-move", "nightly")]);
+    finds(
+        "  removed: [{policy: a, images: rules, reason: x}]\n",
+        AT_TWO,
+        &[("bad-removal", "rules")],
+    );
+    finds(
+        "  removed: [{policy: a, engine: memry, reason: x}]\n",
+        AT_TWO,
+        &[("unknown-engine", "memry")],
+    );
+}
+
+#[test]
+fn what_becomes_of_a_removed_policy_is_said() {
+    let marked = |mut images: Vec<Image>| {
+        images[0].labels.insert(LABEL_MISSING.to_owned(), stamp(ago(20)));
+        images
+    };
+    let images = || -> Vec<Image> { (0..8).map(|day| let_go(night("gone", day), 3)).collect() };
+    let planned = |entry: &str, images: Vec<Image>| {
+        let policies = policies(
+            &format!("  removed: [{{policy: gone, reason: \"moved away\"{entry}}}]\n"),
+            AT_TWO,
+        );
+        let inventory = world(images);
+        let plan = plan(&policies, &inventory, now());
+        nothing_withheld(&policies, &inventory, &plan, now());
+        plan
+    };
+    // Kept, and no orphans any more.
+    let kept = planned("", marked(images()));
+    assert!(
+        kept.orphans.is_empty() && ids(&kept, Action::Delete).is_empty(),
+        "{:#?}",
+        kept.changes
+    );
+    // Expiring begins with a mark, waits, and leaves the newest.
+    let first = planned(", images: expire", images());
+    assert_eq!(ids(&first, Action::Relabel), ["gone-0"]);
+    let change = of(&first, Action::Relabel)[0];
+    assert_eq!(change.reasons[0].code, ReasonCode::PolicyRemoved);
+    assert!(change.reasons[0].detail.contains("moved away"));
+    assert!(ids(&first, Action::Delete).is_empty());
+    let later = planned(", images: expire", marked(images()));
+    assert_eq!(ids(&later, Action::Delete).len(), 7);
+    assert!(!ids(&later, Action::Delete).contains(&"gone-0"));
+    let longer = planned(", images: expire, grace: 30d", marked(images()));
+    assert!(ids(&longer, Action::Delete).is_empty());
+    let rules = planned(", images: rules, retention: {last: 3, atLeast: 2}", marked(images()));
+    assert_eq!(ids(&rules, Action::Delete).len(), 5);
+}
+
+#[test]
+fn a_source_that_is_gone_keeps_follows_the_rules_or_expires() {
+    let planned = |choice: &str| {
+        let spec = format!(
+            "{AT_TWO}  retention: {{last: 5, atLeast: 3}}\n  lifecycle: {{grace: 1d, onSourceGone: {choice}}}\n"
+        );
+        let policies = policies("", &spec);
+        let mut images: Vec<Image> = (30..40).map(|day| let_go(night("nightly", day), 3)).collect();
+        images[0].labels.insert(LABEL_MISSING.to_owned(), stamp(ago(20)));
+        let mut inventory = world(images);
+        inventory.engines[0].instances.clear();
+        let mut plan = plan(&policies, &inventory, now());
+        plan.refusals = guard(&plan, &inventory, &policies, &[], now());
+        plan
+    };
+    assert_eq!(ids(&planned("rules"), Action::Delete).len(), 5);
+    let kept = planned("keep");
+    assert_eq!(kept.summary.delete, 0);
+    assert!(held_back(&kept).iter().all(|(_, code)| *code == ReasonCode::SourceGoneKept));
+    assert!(!held_back(&kept).is_empty());
+    let expired = planned("expire");
+    assert_eq!(ids(&expired, Action::Delete).len(), 9);
+    assert!(!ids(&expired, Action::Delete).contains(&"nightly-30"));
+    // Below `atLeast`, but the floor of a source that expires is one.
+    let floor = expired.refusals.iter().any(|refusal| refusal.guard.word() == "floor");
+    assert!(!floor, "{:?}", expired.refusals);
+}
+
+#[test]
+fn a_stalled_series_expires_only_where_that_is_asked_for() {
+    let planned = |choice: &str| {
+        let policies = policies(
+            "",
+            &format!(
+                "{AT_TWO}  retention: {{days: 7, whenStalled: {choice}}}\n  lifecycle: {{grace: 0}}\n  capture: {{disks: [nowhere]}}\n"
+            ),
+        );
+        let images: Vec<Image> = (5..12).map(|day| let_go(night("nightly", day), 3)).collect();
+        let inventory = world(images);
+        let plan = plan(&policies, &inventory, now());
+        nothing_withheld(&policies, &inventory, &plan, now());
+        plan
+    };
+    assert_eq!(planned("keep").summary.delete, 0);
+    assert_eq!(planned("expire").summary.delete, 5);
+    assert_eq!(planned("expire").summary.stalled, 1);
+}
+
+#[test]
+fn copies_are_made_and_originals_wait_for_them() {
+    let spec = format!(
+        "{AT_TWO}  retention: {{last: 3}}\n  lifecycle: {{grace: 1d}}\n  storage: {{copies: [vault]}}\n"
+    );
+    let policies = policies("", &spec);
+    let originals = || {
+        (0..5).map(
+            |day| if day < 3 { night("nightly", day) } else { let_go(night("nightly", day), 3) },
+        )
+    };
+    let bare = plan(&policies, &world(originals().collect()), now());
+    let copies = of(&bare, Action::Copy);
+    let sources: Vec<&str> =
+        copies.iter().filter_map(|change| change.image.id.as_deref()).collect();
+    assert_eq!(sources, ["nightly-2", "nightly-1", "nightly-0"]);
+    let made = copies[0].copy.as_ref().unwrap();
+    assert_eq!(made.location, "vault");
+    assert_eq!(Key::from_labels(&made.labels), Ownership::Ours(copies[0].key.clone()));
+    assert!(made.labels.contains_key(LABEL_COPY));
+    assert_ne!(made.name, copies[0].image.name);
+    assert_eq!(
+        held_back(&bare),
+        [("nightly-4", ReasonCode::CopyMissing), ("nightly-3", ReasonCode::CopyMissing)]
+    );
+    // A copy that is as new frees the one, a newer one both. Copies follow the same rules.
+    let with = |days: &[i64]| {
+        let images =
+            originals().chain(days.iter().map(|day| copy("nightly", *day, "vault"))).collect();
+        let inventory = world(images);
+        let plan = plan(&policies, &inventory, now());
+        nothing_withheld(&policies, &inventory, &plan, now());
+        plan
+    };
+    assert_eq!(ids(&with(&[4]), Action::Delete), ["nightly-4"]);
+    let all = with(&[0, 1, 2, 3]);
+    assert_eq!(ids(&all, Action::Delete), ["nightly-4", "nightly-3"]);
+    assert_eq!(ids(&all, Action::Deprecate), ["copy-nightly-3"]);
+    assert!(of(&all, Action::Copy).is_empty());
+    // A copy is no restore point of the schedule.
+    let only_copy = plan(&policies, &world(vec![copy("nightly", 0, "vault")]), now());
+    assert_eq!(only_copy.summary.create, 1);
+}
+
+#[test]
+fn what_an_engine_cannot_do_is_found_before_anything_is_called() {
+    let spec = format!(
+        "{AT_TWO}  storage: {{copies: [vault]}}\n  capture: {{kind: disk-image, family: web}}\n  \
+         sharing: [{{role: reader, members: [\"group:ops\"]}}]\n  drill: {{cron: \"0 6 * * 0\", check: boot}}\n"
+    );
+    let found = codes(&read(&document("", &spec), None, incapable));
+    let words: Vec<&str> = found.iter().map(|(code, _)| code.as_str()).collect();
+    assert_eq!(words, ["missing-capability"; 4], "{found:?}");
+    let family = format!("{AT_TWO}  capture: {{family: web}}\n");
+    finds("", &family, &[("missing-capability", "web")]);
+    let boot = format!("{AT_TWO}  drill: {{cron: \"0 6 * * 0\", check: boot}}\n");
+    finds("", &boot, &[("missing-capability", "boot")]);
+}
+
+#[test]
+fn older_images_of_a_family_name_the_newest() {
+    let spec = format!(
+        "{AT_TWO}  retention: {{last: 9}}\n  lifecycle: {{deprecateAfter: 12h, obsoleteAfter: 58h}}\n  capture: {{kind: disk-image, family: web}}\n"
+    );
+    let policies = policies("", &spec);
+    let images: Vec<Image> = (0..4)
+        .map(|day| Image {
+            family: Some("web".to_owned()),
+            kind: ImageKind::DiskImage,
+            ..night("nightly", day)
+        })
+        .collect();
+    let plan = plan(&policies, &world(images), now());
+    let steps: Vec<(Action, &str, &str)> = plan
+        .changes
+        .iter()
+        .filter_map(|change| {
+            let update = change.update.as_ref()?;
+            Some((change.action, change.image.id.as_deref()?, update.replacement.as_deref()?))
+        })
+        .collect();
+    let newest = night("nightly", 0).name;
+    let wanted = [
+        (Action::Deprecate, "nightly-2", newest.as_str()),
+        (Action::Deprecate, "nightly-1", newest.as_str()),
+        (Action::Obsolete, "nightly-3", newest.as_str()),
+    ];
+    assert_eq!(steps, wanted);
+}
+
+#[test]
+fn who_may_use_an_image_is_brought_back_to_what_the_policy_says() {
+    let spec = format!("{AT_TWO}  sharing: [{{role: reader, members: [\"b\", \"a\"]}}]\n");
+    let policies = policies("", &spec);
+    let grant = |members: &[&str]| {
+        vec![Grant {
+            role: "reader".to_owned(),
+            members: members.iter().map(|member| (*member).to_owned()).collect(),
+        }]
+    };
+    let right = Image { sharing: Some(grant(&["a", "b"])), ..night("nightly", 0) };
+    let wrong = Image { sharing: Some(grant(&["a", "mallory"])), ..night("nightly", 1) };
+    let unknown = night("nightly", 2);
+    let made = plan(&policies, &world(vec![right, wrong, unknown]), now());
+    assert_eq!(ids(&made, Action::Relabel), ["nightly-1"]);
+    let update = made.changes[0].update.as_ref().unwrap();
+    assert_eq!(update.sharing, Some(grant(&["a", "b"])));
+    let create = plan(&policies, &world(Vec::new()), now());
+    assert_eq!(create.changes[0].create.as_ref().unwrap().sharing, Some(grant(&["a", "b"])));
+    let twice = format!("{AT_TWO}  sharing: [{{role: r, members: a}}, {{role: r, members: b}}]\n");
+    finds("", &twice, &[("duplicate-key", "r")]);
+}
+
+#[test]
+fn a_drill_tries_the_newest_point_once() {
+    // Sundays at six in UTC: the last one was the 15th.
+    let spec = format!("{AT_TWO}  drill: {{cron: \"0 6 * * 0\", check: restore}}\n");
+    let policies = policies("", &spec);
+    let old = || (0..9).map(|day| night("nightly", day)).collect::<Vec<_>>();
+    let due = plan(&policies, &world(old()), now());
+    assert_eq!(ids(&due, Action::Drill), ["nightly-0"]);
+    let change = of(&due, Action::Drill)[0];
+    assert_eq!(change.drill, Some(DrillCheck::Restore));
+    assert!(change.update.as_ref().unwrap().set_labels.contains_key(LABEL_DRILLED));
+    let drilled = |at: Timestamp| {
+        let mut images = old();
+        images[3].labels.insert(LABEL_DRILLED.to_owned(), stamp(at));
+        plan(&policies, &world(images), now()).summary.drill
+    };
+    assert_eq!(drilled("2026-11-15T06:00:00Z".parse().unwrap()), 0);
+    assert_eq!(drilled("2026-11-15T05:59:59Z".parse().unwrap()), 1);
+    assert_eq!(drilled(ago(-3)), 1);
+    // A series that began after the last drill waits for the next.
+    let young = plan(&policies, &world((0..3).map(|day| night("nightly", day)).collect()), now());
+    assert_eq!(young.summary.drill, 0);
+}
+
+#[test]
+fn an_exemption_holds_until_its_day() {
+    let exempt = |until: &str| {
+        format!(
+            "  exemptions: [{{source: \"db-*\", owner: ops, reason: rebuilt from code, until: {until}}}]\n"
+        )
+    };
+    let mut inventory = world(Vec::new());
+    inventory.engines[0].instances.push(memory::instance("db-1", &[]));
+    let holds = policies(&exempt("2026-11-22"), AT_TWO);
+    let plan_holds = plan(&holds, &inventory, now());
+    assert_eq!((plan_holds.summary.exempt, plan_holds.summary.unprotected), (1, 0));
+    assert_eq!(plan_holds.exempt[0].owner, "ops");
+    assert!(holds.expired(now()).is_empty());
+    let ended = policies(&exempt("2026-11-21"), AT_TWO);
+    let plan_ended = plan(&ended, &inventory, now());
+    assert_eq!((plan_ended.summary.exempt, plan_ended.summary.unprotected), (0, 1));
+    let expired = ended.expired(now());
+    assert_eq!(expired.len(), 1);
+    assert!(expired[0].is_error() && expired[0].message.contains("ops answers for it"));
+    finds(
+        "  exemptions: [{source: \"[a\", owner: x, reason: why, until: soon}]\n",
+        AT_TWO,
+        &[("bad-pattern", "[a"), ("bad-time", "soon")]
+            .map(|(code, text)| (code, if text == "[a" { "\"[a\"" } else { text })),
+    );
+}
+
+#[test]
+fn an_overlay_goes_over_policies_and_configuration() {
+    let text = document(
+        "  defaults: {retention: {days: 14, weekly: 8}, labels: {from: defaults}}\n",
+        &format!("{AT_TWO}  lifecycle: {{grace: 3d}}\n  labels: {{own: \"yes\"}}\n"),
+    ) + "---\napiVersion: stillframe/v1\nkind: Overlay\nmetadata: {name: staging}\nspec:\n  \
+           config: {engines: {memory: {other: {}}}, guards: {engineCount: 7}}\n  policies:\n    \
+           - {names: [\"*\"], spec: {retention: {days: 2}, schedule: {timeZone: Europe/Berlin}}}\n    \
+           - {names: nightly, spec: {lifecycle: {grace: 1h}, labels: {own: \"no\"}}}\n";
+    let without = read(&text, None, capable).policies.unwrap();
+    let with = read(&text, Some("staging"), capable);
+    let with = with.policies.unwrap_or_else(|| panic!("{:#?}", with.findings));
+    let (before, after) = (&without.policies[0], &with.policies[0]);
+    assert_eq!(before.retention.rules.len(), 2);
+    assert_eq!(after.retention.rules.len(), 1, "retention is replaced as a whole");
+    assert_eq!(after.schedule.zone.name(), "Europe/Berlin");
+    assert_eq!(after.schedule.text(), before.schedule.text());
+    assert_eq!(after.lifecycle.grace.to_string(), "1h");
+    assert_eq!(after.labels["own"], "no");
+    assert_eq!(after.labels["from"], "defaults");
+    assert_eq!(with.config.engines["memory"].kind, "other");
+    assert_eq!((without.config.guards.engine_count, with.config.guards.engine_count), (100, 7));
+    assert_ne!(without.digest, with.digest);
+    let origin = |path: &str| &after.effective.iter().find(|one| one.path == path).unwrap().origin;
+    assert!(
+        matches!(origin("lifecycle.grace"), Origin::Overlay(place) if place.to_string().starts_with("all.yaml:23:")),
+        "{:?}",
+        origin("lifecycle.grace")
+    );
+    assert!(matches!(origin("schedule.cron"), Origin::Policy(_)));
+    assert!(matches!(origin("labels.from"), Origin::Defaults(_)));
+}
+
+#[test]
+fn overlays_that_fit_nothing_are_told() {
+    let overlay = |name: &str, entry: &str| {
+        format!(
+            "---\napiVersion: stillframe/v1\nkind: Overlay\nmetadata: {{name: {name}}}\nspec: {{policies: [{entry}]}}\n"
+        )
+    };
+    let with = |overlays: &str, environment| {
+        codes(&read(&(document("", AT_TWO) + overlays), Some(environment), capable))
+    };
+    let good = overlay("staging", "{names: nightly, spec: {labels: {a: b}}}");
+    assert_eq!(with(&good, "stagin")[0].0, "unknown-environment");
+    assert_eq!(with(&(good.clone() + &good), "staging")[0].0, "duplicate-overlay");
+    assert_eq!(
+        with(&overlay("staging", "{names: nigthly, spec: {labels: {a: b}}}"), "staging"),
+        [("patches-nothing".to_owned(), "nigthly".to_owned())]
+    );
+    assert_eq!(with(&overlay("staging", "{names: nightly}"), "staging")[0].0, "missing-key");
+    assert_eq!(
+        with(&overlay("staging", "{names: nightly, spec: {lables: {a: b}}}"), "staging")[0].0,
+        "unknown-key"
+    );
+    let bad = with(
+        &overlay("staging", "{names: nightly, spec: {schedule: {cron: \"0 99 * * *\"}}}"),
+        "staging",
+    );
+    assert_eq!(bad, [("bad-cron".to_owned(), "99".to_owned())]);
+}
+
+#[test]
+fn a_warning_is_allowed_with_a_reason() {
+    let all = |allow: &str| {
+        let text = document("", AT_TWO).replace(
+            "metadata: {name: nightly}",
+            &format!("metadata: {{name: nightly, allow: [{allow}]}}"),
+        );
+        let loaded = read(&text, None, capable);
+        let found: Vec<(String, String)> = loaded
+            .findings
+            .iter()
+            .map(|finding| {
+                let place = finding.place.as_ref().unwrap();
+                (finding.code.word().to_owned(), place.file.text[place.span.clone()].to_owned())
+            })
+            .collect();
+        found
+    };
+    assert_eq!(all("{code: keeps-everything, reason: growth is watched}"), []);
+    let warned =
+        |found: &[(String, String)], code: &str| found.iter().any(|(word, _)| word == code);
+    assert!(warned(&all("{code: keeps-everythin, reason: x}"), "bad-allow"));
+    assert!(warned(&all("{code: bad-cron, reason: x}"), "bad-allow"));
+    assert!(warned(&all("{code: keeps-everything, reason: \" \"}"), "bad-allow"));
+    assert!(warned(&all("{code: no-policies, reason: x}"), "allows-nothing"));
+    assert!(warned(&all("{code: keeps-everything}"), "missing-key"));
+}
+
+#[test]
+fn what_holds_for_all_policies_is_part_of_the_digest() {
+    let digest = |config: &str| policies(config, AT_TWO).digest;
+    let freeze = "  blackouts: [{from: 2026-12-01, until: 2026-12-02, reason: x}]\n";
+    let removed = "  removed: [{policy: gone, reason: x}]\n";
+    let digests = [
+        digest(""),
+        digest(freeze),
+        digest(removed),
+        digest("  moved: [{from: a, to: nightly}]\n"),
+    ];
+    let different: std::collections::BTreeSet<&String> = digests.iter().collect();
+    assert_eq!(different.len(), digests.len());
+}
