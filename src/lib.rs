@@ -20,6 +20,7 @@
 //! | 1 | [`retention`] | points of a series into kept and let go, with reasons |
 //! | 1 | [`policy`] | text into meaning, every mistake at once |
 //! | 1 | [`desired`] | what should be |
+//! | 1 | [`coverage`] | how well each source is protected, and how long that lasts |
 //! | 1 | [`plan`] | what brings the one to the other, and the guards |
 //! | 2 | [`engine`] | what holds instances and images; one folder per engine |
 //! | 2 | [`files`] | finds and reads what users write |
@@ -34,6 +35,7 @@
 pub mod apply;
 pub mod cli;
 pub mod clock;
+pub mod coverage;
 pub mod desired;
 pub mod elapsed;
 pub mod engine;

@@ -1,21 +1,25 @@
 //! `stillframe explain`
 
+mod image;
+mod policy;
+mod source;
+
+use std::path::PathBuf;
+
 use anyhow::bail;
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Console, Exit, Global, parse_instant, setup};
-use crate::inventory::{ImageState, Instance, Inventory};
+use super::setup::{self, Seen};
+use super::{Console, Exit, Global, parse_instant};
 use crate::plan::guard::Guard;
-use crate::plan::{Plan, Reason, ReasonCode};
-use crate::policy::meant::{Effective, Origin};
-use crate::policy::select::Decision;
+use crate::plan::{Plan, ReasonCode};
 use crate::policy::{Code, Policies, Policy, Severity};
-use crate::reconcile::Room;
-use crate::report::{
-    ImageRow, clean, count, image_rows, minute, protection, protection_text, state, table,
-};
+use crate::report::{ImageRow, clean, count, image_rows};
+use image::{fate, image_text};
+use policy::{policy_text, values_of};
+use source::Source;
 
 /// Say why: a policy with its defaults, an image, a source, or the code of a finding.
 #[derive(Debug, Args)]
@@ -27,6 +31,9 @@ pub struct Explain {
     /// As if it were this instant
     #[arg(long, value_name = "INSTANT", value_parser = parse_instant)]
     now: Option<Timestamp>,
+    /// Look into this document instead of asking the engines
+    #[arg(long, value_name = "FILE")]
+    inventory: Option<PathBuf>,
     /// Print as JSON
     #[arg(long)]
     json: bool,
@@ -48,11 +55,12 @@ impl Explain {
             ("policy", None) => bail!("which policy? `stillframe explain policy NAME`"),
             (_, Some(_)) => bail!("only `explain policy NAME` takes two words"),
             (what, None) => {
-                let room = match setup::room(global, console, self.json, self.now, Vec::new()) {
-                    Ok(room) => room,
-                    Err(early) => return early.exit(),
-                };
-                self.seen(what, &room, console).await
+                let file = self.inventory.as_deref();
+                let seen = setup::seen(global, console, self.json, self.now, file);
+                match seen.await {
+                    Ok(seen) => self.seen(what, &seen, console),
+                    Err(early) => early.exit(),
+                }
             }
         }
     }
@@ -103,16 +111,15 @@ impl Explain {
         Ok(Exit::Success)
     }
 
-    async fn seen(&self, what: &str, room: &Room, console: &Console) -> anyhow::Result<Exit> {
+    fn seen(&self, what: &str, seen: &Seen, console: &Console) -> anyhow::Result<Exit> {
         let is_policy = |policy: &Policy| policy.name.as_str() == what;
-        if room.policies.policies.iter().any(is_policy) {
-            return self.policy(&room.policies, what, console);
+        let Seen { policies, inventory, now } = seen;
+        if policies.policies.iter().any(is_policy) {
+            return self.policy(policies, what, console);
         }
-        let inventory = room.observe().await;
-        let now = room.clock.now();
-        let plan = room.plan(&inventory, now);
-        let exit = super::list::report_gaps(&inventory, console);
-        let rows = image_rows(&inventory);
+        let plan = seen.plan(&[]);
+        let exit = super::list::report_gaps(inventory, console);
+        let rows = image_rows(inventory);
         if let Some(row) = rows.iter().find(|row| row.image.name == what || row.image.id == what) {
             let fate = fate(&plan, &row.image.id);
             if self.json {
@@ -133,23 +140,11 @@ impl Explain {
         let Some((engine, instance)) = instance else {
             return self.gone(what, &rows, &plan, console).map(|()| exit);
         };
-        let decisions = decisions(&room.policies, engine, instance);
+        let source = Source { policies, inventory, engine, instance, now: *now };
         if self.json {
-            let policies: Vec<Value> = decisions
-                .iter()
-                .map(|(policy, selected, why)| json!({"policy": policy, "selected": selected, "why": why}))
-                .collect();
-            let mut protections = protection(&room.policies, &inventory, now);
-            protections.retain(|one| one.source_id == instance.id);
-            console.json(&json!({
-                "format_version": "1.0",
-                "engine": engine,
-                "source": instance,
-                "policies": policies,
-                "protected": protections,
-            }))?;
+            console.json(&source.json())?;
         } else {
-            console.print(&source_text(&room.policies, &inventory, instance, &decisions, now));
+            console.print(&source.text());
         }
         Ok(exit)
     }
@@ -214,159 +209,4 @@ fn wrapped(text: &str) -> String {
         }
     }
     lines.join("\n")
-}
-
-fn origin(origin: &Origin) -> String {
-    match origin {
-        Origin::Policy(place) => place.to_string(),
-        Origin::Overlay(place) => format!("overlay, {place}"),
-        Origin::Defaults(place) => format!("defaults, {place}"),
-        Origin::BuiltIn => "built in".to_owned(),
-    }
-}
-
-/// Every value of a policy and where it comes from, what follows from others among them.
-fn values_of(policy: &Policy) -> Vec<(String, Value, String)> {
-    let mut values: Vec<(String, Value, String)> = Vec::new();
-    for Effective { path, value, origin: from } in &policy.effective {
-        let from = match (path.as_str(), from) {
-            ("engine", Origin::BuiltIn) => "the only engine there is".to_owned(),
-            ("storage.location", Origin::BuiltIn) => "the engine's default".to_owned(),
-            _ => origin(from),
-        };
-        values.push((path.clone(), value.clone(), from));
-    }
-    let implied = [
-        ("schedule.deadline", "until the next slot, at most 24h", "schedule.jitter"),
-        ("retention.stalledAfter", "three periods of the schedule", "retention.atLeast"),
-        ("encryption.kmsKey", "the engine's own", "storage.location"),
-    ];
-    for (path, value, behind) in implied {
-        if values.iter().all(|(known, _, _)| known != path) {
-            let at = values.iter().position(|(known, _, _)| known == behind);
-            let row = (path.to_owned(), json!(value), "built in".to_owned());
-            values.insert(at.map_or(values.len(), |at| at + 1), row);
-        }
-    }
-    values
-}
-
-fn policy_text(policy: &Policy) -> String {
-    let rows: Vec<Vec<String>> = values_of(policy)
-        .into_iter()
-        .map(|(path, value, origin)| {
-            vec![format!("{}:", clean(&path)), clean(&value.to_string()), format!("# {origin}")]
-        })
-        .collect();
-    let lines: String = table(&rows).iter().map(|line| format!("  {line}\n")).collect();
-    let owner =
-        policy.owner.as_ref().map(|owner| format!(", owner {}", clean(owner))).unwrap_or_default();
-    format!("{} ({}{owner})\n{lines}", policy.name, policy.place)
-}
-
-/// What the plan says of an image.
-fn fate<'a>(plan: &'a Plan, id: &str) -> Option<(String, &'a [Reason])> {
-    let kept = plan.kept.iter().find(|kept| kept.id == id);
-    if let Some(kept) = kept {
-        return Some(("kept".to_owned(), &kept.reasons));
-    }
-    let is_it = |image: &crate::plan::ImageRef| image.id.as_deref() == Some(id);
-    if let Some(held) = plan.held_back.iter().find(|held| is_it(&held.image)) {
-        return Some((
-            format!("held back: the next plan would {} it", held.action.word()),
-            &held.reasons,
-        ));
-    }
-    let replaces = |change: &&crate::plan::Change| {
-        let replaced = change.create.as_ref().and_then(|create| create.replaces.as_ref());
-        replaced.is_some_and(is_it)
-    };
-    if let Some(create) = plan.changes.iter().find(replaces) {
-        return Some(("the next plan makes it anew".to_owned(), &create.reasons));
-    }
-    let change = plan.changes.iter().find(|change| is_it(&change.image))?;
-    Some((format!("the next plan will {} it", change.action.word()), &change.reasons))
-}
-
-fn image_text(row: &ImageRow, fate: Option<(String, &[Reason])>) -> String {
-    let mut text = format!("{}\n", clean(&row.image.name));
-    match &row.key {
-        Some(key) => {
-            text.push_str(&format!(
-                "  of {} by {}, slot {}\n",
-                clean(&row.source),
-                key.policy,
-                minute(key.slot.instant())
-            ));
-        }
-        None => text.push_str("  not stillframe's: never touched\n"),
-    }
-    if row.image.state != ImageState::Ready {
-        let why = row.image.message.as_deref().map(|why| format!(": {}", clean(why)));
-        text.push_str(&format!("  {}{}\n", state(&row.image), why.unwrap_or_default()));
-    }
-    if let Some((what, reasons)) = fate {
-        text.push_str(&format!("  {what}\n"));
-        for reason in reasons {
-            text.push_str(&format!("    {}\n", clean(&reason.detail)));
-        }
-    } else if row.key.is_some() {
-        text.push_str("  its policy is not in the files: left alone\n");
-    }
-    text
-}
-
-/// Each policy of an engine, whether it selects an instance, and by what.
-fn decisions(
-    policies: &Policies,
-    engine: &str,
-    instance: &Instance,
-) -> Vec<(String, bool, String)> {
-    policies
-        .policies
-        .iter()
-        .filter(|policy| policy.engine == engine)
-        .map(|policy| {
-            let (selected, why) = match policy.selection.decide(instance) {
-                Decision::Selected(by) => (true, format!("by {by}")),
-                Decision::Excluded(by) => (false, format!("excluded by {by}")),
-                Decision::NotMatched => (false, "no condition holds".to_owned()),
-            };
-            (policy.name.to_string(), selected, why)
-        })
-        .collect()
-}
-
-fn source_text(
-    policies: &Policies,
-    inventory: &Inventory,
-    instance: &Instance,
-    decisions: &[(String, bool, String)],
-    now: Timestamp,
-) -> String {
-    let labels: Vec<String> =
-        instance.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    let mut text = format!(
-        "{} (id {}, zone {}, {})\n  labels {}\n",
-        clean(&instance.name),
-        instance.id,
-        clean(&instance.zone),
-        clean(&instance.status),
-        clean(&labels.join(" "))
-    );
-    let rows: Vec<Vec<String>> = decisions
-        .iter()
-        .map(|(policy, selected, why)| {
-            vec![if *selected { "+" } else { "-" }.to_owned(), policy.clone(), clean(why)]
-        })
-        .collect();
-    text.extend(table(&rows).iter().map(|line| format!("  {line}\n")));
-    let mut protections = protection(policies, inventory, now);
-    protections.retain(|one| one.source_id == instance.id);
-    if protections.is_empty() {
-        text.push_str("  no READY restore point\n");
-    } else {
-        text.push_str(&protection_text(&protections, now));
-    }
-    text
 }

@@ -1,17 +1,13 @@
 //! `stillframe plan`
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
 use clap::Args;
 use jiff::Timestamp;
 
 use super::{Console, Exit, Global, parse_instant, setup};
-use crate::inventory::{FORMAT_VERSION, Inventory};
+use crate::plan::Plan;
 use crate::plan::guard::{Override, unused, withheld};
-use crate::plan::{Plan, plan};
-use crate::reconcile::guarded;
 use crate::report::plan_text;
 
 /// Show what would be done.
@@ -36,26 +32,12 @@ pub struct PlanCommand {
 
 impl PlanCommand {
     pub(super) async fn run(&self, global: &Global, console: &Console) -> anyhow::Result<Exit> {
-        let (policies, plan) = if let Some(file) = &self.inventory {
-            let policies = match setup::policies(global, console, self.json) {
-                Ok(policies) => policies,
-                Err(early) => return early.exit(),
-            };
-            let inventory = read_inventory(file)?;
-            let now = self.now.unwrap_or(inventory.observed_at);
-            let plan = plan(&policies, &inventory, now);
-            let plan = guarded(plan, &policies, &inventory, &self.overrides, now);
-            (policies, plan)
-        } else {
-            let room = setup::room(global, console, self.json, self.now, self.overrides.clone());
-            let room = match room {
-                Ok(room) => room,
-                Err(early) => return early.exit(),
-            };
-            let inventory = room.observe().await;
-            let plan = room.plan(&inventory, room.clock.now());
-            (room.policies, plan)
+        let seen = setup::seen(global, console, self.json, self.now, self.inventory.as_deref());
+        let seen = match seen.await {
+            Ok(seen) => seen,
+            Err(early) => return early.exit(),
         };
+        let plan = seen.plan(&self.overrides);
         if self.json {
             console.json(&plan)?;
         } else {
@@ -65,7 +47,7 @@ impl PlanCommand {
             console.note(&format!("{text}\n"));
         }
         let exit = exit_of(&plan, self.detailed_exitcode);
-        Ok(setup::with_exemptions(exit, &policies, plan.now, console))
+        Ok(setup::with_exemptions(exit, &seen.policies, plan.now, console))
     }
 }
 
@@ -80,24 +62,4 @@ fn exit_of(plan: &Plan, detailed: bool) -> Exit {
     } else {
         Exit::Success
     }
-}
-
-fn read_inventory(file: &PathBuf) -> anyhow::Result<Inventory> {
-    let text = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let inventory: Inventory = serde_json::from_slice(&text).with_context(|| {
-        format!("{} is not an inventory (schemas/inventory.schema.json)", file.display())
-    })?;
-    let names: BTreeSet<&String> = inventory.engines.iter().map(|engine| &engine.name).collect();
-    if names.len() < inventory.engines.len() {
-        bail!("{} holds an engine twice", file.display());
-    }
-    let major = |version: &str| version.split('.').next().map(str::to_owned);
-    if major(&inventory.format_version) != major(FORMAT_VERSION) {
-        bail!(
-            "{} has the format version {}, this program reads {FORMAT_VERSION}",
-            file.display(),
-            inventory.format_version
-        );
-    }
-    Ok(inventory)
 }

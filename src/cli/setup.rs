@@ -1,5 +1,6 @@
 //! What verbs begin with: policies, engines, clock and ledger.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,9 +13,11 @@ use crate::apply::Ledger;
 use crate::clock::{Clock, FixedClock, SystemClock};
 use crate::engine;
 use crate::files;
+use crate::inventory::{FORMAT_VERSION, Inventory};
 use crate::plan::guard::Override;
+use crate::plan::{Plan, plan};
 use crate::policy::{Finding, Loaded, Policies, Reading, load_with};
-use crate::reconcile::Room;
+use crate::reconcile::{Room, guarded};
 use crate::report::findings;
 
 /// Sets up logging on standard error. `RUST_LOG` says otherwise.
@@ -155,6 +158,62 @@ pub(super) fn room(
         .map_err(|error| Early::Failed(error.into()))?;
     let ledger = Arc::new(Ledger::new(files::joined(&base, &policies.config.ledger)));
     Ok(Room { policies, engines, clock, ledger, overrides })
+}
+
+/// What a verb that only looks begins with.
+pub(super) struct Seen {
+    pub(super) policies: Policies,
+    pub(super) inventory: Inventory,
+    pub(super) now: Timestamp,
+}
+
+impl Seen {
+    /// The plan over what was seen, with what the guards refuse.
+    pub(super) fn plan(&self, overrides: &[Override]) -> Plan {
+        let plan = plan(&self.policies, &self.inventory, self.now);
+        guarded(plan, &self.policies, &self.inventory, overrides, self.now)
+    }
+}
+
+/// The policies, what the engines hold, and the time: from the engines and the clock, or from a
+/// document, which no engine is asked for.
+pub(super) async fn seen(
+    global: &Global,
+    console: &Console,
+    json: bool,
+    now: Option<Timestamp>,
+    inventory: Option<&Path>,
+) -> Result<Seen, Early> {
+    let Some(file) = inventory else {
+        let room = room(global, console, json, now, Vec::new())?;
+        let inventory = room.observe().await;
+        let now = room.clock.now();
+        return Ok(Seen { policies: room.policies, inventory, now });
+    };
+    let policies = policies(global, console, json)?;
+    let inventory = read_inventory(file).map_err(Early::Failed)?;
+    let now = now.unwrap_or(inventory.observed_at);
+    Ok(Seen { policies, inventory, now })
+}
+
+fn read_inventory(file: &Path) -> anyhow::Result<Inventory> {
+    let text = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let inventory: Inventory = serde_json::from_slice(&text).with_context(|| {
+        format!("{} is not an inventory (schemas/inventory.schema.json)", file.display())
+    })?;
+    let names: BTreeSet<&String> = inventory.engines.iter().map(|engine| &engine.name).collect();
+    if names.len() < inventory.engines.len() {
+        bail!("{} holds an engine twice", file.display());
+    }
+    let major = |version: &str| version.split('.').next().map(str::to_owned);
+    if major(&inventory.format_version) != major(FORMAT_VERSION) {
+        bail!(
+            "{} has the format version {}, this program reads {FORMAT_VERSION}",
+            file.display(),
+            inventory.format_version
+        );
+    }
+    Ok(inventory)
 }
 
 /// The engines that read images back, with their names.

@@ -118,6 +118,25 @@ impl Condition {
             && spec.labels.as_ref().is_none_or(std::collections::BTreeMap::is_empty)
     }
 
+    /// What does not hold of an instance, as people say it: `label env is test, not production`.
+    pub fn misses(&self, instance: &Instance) -> Vec<String> {
+        let mut misses = Vec::new();
+        if let Some(names) = self.names.as_ref().filter(|names| !names.matches(&instance.name)) {
+            misses.push(format!("its name is not {names}"));
+        }
+        for (key, patterns) in &self.labels {
+            match instance.labels.get(key) {
+                Some(value) if patterns.matches(value) => {}
+                Some(value) => misses.push(format!("label {key} is {value}, not {patterns}")),
+                None => misses.push(format!("it has no label {key}={patterns}")),
+            }
+        }
+        if let Some(zones) = self.zones.as_ref().filter(|zones| !zones.matches(&instance.zone)) {
+            misses.push(format!("zone {} is not {zones}", instance.zone));
+        }
+        misses
+    }
+
     /// Whether everything holds.
     pub fn holds(&self, instance: &Instance) -> bool {
         self.names.as_ref().is_none_or(|names| names.matches(&instance.name))

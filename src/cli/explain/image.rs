@@ -1,0 +1,57 @@
+//! An image: why it is there, and until when.
+
+use crate::inventory::ImageState;
+use crate::plan::{Plan, Reason};
+use crate::report::{ImageRow, clean, minute, state};
+
+/// What the plan says of an image.
+pub(super) fn fate<'a>(plan: &'a Plan, id: &str) -> Option<(String, &'a [Reason])> {
+    let kept = plan.kept.iter().find(|kept| kept.id == id);
+    if let Some(kept) = kept {
+        return Some(("kept".to_owned(), &kept.reasons));
+    }
+    let is_it = |image: &crate::plan::ImageRef| image.id.as_deref() == Some(id);
+    if let Some(held) = plan.held_back.iter().find(|held| is_it(&held.image)) {
+        return Some((
+            format!("held back: the next plan would {} it", held.action.word()),
+            &held.reasons,
+        ));
+    }
+    let replaces = |change: &&crate::plan::Change| {
+        let replaced = change.create.as_ref().and_then(|create| create.replaces.as_ref());
+        replaced.is_some_and(is_it)
+    };
+    if let Some(create) = plan.changes.iter().find(replaces) {
+        return Some(("the next plan makes it anew".to_owned(), &create.reasons));
+    }
+    let change = plan.changes.iter().find(|change| is_it(&change.image))?;
+    Some((format!("the next plan will {} it", change.action.word()), &change.reasons))
+}
+
+pub(super) fn image_text(row: &ImageRow, fate: Option<(String, &[Reason])>) -> String {
+    let mut text = format!("{}\n", clean(&row.image.name));
+    match &row.key {
+        Some(key) => {
+            text.push_str(&format!(
+                "  of {} by {}, slot {}\n",
+                clean(&row.source),
+                key.policy,
+                minute(key.slot.instant())
+            ));
+        }
+        None => text.push_str("  not stillframe's: never touched\n"),
+    }
+    if row.image.state != ImageState::Ready {
+        let why = row.image.message.as_deref().map(|why| format!(": {}", clean(why)));
+        text.push_str(&format!("  {}{}\n", state(&row.image), why.unwrap_or_default()));
+    }
+    if let Some((what, reasons)) = fate {
+        text.push_str(&format!("  {what}\n"));
+        for reason in reasons {
+            text.push_str(&format!("    {}\n", clean(&reason.detail)));
+        }
+    } else if row.key.is_some() {
+        text.push_str("  its policy is not in the files: left alone\n");
+    }
+    text
+}

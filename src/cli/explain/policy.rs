@@ -1,0 +1,55 @@
+//! A policy with all its values and where each comes from.
+
+use serde_json::{Value, json};
+
+use crate::policy::Policy;
+use crate::policy::meant::{Effective, Origin};
+use crate::report::{clean, table};
+
+fn origin(origin: &Origin) -> String {
+    match origin {
+        Origin::Policy(place) => place.to_string(),
+        Origin::Overlay(place) => format!("overlay, {place}"),
+        Origin::Defaults(place) => format!("defaults, {place}"),
+        Origin::BuiltIn => "built in".to_owned(),
+    }
+}
+
+/// Every value of a policy and where it comes from, what follows from others among them.
+pub(super) fn values_of(policy: &Policy) -> Vec<(String, Value, String)> {
+    let mut values: Vec<(String, Value, String)> = Vec::new();
+    for Effective { path, value, origin: from } in &policy.effective {
+        let from = match (path.as_str(), from) {
+            ("engine", Origin::BuiltIn) => "the only engine there is".to_owned(),
+            ("storage.location", Origin::BuiltIn) => "the engine's default".to_owned(),
+            _ => origin(from),
+        };
+        values.push((path.clone(), value.clone(), from));
+    }
+    let implied = [
+        ("schedule.deadline", "until the next slot, at most 24h", "schedule.jitter"),
+        ("retention.stalledAfter", "three periods of the schedule", "retention.atLeast"),
+        ("encryption.kmsKey", "the engine's own", "storage.location"),
+    ];
+    for (path, value, behind) in implied {
+        if values.iter().all(|(known, _, _)| known != path) {
+            let at = values.iter().position(|(known, _, _)| known == behind);
+            let row = (path.to_owned(), json!(value), "built in".to_owned());
+            values.insert(at.map_or(values.len(), |at| at + 1), row);
+        }
+    }
+    values
+}
+
+pub(super) fn policy_text(policy: &Policy) -> String {
+    let rows: Vec<Vec<String>> = values_of(policy)
+        .into_iter()
+        .map(|(path, value, origin)| {
+            vec![format!("{}:", clean(&path)), clean(&value.to_string()), format!("# {origin}")]
+        })
+        .collect();
+    let lines: String = table(&rows).iter().map(|line| format!("  {line}\n")).collect();
+    let owner =
+        policy.owner.as_ref().map(|owner| format!(", owner {}", clean(owner))).unwrap_or_default();
+    format!("{} ({}{owner})\n{lines}", policy.name, policy.place)
+}
