@@ -100,13 +100,32 @@ impl Reading {
         self.files.push(Arc::clone(&file));
         let directory = path.parent().unwrap_or(Path::new(""));
         for (included, place) in includes(&file) {
-            self.path(&directory.join(included), Some(&place));
+            self.path(&beside(directory, &included), Some(&place));
         }
     }
 
     fn fail(&mut self, path: &Path, error: &io::Error) {
         let message = format!("cannot read {}: {error}", path.display());
         self.findings.push(Finding::nowhere(Code::UnreadableFile, message));
+    }
+}
+
+/// A path relative to a directory, without `..` inside where that leads to the same place.
+fn beside(directory: &Path, path: &str) -> PathBuf {
+    let plain = directory.join(path);
+    let mut short = PathBuf::new();
+    for component in plain.components() {
+        match (component, short.components().next_back()) {
+            (Component::ParentDir, Some(Component::Normal(_))) => {
+                short.pop();
+            }
+            (Component::CurDir, _) => {}
+            (other, _) => short.push(other),
+        }
+    }
+    match (short.canonicalize(), plain.canonicalize()) {
+        (Ok(one), Ok(other)) if one == other => short,
+        _ => plain,
     }
 }
 

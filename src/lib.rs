@@ -29,7 +29,7 @@
 //! | 4 | [`report`] | one view, as text and JSON |
 //! | 4 | [`cli`] | one file per verb |
 //!
-//! The book: [`doc::architecture`], [`doc::semantics`], [`doc::embedded_engine`],
+//! The book: [`doc::architecture`], [`doc::language`], [`doc::semantics`], [`doc::embedded_engine`],
 //! [`doc::adding_an_engine`], [`doc::testing`], [`doc::performance`], [`doc::changelog`].
 
 pub mod apply;
@@ -59,6 +59,8 @@ pub mod doc {
     pub mod changelog {}
     #[doc = include_str!("doc/embedded-engine.md")]
     pub mod embedded_engine {}
+    #[doc = include_str!("doc/language.md")]
+    pub mod language {}
     #[doc = include_str!("doc/performance.md")]
     pub mod performance {}
     #[doc = include_str!("doc/semantics.md")]

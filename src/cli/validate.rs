@@ -56,7 +56,7 @@ impl Validate {
             console.json(&document)?;
         } else {
             console.note(&findings::text(&loaded.findings));
-            if let Some(policies) = &loaded.policies {
+            if let Some(policies) = loaded.policies.as_ref().filter(|_| errors == 0) {
                 let plural = |number: usize| if number == 1 { "" } else { "s" };
                 let (count, engines) = (policies.policies.len(), policies.config.engines.len());
                 console.print(&format!(

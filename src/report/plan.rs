@@ -1,16 +1,16 @@
 //! A plan as text: the verdict first, deletes never folded away and grouped by what they cost.
 
+mod schedule;
+
 use serde::Serialize;
 
 use super::text::{bytes, clean, count, grouped, minute, table};
 use super::{Row, Section, render};
 use crate::desired::MISSED_MAX;
 use crate::elapsed::Elapsed;
-use crate::name::Slot;
 use crate::plan::guard::SHORT_ID;
 use crate::plan::{Action, Change, HeldBack, ImageRef, Kept, Plan, Reason, ReasonCode};
 use crate::policy::Risk;
-use crate::schedule::Zone;
 
 /// What the template sees.
 #[derive(Debug, Serialize)]
@@ -39,7 +39,7 @@ pub fn plan_text(plan: &Plan) -> String {
     sections.extend(others(plan));
     sections.extend(unprotected(plan));
     sections.extend(exempt(plan));
-    sections.extend(schedules(plan));
+    sections.extend(schedule::schedules(plan));
     let view = PlanView { title: title(plan), counts: verdict(plan), sections };
     render(include_str!("templates/plan.txt.hbs"), &view)
 }
@@ -110,7 +110,11 @@ fn attention(plan: &Plan) -> Vec<Row> {
         (
             '!',
             summary.paused,
-            if summary.paused == 1 { "policy paused" } else { "policies paused" },
+            if summary.paused == 1 {
+                "policy paused or blacked out"
+            } else {
+                "policies paused or blacked out"
+            },
         ),
         ('»', summary.creating, "being made by another run"),
         ('?', summary.unprotected, "unprotected"),
@@ -436,65 +440,4 @@ fn exempt(plan: &Plan) -> Option<Section> {
         .collect();
     let title = format!("? exempt: meant to be without protection ({})", grouped(cells.len()));
     section(title, "dim", rows("dim", &cells))
-}
-
-/// The next slots where the policy lives, and in UTC.
-fn next_slots(slots: &[Slot], zone: &Zone, is_utc: bool) -> String {
-    if slots.is_empty() {
-        return "never again".to_owned();
-    }
-    let texts: Vec<String> = slots
-        .iter()
-        .map(|slot| {
-            if is_utc {
-                return minute(slot.instant());
-            }
-            let local = zone.time_zone().to_datetime(slot.instant());
-            let utc = Zone::UTC.time_zone().to_datetime(slot.instant());
-            let day = if utc.date() == local.date() {
-                String::new()
-            } else {
-                format!("{:02}-{:02} ", utc.month(), utc.day())
-            };
-            format!(
-                "{} {:02}:{:02} = {day}{:02}:{:02}Z",
-                local.date(),
-                local.hour(),
-                local.minute(),
-                utc.hour(),
-                utc.minute()
-            )
-        })
-        .collect();
-    format!("next {}", texts.join(", "))
-}
-
-fn schedules(plan: &Plan) -> Option<Section> {
-    let cells: Vec<Vec<String>> = plan
-        .schedules
-        .iter()
-        .map(|schedule| {
-            let zone = Zone::find(&schedule.time_zone).unwrap_or(Zone::UTC);
-            let is_utc = schedule.time_zone == Zone::UTC.name();
-            let next = next_slots(&schedule.next, &zone, is_utc);
-            let change = match schedule.clock_change {
-                Some(at) => format!("; clock change {}", minute(at)),
-                None if is_utc => String::new(),
-                None => "; no clock change this week".to_owned(),
-            };
-            let paused = schedule
-                .paused
-                .as_ref()
-                .map(|paused| format!("; {}", clean(paused)))
-                .unwrap_or_default();
-            vec![
-                schedule.policy.to_string(),
-                clean(&schedule.cron),
-                schedule.time_zone.clone(),
-                count(schedule.sources, "source"),
-                format!("{next}{change}{paused}"),
-            ]
-        })
-        .collect();
-    section("schedule".to_owned(), "heading", rows("plain", &cells))
 }

@@ -111,6 +111,42 @@ fn saying_why() {
     );
 }
 
+/// The whole language in one example: what is included, what differs in an environment.
+#[test]
+fn a_fleet() {
+    let datacenter = Datacenter::new();
+    let fleet = ["--policies", "examples/fleet/policies"];
+    let with = |arguments: &[&'static str]| -> Vec<&'static str> {
+        fleet.iter().chain(arguments).copied().collect()
+    };
+    golden(
+        "fleet.txt",
+        &transcript(
+            &datacenter,
+            &[
+                &with(&["validate", "--now", NOW]),
+                &with(&["validate", "--now", NOW, "--environment", "stagin"]),
+                &with(&["explain", "policy", "db", "--environment", "staging"]),
+                &with(&["plan", "--now", "2026-12-24T11:30:00Z"]),
+                &with(&["explain", "web-1", "--now", "2026-12-24T11:30:00Z"]),
+                // On the day an exemption ends, the plan is made all the same.
+                &with(&["validate", "--now", "2030-01-01T00:00:00Z"]),
+                &with(&["plan", "--now", "2030-01-01T00:00:00Z"]),
+            ],
+        ),
+    );
+    datacenter.edit("examples/fleet/policies/stillframe.yaml", |text| {
+        text.replace("include: [../teams]", "include: [../teams, ../tems]")
+    });
+    let run = datacenter.run_to(3, &with(&["validate"]));
+    assert!(
+        run.err.contains("error[bad-include]: there is no examples/fleet/policies/../tems"),
+        "{}",
+        run.err
+    );
+    assert!(run.err.contains("stillframe.yaml:6:23"), "{}", run.err);
+}
+
 #[test]
 fn schedules() {
     let datacenter = Datacenter::new();

@@ -38,7 +38,7 @@ impl Datacenter {
         let directory = tempfile::tempdir().unwrap();
         let this = Self { directory };
         copy(&project().join("policies"), &this.path("policies"));
-        copy(&project().join("examples/datacenter"), &this.path("examples/datacenter"));
+        copy(&project().join("examples"), &this.path("examples"));
         this.edit("policies/stillframe.yaml", |text| {
             text.replace(
                 "        createKeys: true",

@@ -4,7 +4,10 @@ use serde_json::{Value, json};
 
 use crate::policy::Policy;
 use crate::policy::meant::{Effective, Origin};
-use crate::report::{clean, table};
+use crate::report::clean;
+
+/// The widest value that all others are aligned with.
+const VALUE_WIDTH: usize = 52;
 
 fn origin(origin: &Origin) -> String {
     match origin {
@@ -42,13 +45,22 @@ pub(super) fn values_of(policy: &Policy) -> Vec<(String, Value, String)> {
 }
 
 pub(super) fn policy_text(policy: &Policy) -> String {
-    let rows: Vec<Vec<String>> = values_of(policy)
+    let rows: Vec<[String; 3]> = values_of(policy)
         .into_iter()
         .map(|(path, value, origin)| {
-            vec![format!("{}:", clean(&path)), clean(&value.to_string()), format!("# {origin}")]
+            [format!("{}:", clean(&path)), clean(&value.to_string()), format!("# {origin}")]
         })
         .collect();
-    let lines: String = table(&rows).iter().map(|line| format!("  {line}\n")).collect();
+    let width = |column: usize, most: usize| {
+        let lengths = rows.iter().map(|row| row[column].chars().count());
+        lengths.filter(|length| *length <= most).max().unwrap_or(0)
+    };
+    // A long value moves only its own origin to the right.
+    let (path, value) = (width(0, usize::MAX), width(1, VALUE_WIDTH));
+    let lines: String = rows
+        .iter()
+        .map(|[key, text, origin]| format!("  {key:path$}  {text:value$}  {origin}\n"))
+        .collect();
     let owner =
         policy.owner.as_ref().map(|owner| format!(", owner {}", clean(owner))).unwrap_or_default();
     format!("{} ({}{owner})\n{lines}", policy.name, policy.place)
