@@ -22,6 +22,7 @@
 //! | 1 | [`desired`] | what should be |
 //! | 1 | [`coverage`] | how well each source is protected, and how long that lasts |
 //! | 1 | [`plan`] | what brings the one to the other, and the guards |
+//! | 1 | [`cost`] | what stored bytes cost a month |
 //! | 2 | [`engine`] | what holds instances and images; one folder per engine |
 //! | 2 | [`files`] | finds and reads what users write |
 //! | 3 | [`apply`] | carries out a plan; makes no choices |
@@ -35,6 +36,7 @@
 pub mod apply;
 pub mod cli;
 pub mod clock;
+pub mod cost;
 pub mod coverage;
 pub mod desired;
 pub mod elapsed;

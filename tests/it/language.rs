@@ -678,6 +678,25 @@ fn a_warning_is_allowed_with_a_reason() {
 }
 
 #[test]
+fn prices_are_read_exactly_or_refused() {
+    let table = |entry: &str| {
+        format!("  prices: {{currency: USD, asOf: 2026-11-01, perGibMonth: [{entry}]}}\n")
+    };
+    let read = policies(
+        &table("{location: \"us*\", kind: snapshot, price: 0.026}, {price: 0.05}"),
+        AT_TWO,
+    );
+    let prices = read.config.prices.unwrap();
+    assert_eq!(prices.rate("memory", "us-east", ImageKind::Snapshot), Some(26_000));
+    assert_eq!(prices.rate("memory", "eu", ImageKind::Snapshot), Some(50_000));
+    finds(&table("{price: 0.1234567}"), AT_TWO, &[("out-of-range", "0.1234567")]);
+    finds(&table("{location: \"[a\", price: 1}"), AT_TWO, &[("bad-pattern", "\"[a\"")]);
+    finds(&table("{location: us}"), AT_TWO, &[("missing-key", "{location: us}")]);
+    let dated = table("{price: 1}").replace("2026-11-01", "yesterday");
+    finds(&dated, AT_TWO, &[("bad-time", "yesterday")]);
+}
+
+#[test]
 fn what_holds_for_all_policies_is_part_of_the_digest() {
     let digest = |config: &str| policies(config, AT_TWO).digest;
     let freeze = "  blackouts: [{from: 2026-12-01, until: 2026-12-02, reason: x}]\n";

@@ -7,7 +7,7 @@ use crate::plan::document::Change;
 use crate::policy::Risk;
 
 /// A share of fewer points than this says nothing: such series are held by their floor alone.
-const SMALL_SERIES: usize = 10;
+pub(crate) const SMALL_SERIES: usize = 10;
 
 impl EngineChecks<'_> {
     pub(super) fn series_share(&self) -> Option<Refusal> {

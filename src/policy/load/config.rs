@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::civil::Date;
 use serde_json::{Value, json};
 
 use super::{Document, Loader};
+use crate::cost::{Prices, Rate};
 use crate::elapsed::Elapsed;
 use crate::inventory::{Consistency, ImageKind};
 use crate::name::{self, PolicyName};
@@ -17,7 +19,9 @@ use crate::policy::meant::{
 };
 use crate::policy::naming::{DESCRIPTION_DEFAULT, NAME_DEFAULT, Naming};
 use crate::policy::select::Selection;
-use crate::policy::written::{BlackoutSpec, ExemptionSpec, GuardsSpec, MovedSpec, RemovedSpec};
+use crate::policy::written::{
+    BlackoutSpec, ExemptionSpec, GuardsSpec, MovedSpec, PricesSpec, RemovedSpec,
+};
 use crate::policy::yaml::escape;
 use crate::retention::Retention;
 use crate::schedule::{Schedule, Zone};
@@ -74,6 +78,7 @@ impl Loader<'_> {
             ledger: json.get("ledger").and_then(Value::as_str).unwrap_or(LEDGER_DEFAULT).to_owned(),
             file: document.file.path.clone(),
             exemptions: exemptions(&mut reader, &engines),
+            prices: prices(&mut reader),
             allowed: reader.allowed(metadata),
             environment: environment.map(str::to_owned),
             engines,
@@ -164,6 +169,48 @@ fn exemptions(reader: &mut Reader<'_>, engines: &BTreeMap<String, EngineConfig>)
         }
     }
     exemptions
+}
+
+/// The table of prices, unless something in it is wrong.
+fn prices(reader: &mut Reader<'_>) -> Option<Prices> {
+    let written: PricesSpec =
+        serde_json::from_value(reader.layers.json.get("prices")?.clone()).ok()?;
+    let as_of = written.as_of.as_deref().and_then(|text| {
+        let date = text.parse::<Date>().ok().filter(|_| text.len() == 10);
+        if date.is_none() {
+            let message = format!("`{text}` is not a date");
+            reader.find(Code::BadTime, "/prices/asOf", message).hint =
+                Some("write a date like `2026-12-01`".to_owned());
+        }
+        date
+    });
+    let mut rates = Vec::new();
+    let before = reader.findings.len();
+    for (position, spec) in written.per_gib_month.iter().flatten().enumerate() {
+        let pointer = format!("/prices/perGibMonth/{position}");
+        let engines = reader.patterns(spec.engine.as_ref(), &format!("{pointer}/engine"));
+        let locations = reader.patterns(spec.location.as_ref(), &format!("{pointer}/location"));
+        let Some(price) = spec.price else { continue };
+        let Some(per_gib_month) = micros(price) else {
+            let message = format!("the price {price} has more than six digits behind the point");
+            reader.find(Code::OutOfRange, &format!("{pointer}/price"), message);
+            continue;
+        };
+        rates.push(Rate { engines, locations, kind: spec.kind, per_gib_month });
+    }
+    let is_sound = reader.findings.len() == before;
+    Some(Prices::new(written.currency?, as_of?, rates)).filter(|_| is_sound)
+}
+
+/// A price in millionths of its currency, where it is a whole number of them.
+fn micros(price: f64) -> Option<u64> {
+    // The shortest text of a float is the number that was written.
+    let text = price.to_string();
+    let (whole, part) = text.split_once('.').unwrap_or((&text, ""));
+    if part.len() > 6 {
+        return None;
+    }
+    format!("{whole}{part:0<6}").parse().ok()
 }
 
 fn policy_name(reader: &mut Reader<'_>, text: Option<&str>, pointer: &str) -> Option<PolicyName> {
@@ -352,5 +399,26 @@ impl Configured {
         let mut removed = self.removed;
         removed.sort_by(|one, other| one.name.cmp(&other.name));
         Policies { config: self.config, policies, removed, moved, digest }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::micros;
+
+    #[test]
+    fn prices_are_exact_or_refused() {
+        for (price, wanted) in [
+            (0.0, Some(0)),
+            (0.026, Some(26_000)),
+            (0.05, Some(50_000)),
+            (1.0, Some(1_000_000)),
+            (12.345_678, Some(12_345_678)),
+            (0.000_001, Some(1)),
+            (0.000_000_1, None),
+            (0.123_456_7, None),
+        ] {
+            assert_eq!(micros(price), wanted, "{price}");
+        }
     }
 }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Allowed, Place, Risk};
+use crate::cost::Prices;
 use crate::inventory::{Capabilities, Instance};
 use crate::policy::select::Patterns;
 
@@ -18,6 +19,8 @@ pub struct Config {
     pub guards: Guards,
     /// Sources that are meant to be without protection.
     pub exemptions: Vec<Exemption>,
+    /// What stored bytes cost, where that is written.
+    pub prices: Option<Prices>,
     /// Warnings that are meant, in whichever policy they are found.
     pub allowed: Vec<Allowed>,
     /// The environment whose overlay is put over it.
