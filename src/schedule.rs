@@ -8,6 +8,7 @@
 mod calendar;
 mod crontab;
 mod firings;
+mod special;
 
 use std::fmt;
 

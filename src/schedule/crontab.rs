@@ -5,9 +5,11 @@
 
 use std::fmt;
 
+use jiff::civil;
 use similar::get_close_matches;
 
-use super::calendar::Calendar;
+use super::calendar::{Calendar, matches};
+use super::special::{self, Day, SpecialDays};
 
 const MONTHS: [&str; 12] =
     ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
@@ -37,8 +39,8 @@ pub struct CrontabError {
 }
 
 /// One of the five fields: which numbers it may hold and what they are called.
-struct FieldRule {
-    name: &'static str,
+pub(super) struct FieldRule {
+    pub(super) name: &'static str,
     low: u8,
     high: u8,
     names: &'static [&'static str],
@@ -52,10 +54,12 @@ const FIELDS: [FieldRule; 5] = [
     FieldRule { name: "day of week", low: 0, high: 7, names: &WEEKDAYS },
 ];
 
-/// One field as read: its numbers as bits, and whether it began with `*`.
+/// One field as read: its numbers as bits, what it says beyond numbers, and whether it began with
+/// `*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Field {
     bits: u64,
+    pub(super) special: SpecialDays,
     pub(super) star: bool,
 }
 
@@ -95,7 +99,7 @@ impl Crontab {
             fields[4].bits = (fields[4].bits | 1) & !(1 << 7);
         }
         if errors.is_empty() && !can_fire(&fields) {
-            errors.push(never_fires(&words));
+            errors.push(never_fires(&fields, &words));
         }
         if !errors.is_empty() {
             return Err(errors);
@@ -118,12 +122,17 @@ impl Crontab {
 
     /// Whether it follows the wall clock through a clock change (`*` in minute or hour), or names
     /// fixed times that run exactly once.
-    pub(super) fn is_wildcard(&self) -> bool {
+    pub fn is_wildcard(&self) -> bool {
         self.fields[0].star || self.fields[1].star
     }
 
-    pub(super) fn calendar(&self) -> &Calendar {
-        &self.calendar
+    /// The wall-clock minutes in `[from, until)` that match, in order, whatever the zone.
+    pub fn minutes(
+        &self,
+        from: civil::DateTime,
+        until: civil::DateTime,
+    ) -> impl Iterator<Item = civil::DateTime> + '_ {
+        self.calendar.between(from, until)
     }
 }
 
@@ -133,7 +142,7 @@ impl fmt::Debug for Crontab {
     }
 }
 
-fn error(
+pub(super) fn error(
     column: usize,
     word: &str,
     message: impl Into<String>,
@@ -159,7 +168,7 @@ fn expand_nickname(text: &str) -> Result<Option<&'static str>, CrontabError> {
 }
 
 /// Words with the column of their first character.
-fn split(text: &str) -> Vec<(usize, &str)> {
+pub(super) fn split(text: &str) -> Vec<(usize, &str)> {
     let mut words = Vec::new();
     let mut begun: Option<(usize, usize)> = None;
     let end = (text.chars().count(), text.len(), ' ');
@@ -199,16 +208,17 @@ fn read_field(
     column: usize,
     errors: &mut Vec<CrontabError>,
 ) -> Field {
-    let mut bits = 0;
+    let mut field = Field { star: word.starts_with('*'), ..Field::default() };
     let mut start = column;
     for item in word.split(',') {
-        match read_item(rule, item, start) {
-            Ok(part) => bits |= part,
-            Err(mistake) => errors.push(mistake),
-        }
+        let read = match special::read(rule, item, start) {
+            Some(days) => days.map(|days| field.special = field.special.and(days)),
+            None => read_item(rule, item, start).map(|part| field.bits |= part),
+        };
+        errors.extend(read.err());
         start += item.chars().count() + 1;
     }
-    Field { bits, star: word.starts_with('*') }
+    field
 }
 
 /// One item of a list: `*`, a value or a range, the first and the last with a step.
@@ -283,7 +293,7 @@ fn read_range(
     Err(error(column, range, format!("the range {range} runs backwards"), Some(hint)))
 }
 
-fn read_value(rule: &FieldRule, word: &str, column: usize) -> Result<u8, CrontabError> {
+pub(super) fn read_value(rule: &FieldRule, word: &str, column: usize) -> Result<u8, CrontabError> {
     let lower = word.to_ascii_lowercase();
     if let Some(index) = rule.names.iter().position(|name| *name == lower) {
         // Months count from 1, weekdays from 0; both tables are shorter than 256.
@@ -324,14 +334,14 @@ fn value_hint(rule: &FieldRule, word: &str) -> Option<String> {
         return Some(format!("did you mean `{name}`?"));
     }
     if word.contains(['l', 'w', '#']) {
-        return Some("`L`, `W` and `#` are not part of a standard crontab".to_owned());
+        return Some("`L`, `W` and `#` are for the day fields".to_owned());
     }
     let names = rule.names;
     (!names.is_empty()).then(|| format!("names are {}", names.join(", ")))
 }
 
 /// Digits only: no sign, at most four of them.
-fn read_number(word: &str) -> Option<u32> {
+pub(super) fn read_number(word: &str) -> Option<u32> {
     let digits = (1..=4).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| word.parse().ok())?
 }
@@ -340,28 +350,44 @@ fn bits(low: u8, high: u8, step: u8) -> u64 {
     (low..=high).step_by(usize::from(step)).fold(0, |bits, number| bits | 1 << number)
 }
 
-/// Whether any day of any year matches. Only a day of month that no named month has can prevent
-/// it, and only where the days of the week do not match by themselves.
+/// Whether any day of any year matches: every month, in each of its lengths, begins on each
+/// weekday in some year.
 fn can_fire(fields: &[Field; 5]) -> bool {
     let [_, _, days, months, weekdays] = fields;
-    let either_day = !days.star && !weekdays.star;
-    let longest = |month: u8| match month {
-        2 => 29,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
+    let lengths = |month: u8| match month {
+        2 => 28..=29,
+        4 | 6 | 9 | 11 => 30..=30,
+        _ => 31..=31,
     };
-    either_day || months.numbers().any(|month| days.numbers().any(|day| day <= longest(month)))
+    months.numbers().flat_map(lengths).any(|last| {
+        (1..=last).any(|number| {
+            (0..7).any(|weekday| matches(days, weekdays, Day { number, last, weekday }))
+        })
+    })
 }
 
-fn never_fires(words: &[(usize, &str)]) -> CrontabError {
-    let ((column, days), (end, months)) = (words[2], words[3]);
+fn never_fires(fields: &[Field; 5], words: &[(usize, &str)]) -> CrontabError {
+    let ((column, days), (end, months), (week_end, weekdays)) = (words[2], words[3], words[4]);
+    // Both day fields have a part in it only where the days alone would fire.
+    let every_weekday = Field { star: true, bits: bits(0, 6, 1), ..Field::default() };
+    let [minutes, hours, numbers, of_months, _] = *fields;
+    if can_fire(&[minutes, hours, numbers, of_months, every_weekday]) {
+        return CrontabError {
+            column,
+            length: week_end + weekdays.chars().count() - column,
+            message: format!("this never fires: no day is `{days}` and `{weekdays}` at once"),
+            hint: Some(
+                "a field that begins with `*` must match together with the other; otherwise \
+                 either day field may match"
+                    .to_owned(),
+            ),
+        };
+    }
     CrontabError {
         column,
         length: end + months.chars().count() - column,
         message: format!("this never fires: no month of `{months}` has a day `{days}`"),
-        hint: Some(
-            "for the last day of a month, take day 28, or day 1 of the month after".to_owned(),
-        ),
+        hint: Some("the last day of a month is `L`".to_owned()),
     }
 }
 
@@ -419,8 +445,6 @@ mod tests {
             ("*/0 * * * *", 2, "step"),
             ("5/15 * * * *", 0, "step"),
             ("0 2 ? * *", 4, "field day of month"),
-            ("0 2 * * mon#1", 8, "field day of week"),
-            ("0 2 L * *", 4, "field day of month"),
             ("0,,5 * * * *", 2, "comma"),
             ("0, * * * *", 2, "comma"),
             ("0 2 * *", 0, "five fields"),

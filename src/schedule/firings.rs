@@ -65,17 +65,15 @@ impl<'a> Firings<'a> {
         let begins_at = stretch.offset.to_datetime(stretch.begin);
         let mut minutes_from = stretch.offset.to_datetime(stretch.begin.max(self.from));
         if !self.crontab.is_wildcard() {
-            let calendar = self.crontab.calendar();
             if stretch.begin >= self.from
-                && calendar.between(skipped_from, begins_at).next().is_some()
+                && self.crontab.minutes(skipped_from, begins_at).next().is_some()
             {
                 self.ready.push_back(stretch.begin);
             }
             // Where the clock went back, wall-clock times before `skipped_from` have been.
             minutes_from = minutes_from.max(skipped_from);
         }
-        let minutes =
-            self.crontab.calendar().between(minutes_from, stretch.offset.to_datetime(end_at));
+        let minutes = self.crontab.minutes(minutes_from, stretch.offset.to_datetime(end_at));
         self.minutes = Some((Box::new(minutes), stretch.offset));
     }
 }
