@@ -8,7 +8,10 @@
 mod calendar;
 mod crontab;
 mod firings;
+pub mod load;
+pub mod notes;
 mod special;
+pub mod translate;
 
 use std::fmt;
 

@@ -196,7 +196,7 @@ pub(super) async fn seen(
     Ok(Seen { policies, inventory, now })
 }
 
-fn read_inventory(file: &Path) -> anyhow::Result<Inventory> {
+pub(super) fn read_inventory(file: &Path) -> anyhow::Result<Inventory> {
     let text = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let inventory: Inventory = serde_json::from_slice(&text).with_context(|| {
         format!("{} is not an inventory (schemas/inventory.schema.json)", file.display())

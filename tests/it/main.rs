@@ -34,3 +34,4 @@ mod schemas;
 mod sim;
 mod support;
 mod tidy;
+mod translate;
