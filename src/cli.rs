@@ -155,7 +155,11 @@ pub enum Verb {
     Restore(restore::Restore),
     /// Read stored data back and check it
     Verify(verify::Verify),
-    /// Print when a schedule fires
+    /// Print when schedules fire, or read the expression of another scheduler
+    ///
+    /// Without --cron: the schedules of all policies, which of them fire in the same minute, and how
+    /// many captures come together. With --from and the name of a scheduler, --cron is in its
+    /// notation and is printed as a crontab, or refused where no crontab says exactly the same.
     Schedule(schedule::ScheduleCommand),
     /// Keys of embedded engines
     #[cfg(feature = "local")]

@@ -27,10 +27,6 @@ const LIMIT_REACH: Elapsed = Elapsed::days(366 * 9);
 const NEXT_REACH: Elapsed = Elapsed::days(366 * 60);
 
 /// Print when schedules fire, or read the expression of another scheduler.
-///
-/// Without --cron: the schedules of all policies, which of them fire in the same minute, and how
-/// many captures come together. With --from and the name of a scheduler, --cron is in its notation
-/// and is printed as a crontab, or refused where no crontab says exactly the same.
 #[derive(Debug, Args)]
 pub struct ScheduleCommand {
     /// A crontab expression; without it, the schedules of all policies
@@ -49,13 +45,14 @@ pub struct ScheduleCommand {
     /// At most so many firings of each schedule; looks nine years ahead where --until is left out
     #[arg(long, value_name = "COUNT")]
     limit: Option<usize>,
-    /// The next so many firings of each schedule; 5 where neither --until nor --limit is given
+    /// The next so many firings of each schedule, up to 60 years ahead; 5 where neither --until nor
+    /// --limit is given
     #[arg(long, value_name = "COUNT", conflicts_with_all = ["limit", "until"])]
     next: Option<usize>,
     /// Count sources in this document, which `inventory --json` writes
     #[arg(long, value_name = "FILE", conflicts_with = "cron")]
     inventory: Option<PathBuf>,
-    /// How long a capture is taken to last
+    /// How long a capture is taken to last, for how many run at once
     #[arg(long, value_name = "LENGTH", default_value = "10m", value_parser = Elapsed::parse)]
     capture_time: Elapsed,
     /// Print as JSON

@@ -211,7 +211,7 @@ codes! {
     BadLabel "bad-label" Error "Not a valid label."
         "Label keys have 1 to 63 of a-z, 0-9, `-` and `_` and begin with a letter; values have up to 63 of the same characters. Keys that begin with `stillframe-` belong to stillframe."
     BadCron "bad-cron" Error "Not a valid schedule."
-        "A schedule is a standard five-field crontab, read as Vixie cron reads it: minute, hour, day of month, month, day of week. Where both day fields are restricted and neither begins with `*`, either may match. Expressions that never fire, run backwards or have stray commas are errors."
+        "A schedule is a standard five-field crontab, read as Vixie cron reads it: minute, hour, day of month, month, day of week. Where both day fields are restricted and neither begins with `*`, either may match. `L`, `L-1`, `LW` and `15W` in the day of month and `5L` and `1#1` in the day of week are known beyond that. Expressions that never fire, run backwards or have stray commas are errors."
     BadTimeZone "bad-time-zone" Error "Not an IANA time zone."
         "Zones have names like `Europe/Berlin`. Offsets like `UTC+2` say nothing about clock changes and are not accepted."
     BadLength "bad-length" Error "Not a length of time."

@@ -1,10 +1,10 @@
 //! Schedules of other schedulers, as crontabs.
 //!
 //! In goes an expression in the notation of another scheduler; out comes a crontab that fires at
-//! the same minutes of every day there is, or a refusal that names the part that no crontab can
-//! say. Each reader keeps what it has read in the terms of its own scheduler, and every translation
-//! is proven before it is handed out: the one is enumerated against the other. Clock changes are
-//! apart: schedulers differ there, and the translation says how.
+//! the same minutes, or a refusal that names the part that no crontab can say. Each reader keeps
+//! what it has read in the terms of its own scheduler, and every translation is proven before it is
+//! handed out: the one is enumerated against the other. Clock changes are apart: schedulers differ
+//! there, and the translation says how.
 
 mod numbers;
 mod quartz;
@@ -18,8 +18,8 @@ use super::Zone;
 use super::crontab::{Crontab, CrontabError, error};
 use numbers::Numbers;
 
-/// An ordinary year and a leap year, minute by minute.
-const YEARS: [i16; 2] = [2027, 2028];
+/// A leap year, for times of day.
+const YEAR: i16 = 2028;
 /// Days are compared for so many years: every length of a month with every first weekday.
 const DAYS_YEARS: i16 = 28;
 
@@ -149,19 +149,17 @@ pub fn translate(notation: Notation, text: &str) -> Result<Translation, Vec<Cron
 
 /// Enumerates both; the first minute at which they differ.
 fn prove(reading: &Reading, crontab: &Crontab) -> Result<(), DateTime> {
-    for year in YEARS {
-        let (from, until) = (date(year, 1, 1), date(year + 1, 1, 1));
-        let theirs = days(reading, from, until).flat_map(|day| {
-            let times = reading
-                .hours
-                .iter()
-                .flat_map(|hour| reading.minutes.iter().map(move |minute| (hour, minute)));
-            times.map(move |(hour, minute)| day.at(hour, minute, 0, 0))
-        });
-        same(theirs, crontab.minutes(from.at(0, 0, 0, 0), until.at(0, 0, 0, 0)))?;
-    }
+    let (from, until) = (date(YEAR, 1, 1), date(YEAR + 1, 1, 1));
+    let theirs = days(reading, from, until).flat_map(|day| {
+        let times = reading
+            .hours
+            .iter()
+            .flat_map(|hour| reading.minutes.iter().map(move |minute| (hour, minute)));
+        times.map(move |(hour, minute)| day.at(hour, minute, 0, 0))
+    });
+    same(theirs, crontab.minutes(from.at(0, 0, 0, 0), until.at(0, 0, 0, 0)))?;
     let [_, _, day, month, weekday] = &reading.words;
-    let (from, until) = (date(YEARS[0], 1, 1), date(YEARS[0] + DAYS_YEARS, 1, 1));
+    let (from, until) = (from, date(YEAR + DAYS_YEARS, 1, 1));
     let Ok(midnights) = Crontab::parse(&format!("0 0 {day} {month} {weekday}")) else {
         return Err(from.at(0, 0, 0, 0));
     };

@@ -185,6 +185,68 @@ fn schedules() {
     );
 }
 
+/// Clock changes, special days, what comes together, and the notations of other schedulers.
+#[test]
+fn schedules_seen_closer() {
+    let datacenter = Datacenter::new();
+    fs::write(
+        datacenter.path("policies/monthly.yaml"),
+        "apiVersion: stillframe/v1\nkind: BackupPolicy\nmetadata: {name: monthly}\n\
+         spec:\n  source: {match: [{names: [\"*\"]}]}\n\
+         \x20 schedule: {cron: \"0 2 * * sun#1,friL\", jitter: 30m}\n",
+    )
+    .unwrap();
+    let seen = datacenter.run_to(0, &["inventory", "--json"]).out;
+    fs::write(datacenter.path("seen.json"), seen).unwrap();
+    let berlin = ["--time-zone", "Europe/Berlin"];
+    let autumn = ["--from", "2026-10-24T12:00:00Z"];
+    let spring = ["--from", "2026-03-28T12:00:00Z", "--next", "2"];
+    let cron = |expression: &'static str, rest: [&[&'static str]; 2]| -> Vec<&'static str> {
+        ["schedule", "--cron", expression].into_iter().chain(rest.concat()).collect()
+    };
+    let from = |scheduler: &'static str, expression: &'static str| -> Vec<&'static str> {
+        let next = ["--from", "2026-10-24T00:00:00Z", "--next", "2"];
+        ["schedule", "--from", scheduler, "--cron", expression].into_iter().chain(next).collect()
+    };
+    let with = |first: Vec<&'static str>, rest: &[&'static str]| -> Vec<&'static str> {
+        first.into_iter().chain(rest.iter().copied()).collect()
+    };
+    let policies = ["schedule", "--from", "2026-10-24T00:00:00Z", "--next", "2"].to_vec();
+    golden(
+        "schedule-closer.txt",
+        &transcript(
+            &datacenter,
+            &[
+                &policies,
+                &with(policies.clone(), &["--inventory", "seen.json", "--capture-time", "15m"]),
+                &with(policies.clone(), &["--inventory", "seen.json", "--json"]),
+                &cron("30 2 * * *", [&berlin, &spring]),
+                &cron("0,30 2 * * *", [&berlin, &spring]),
+                &cron("30 2 * * *", [&berlin, &autumn]),
+                &with(
+                    cron("30 * * * *", [&berlin, &["--from", "2026-10-25T00:00:00Z"]]),
+                    &["--json"],
+                ),
+                &cron("0 2 L-2,LW * sun#1", [&[], &autumn]),
+                &cron("0 2 5L * 1#6", [&[], &autumn]),
+                &cron("0 2 30W 2 *", [&[], &autumn]),
+                &with(from("aws", "cron(0 2 ? * MON-FRI *)"), &berlin),
+                &from("aws", "rate(12 hours)"),
+                &from("quartz", "0 0/15 22-2 ? * 6L"),
+                &from("yandex", "0 9,18 ? * 1-5"),
+                &with(from("yandex", "@daily"), &berlin),
+                &from("systemd", "Mon *-*~07/1 02:30 Europe/Berlin"),
+                &with(from("systemd", "Sun *-*-13"), &["--json"]),
+                &from("systemd", "Fri *-*-13"),
+                &with(from("systemd", "*-*-* 02:00:30"), &["--json"]),
+                &["schedule", "--from", "aws"],
+                &["schedule", "--from", "tomorrow"],
+                &["schedule", "--next", "2", "--limit", "3"],
+            ],
+        ),
+    );
+}
+
 /// Every kind of mistake there is a code for, in two files, all found in one run.
 #[test]
 fn wrong_policies() {

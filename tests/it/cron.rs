@@ -154,16 +154,21 @@ fn special_days_follow_the_wall_clock_with_a_star() {
     for name in ["Europe/Berlin", "Australia/Lord_Howe"] {
         let zone = Zone::find(name).unwrap();
         let from: Timestamp = "2020-01-01T00:00:00Z".parse().unwrap();
-        let until: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
+        let until: Timestamp = "2025-01-01T00:00:00Z".parse().unwrap();
+        let rule = |day: Date| {
+            day + 1.day() == day.last_of_month()
+                || is_nearest(day, 15)
+                || is_nth(day, -1, Weekday::Sunday)
+        };
+        let mut known = (Date::MIN, false);
         let mut expected = Vec::new();
         let mut instant = from;
         while instant < until {
             let local = zone.time_zone().to_datetime(instant);
-            let day = local.date();
-            let is_day = day + 1.day() == day.last_of_month()
-                || is_nearest(day, 15)
-                || is_nth(day, -1, Weekday::Sunday);
-            if local.minute() % 30 == 0 && is_day {
+            if local.date() != known.0 {
+                known = (local.date(), rule(local.date()));
+            }
+            if local.minute() % 30 == 0 && known.1 {
                 expected.push(instant);
             }
             instant += SignedDuration::from_mins(15);

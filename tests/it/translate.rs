@@ -16,7 +16,7 @@ use super::support::Random;
 #[derive(Debug, Clone, Copy)]
 struct Day {
     month: u32,
-    day: u32,
+    number: u32,
     last: u32,
     weekday: u32,
     /// Minutes from the epoch to its midnight.
@@ -30,8 +30,8 @@ fn days() -> Vec<Day> {
     for february in [28, 29] {
         let lengths = [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
         for (month, last) in (1..).zip(lengths) {
-            for day in 1..=last {
-                days.push(Day { month, day, last, weekday, minutes: count * 1440 });
+            for number in 1..=last {
+                days.push(Day { month, number, last, weekday, minutes: count * 1440 });
                 weekday = (weekday + 1) % 7;
                 count += 1;
             }
@@ -43,7 +43,7 @@ fn days() -> Vec<Day> {
 
 impl Day {
     fn weekday_of(self, day: u32) -> u32 {
-        (self.weekday + day + 70 - self.day) % 7
+        (self.weekday + day + 70 - self.number) % 7
     }
 
     /// The days from Monday to Friday of its month.
@@ -54,9 +54,9 @@ impl Day {
 
 /// What an expression means: which days, and which hours and minutes.
 struct Meaning {
-    is_day: Box<dyn Fn(Day) -> bool>,
-    is_hour: Box<dyn Fn(u32) -> bool>,
-    is_minute: Box<dyn Fn(u32) -> bool>,
+    day: Box<dyn Fn(Day) -> bool>,
+    hour: Box<dyn Fn(u32) -> bool>,
+    minute: Box<dyn Fn(u32) -> bool>,
 }
 
 /// Whether a value is one of a list of Quartz, walked step by step around the field.
@@ -103,19 +103,19 @@ fn quartz_day_of_month(field: &str, day: Day) -> bool {
         return true;
     }
     if field == "L" {
-        return day.day == day.last;
+        return day.number == day.last;
     }
     if field == "LW" {
-        return day.working().last() == Some(&day.day);
+        return day.working().last() == Some(&day.number);
     }
     if let Some(before) = field.strip_prefix("L-") {
-        return day.last - day.day == before.parse::<u32>().unwrap();
+        return day.last - day.number == before.parse::<u32>().unwrap();
     }
     if let Some(number) = field.strip_suffix('W') {
         let number: u32 = number.parse().unwrap();
-        return day.working().iter().min_by_key(|day| day.abs_diff(number)) == Some(&day.day);
+        return day.working().iter().min_by_key(|day| day.abs_diff(number)) == Some(&day.number);
     }
-    in_list(field, day.day, 1..=31, "")
+    in_list(field, day.number, 1..=31, "")
 }
 
 fn quartz_day_of_week(field: &str, day: Day) -> bool {
@@ -125,9 +125,9 @@ fn quartz_day_of_week(field: &str, day: Day) -> bool {
         "L" => day.weekday == 5,
         _ if field.contains('#') => {
             let (word, nth) = field.split_once('#').unwrap();
-            of(word) && day.day.div_ceil(7) == nth.parse::<u32>().unwrap()
+            of(word) && day.number.div_ceil(7) == nth.parse::<u32>().unwrap()
         }
-        _ if field.ends_with('L') => of(&field[..field.len() - 1]) && day.day + 7 > day.last,
+        _ if field.ends_with('L') => of(&field[..field.len() - 1]) && day.number + 7 > day.last,
         _ => of(field),
     }
 }
@@ -138,13 +138,13 @@ fn quartz(text: &str) -> Meaning {
     let [minute, hour, day, month, weekday] =
         [1, 2, 3, 4, 5].map(|index| fields[index].to_ascii_uppercase());
     Meaning {
-        is_day: Box::new(move |date| {
+        day: Box::new(move |date| {
             in_list(&month, date.month, 1..=12, MONTHS)
                 && quartz_day_of_month(&day, date)
                 && quartz_day_of_week(&weekday, date)
         }),
-        is_hour: Box::new(move |value| in_list(&hour, value, 0..=23, "")),
-        is_minute: Box::new(move |value| in_list(&minute, value, 0..=59, "")),
+        hour: Box::new(move |value| in_list(&hour, value, 0..=23, "")),
+        minute: Box::new(move |value| in_list(&minute, value, 0..=59, "")),
     }
 }
 
@@ -157,13 +157,13 @@ fn yandex(text: &str) -> Meaning {
     let fields: Vec<String> = text.split(' ').map(|field| field.replace('?', "*")).collect();
     let [minute, hour, day, month, weekday] = [0, 1, 2, 3, 4].map(|index| fields[index].clone());
     Meaning {
-        is_day: Box::new(move |date| {
+        day: Box::new(move |date| {
             in_list(&month, date.month, 1..=12, MONTHS)
-                && in_list(&day, date.day, 1..=31, "")
+                && in_list(&day, date.number, 1..=31, "")
                 && in_list(&weekday, date.weekday + 1, 1..=7, FROM_MONDAY)
         }),
-        is_hour: Box::new(move |value| in_list(&hour, value, 0..=23, "")),
-        is_minute: Box::new(move |value| in_list(&minute, value, 0..=59, "")),
+        hour: Box::new(move |value| in_list(&hour, value, 0..=23, "")),
+        minute: Box::new(move |value| in_list(&minute, value, 0..=59, "")),
     }
 }
 
@@ -223,17 +223,17 @@ fn systemd(text: &str) -> Meaning {
     let times: Vec<String> = time.split(':').map(str::to_owned).collect();
     let (hour, minute) = (times[0].clone(), times[1].clone());
     Meaning {
-        is_day: Box::new(move |date| {
+        day: Box::new(move |date| {
             weekdays.contains(&date.weekday)
                 && in_chain(&month, date.month)
                 && if tail {
-                    in_tail(&day, date.last + 1 - date.day)
+                    in_tail(&day, date.last + 1 - date.number)
                 } else {
-                    in_chain(&day, date.day)
+                    in_chain(&day, date.number)
                 }
         }),
-        is_hour: Box::new(move |value| in_chain(&hour, value)),
-        is_minute: Box::new(move |value| in_chain(&minute, value)),
+        hour: Box::new(move |value| in_chain(&hour, value)),
+        minute: Box::new(move |value| in_chain(&minute, value)),
     }
 }
 
@@ -243,15 +243,15 @@ fn agrees(notation: Notation, text: &str, meaning: &Meaning, days: &[Day]) -> bo
         return false;
     };
     let times: Vec<i64> = (0..24)
-        .filter(|hour| (meaning.is_hour)(*hour))
+        .filter(|hour| (meaning.hour)(*hour))
         .flat_map(|hour| {
-            let minutes = (0..60).filter(|minute| (meaning.is_minute)(*minute));
+            let minutes = (0..60).filter(|minute| (meaning.minute)(*minute));
             minutes.map(move |minute| i64::from(hour * 60 + minute))
         })
         .collect();
     let mut expected = days
         .iter()
-        .filter(|day| (meaning.is_day)(**day))
+        .filter(|day| (meaning.day)(**day))
         .flat_map(|day| times.iter().map(|time| (day.minutes + time) * 60));
     let at = |text: &str| text.parse::<Timestamp>().unwrap();
     let (from, until) = (at("2027-01-01T00:00:00Z"), at("2029-01-01T00:00:00Z"));

@@ -155,8 +155,8 @@ impl<'a> Together<'a> {
         group.members.iter().map(|member| self.policies[*member].name.as_str()).collect()
     }
 
-    /// How many sources a group has, where that is known of each of its policies.
-    fn sources_in(&self, group: &Collision) -> Option<usize> {
+    /// How many captures a group begins, where the sources of each of its policies are known.
+    fn captures_of(&self, group: &Collision) -> Option<usize> {
         group.members.iter().map(|member| self.sources[*member].as_ref().map(Vec::len)).sum()
     }
 }
@@ -201,7 +201,7 @@ fn document(span: Span, runs: &[Runs<'_>], together: &Together<'_>) -> Value {
     let collisions = together.collisions.iter().map(|group| {
         json!({
             "policies": together.names(group),
-            "sources": together.sources_in(group),
+            "captures": together.captures_of(group),
             "times": group.times,
             "first": group.first,
         })
@@ -284,9 +284,9 @@ fn told(together: &Together<'_>, group: &Collision) -> String {
     if more > 0 {
         listed.push_str(&format!(" and {more} more"));
     }
-    let sources = together
-        .sources_in(group)
-        .map(|sources| format!(" with {}", count(sources, "source")))
+    let captures = together
+        .captures_of(group)
+        .map(|captures| format!(" with {}", count(captures, "capture")))
         .unwrap_or_default();
     let times = if group.times == 1 {
         format!("once, at {}", minute(group.first))
@@ -297,7 +297,7 @@ fn told(together: &Together<'_>, group: &Collision) -> String {
         1 => "1 policy".to_owned(),
         number => format!("{number} policies"),
     };
-    format!("{policies}{sources} {times}: {listed}")
+    format!("{policies}{captures} {times}: {listed}")
 }
 
 fn row(engine: &EngineLoad) -> Vec<String> {
@@ -311,7 +311,7 @@ fn row(engine: &EngineLoad) -> Vec<String> {
             };
             let captures = usize::try_from(peak.captures).unwrap_or(usize::MAX);
             format!(
-                "{} at {}; {} at once can run; {wait}",
+                "{} at {}, of {} that may run at once; {wait}",
                 count(captures, "capture"),
                 minute(peak.instant),
                 engine.captures_max
