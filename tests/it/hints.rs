@@ -52,8 +52,9 @@ fn words_of_a_crontab_have_their_hints() {
     let cron = |text: &str| format!("  schedule: {{cron: \"{text}\"}}\n  retention: {{days: 9}}\n");
     check(&cron("0 2 * * mo"), "bad-cron", "mo", "did you mean `mon`?");
     check(&cron("0 2 * * xyz"), "bad-cron", "xyz", "names are sun, mon");
-    check(&cron("0 2 L * *"), "bad-cron", "L", "`L`, `W` and `#`");
-    check(&cron("0 2 * * 5#1"), "bad-cron", "5#1", "`L`, `W` and `#`");
+    check(&cron("0 L * * *"), "bad-cron", "L", "`L`, `W` and `#`");
+    check(&cron("0 2 L5 * *"), "bad-cron", "L5", "`L` for the last day");
+    check(&cron("0 2 * * 5#6"), "bad-cron", "6", "the first is `5#1`");
     check(&cron("0 2 * * 7-1"), "bad-cron", "7-1", "write `0-1`");
 }
 

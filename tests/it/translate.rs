@@ -478,6 +478,7 @@ fn what_is_not_exact_is_refused_at_its_column() {
         (Notation::Quartz, "0 0 24 ? * MON", 4, "`24` means nothing"),
         (Notation::Quartz, "0 0 2 L-3W * ?", 6, "cannot be translated"),
         (Notation::Quartz, "0 0 2 1,L * ?", 6, "one day only"),
+        (Notation::Quartz, "0 0 2 ? * MON-FRI/2", 10, "a step behind a name"),
         (Notation::Quartz, "0 0/99 2 1 * ?", 4, "no step"),
         (Notation::Yandex, "0 2 1 * 1", 8, "both day fields"),
         (Notation::Yandex, "0 2 ? * ?", 8, "both day fields"),

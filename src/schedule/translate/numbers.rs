@@ -113,6 +113,12 @@ fn read_item(rule: &ListRule, item: &str, column: usize) -> Result<Vec<i8>, Cron
     let step_column = column + range.chars().count() + 1;
     let every = match step {
         None => 1,
+        // Quartz takes the name and drops the step without a word.
+        Some(_) if range.contains(|c: char| c.is_ascii_alphabetic()) => {
+            let message = "a step behind a name is not read alike everywhere";
+            let hint = "write numbers".to_owned();
+            return Err(error(column, item, message, Some(hint)));
+        }
         Some(_) if !rule.steps => {
             let hint = "write the values one by one".to_owned();
             let message = format!("the field {} takes no steps", rule.name);
