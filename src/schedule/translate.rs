@@ -107,8 +107,8 @@ impl Notation {
                  where it comes twice",
             ),
             Self::Quartz => Some(
-                "Quartz may leave out a run whose local time is skipped, and repeat one whose \
-                 local time comes twice",
+                "Quartz leaves out a run whose local time is skipped, and runs the second time only \
+                 where it comes twice",
             ),
             Self::Yandex => None,
             Self::Systemd => Some(

@@ -453,6 +453,21 @@ fn translations_read_as_a_person_would_write_them() {
 }
 
 #[test]
+fn translations_say_what_differs() {
+    let notes = |notation, text: &str| translate(notation, text).unwrap().notes.join("\n");
+    let clock =
+        |notation, text: &str| translate(notation, text).unwrap().clock_changes.unwrap_or_default();
+    assert!(notes(Notation::Quartz, "0 0 2 15W * ?").starts_with("Quartz 2.5 leaves out"));
+    assert!(notes(Notation::Quartz, "0 0 2 L * ?").starts_with("Quartz 2.5.0 leaves out"));
+    assert_eq!(notes(Notation::Quartz, "0 0 2 1 * ?"), "");
+    assert_eq!(notes(Notation::Aws, "cron(0 2 15W * ? *)"), "");
+    assert!(notes(Notation::Systemd, "Sun *-*-13").contains("both day fields must match"));
+    assert!(clock(Notation::Systemd, "02:30").contains("right after a time that is skipped"));
+    assert!(clock(Notation::Systemd, "*:30").contains("follows the wall clock"));
+    assert_eq!(clock(Notation::Yandex, "30 2 ? * *"), "");
+}
+
+#[test]
 fn what_is_not_exact_is_refused_at_its_column() {
     for (notation, text, column, message) in [
         (Notation::Aws, "rate(1 day)", 0, "a rate"),

@@ -176,7 +176,7 @@ fn read_fields(
             of_week.written(),
         ],
         zone: None,
-        notes: Vec::new(),
+        notes: notes_on(dialect, of_month),
         minutes,
         hours,
         months,
@@ -220,6 +220,18 @@ fn day_of_month(
         return Ok(Days::Nearest(day));
     }
     Err(error(column, word, format!("`{word}` cannot be translated"), None))
+}
+
+/// Quartz 2.3 and 2.4 do what all of them document; 2.5.0 and 2.5.2 were seen to miss days.
+fn notes_on(dialect: Dialect, days: Days) -> Vec<String> {
+    let missed = match days {
+        Days::Nearest(_) => "Quartz 2.5 leaves out some of these days, against its documentation",
+        Days::BeforeLast(_) | Days::LastWeekday => {
+            "Quartz 2.5.0 leaves out some of these days, against its documentation"
+        }
+        _ => return Vec::new(),
+    };
+    if dialect == Dialect::Quartz { vec![format!("{missed}; here none is")] } else { Vec::new() }
 }
 
 /// The fewest days that a month has.
