@@ -9,6 +9,7 @@
 
 mod effective;
 pub mod finding;
+pub mod format;
 pub mod lint;
 mod load;
 mod meaning;

@@ -260,6 +260,8 @@ codes! {
         "`metadata.allow` names a warning that is not found here. Take the entry out: it would hide a mistake that comes later."
     KeepsEverything "keeps-everything" Warning "The policy never lets go of a restore point."
         "No retention rule is written, so every restore point is kept for ever. Write a rule, like `days: 30`, or allow the growth knowingly by leaving it so."
+    NotFormatted "not-formatted" Warning "A file that `fmt` leaves as it is."
+        "After formatting, the text is read again: it must mean the same and have every comment. Where that does not hold, or where the text uses something that the formatter does not know, such as directives, the file stays as it is. It is as valid as before."
 }
 
 impl Code {

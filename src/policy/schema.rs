@@ -19,10 +19,10 @@ use similar::get_close_matches;
 use super::finding::{Code, Finding, Place, SourceFile};
 use super::yaml::{self, Node, escape, unescape};
 use language::folded;
-use trap::trap;
 
 pub use plain::simplify;
 pub use trap::quoted;
+pub(super) use trap::trap;
 
 /// A schema as JSON and compiled.
 #[derive(Debug)]

@@ -117,6 +117,11 @@ pub fn unescape(token: &str) -> String {
     token.replace("~1", "/").replace("~0", "~")
 }
 
+/// Whether a scalar without quotes is text.
+pub(super) fn is_text(plain: &str) -> bool {
+    core_schema(plain).is_string()
+}
+
 /// Reads all documents of a file. A document with mistakes is still returned as far as it could be
 /// read, so that all of its mistakes are found at once.
 pub fn read(file: &Arc<SourceFile>) -> (Vec<Node>, Vec<Finding>) {
@@ -439,14 +444,14 @@ fn key_text(node: &Node) -> Option<String> {
 }
 
 /// Byte offsets of characters: the parser counts characters, everything else bytes.
-struct ByteOffsets {
+pub(super) struct ByteOffsets {
     /// Empty where the text is ASCII and both are the same.
     offsets: Vec<usize>,
     length: usize,
 }
 
 impl ByteOffsets {
-    fn new(text: &str) -> Self {
+    pub(super) fn new(text: &str) -> Self {
         let offsets = if text.is_ascii() {
             Vec::new()
         } else {
@@ -455,7 +460,7 @@ impl ByteOffsets {
         Self { offsets, length: text.len() }
     }
 
-    fn of(&self, character: usize) -> usize {
+    pub(super) fn of(&self, character: usize) -> usize {
         if self.offsets.is_empty() {
             character.min(self.length)
         } else {
@@ -463,7 +468,7 @@ impl ByteOffsets {
         }
     }
 
-    fn range(&self, span: Span) -> Range<usize> {
+    pub(super) fn range(&self, span: Span) -> Range<usize> {
         let start = self.of(span.start.index());
         start..self.of(span.end.index()).max(start)
     }

@@ -3,6 +3,7 @@
 //!
 //! `PROPTEST_CASES` sets how many worlds each law is tried in, `STILLFRAME_SEED` repeats a run.
 
+mod format;
 mod identity;
 mod plan;
 mod retention;

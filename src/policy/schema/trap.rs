@@ -73,7 +73,7 @@ impl Reader<'_> {
 }
 
 /// What YAML 1.1 makes of a plain word that YAML 1.2 reads as text.
-pub(super) fn trap(word: &str) -> Option<&'static str> {
+pub(in crate::policy) fn trap(word: &str) -> Option<&'static str> {
     let lower = word.to_ascii_lowercase();
     if matches!(lower.as_str(), "yes" | "no" | "on" | "off" | "y" | "n") {
         return Some("a boolean");
