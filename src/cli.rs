@@ -6,6 +6,7 @@
 mod apply;
 mod console;
 mod explain;
+mod format;
 mod inventory;
 #[cfg(feature = "local")]
 mod key;
@@ -139,6 +140,8 @@ pub enum LogFormat {
 pub enum Verb {
     /// Check the policies: every mistake at once, nothing is called
     Validate(validate::Validate),
+    /// Write policy files in their canonical form; comments stay
+    Fmt(format::Format),
     /// Show what would be done
     Plan(plan::PlanCommand),
     /// Plan, ask, carry out
@@ -226,6 +229,7 @@ fn run_verb(cli: &Cli, console: &Console) -> anyhow::Result<Exit> {
     runtime.block_on(async {
         match &cli.verb {
             Verb::Validate(verb) => verb.run(&cli.global, console),
+            Verb::Fmt(verb) => verb.run(&cli.global, console),
             Verb::Plan(verb) => verb.run(&cli.global, console).await,
             Verb::Apply(verb) => verb.run(&cli.global, console).await,
             Verb::Inventory(verb) => verb.run(&cli.global, console).await,

@@ -1,7 +1,7 @@
 //! Files that users write, found and read: the one place that walks a policy directory.
 
 use std::collections::BTreeSet;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -127,6 +127,26 @@ fn beside(directory: &Path, path: &str) -> PathBuf {
         (Ok(one), Ok(other)) if one == other => short,
         _ => plain,
     }
+}
+
+/// Puts a text in the place of a file that is there: written beside it and renamed, so that a
+/// reader finds the old or the new one whole. Links are followed to the file itself, and its
+/// permissions stay; so does its owner where we may set it.
+pub fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let real = path.canonicalize()?;
+    let metadata = std::fs::metadata(&real)?;
+    let beside = real.parent().unwrap_or(Path::new("/"));
+    let mut file = tempfile::Builder::new().prefix(".stillframe-").tempfile_in(beside)?;
+    file.write_all(text.as_bytes())?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, fchown};
+        let _ = fchown(file.as_file(), Some(metadata.uid()), Some(metadata.gid()));
+    }
+    file.as_file().set_permissions(metadata.permissions())?;
+    file.as_file().sync_all()?;
+    file.persist(&real)?;
+    Ok(())
 }
 
 /// A path relative to a directory without links in it, without `..` inside.

@@ -30,6 +30,12 @@ impl Console {
         let _ = stream.write_all(text.as_bytes()).and_then(|()| stream.flush());
     }
 
+    /// Writes a result that is a file: byte for byte, and it must arrive whole.
+    pub fn verbatim(&self, text: &str) -> io::Result<()> {
+        let mut stream = io::stdout();
+        stream.write_all(text.as_bytes()).and_then(|()| stream.flush())
+    }
+
     /// Writes a result as JSON.
     pub fn json(&self, value: &impl Serialize) -> anyhow::Result<()> {
         let mut text = serde_json::to_string_pretty(value)?;

@@ -1,6 +1,14 @@
 //! What users see, as golden files: every verb on the example data centre, and wrong input.
 
 use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Stdio;
+use std::sync::Arc;
+
+use stillframe::files::yaml_files;
+use stillframe::policy::SourceFile;
+use stillframe::policy::format::format;
 
 use super::support::{Datacenter, NOW, golden, transcript};
 
@@ -288,6 +296,71 @@ fn without_a_configuration() {
     let nothing = ["--policies", "nothing", "validate"];
     fs::create_dir(datacenter.path("nothing")).unwrap();
     golden("no-configuration.txt", &transcript(&datacenter, &[&["validate"], &nowhere, &nothing]));
+}
+
+/// What is checked in is in its canonical form.
+#[test]
+fn the_examples_are_formatted() {
+    let run = Datacenter::new().run_to(0, &["fmt", "--check", "policies", "examples"]);
+    assert_eq!((run.out.as_str(), run.err.as_str()), ("", ""));
+    let root = super::support::project();
+    for directory in ["policies", "examples"] {
+        for path in yaml_files(&root.join(directory)).unwrap() {
+            let text = fs::read_to_string(&path).unwrap();
+            let file = SourceFile { path: path.display().to_string(), text: text.clone() };
+            assert_eq!(format(&Arc::new(file)).unwrap(), text, "{}", path.display());
+        }
+    }
+}
+
+#[test]
+fn formatting() {
+    let datacenter = Datacenter::new();
+    let loose = include_str!("../data/format/loose.yaml");
+    let path = datacenter.path("policies/loose.yaml");
+    fs::write(&path, loose).unwrap();
+    fs::write(datacenter.path("policies/wrong.yaml"), "spec: [1\n").unwrap();
+    fs::write(datacenter.path("policies/directive.yaml"), "%YAML 1.2\n---\na:   1\n").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    symlink("loose.yaml", datacenter.path("policies/link.yaml")).unwrap();
+    let check: [&[&str]; 3] =
+        [&["fmt", "--check"], &["fmt", "--check", "--json"], &["fmt", "--diff"]];
+    let mut text = transcript(&datacenter, &check);
+    assert_eq!(fs::read_to_string(&path).unwrap(), loose, "a check wrote something");
+    let write: [&[&str]; 4] =
+        [&["fmt", "policies/loose.yaml", "--check"], &["fmt"], &["fmt"], &["fmt", "nowhere"]];
+    text.push_str(&transcript(&datacenter, &write));
+    text.push_str(&transcript(&datacenter, &[&["fmt", "-", "policies"], &["fmt", "--json"]]));
+    golden("format.txt", &text);
+    let formatted = fs::read_to_string(&path).unwrap();
+    golden("formatted.yaml", &formatted);
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+    assert!(fs::symlink_metadata(datacenter.path("policies/link.yaml")).unwrap().is_symlink());
+    let left = fs::read_dir(datacenter.path("policies")).unwrap().count();
+    assert_eq!(left, 8, "something was left beside the files");
+
+    // Through a link the file itself is written.
+    fs::write(&path, loose).unwrap();
+    datacenter.run_to(0, &["fmt", "policies/link.yaml"]);
+    assert_eq!(fs::read_to_string(&path).unwrap(), formatted);
+    assert!(fs::symlink_metadata(datacenter.path("policies/link.yaml")).unwrap().is_symlink());
+
+    // Standard input becomes standard output.
+    let through = |text: &str, arguments: &[&str]| {
+        let mut command = datacenter.command(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(through(loose, &["fmt", "-"]), (Some(0), formatted.clone()));
+    assert_eq!(through(&formatted, &["fmt", "-", "--check"]), (Some(0), String::new()));
+    assert_eq!(through(loose, &["fmt", "-", "--check"]).0, Some(1));
+    assert_eq!(through("a: [", &["fmt", "-"]), (Some(3), String::new()));
+    // What is not understood comes back as it was.
+    let directive = "%YAML 1.2\n---\na:   1\n";
+    assert_eq!(through(directive, &["fmt", "-"]), (Some(0), directive.to_owned()));
 }
 
 #[test]

@@ -264,11 +264,18 @@ impl<'a> Reading<'a> {
     }
 
     fn text(&mut self, meaning: String, style: Style, end: usize) -> Result<Shape, Refused> {
-        let Some(raw) =
-            self.text.get(self.at..end).map(str::trim_end).filter(|raw| !raw.is_empty())
-        else {
-            return self.refused("the end of this text is not understood");
+        let rest = &self.text[self.at..];
+        // The parser's ends of scalars lie behind what follows them in places.
+        let length = match style {
+            Style::Single => end_of_quoted(rest, b'\''),
+            Style::Double => end_of_quoted(rest, b'"'),
+            Style::Plain => end.checked_sub(self.at).map(|length| end_of_plain(rest, length)),
+            Style::Alias => end.checked_sub(self.at),
         };
+        let raw = length.and_then(|length| rest.get(..length)).unwrap_or_default().trim_end();
+        if raw.is_empty() {
+            return self.refused("the end of this text is not understood");
+        }
         self.pass(raw.len());
         let count = raw.split('\n').count();
         let lines = raw.split('\n').enumerate().map(|(index, line)| {
@@ -399,6 +406,33 @@ impl<'a> Reading<'a> {
 
 fn is_end_of_name(character: char) -> bool {
     character.is_whitespace() || matches!(character, ',' | '[' | ']' | '{' | '}')
+}
+
+/// The length of a scalar in quotes, with them.
+fn end_of_quoted(text: &str, quote: u8) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let mut at = 1;
+    while let Some(&byte) = bytes.get(at) {
+        let is_pair = match quote {
+            b'"' => byte == b'\\',
+            _ => byte == quote && bytes.get(at + 1) == Some(&quote),
+        };
+        if byte == quote && !is_pair {
+            return Some(at + 1);
+        }
+        at += if is_pair { 2 } else { 1 };
+    }
+    None
+}
+
+/// The length of a scalar without quotes: no comment is part of it.
+fn end_of_plain(text: &str, length: usize) -> usize {
+    let raw = text.get(..length).unwrap_or(text);
+    let comment = raw
+        .char_indices()
+        .zip(raw.chars().skip(1))
+        .find(|((_, before), at)| before.is_ascii_whitespace() && *at == '#');
+    comment.map_or(raw.len(), |((at, _), _)| at)
 }
 
 fn spaces(line: &str) -> usize {

@@ -88,11 +88,11 @@ fn layout_is_normal() {
         "a: 1  # c\nb:\n  c: {x: 1, w: 2, z}\n  d: [1, 2]\ne: {}\nf: []\n",
     );
     becomes(
-        "a:\n- b\n-   c: 1\n    d: 2\n- - x\n  - y\n-\n  e: 1\n- \n",
-        "a:\n  - b\n  - c: 1\n    d: 2\n  - - x\n    - y\n  - e: 1\n  -\n",
+        "a:\n- b\n-   c: 1\n    d: 2\n- - x\n  - z\n-\n  e: 1\n- \n",
+        "a:\n  - b\n  - c: 1\n    d: 2\n  - - x\n    - z\n  - e: 1\n  -\n",
     );
-    becomes("{a: 1, b: [x, y]}", "a: 1\nb: [x, y]\n");
-    becomes("a: b\tc\t# d\nx:\ty\n", "a: b\tc  # d\nx: y\n");
+    becomes("{a: 1, b: [x, z]}", "a: 1\nb: [x, z]\n");
+    becomes("a: b\tc\t# d\nx: \ty\n", "a: b\tc  # d\nx: y\n");
     becomes("a: [x: 1, {y: 2}]\n", "a: [{x: 1}, {y: 2}]\n");
     becomes("? a\n: b\n? c\n", "a: b\nc:\n");
     becomes("a:\n  'b'\n", "a: \"b\"\n");
@@ -248,4 +248,6 @@ fn another_meaning_or_a_lost_comment_is_noticed() {
     assert!(!says("# c\na: 1  # c\n", &["# c"]));
     assert!(!says("a: 1\n---\na: 1\n", &[]));
     assert!(!says("a: 1\na: 1\n", &[]));
+    assert_ne!(tally("a: ''  # c"), tally("a: ''"));
+    assert_eq!(tally("a: [b, '']  # c"), tally("# c\na:\n  - b\n  - \"\""));
 }

@@ -121,7 +121,7 @@ impl Writer {
             }
             let key = KEYS[(first + index * 5) % KEYS.len()];
             self.out.push_str(key);
-            self.out.push_str(self.deepest.map_or(":", |_| ":"));
+            self.out.push(':');
             self.value(indent, depth, true);
         }
     }
@@ -267,7 +267,8 @@ impl Writer {
             }
             self.out.push('\n');
             self.between(indent + 1);
-            self.indent(indent + 1 + self.roll(3));
+            let deeper = indent + 1 + self.roll(3);
+            self.indent(deeper);
         }
     }
 
