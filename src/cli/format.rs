@@ -144,9 +144,6 @@ fn report(all: &[Formatted], found: &[Finding]) -> serde_json::Value {
 fn diff(formatted: &Formatted) -> String {
     let path = &formatted.file.path;
     let diff = TextDiff::from_lines(&formatted.file.text, &formatted.text);
-    let text = diff
-        .unified_diff()
-        .header(&format!("{path} (as it is)"), &format!("{path} (formatted)"))
-        .to_string();
+    let text = diff.unified_diff().header(path, path).to_string();
     text.split('\n').map(clean).collect::<Vec<_>>().join("\n")
 }

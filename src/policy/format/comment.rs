@@ -4,7 +4,7 @@
 //! column it stands in; one behind something belongs to that. A comment in the middle of something
 //! (between a key and its scalar) goes above the whole.
 
-use super::tree::{Collection, Comment, Document, Node};
+use super::tree::{Collection, Comment, Document, Node, Shape};
 
 impl Document {
     pub(super) fn new(
@@ -50,36 +50,42 @@ impl Document {
 fn place(collection: &mut Collection, comment: Comment) -> Option<Comment> {
     let index = collection.items.partition_point(|item| item.start < comment.at);
     let column = collection.column;
-    let is_last = index == collection.items.len();
+    // Where one comment has left what is deeper, those below it do not go back.
+    let is_left = match collection.items.get(index) {
+        Some(next) => !next.leading.is_empty(),
+        None => !collection.foot.is_empty(),
+    };
     if let Some(item) = index.checked_sub(1).and_then(|before| collection.items.get_mut(before)) {
         let end = item.value.end;
-        let is_inside =
-            item.value.filled().is_some_and(|inner| belongs(inner, &comment, end, column));
-        if let (true, Some(inner)) = (is_inside, item.value.filled_mut()) {
+        let column = if is_left { usize::MAX } else { column };
+        if let Some(inner) = item.value.filled_mut()
+            && belongs(inner, &comment, end, column)
+        {
             return place(inner, comment);
         }
-        let is_before_value = item
-            .value
-            .filled()
-            .is_some_and(|inner| inner.items.first().is_some_and(|first| comment.at < first.start));
         if !comment.is_own_line {
             item.trailing.push(comment);
             return None;
         }
-        if comment.at < end && (item.value.filled().is_none() || is_before_value) {
+        let is_empty = matches!(item.value.shape, Shape::Empty) && !collection.is_flow;
+        if is_empty && comment.column > column {
+            item.below.push(comment);
+            return None;
+        }
+        if comment.at < end && item.value.filled().is_none() {
             item.hoist(comment);
             return None;
         }
     }
     match collection.items.get_mut(index) {
-        Some(next) if !is_last => next.leading.push(comment),
-        _ => collection.foot.push(comment),
+        Some(next) => next.leading.push(comment),
+        None => collection.foot.push(comment),
     }
     None
 }
 
 /// Whether a comment behind the beginning of an item belongs into the collection that is its
-/// value, which ends at `end`. `column` is the one of the item.
+/// value, which ends at `end`. In the last place it does only if it is deeper than `column`.
 fn belongs(inner: &Collection, comment: &Comment, end: usize, column: usize) -> bool {
     let (Some(first), Some(last)) = (inner.items.first(), inner.items.last()) else {
         return false;

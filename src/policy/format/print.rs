@@ -98,10 +98,14 @@ impl Printer {
     fn comments(&mut self, comments: &[Comment], indent: usize) {
         for comment in comments {
             self.blank(comment.has_blank);
-            self.indent(indent);
-            self.push(&comment.text);
-            self.push("\n");
+            self.comment(comment, indent);
         }
+    }
+
+    fn comment(&mut self, comment: &Comment, indent: usize) {
+        self.indent(indent);
+        self.push(&comment.text);
+        self.push("\n");
     }
 
     /// Comments behind what was printed, and the end of the line. All but the last were moved.
@@ -130,8 +134,7 @@ impl Printer {
         for (index, comment) in document.header.iter().enumerate() {
             // Right behind `---` there is no empty line.
             self.blank(comment.has_blank && index > 0);
-            self.push(&comment.text);
-            self.push("\n");
+            self.comment(comment, 0);
         }
         self.blank(document.has_header_blank && !document.header.is_empty());
         self.root(&document.root)?;
@@ -171,6 +174,10 @@ impl Printer {
                 None => self.push("-"),
             }
             self.item_value(item, indent)?;
+            for (index, comment) in item.below.iter().enumerate() {
+                self.blank(comment.has_blank && index > 0);
+                self.comment(comment, indent + 2);
+            }
         }
         self.comments(&collection.foot, indent);
         Some(())
@@ -180,9 +187,7 @@ impl Printer {
     fn before(&mut self, item: &Item, indent: usize, is_first: bool) {
         for (index, comment) in item.leading.iter().enumerate() {
             self.blank(comment.has_blank && !(is_first && index == 0));
-            self.indent(indent);
-            self.push(&comment.text);
-            self.push("\n");
+            self.comment(comment, indent);
         }
         self.blank(item.has_blank && !(is_first && item.leading.is_empty()));
         self.indent(indent);

@@ -338,10 +338,15 @@ impl<'a> Reading<'a> {
     fn collection(&mut self, is_map: bool) -> Result<Shape, Refused> {
         self.gap();
         let (open, close) = if is_map { ('{', "}") } else { ('[', "]") };
-        let column = self.text[line_start(self.text, self.at)..self.at].chars().count();
         let is_flow = self.text[self.at..].starts_with(open);
         // The one pair of `[a: b]` has no braces of its own, and gets them.
         let is_pair = !is_flow && self.flow_depth > 0;
+        // In braces columns mean nothing, and one line may have very many of them.
+        let column = if is_flow || is_pair {
+            0
+        } else {
+            self.text[line_start(self.text, self.at)..self.at].chars().count()
+        };
         if is_flow {
             self.pass(1);
             self.flow_depth += 1;
@@ -400,6 +405,7 @@ impl<'a> Reading<'a> {
             key,
             value,
             trailing: Vec::new(),
+            below: Vec::new(),
         }
     }
 }
@@ -445,11 +451,10 @@ fn line_start(text: &str, at: usize) -> usize {
 
 /// Whether the line above is empty, and nothing stands before in this one.
 fn has_blank_above(text: &str, at: usize) -> bool {
-    let start = line_start(text, at);
-    let is_first = text[start..at].chars().all(char::is_whitespace);
-    let above = text[..start].strip_suffix('\n');
-    is_first
-        && above.is_some_and(|above| {
-            above[line_start(above, above.len())..].chars().all(char::is_whitespace)
-        })
+    let without_space = |text: &'_ str| text.trim_end_matches([' ', '\t']).len();
+    let Some(above) = text[..without_space(&text[..at])].strip_suffix('\n') else {
+        return false;
+    };
+    let above = &above[..without_space(above)];
+    above.is_empty() || above.ends_with('\n')
 }

@@ -92,8 +92,8 @@ fn layout_is_normal() {
         "a:\n  - b\n  - c: 1\n    d: 2\n  - - x\n    - z\n  - e: 1\n  -\n",
     );
     becomes("{a: 1, b: [x, z]}", "a: 1\nb: [x, z]\n");
-    becomes("a: b\tc\t# d\nx: \ty\n", "a: b\tc  # d\nx: y\n");
-    becomes("a: [x: 1, {y: 2}]\n", "a: [{x: 1}, {y: 2}]\n");
+    becomes("a: b\tc\t# d\nx: \tz\n", "a: b\tc  # d\nx: z\n");
+    becomes("a: [x: 1, {z: 2}]\n", "a: [{x: 1}, {z: 2}]\n");
     becomes("? a\n: b\n? c\n", "a: b\nc:\n");
     becomes("a:\n  'b'\n", "a: \"b\"\n");
 }
@@ -146,7 +146,13 @@ fn comments_in_odd_places_stay() {
     );
     // Deeper than anything: at the end of what is deepest.
     becomes("a:\n  b: 1\n      # c\nd: 1\n", "a:\n  b: 1\n  # c\nd: 1\n");
-    becomes("a:\n  # b: 1\nc: 1\n", "a:\n# b: 1\nc: 1\n");
+    // In the place of a value that was taken out.
+    becomes(
+        "a:\n\n    # b: 1\n\n\n    # c: 2\n# of d\nd: 1\ne:\n    # f\n",
+        "a:\n  # b: 1\n\n  # c: 2\n# of d\nd: 1\ne:\n  # f\n",
+    );
+    // In the order in which they stood.
+    becomes("a:\n  b: 1\n# c\n    # d\ne: 1\n", "a:\n  b: 1\n# c\n# d\ne: 1\n");
     stays("a: \"x # no comment\"\nb: x#y\n");
     becomes("a: 'x # no ''comment'\n", "a: \"x # no 'comment\"\n");
 }

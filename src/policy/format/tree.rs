@@ -129,6 +129,8 @@ pub(super) struct Item {
     pub value: Node,
     /// Comments behind it, in its line.
     pub trailing: Vec<Comment>,
+    /// Comments below it in the place of a value, where it has none: often a value taken out.
+    pub below: Vec<Comment>,
 }
 
 impl Item {
