@@ -1,6 +1,6 @@
 //! The canonical form of policy files: text in, text out, with every comment.
 //!
-//! [`format`] reads the text as it is written (`read`), arranges it (`arrange`: order of keys,
+//! [`format()`] reads the text as it is written (`read`), arranges it (`arrange`: order of keys,
 //! quotes, what stands in one line) and prints it. It then reads its own output and holds three things
 //! against the original: what the documents mean, which comments there are, and how often each
 //! letter occurs. Where one differs nothing is changed, and a finding says so.
