@@ -43,7 +43,16 @@ pub fn yaml_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
 /// Reads files and directories of policies, and what their configurations include; what cannot be
 /// read is a finding.
 pub fn read_policies(paths: &[PathBuf]) -> (Vec<Arc<SourceFile>>, Vec<Finding>) {
-    let mut reading = Reading::default();
+    read(paths, true)
+}
+
+/// Reads files and directories, and nothing else.
+pub fn read_files(paths: &[PathBuf]) -> (Vec<Arc<SourceFile>>, Vec<Finding>) {
+    read(paths, false)
+}
+
+fn read(paths: &[PathBuf], follows: bool) -> (Vec<Arc<SourceFile>>, Vec<Finding>) {
+    let mut reading = Reading { follows, ..Reading::default() };
     for path in paths {
         reading.path(path, None);
     }
@@ -53,6 +62,8 @@ pub fn read_policies(paths: &[PathBuf]) -> (Vec<Arc<SourceFile>>, Vec<Finding>) 
 /// What has been read so far.
 #[derive(Default)]
 struct Reading {
+    /// Whether what a configuration includes is read as well.
+    follows: bool,
     files: Vec<Arc<SourceFile>>,
     findings: Vec<Finding>,
     seen: BTreeSet<PathBuf>,
@@ -98,6 +109,9 @@ impl Reading {
         };
         let file = Arc::new(SourceFile { path: path.display().to_string(), text });
         self.files.push(Arc::clone(&file));
+        if !self.follows {
+            return;
+        }
         let directory = path.parent().unwrap_or(Path::new(""));
         for (included, place) in includes(&file) {
             self.path(&beside(directory, &included), Some(&place));

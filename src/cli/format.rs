@@ -57,7 +57,7 @@ impl Format {
         let (files, mut found) =
             if is_stdin { (vec![stdin()?], Vec::new()) } else { self.files(global)? };
         let mut all = Vec::new();
-        for file in files.into_iter().map(Arc::new) {
+        for file in files {
             match format(&file) {
                 Ok(text) => all.push(Formatted { file, text }),
                 Err(findings) => {
@@ -98,20 +98,22 @@ impl Format {
         })
     }
 
-    fn files(&self, global: &Global) -> anyhow::Result<(Vec<SourceFile>, Vec<Finding>)> {
+    fn files(&self, global: &Global) -> anyhow::Result<(Vec<Arc<SourceFile>>, Vec<Finding>)> {
         let paths = if self.paths.is_empty() { &global.policies } else { &self.paths };
         if let Some(path) = paths.iter().find(|path| !path.exists()) {
             bail!("there is no {}; name files or directories that are there", path.display());
         }
-        Ok(files::read_policies(paths))
+        // What others include is theirs, unless it is the whole set that is formatted.
+        let read = if self.paths.is_empty() { files::read_policies } else { files::read_files };
+        Ok(read(paths))
     }
 }
 
-fn stdin() -> anyhow::Result<SourceFile> {
+fn stdin() -> anyhow::Result<Arc<SourceFile>> {
     let mut text = String::new();
     let read = std::io::stdin().read_to_string(&mut text);
     read.context("cannot read standard input as UTF-8 text")?;
-    Ok(SourceFile { path: STDIN_SHOWN.to_owned(), text })
+    Ok(Arc::new(SourceFile { path: STDIN_SHOWN.to_owned(), text }))
 }
 
 /// Whether every file that changes could be written; one that cannot be keeps none of the others.
