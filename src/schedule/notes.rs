@@ -30,6 +30,13 @@ pub enum Note {
         /// Whether it runs once only.
         once: bool,
     },
+    /// A blackout or a pause holds at that time.
+    Held {
+        /// When it ends, if it does before the deadline: then the run begins.
+        until: Option<Timestamp>,
+        /// Why it holds.
+        reason: String,
+    },
 }
 
 /// The clock of a zone goes forward or back.
@@ -49,6 +56,8 @@ impl Note {
         match self {
             Self::Moved { .. } => "moved",
             Self::Doubled { .. } => "doubled",
+            Self::Held { until: Some(_), .. } => "delayed",
+            Self::Held { until: None, .. } => "left-out",
         }
     }
 }
@@ -75,6 +84,10 @@ impl fmt::Display for Note {
                 };
                 write!(formatter, "{} comes twice, {which}", local.strftime("%H:%M"))
             }
+            Self::Held { until: Some(until), reason } => {
+                write!(formatter, "begins {}: {reason}", until.strftime("%Y-%m-%d %H:%MZ"))
+            }
+            Self::Held { until: None, reason } => write!(formatter, "left out: {reason}"),
         }
     }
 }

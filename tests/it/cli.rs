@@ -135,6 +135,7 @@ fn a_fleet() {
                 &with(&["validate", "--now", NOW]),
                 &with(&["validate", "--now", NOW, "--environment", "stagin"]),
                 &with(&["explain", "policy", "db", "--environment", "staging"]),
+                &with(&["schedule", "--from", "2026-11-19T10:00:00Z", "--next", "4"]),
                 &with(&["plan", "--now", "2026-12-24T11:30:00Z"]),
                 &with(&["explain", "web-1", "--now", "2026-12-24T11:30:00Z"]),
                 // On the day an exemption ends, the plan is made all the same.
@@ -152,7 +153,7 @@ fn a_fleet() {
         "{}",
         run.err
     );
-    assert!(run.err.contains("stillframe.yaml:6:23"), "{}", run.err);
+    assert!(run.err.contains("stillframe.yaml:14:23"), "{}", run.err);
 }
 
 #[test]

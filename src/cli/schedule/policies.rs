@@ -72,7 +72,7 @@ impl ScheduleCommand {
                 let schedule = &policy.schedule;
                 let slots = schedule.slots(span.from, span.until).take(span.limit());
                 let firings = slots.map(Slot::instant).collect();
-                Runs::new(firings, &crontabs(schedule), &schedule.zone, span)
+                Runs::new(firings, &crontabs(schedule), &schedule.zone, span).held_by(policy)
             })
             .collect();
         let together = Together::new(&policies, inventory.as_ref(), span, self.capture_time);

@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 
 use super::Span;
 use crate::elapsed::Elapsed;
+use crate::name::Slot;
+use crate::policy::Policy;
 use crate::report::{clean, table};
 use crate::schedule::notes::{ClockChange, Note, clock_changes, notes};
 use crate::schedule::{Crontab, CrontabError, Zone};
@@ -35,6 +37,23 @@ impl<'a> Runs<'a> {
         };
         let firings = firings.into_iter().map(|instant| (instant, special(instant))).collect();
         Self { firings, changes, zone }
+    }
+
+    /// Says of each firing whether the policy is kept from it, and until when.
+    pub(super) fn held_by(mut self, policy: &Policy) -> Self {
+        for (instant, notes) in &mut self.firings {
+            let holds = policy.pauses_at(*instant).into_iter().find(|pause| pause.creates);
+            let Some(pause) = holds else { continue };
+            let slot = Slot::at(*instant);
+            let deadline = policy.schedule.deadline_of(slot);
+            let is_out = policy.is_blacked_out(slot, deadline)
+                || pause.until.is_none_or(|until| until > deadline);
+            let what = if pause.is_blackout { "blackout" } else { "paused" };
+            let reason = pause.reason.unwrap_or_else(|| what.to_owned());
+            let until = pause.until.filter(|_| !is_out);
+            notes.push(Note::Held { until, reason: clean(&reason) });
+        }
+        self
     }
 
     pub(super) fn firings(&self) -> Vec<Timestamp> {
@@ -96,6 +115,10 @@ fn note(note: &Note) -> Value {
         Note::Doubled { second, once, .. } => {
             value["second"] = json!(second);
             value["once"] = json!(once);
+        }
+        Note::Held { until, reason } => {
+            value["until"] = json!(until);
+            value["reason"] = json!(reason);
         }
     }
     value
