@@ -1,8 +1,10 @@
-//! What the embedded engine and the planner take, measured; never part of the tests.
+//! What the embedded engine, the planner and the loader take, measured; never part of the tests.
 //!
-//! `cargo bench` prints each figure with the baseline it is to be read against: the same bytes read
-//! and written by the operating system, or the same document decoded. Machines are noisy, so only
-//! the ratios of one run mean something. `STILLFRAME_BENCH_MIB` sets the size of a disk.
+//! `cargo bench` prints each figure with the baseline or the limit it is to be read against: the
+//! same bytes read and written by the operating system, the same document decoded, the same files
+//! parsed. Machines are noisy, so only the ratios of one run mean something. `cargo bench --
+//! planning` runs one part. `STILLFRAME_BENCH_MIB` sets the size of a disk,
+//! `STILLFRAME_BENCH_INSTANCES` the size of the inventory, a tenth of its images.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,272 +13,63 @@
     clippy::disallowed_methods,
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
     reason = "a bench stops where something goes wrong and prints what it measured"
 )]
 
-use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::os::unix::fs::FileExt;
-use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+mod engine;
+mod loading;
+mod planning;
+mod program;
+mod world;
 
-use jiff::Timestamp;
-use stillframe::clock::{Clock, FixedClock};
-use stillframe::engine::local::LocalEngine;
-use stillframe::engine::{CreateRequest, Engine, RestoreRequest, Store, Unwatched};
-use stillframe::inventory::{
-    Capabilities, Consistency, EngineInventory, FORMAT_VERSION, Image, ImageKind, ImageState,
-    Inventory, Stage,
-};
-use stillframe::name::{Key, PolicyName, Slot, SourceId};
-use stillframe::plan::{Create, plan};
-use stillframe::policy::{EngineKind, SourceFile, load};
+use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;
 
+/// The parts, in the order in which they run.
+const PARTS: [(&str, fn()); 4] = [
+    ("program", program::run),
+    ("loading", loading::run),
+    ("planning", planning::run),
+    ("engine", engine::run),
+];
+
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    println!("{:<44} {:>9} {:>10}  baseline", "", "seconds", "MiB/s");
-    runtime.block_on(engine());
-    planning();
-}
-
-/// splitmix64: the same bytes on every run.
-struct Bytes(u64);
-
-impl Bytes {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+    // Cargo hands over `--bench`.
+    let asked: Vec<String> =
+        std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    if let [part, file] = asked.as_slice()
+        && part == planning::MEMORY
+    {
+        return planning::memory(file);
     }
-
-    /// A block as disks have them: a third random, a third like text, a third zero.
-    fn block(&mut self) -> Vec<u8> {
-        let mut block = Vec::with_capacity(MIB as usize);
-        while block.len() < MIB as usize {
-            match self.next() % 3 {
-                0 => (0..512).for_each(|_| block.extend_from_slice(&self.next().to_le_bytes())),
-                1 => {
-                    let word =
-                        format!("line {:>6} of a log file, with some words\n", self.next() % 9999);
-                    block.extend(word.bytes().cycle().take(4096));
-                }
-                _ => block.extend([0; 4096]),
-            }
-        }
-        block.truncate(MIB as usize);
-        block
-    }
-}
-
-fn row(what: &str, took: Duration, mebibytes: u64, baseline: Option<Duration>) {
-    let seconds = took.as_secs_f64();
-    let ratio = baseline
-        .map(|baseline| format!("{:.2}×", seconds / baseline.as_secs_f64()))
-        .unwrap_or_default();
-    println!("{what:<44} {seconds:>9.3} {:>10.0}  {ratio}", mebibytes as f64 / seconds);
-}
-
-/// A disk of which every second block holds data, the rest are holes.
-fn make_disk(path: &Path, mebibytes: u64, bytes: &mut Bytes) {
-    let file = File::create(path).unwrap();
-    file.set_len(mebibytes * MIB).unwrap();
-    for block in (0..mebibytes).step_by(2) {
-        file.write_all_at(&bytes.block(), block * MIB).unwrap();
-    }
-    file.sync_all().unwrap();
-}
-
-/// The same bytes read and written by the operating system.
-fn copy(from: &Path, to: &Path) -> Duration {
-    let began = Instant::now();
-    let (mut from, mut to) = (File::open(from).unwrap(), File::create(to).unwrap());
-    let mut buffer = vec![0; MIB as usize];
-    loop {
-        let length = from.read(&mut buffer).unwrap();
-        if length == 0 {
-            break;
-        }
-        to.write_all(&buffer[..length]).unwrap();
-    }
-    to.sync_all().unwrap();
-    began.elapsed()
-}
-
-fn request(day: i64, disks: &[&str]) -> CreateRequest {
-    let slot = Timestamp::from_second(1_800_000_000 + day * 86_400).unwrap();
-    let key = Key {
-        policy: PolicyName::parse("bench").unwrap(),
-        source: SourceId::parse("machine").unwrap(),
-        slot: Slot::at(slot),
-    };
-    CreateRequest {
-        name: key.image_name("bench"),
-        location: "local".to_owned(),
-        create: Create {
-            kind: ImageKind::MachineImage,
-            consistency: Consistency::Crash,
-            kms_key: None,
-            disks: disks.iter().map(|disk| (*disk).to_owned()).collect(),
-            excluded_disks: Vec::new(),
-            disk_bytes: 0,
-            labels: key.labels(),
-            description: String::new(),
-            deadline: slot,
-            replaces: None,
-            problems: Vec::new(),
-            family: None,
-            sharing: None,
-        },
-        key,
-    }
-}
-
-async fn engine() {
-    let size: u64 =
-        std::env::var("STILLFRAME_BENCH_MIB").map_or(1024, |text| text.parse().unwrap());
-    let directory = tempfile::tempdir().unwrap();
-    let base = directory.path().canonicalize().unwrap();
-    fs::create_dir(base.join("instances")).unwrap();
-    let disks = ["boot", "data"];
-    let mut bytes = Bytes(1);
-    let mut description =
-        "apiVersion: stillframe/v1\nkind: Instance\nmetadata: {name: machine}\nspec:\n  disks:\n"
-            .to_owned();
-    for disk in disks {
-        make_disk(&base.join(format!("{disk}.raw")), size, &mut bytes);
-        description.push_str(&format!("    - {{deviceName: {disk}, path: ../{disk}.raw}}\n"));
-    }
-    fs::write(base.join("instances/machine.yaml"), description).unwrap();
-    let baseline = copy(&base.join("boot.raw"), &base.join("copy"))
-        + copy(&base.join("data.raw"), &base.join("copy"));
-    let total = 2 * size;
-    row("copy both disks (read, write, sync)", baseline, total, None);
-
-    let settings =
-        serde_json::json!({"instances": "instances", "store": "store", "createKeys": true});
-    let clock: Arc<dyn Clock> =
-        Arc::new(FixedClock(Timestamp::from_second(1_800_000_000).unwrap()));
-    let engine = LocalEngine::open("bench", &settings, &base, clock).unwrap();
-    let capture = async |day: i64| {
-        let began = Instant::now();
-        let created = engine.create(request(day, &disks), Arc::new(Unwatched)).await.unwrap();
-        (began.elapsed(), created.image().stored_bytes.unwrap())
-    };
-    let (first, stored) = capture(0).await;
-    row("capture, first", first, total, Some(baseline));
-    println!("{:<44} {:>9}  MiB stored", "", stored / MIB);
-    for disk in disks {
-        let file = File::options().write(true).open(base.join(format!("{disk}.raw"))).unwrap();
-        for _ in 0..size / 100 {
-            let block = bytes.next() % size;
-            file.write_all_at(&bytes.block(), block * MIB).unwrap();
+    for (name, run) in PARTS {
+        if asked.is_empty() || asked.iter().any(|part| part == name) {
+            println!("\n{name}");
+            run();
         }
     }
-    let (second, stored) = capture(1).await;
-    row("capture, 1 % of the blocks changed", second, total, Some(baseline));
-    println!("{:<44} {:>9}  MiB stored", "", stored / MIB);
-    let image = request(1, &disks).name;
-    let began = Instant::now();
-    let restore = RestoreRequest {
-        image: image.clone(),
-        to: base.join("back"),
-        disks: Vec::new(),
-        name: None,
-        machine_type: None,
-        labels: std::collections::BTreeMap::new(),
-        overwrite: false,
-        qcow2: false,
-    };
-    engine.restore(restore, Arc::new(Unwatched)).await.unwrap();
-    row("restore", began.elapsed(), total, Some(baseline));
-    let began = Instant::now();
-    engine.verify(Some(image), Arc::new(Unwatched)).await.unwrap();
-    row("verify one image", began.elapsed(), total, Some(baseline));
-    let began = Instant::now();
-    let seen = engine.observe().await;
-    row("observe", began.elapsed(), 0, None);
-    assert_eq!(seen.images.len(), 2);
 }
 
-/// A plan over 100 sources by 10 policies with 100,000 images, against decoding their inventory.
-fn planning() {
-    const IMAGES: i64 = 100_000;
-    let policies = ten_policies();
-    let now = Timestamp::from_second(1_800_000_000).unwrap();
-    let images = (0..IMAGES).map(|number| {
-        let (policy, source, age) = (number % 10, number / 10 % 100, number / 1000);
-        let slot = Timestamp::from_second(1_800_000_000 - age * 7_200 - 600).unwrap();
-        let key = Key {
-            policy: PolicyName::parse(&format!("policy-{policy}")).unwrap(),
-            source: SourceId::parse(&format!("source-{source}")).unwrap(),
-            slot: Slot::at(slot),
-        };
-        Image {
-            id: number.to_string(),
-            name: key.image_name(&key.default_prefix()),
-            kind: ImageKind::MachineImage,
-            state: ImageState::Ready,
-            stage: Stage::Active,
-            created_at: slot,
-            location: "here".to_owned(),
-            kms_key: None,
-            family: None,
-            sharing: None,
-            labels: key.labels(),
-            source: None,
-            stored_bytes: Some(MIB),
-            disk_bytes: Some(MIB),
-            fingerprint: "f".to_owned(),
-            in_use_by: Vec::new(),
-            message: None,
-        }
-    });
-    let inventory = Inventory {
-        format_version: FORMAT_VERSION.to_owned(),
-        observed_at: now,
-        engines: vec![EngineInventory {
-            name: "memory".to_owned(),
-            kind: "memory".to_owned(),
-            identity: "here".to_owned(),
-            gaps: Vec::new(),
-            images_seen_before: None,
-            capabilities: Capabilities::default(),
-            instances: Vec::new(),
-            images: images.collect(),
-        }],
-    };
-    let document = serde_json::to_vec(&inventory).unwrap();
-    let began = Instant::now();
-    let decoded: Inventory = serde_json::from_slice(&document).unwrap();
-    let baseline = began.elapsed();
-    let size = document.len() as u64 / MIB;
-    row("decode an inventory of 100,000 images", baseline, size, None);
-    let began = Instant::now();
-    let plan = plan(&policies, &decoded, now);
-    row("plan over it", began.elapsed(), size, Some(baseline));
-    assert_eq!(plan.engines[0].managed, IMAGES as usize);
+/// A figure beside its limit.
+fn row(what: &str, figure: &str, ratio: Option<f64>, limit: Option<f64>) {
+    let ratio_text = ratio.map(|ratio| format!("{ratio:.2}×")).unwrap_or_default();
+    let limit_text = limit.map(|limit| format!("limit {limit:.1}×")).unwrap_or_default();
+    println!("{what:<52} {figure:>12} {ratio_text:>8}  {limit_text}");
 }
 
-fn ten_policies() -> stillframe::policy::Policies {
-    let kind = EngineKind {
-        name: "memory",
-        settings_schema: serde_json::json!({"type": "object"}),
-        capabilities: |_| Capabilities::default(),
-    };
-    let mut text =
-        "apiVersion: stillframe/v1\nkind: Config\nspec:\n  engines: {memory: {memory: {}}}\n"
-            .to_owned();
-    for number in 0..10 {
-        text.push_str(&format!(
-            "---\napiVersion: stillframe/v1\nkind: BackupPolicy\nmetadata: {{name: policy-{number}}}\nspec:\n  \
-             source: {{match: [{{names: [\"*\"]}}]}}\n  schedule: {{cron: \"{number} */2 * * *\"}}\n  \
-             retention: {{last: 50, daily: 30, weekly: 20, monthly: 12}}\n"
-        ));
-    }
-    load(vec![SourceFile { path: "all.yaml".to_owned(), text }], &[kind]).policies.unwrap()
+fn seconds(took: Duration) -> String {
+    format!("{:.3} s", took.as_secs_f64())
+}
+
+fn share(of: Duration, baseline: Duration) -> f64 {
+    of.as_secs_f64() / baseline.as_secs_f64()
+}
+
+/// What a piece of work returns and how long it took.
+fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
+    let began = Instant::now();
+    let result = work();
+    (began.elapsed(), result)
 }
