@@ -58,7 +58,7 @@ impl Schema {
         for error in self.validator.iter_errors(&json) {
             reader.explain(&error, &mut findings, &mut damaged);
         }
-        reader.find_traps(document, "", &mut findings, &mut damaged);
+        reader.find_traps(&mut findings, &mut damaged);
         for pointer in damaged.iter().rev() {
             take_out(&mut json, pointer);
         }
@@ -218,7 +218,7 @@ fn wrong_type(
         }
     };
     let written = match &node.value {
-        yaml::Value::Scalar(scalar) => scalar.plain.clone(),
+        yaml::Value::Scalar(scalar) => scalar.plain(),
         _ => None,
     };
     let found_word = match found {
@@ -230,7 +230,7 @@ fn wrong_type(
         Value::Object(_) => "a mapping".to_owned(),
     };
     let finding = finding(Code::WrongType, format!("{expected} is meant here, not {found_word}"));
-    match (found, written.as_deref()) {
+    match (found, written) {
         (Value::Bool(_) | Value::Number(_), Some(written)) if expected.contains("text") => {
             finding.hint(format!("quote it: \"{written}\""))
         }

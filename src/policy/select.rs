@@ -1,5 +1,7 @@
 //! Selection: which instances a policy means.
 
+mod index;
+
 use std::fmt;
 
 use globset::{GlobBuilder, GlobMatcher};
@@ -8,11 +10,18 @@ use super::written::{ConditionSpec, Texts};
 use super::yaml::escape;
 use crate::inventory::Instance;
 
+pub use index::Index;
+
+/// The characters that mean something in a glob.
+const SPECIAL: [char; 7] = ['*', '?', '[', ']', '{', '}', '\\'];
+
 /// A glob, or text that stands for itself.
 #[derive(Debug, Clone)]
 enum Pattern {
     Anything,
     Literal(String),
+    /// Text and a single `*` behind it: most globs are this, and need no compiling.
+    Beginning(String),
     Glob(GlobMatcher),
 }
 
@@ -21,8 +30,11 @@ impl Pattern {
         if text == "*" {
             return Ok(Self::Anything);
         }
-        if !text.contains(['*', '?', '[', ']', '{', '}', '\\']) {
+        if !text.contains(SPECIAL) {
             return Ok(Self::Literal(text.to_owned()));
+        }
+        if let Some(beginning) = text.strip_suffix('*').filter(|text| !text.contains(SPECIAL)) {
+            return Ok(Self::Beginning(beginning.to_owned()));
         }
         match GlobBuilder::new(text).literal_separator(false).build() {
             Ok(glob) => Ok(Self::Glob(glob.compile_matcher())),
@@ -34,6 +46,7 @@ impl Pattern {
         match self {
             Self::Anything => true,
             Self::Literal(literal) => literal == text,
+            Self::Beginning(beginning) => text.starts_with(beginning),
             Self::Glob(glob) => glob.is_match(text),
         }
     }

@@ -5,6 +5,7 @@
 
 mod scalar;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -44,8 +45,38 @@ pub enum Value {
 pub struct Scalar {
     /// Its meaning.
     pub json: serde_json::Value,
+    written: Written,
+}
+
+/// How a scalar was written.
+#[derive(Debug, Clone, PartialEq)]
+enum Written {
+    /// With quotes, or with a tag.
+    Marked,
+    /// Without quotes; its meaning is these characters.
+    Plain,
+    /// Without quotes, in these characters, which mean something else.
+    PlainAs(Box<str>),
+}
+
+impl Scalar {
     /// Its characters, where it was written without quotes.
-    pub plain: Option<String>,
+    pub fn plain(&self) -> Option<&str> {
+        match &self.written {
+            Written::Marked => None,
+            Written::Plain => self.json.as_str(),
+            Written::PlainAs(text) => Some(text),
+        }
+    }
+
+    /// Its text as a key: numbers and booleans count as the text they were written as.
+    fn into_key(self) -> Option<String> {
+        match (self.written, self.json) {
+            (Written::PlainAs(text), _) => Some(text.into()),
+            (_, serde_json::Value::String(text)) => Some(text),
+            _ => None,
+        }
+    }
 }
 
 /// A key and its value.
@@ -234,7 +265,7 @@ impl<'a> Builder<'a> {
                 Ok(())
             }
             Event::Scalar(text, style, anchor, tag) => {
-                let value = self.scalar(&text, style, tag.as_deref(), &range);
+                let value = self.scalar(text, style, tag.as_deref(), &range);
                 self.add(Node { span: range, value }, anchor)
             }
             Event::SequenceStart(anchor, tag) => {
@@ -360,19 +391,25 @@ impl<'a> Builder<'a> {
 
     fn scalar(
         &mut self,
-        text: &str,
+        text: Cow<'_, str>,
         style: ScalarStyle,
         tag: Option<&Tag>,
         span: &Range<usize>,
     ) -> Value {
         let tag = self.check_tag(tag, &["str", "int", "bool", "float", "null"], span);
-        let plain = (style == ScalarStyle::Plain && tag.is_none()).then(|| text.to_owned());
-        let json = match tag.as_deref() {
-            Some("str") => serde_json::Value::from(text),
-            None if style != ScalarStyle::Plain => serde_json::Value::from(text),
-            _ => core_schema(text),
+        let is_plain = style == ScalarStyle::Plain;
+        let meaning = match tag.as_deref() {
+            Some("str") => None,
+            None if !is_plain => None,
+            _ => core_schema(&text),
         };
-        Value::Scalar(Scalar { json, plain })
+        let written = match &meaning {
+            _ if !is_plain || tag.is_some() => Written::Marked,
+            None => Written::Plain,
+            Some(_) => Written::PlainAs(text.as_ref().into()),
+        };
+        let json = meaning.unwrap_or_else(|| serde_json::Value::String(text.into_owned()));
+        Value::Scalar(Scalar { json, written })
     }
 }
 
@@ -383,7 +420,11 @@ enum Refused {
 }
 
 fn insert(entries: &mut Vec<Entry>, key: Node, value: Node) -> Option<Refused> {
-    let Some(text) = key_text(&key) else {
+    let text = match key.value {
+        Value::Scalar(scalar) => scalar.into_key(),
+        Value::List(_) | Value::Map(_) => None,
+    };
+    let Some(text) = text else {
         return Some(Refused::NotText(key.span));
     };
     if let Some(earlier) = entries.iter().find(|entry| entry.key == text) {
@@ -430,16 +471,6 @@ fn count(node: &Node) -> usize {
         Value::Scalar(_) => 0,
         Value::List(items) => items.iter().map(count).sum(),
         Value::Map(entries) => entries.iter().map(|entry| count(&entry.value)).sum(),
-    }
-}
-
-/// Keys are text; numbers and booleans count as the text they were written as.
-fn key_text(node: &Node) -> Option<String> {
-    match &node.value {
-        Value::Scalar(scalar) => {
-            scalar.plain.clone().or_else(|| scalar.json.as_str().map(str::to_owned))
-        }
-        _ => None,
     }
 }
 

@@ -43,24 +43,26 @@ impl Calendar {
         if !days.special.is_empty() || !weekdays.special.is_empty() {
             return Ok(Self { ways: Vec::new(), walked: Some(*fields) });
         }
-        let list = |field: &Field| {
-            field.numbers().map(|number| number.to_string()).collect::<Vec<_>>().join(",")
+        let list = |field: &Field, whole: usize| {
+            let numbers: Vec<String> = field.numbers().map(|number| number.to_string()).collect();
+            if numbers.len() == whole { "*".to_owned() } else { numbers.join(",") }
         };
-        let names = weekdays
+        let names: Vec<&str> = weekdays
             .numbers()
             .filter_map(|number| WEEKDAYS.get(usize::from(number)).copied())
-            .collect::<Vec<_>>()
-            .join(",");
+            .collect();
+        let names = if names.len() == WEEKDAYS.len() { "*".to_owned() } else { names.join(",") };
+        let (minutes, hours, months) = (list(minutes, 60), list(hours, 24), list(months, 12));
+        let days_of_month = list(days, 31);
         let way = |days: &str, weekdays: &str| {
-            let text =
-                format!("0 {} {} {days} {} {weekdays}", list(minutes), list(hours), list(months));
+            let text = format!("0 {minutes} {hours} {days} {months} {weekdays}");
             Schedule::from_str(&text).map_err(|error| format!("not a schedule: {error}"))
         };
         // The same rule as in `matches`.
         let ways = if days.star || weekdays.star {
-            vec![way(&list(days), &names)?]
+            vec![way(&days_of_month, &names)?]
         } else {
-            vec![way(&list(days), "*")?, way("*", &names)?]
+            vec![way(&days_of_month, "*")?, way("*", &names)?]
         };
         Ok(Self { ways, walked: None })
     }

@@ -12,14 +12,18 @@ impl Reader<'_> {
     pub(super) fn schema_at(&self, pointer: &str) -> Option<&Value> {
         let mut schema = self.resolve(self.schema)?;
         for token in pointer.split('/').skip(1) {
-            let token = unescape(token);
-            let property = schema.get("properties").and_then(|properties| properties.get(&token));
-            let next = property
-                .or_else(|| schema.get("additionalProperties").filter(|more| more.is_object()))
-                .or_else(|| schema.get("items"))?;
-            schema = self.resolve(next)?;
+            schema = self.schema_under(schema, &unescape(token))?;
         }
         Some(schema)
+    }
+
+    /// The part of the schema for a key or an item of what a part is for.
+    pub(super) fn schema_under<'s>(&'s self, schema: &'s Value, token: &str) -> Option<&'s Value> {
+        let property = schema.get("properties").and_then(|properties| properties.get(token));
+        let next = property
+            .or_else(|| schema.get("additionalProperties").filter(|more| more.is_object()))
+            .or_else(|| schema.get("items"))?;
+        self.resolve(next)
     }
 
     pub(super) fn resolve<'s>(&'s self, schema: &'s Value) -> Option<&'s Value> {

@@ -1,6 +1,7 @@
 //! Plain words that YAML readers disagree about.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -11,17 +12,25 @@ use crate::policy::yaml::{self, Node, escape};
 
 impl Reader<'_> {
     /// Plain words that other YAML readers take for something else, where text is meant.
-    pub(super) fn find_traps(
+    pub(super) fn find_traps(&self, findings: &mut Vec<Finding>, damaged: &mut BTreeSet<String>) {
+        let schema = self.schema_at("");
+        self.find_traps_in(self.document, schema, &mut Vec::new(), findings, damaged);
+    }
+
+    /// The same for the node at a path, which falls under a part of the schema.
+    fn find_traps_in<'n>(
         &self,
-        node: &Node,
-        pointer: &str,
+        node: &'n Node,
+        schema: Option<&Value>,
+        path: &mut Vec<Token<'n>>,
         findings: &mut Vec<Finding>,
         damaged: &mut BTreeSet<String>,
     ) {
+        // Where the schema knows nothing, nothing is meant.
+        let Some(schema) = schema else { return };
         match &node.value {
             yaml::Value::Scalar(scalar) => {
-                let Some(word) = scalar.plain.as_deref() else { return };
-                let Some(schema) = self.schema_at(pointer) else { return };
+                let Some(word) = scalar.plain() else { return };
                 let find = |code, message: String| {
                     Finding::new(code, self.place(node.span.clone()), message)
                 };
@@ -50,24 +59,42 @@ impl Reader<'_> {
                 ) {
                     let message = format!("a whole number is meant here, not `{word}`");
                     findings.push(find(Code::WrongType, message).hint(format!("write {number}")));
-                    damaged.insert(pointer.to_owned());
+                    damaged.insert(path.iter().map(Token::to_string).collect());
                 }
             }
             yaml::Value::List(items) => {
+                // No key is empty: every item falls under `items`.
+                let under = self.schema_under(schema, "");
                 for (index, item) in items.iter().enumerate() {
-                    self.find_traps(item, &format!("{pointer}/{index}"), findings, damaged);
+                    path.push(Token::Item(index));
+                    self.find_traps_in(item, under, path, findings, damaged);
+                    path.pop();
                 }
             }
             yaml::Value::Map(entries) => {
                 for entry in entries {
-                    self.find_traps(
-                        &entry.value,
-                        &format!("{pointer}/{}", escape(&entry.key)),
-                        findings,
-                        damaged,
-                    );
+                    let under = self.schema_under(schema, &entry.key);
+                    path.push(Token::Key(&entry.key));
+                    self.find_traps_in(&entry.value, under, path, findings, damaged);
+                    path.pop();
                 }
             }
+        }
+    }
+}
+
+/// A step of a path into a document.
+enum Token<'a> {
+    Key(&'a str),
+    Item(usize),
+}
+
+impl fmt::Display for Token<'_> {
+    /// As a part of a JSON pointer.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(key) => write!(formatter, "/{}", escape(key)),
+            Self::Item(index) => write!(formatter, "/{index}"),
         }
     }
 }
@@ -120,7 +147,7 @@ pub fn quoted(text: String) -> String {
 fn find_plain_traps(node: &Node, spans: &mut Vec<std::ops::Range<usize>>) {
     match &node.value {
         yaml::Value::Scalar(scalar) => {
-            let is_trap = scalar.plain.as_deref().is_some_and(|word| trap(word).is_some());
+            let is_trap = scalar.plain().is_some_and(|word| trap(word).is_some());
             if is_trap && scalar.json.is_string() {
                 spans.push(node.span.clone());
             }

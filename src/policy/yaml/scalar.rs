@@ -1,13 +1,17 @@
 //! What plain scalars mean.
 
-/// The YAML 1.2 core schema for plain scalars.
-pub(super) fn core_schema(text: &str) -> serde_json::Value {
+/// What a plain scalar means in the YAML 1.2 core schema, where that is not its text.
+pub(super) fn core_schema(text: &str) -> Option<serde_json::Value> {
     use serde_json::Value as Json;
     match text {
-        "" | "~" | "null" | "Null" | "NULL" => return Json::Null,
-        "true" | "True" | "TRUE" => return Json::Bool(true),
-        "false" | "False" | "FALSE" => return Json::Bool(false),
+        "" | "~" | "null" | "Null" | "NULL" => return Some(Json::Null),
+        "true" | "True" | "TRUE" => return Some(Json::Bool(true)),
+        "false" | "False" | "FALSE" => return Some(Json::Bool(false)),
         _ => {}
+    }
+    // All numbers begin with one of these.
+    if !text.starts_with(|first: char| first.is_ascii_digit() || matches!(first, '+' | '-' | '.')) {
+        return None;
     }
     let radix = |prefix: &str, radix: u32| {
         text.strip_prefix(prefix).and_then(|digits| {
@@ -16,15 +20,13 @@ pub(super) fn core_schema(text: &str) -> serde_json::Value {
         })
     };
     if let Some(number) = radix("0o", 8).or_else(|| radix("0x", 16)) {
-        return Json::from(number);
+        return Some(Json::from(number));
     }
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
         let unsigned = text.strip_prefix('+').unwrap_or(text);
         let integer = unsigned.parse::<i64>().map(Json::from);
-        return integer
-            .or_else(|_| unsigned.parse::<u64>().map(Json::from))
-            .unwrap_or_else(|_| Json::from(text));
+        return integer.or_else(|_| unsigned.parse::<u64>().map(Json::from)).ok();
     }
     let looks_like_float = digits.starts_with(|first: char| first.is_ascii_digit() || first == '.')
         && digits.contains(|c: char| c.is_ascii_digit())
@@ -32,7 +34,7 @@ pub(super) fn core_schema(text: &str) -> serde_json::Value {
             .bytes()
             .all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-'));
     match text.parse::<f64>() {
-        Ok(number) if looks_like_float => Json::from(number),
-        _ => Json::from(text),
+        Ok(number) if looks_like_float => Some(Json::from(number)),
+        _ => None,
     }
 }
