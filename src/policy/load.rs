@@ -5,7 +5,7 @@ mod config;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use similar::get_close_matches;
 
@@ -132,7 +132,7 @@ pub fn load_with(
         .chain(config_document.map(|document| document.layer("/spec/defaults", &nothing)))
         .collect();
     let mut meant: Vec<Policy> = Vec::new();
-    let mut digests = BTreeMap::new();
+    let mut digests = Map::new();
     let mut first_places: BTreeMap<name::PolicyName, Place> = BTreeMap::new();
     for document in &documents.policies {
         let over: Vec<Layer<'_>> = patches
@@ -174,7 +174,7 @@ pub fn load_with(
         findings.retain(|finding| finding.code != Code::KeepsEverything);
     }
     let policies = config.map(|config| {
-        let digest = digest(&config, &digests);
+        let digest = digest(&config, digests);
         config.policies(meant, digest)
     });
     if let Some(policies) = &policies {
@@ -187,20 +187,18 @@ pub fn load_with(
 }
 
 /// A SHA-256 over what the policies mean, as hex.
-fn digest(config: &config::Configured, policies: &BTreeMap<String, Value>) -> String {
+fn digest(config: &config::Configured, policies: Map<String, Value>) -> String {
     let engines: BTreeMap<&String, &String> =
         config.config.engines.iter().map(|(name, engine)| (name, &engine.kind)).collect();
-    let mut value = json!({
-        "engines": engines,
-        "guards": config.config.guards,
-        "policies": policies,
-    });
+    let mut value = json!({"engines": engines, "guards": config.config.guards});
     // What is not written is not part of it, so that it does not change with this program.
     for key in ["blackouts", "moved", "removed", "exemptions"] {
         if let Some(written) = config.json.get(key) {
             value[key] = written.clone();
         }
     }
+    // Moved, not copied: of many policies this is large.
+    value["policies"] = Value::Object(policies);
     data_encoding::HEXLOWER.encode(&Sha256::digest(value.to_string().as_bytes()))
 }
 
@@ -218,7 +216,7 @@ impl Loader<'_> {
             let (nodes, findings) = yaml::read(&file);
             self.findings.extend(findings);
             for node in nodes {
-                if node.to_json().is_null() {
+                if node.is_null() {
                     continue;
                 }
                 let kind = node.get("kind").and_then(Node::as_text).map(str::to_owned);

@@ -7,6 +7,7 @@ mod time;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::effective::Layers;
@@ -50,7 +51,7 @@ impl<'a> Meaning<'a> {
     ) -> Option<Policy> {
         let text = |pointer: &str| json.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         let name = text("/metadata/name").and_then(|name| self.name(&name));
-        let spec: PolicySpec = match serde_json::from_value(self.reader.layers.json.clone()) {
+        let spec: PolicySpec = match PolicySpec::deserialize(&self.reader.layers.json) {
             Ok(spec) => spec,
             Err(error) => {
                 // The schema lets through nothing that the types refuse; a test holds them to it.

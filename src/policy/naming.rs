@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use handlebars::{Handlebars, RenderErrorReason, no_escape};
 use jiff::fmt::strtime;
@@ -71,9 +71,20 @@ pub struct NamingErrors {
     pub description: Option<TemplateError>,
 }
 
+/// What holds where a policy says nothing: the same for most policies, so it is compiled once.
+static DEFAULT: LazyLock<Result<Naming, NamingErrors>> =
+    LazyLock::new(|| Naming::compile(NAME_DEFAULT, DESCRIPTION_DEFAULT));
+
 impl Naming {
     /// Compiles both templates and tries them on sample data.
     pub fn new(name: &str, description: &str) -> Result<Self, NamingErrors> {
+        match (name, description) {
+            (NAME_DEFAULT, DESCRIPTION_DEFAULT) => DEFAULT.clone(),
+            _ => Self::compile(name, description),
+        }
+    }
+
+    fn compile(name: &str, description: &str) -> Result<Self, NamingErrors> {
         let mut templates = Handlebars::new();
         templates.set_strict_mode(true);
         templates.register_escape_fn(no_escape);

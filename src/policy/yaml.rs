@@ -3,6 +3,7 @@
 //! One reading of the text: the JSON that the schema sees and the typed values both come from this
 //! tree. Duplicate keys are findings, aliases are put in place under a limit, `<<` merges.
 
+mod offsets;
 mod scalar;
 
 use std::borrow::Cow;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
 use super::finding::{Code, Finding, Place, SourceFile};
+pub(super) use offsets::ByteOffsets;
 use scalar::core_schema;
 
 /// The most values a document may have once aliases are in place.
@@ -116,7 +118,7 @@ impl Node {
     pub fn at(&self, pointer: &str) -> Option<&Self> {
         let mut node = self;
         for token in pointer.split('/').skip(1) {
-            let token = unescape(token);
+            let token = unescaped(token);
             node = match &node.value {
                 Value::Map(_) => node.get(&token)?,
                 Value::List(items) => items.get(token.parse::<usize>().ok()?)?,
@@ -124,6 +126,11 @@ impl Node {
             };
         }
         Some(node)
+    }
+
+    /// Whether nothing is written.
+    pub fn is_null(&self) -> bool {
+        matches!(&self.value, Value::Scalar(scalar) if scalar.json.is_null())
     }
 
     /// The same value as JSON.
@@ -140,17 +147,29 @@ impl Node {
 
 /// A key as a token of a JSON pointer (RFC 6901).
 pub fn escape(key: &str) -> String {
-    key.replace('~', "~0").replace('/', "~1")
+    if key.contains(['~', '/']) {
+        key.replace('~', "~0").replace('/', "~1")
+    } else {
+        key.to_owned()
+    }
 }
 
 /// A token of a JSON pointer as a key.
 pub fn unescape(token: &str) -> String {
-    token.replace("~1", "/").replace("~0", "~")
+    unescaped(token).into_owned()
+}
+
+fn unescaped(token: &str) -> Cow<'_, str> {
+    if token.contains('~') {
+        Cow::Owned(token.replace("~1", "/").replace("~0", "~"))
+    } else {
+        Cow::Borrowed(token)
+    }
 }
 
 /// Whether a scalar without quotes is text.
 pub(super) fn is_text(plain: &str) -> bool {
-    core_schema(plain).is_string()
+    core_schema(plain).is_none()
 }
 
 /// Reads all documents of a file. A document with mistakes is still returned as far as it could be
@@ -471,37 +490,6 @@ fn count(node: &Node) -> usize {
         Value::Scalar(_) => 0,
         Value::List(items) => items.iter().map(count).sum(),
         Value::Map(entries) => entries.iter().map(|entry| count(&entry.value)).sum(),
-    }
-}
-
-/// Byte offsets of characters: the parser counts characters, everything else bytes.
-pub(super) struct ByteOffsets {
-    /// Empty where the text is ASCII and both are the same.
-    offsets: Vec<usize>,
-    length: usize,
-}
-
-impl ByteOffsets {
-    pub(super) fn new(text: &str) -> Self {
-        let offsets = if text.is_ascii() {
-            Vec::new()
-        } else {
-            text.char_indices().map(|(byte, _)| byte).collect()
-        };
-        Self { offsets, length: text.len() }
-    }
-
-    pub(super) fn of(&self, character: usize) -> usize {
-        if self.offsets.is_empty() {
-            character.min(self.length)
-        } else {
-            self.offsets.get(character).copied().unwrap_or(self.length)
-        }
-    }
-
-    pub(super) fn range(&self, span: Span) -> Range<usize> {
-        let start = self.of(span.start.index());
-        start..self.of(span.end.index()).max(start)
     }
 }
 

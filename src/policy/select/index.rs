@@ -47,7 +47,9 @@ impl<'a> Index<'a> {
         let mut always = Vec::new();
         for (position, selection) in selections.iter().enumerate() {
             for condition in &selection.any {
-                match ways(condition).into_iter().min_by(|one, other| common(one).cmp(&common(other)))
+                match ways(condition)
+                    .into_iter()
+                    .min_by(|one, other| common(one).cmp(&common(other)))
                 {
                     Some(way) => way
                         .into_iter()
@@ -94,8 +96,7 @@ fn ways(condition: &Condition) -> Vec<Vec<Trait<'_>>> {
     let labels = labels.iter().filter_map(|(key, values)| {
         all(values, |value| literal(value).map(|value| Trait::Label(key, value)))
     });
-    let zones =
-        zones.as_ref().and_then(|zones| all(zones, |zone| literal(zone).map(Trait::Zone)));
+    let zones = zones.as_ref().and_then(|zones| all(zones, |zone| literal(zone).map(Trait::Zone)));
     names.into_iter().chain(labels).chain(zones).collect()
 }
 
