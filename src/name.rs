@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::{Arc, LazyLock};
 
 use data_encoding::{Encoding, Specification};
 use jiff::{Timestamp, tz::TimeZone};
@@ -61,13 +62,16 @@ pub enum NameError {
     Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(try_from = "String", into = "String")]
-pub struct PolicyName(#[schemars(regex(pattern = r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$"))] String);
+pub struct PolicyName(
+    // Shared by its copies: there is one in the key of every image.
+    #[schemars(with = "String", regex(pattern = r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$"))] Arc<str>,
+);
 
 impl PolicyName {
     /// Checks the rule and keeps the text.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         if is_rfc1035_label(text) {
-            Ok(Self(text.to_owned()))
+            Ok(Self(text.into()))
         } else {
             Err(NameError::Policy(text.to_owned()))
         }
@@ -85,13 +89,13 @@ impl PolicyName {
     Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(try_from = "String", into = "String")]
-pub struct SourceId(#[schemars(regex(pattern = r"^[-_a-z0-9]{1,63}$"))] String);
+pub struct SourceId(#[schemars(with = "String", regex(pattern = r"^[-_a-z0-9]{1,63}$"))] Arc<str>);
 
 impl SourceId {
     /// Checks the rule and keeps the text.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         if !text.is_empty() && is_label_value(text) {
-            Ok(Self(text.to_owned()))
+            Ok(Self(text.into()))
         } else {
             Err(NameError::Source(text.to_owned()))
         }
@@ -118,7 +122,7 @@ macro_rules! text_newtype {
         }
         impl From<$type> for String {
             fn from(name: $type) -> Self {
-                name.0
+                name.0.as_ref().to_owned()
             }
         }
     };
@@ -246,7 +250,9 @@ impl Key {
 
     /// The name of a copy in another location: like that of the image, with a hash of its own.
     pub fn copy_name(&self, prefix: &str, location: &str) -> String {
-        self.name_with(prefix, &self.hash_of(&format!("\ncopy in {location}"), NAME_HASH_LENGTH))
+        let slot = format!("{}\ncopy in {location}", self.slot);
+        let hash = hash(self.policy.as_str(), self.source.as_str(), &slot, NAME_HASH_LENGTH);
+        self.name_with(prefix, &hash)
     }
 
     /// The prefix of an image name where the policy gives none: `POLICY-SOURCE`.
@@ -267,23 +273,26 @@ impl Key {
     /// Reads the ownership labels among an image's labels.
     pub fn from_labels(labels: &BTreeMap<String, String>) -> Ownership {
         let ours = [LABEL_POLICY, LABEL_SOURCE, LABEL_SLOT, LABEL_KEY];
-        if !ours.iter().any(|label| labels.contains_key(*label)) {
+        let texts = ours.map(|label| labels.get(label).map(String::as_str));
+        if texts.iter().all(Option::is_none) {
             return Ownership::Foreign;
         }
-        match Self::read(labels) {
+        match Self::read(texts) {
             Ok(key) => Ownership::Ours(key),
             Err(error) => Ownership::Broken(error),
         }
     }
 
-    fn read(labels: &BTreeMap<String, String>) -> Result<Self, NameError> {
-        let text = |label: &'static str| labels.get(label).ok_or(NameError::Missing(label));
-        let key = Self {
-            policy: PolicyName::parse(text(LABEL_POLICY)?)?,
-            source: SourceId::parse(text(LABEL_SOURCE)?)?,
-            slot: Slot::parse(text(LABEL_SLOT)?)?,
-        };
-        if *text(LABEL_KEY)? == key.hash(LABEL_HASH_LENGTH) {
+    fn read([policy, source, slot, seal]: [Option<&str>; 4]) -> Result<Self, NameError> {
+        let policy = policy.ok_or(NameError::Missing(LABEL_POLICY))?;
+        let name = PolicyName::parse(policy)?;
+        let source = source.ok_or(NameError::Missing(LABEL_SOURCE))?;
+        let id = SourceId::parse(source)?;
+        let slot = slot.ok_or(NameError::Missing(LABEL_SLOT))?;
+        let key = Self { policy: name, source: id, slot: Slot::parse(slot)? };
+        let seal = seal.ok_or(NameError::Missing(LABEL_KEY))?;
+        // A slot reads back only from the text that it writes.
+        if seal == hash(policy, source, slot, LABEL_HASH_LENGTH) {
             Ok(key)
         } else {
             Err(NameError::Seal)
@@ -292,15 +301,20 @@ impl Key {
 
     /// The first characters of a SHA-256 over the key, in lower-case base32.
     fn hash(&self, length: usize) -> String {
-        self.hash_of("", length)
+        hash(self.policy.as_str(), self.source.as_str(), &self.slot.to_string(), length)
     }
+}
 
-    fn hash_of(&self, more: &str, length: usize) -> String {
-        let text = format!("stillframe/v1\n{}\n{}\n{}{more}", self.policy, self.source, self.slot);
-        let mut hash = base32_lower().encode(&Sha256::digest(text.as_bytes()));
-        hash.truncate(length);
-        hash
+/// The first characters of a SHA-256 over the texts of a key, in lower-case base32.
+fn hash(policy: &str, source: &str, slot: &str, length: usize) -> String {
+    let mut hash = Sha256::new();
+    for part in ["stillframe/v1\n", policy, "\n", source, "\n", slot] {
+        hash.update(part);
     }
+    // Eight characters hold five bytes.
+    let mut text = BASE32_LOWER.encode(&hash.finalize()[..length.div_ceil(8) * 5]);
+    text.truncate(length);
+    text
 }
 
 /// Spreads `(policy, source)` evenly and stably over `0..range`: the jitter of a source is the
@@ -348,12 +362,12 @@ fn rfc1035_head(text: &str) -> String {
 }
 
 /// RFC 4648 base32 in lower case without padding.
-fn base32_lower() -> Encoding {
+static BASE32_LOWER: LazyLock<Encoding> = LazyLock::new(|| {
     let mut specification = Specification::new();
     specification.symbols.push_str("abcdefghijklmnopqrstuvwxyz234567");
     // The specification is a constant with 32 distinct symbols, so this branch is never taken.
     specification.encoding().unwrap_or(data_encoding::BASE32_NOPAD)
-}
+});
 
 #[cfg(test)]
 mod tests {

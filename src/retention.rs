@@ -10,12 +10,14 @@ mod period;
 use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use period::Period;
+use period::WallClock;
 
 use crate::elapsed::Elapsed;
 use crate::name::Slot;
@@ -141,8 +143,8 @@ pub struct Point<'a> {
 /// What becomes of a restore point.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
-    /// It stays, for at least one reason.
-    Kept(Vec<Keep>),
+    /// It stays, for at least one reason. Copies share the list.
+    Kept(Arc<[Keep]>),
     /// No rule keeps it.
     LetGo(Closest),
 }
@@ -276,8 +278,9 @@ pub fn retain(
 
     let mut verdicts: Vec<Verdict> =
         points.iter().map(|point| Verdict::before_rules(point, is_future(point))).collect();
+    let mut clock = WallClock::new(zone);
     for (rule, count) in retention.effective() {
-        apply_rule(rule, count, points, &newest_first, zone, now, &mut verdicts);
+        apply_rule(rule, count, points, &newest_first, &mut clock, now, &mut verdicts);
     }
     let has_rules = retention.effective().next().is_some();
     let at_least = retention.at_least.max(1);
@@ -317,7 +320,7 @@ fn apply_rule(
     count: u32,
     points: &[Point<'_>],
     newest_first: &[usize],
-    zone: &Zone,
+    clock: &mut WallClock<'_>,
     now: Timestamp,
     verdicts: &mut [Verdict],
 ) {
@@ -332,21 +335,21 @@ fn apply_rule(
             if age <= limit {
                 verdict.keeps.push(Keep::Young { rule, age, limit });
             } else {
-                verdict.misses.push(Closest { rule, miss: Miss::Expired { age, limit } });
+                verdict.miss(rule, Miss::Expired { age, limit });
             }
             continue;
         }
         let place = match (rule.period(), twin) {
             (None, Some(by)) => {
-                verdict.misses.push(Closest { rule, miss: Miss::Represented { by } });
+                verdict.miss(rule, Miss::Represented { by });
                 continue;
             }
             (None, None) => rank,
             (Some(kind), _) => {
-                let key = kind.key(instant, zone);
+                let key = kind.key_on(instant, clock);
                 match period {
                     Some((same, _, by)) if same == key => {
-                        verdict.misses.push(Closest { rule, miss: Miss::Represented { by } });
+                        verdict.miss(rule, Miss::Represented { by });
                         continue;
                     }
                     _ => {
@@ -360,16 +363,15 @@ fn apply_rule(
         if place <= count {
             verdict.keeps.push(Keep::Place { rule, place, of: count });
         } else {
-            verdict.misses.push(Closest { rule, miss: Miss::Beyond { place, of: count } });
+            verdict.miss(rule, Miss::Beyond { place, of: count });
         }
     }
 }
 
 /// What the rules have said of a point so far.
-#[derive(Default)]
 struct Verdict {
     keeps: Vec<Keep>,
-    misses: Vec<Closest>,
+    closest: Option<Closest>,
 }
 
 impl Verdict {
@@ -384,13 +386,20 @@ impl Verdict {
         if is_future {
             keeps.push(Keep::Quarantined);
         }
-        Self { keeps, misses: Vec::new() }
+        Self { keeps, closest: None }
+    }
+
+    fn miss(&mut self, rule: Rule, miss: Miss) {
+        let miss = Closest { rule, miss };
+        if self.closest.as_ref().is_none_or(|closest| closer(&miss, closest) == Ordering::Less) {
+            self.closest = Some(miss);
+        }
     }
 
     fn fate(self) -> Fate {
-        match self.misses.into_iter().min_by(closer) {
+        match self.closest {
             Some(closest) if self.keeps.is_empty() => Fate::LetGo(closest),
-            _ => Fate::Kept(self.keeps),
+            _ => Fate::Kept(self.keeps.into()),
         }
     }
 }

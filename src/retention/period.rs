@@ -1,7 +1,7 @@
 //! Calendar periods as keys: two instants lie in one period exactly where their keys are equal.
 
 use jiff::civil::{Date, DateTime};
-use jiff::tz::TimeZone;
+use jiff::tz::{Offset, TimeZone};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::schedule::Zone;
@@ -36,14 +36,18 @@ impl Period {
     /// The key of the period that `instant` lies in. Keys are total and in order: a later instant
     /// never has a smaller key, through clock changes that cross midnight too.
     pub fn key(self, instant: Timestamp, zone: &Zone) -> i64 {
-        let zone = zone.time_zone();
+        self.key_on(instant, &mut WallClock::new(zone))
+    }
+
+    /// The same on a wall clock, for many instants that lie close together.
+    pub(super) fn key_on(self, instant: Timestamp, clock: &mut WallClock<'_>) -> i64 {
         if self == Self::Hour {
-            let civil = zone.to_datetime(instant);
+            let civil = clock.time(instant);
             return instant.as_second()
                 - i64::from(civil.minute()) * 60
                 - i64::from(civil.second());
         }
-        let date = latest_date(instant, zone);
+        let date = clock.latest_date(instant);
         match self {
             Self::Hour | Self::Day => {
                 i64::from(date.year()) * 1_000 + i64::from(date.day_of_year())
@@ -58,19 +62,64 @@ impl Period {
     }
 }
 
-/// The latest date the wall clock has shown up to `instant`. That is today's, except where a clock
-/// went back over midnight: then the day that had begun goes on.
-fn latest_date(instant: Timestamp, zone: &TimeZone) -> Date {
-    let now = zone.to_datetime(instant);
-    let second = SignedDuration::from_secs(1);
-    let before_change = || -> Option<DateTime> {
-        let change = zone.preceding(instant.checked_add(second).ok()?).next()?;
-        let last = change.timestamp().checked_sub(second).ok()?;
-        Some(zone.to_datetime(last))
-    };
-    match before_change() {
-        Some(last) => now.date().max(last.date()),
-        None => now.date(),
+/// The wall clock of a zone. It remembers the time between two changes that it was last asked
+/// about: to look for them in the rules of a zone takes far longer than to add an offset.
+pub(super) struct WallClock<'a> {
+    zone: &'a TimeZone,
+    stretch: Option<Stretch>,
+}
+
+/// The time between two changes of a zone.
+#[derive(Clone, Copy)]
+struct Stretch {
+    begin: Timestamp,
+    /// The next change; `None` where there is no other.
+    end: Option<Timestamp>,
+    offset: Offset,
+    /// What the wall clock showed last before it began.
+    date_before: Option<Date>,
+}
+
+impl<'a> WallClock<'a> {
+    pub(super) fn new(zone: &'a Zone) -> Self {
+        Self { zone: zone.time_zone(), stretch: None }
+    }
+
+    fn time(&mut self, instant: Timestamp) -> DateTime {
+        self.stretch(instant).offset.to_datetime(instant)
+    }
+
+    /// The latest date the wall clock has shown up to `instant`. That is today's, except where a
+    /// clock went back over midnight: then the day that had begun goes on.
+    fn latest_date(&mut self, instant: Timestamp) -> Date {
+        let stretch = self.stretch(instant);
+        let date = stretch.offset.to_datetime(instant).date();
+        stretch.date_before.map_or(date, |before| date.max(before))
+    }
+
+    fn stretch(&mut self, instant: Timestamp) -> Stretch {
+        let holds = |stretch: &Stretch| {
+            stretch.begin <= instant && stretch.end.is_none_or(|end| instant < end)
+        };
+        let stretch =
+            self.stretch.filter(holds).unwrap_or_else(|| Stretch::around(instant, self.zone));
+        self.stretch = Some(stretch);
+        stretch
+    }
+}
+
+impl Stretch {
+    fn around(instant: Timestamp, zone: &TimeZone) -> Self {
+        let second = SignedDuration::from_secs(1);
+        let after = instant.saturating_add(second).unwrap_or(Timestamp::MAX);
+        let begin = zone.preceding(after).next().map(|change| change.timestamp());
+        let before = begin.and_then(|begin| begin.checked_sub(second).ok());
+        Self {
+            begin: begin.unwrap_or(Timestamp::MIN),
+            end: zone.following(instant).next().map(|change| change.timestamp()),
+            offset: zone.to_offset(instant),
+            date_before: before.map(|before| zone.to_datetime(before).date()),
+        }
     }
 }
 
@@ -121,6 +170,23 @@ mod tests {
         assert!(days.is_sorted(), "{days:?}");
         assert_eq!(days[1], days[2]);
         assert_eq!(days[2], days[3]);
+    }
+
+    #[test]
+    fn a_wall_clock_remembers_nothing_wrong() {
+        for name in ["UTC", "America/New_York", "America/St_Johns", "Australia/Lord_Howe"] {
+            let zone = Zone::find(name).unwrap();
+            let mut clock = WallClock::new(&zone);
+            let begin: Timestamp = "2010-10-01T00:00:00Z".parse().unwrap();
+            // Forwards and back again, through clock changes.
+            for step in (0..20_000).chain((0..20_000).rev()) {
+                let instant = begin + SignedDuration::from_secs(step * 7_919);
+                for period in [Period::Hour, Period::Day, Period::Week] {
+                    let fresh = period.key(instant, &zone);
+                    assert_eq!(period.key_on(instant, &mut clock), fresh, "{name} {instant}");
+                }
+            }
+        }
     }
 
     #[test]
