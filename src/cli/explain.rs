@@ -46,7 +46,7 @@ impl Explain {
         }
         match (self.what.as_str(), &self.name) {
             ("policy", Some(name)) => {
-                let policies = match setup::policies(global, console, self.json) {
+                let policies = match setup::explained_policies(global, console, self.json) {
                     Ok(policies) => policies,
                     Err(early) => return early.exit(),
                 };

@@ -61,8 +61,8 @@ impl Early {
     }
 }
 
-/// Reads the policies and finds every mistake.
-pub(super) fn load_policies(global: &Global) -> anyhow::Result<Loaded> {
+/// Reads the policies and finds every mistake; with `origins`, each value with where it comes from.
+pub(super) fn load_policies(global: &Global, origins: bool) -> anyhow::Result<Loaded> {
     let paths = &global.policies;
     for path in paths {
         if !path.exists() {
@@ -73,8 +73,11 @@ pub(super) fn load_policies(global: &Global) -> anyhow::Result<Loaded> {
         }
     }
     let (files, unreadable) = files::read_policies(paths);
-    let reading =
-        Reading { environment: global.environment.as_deref(), unreadable: !unreadable.is_empty() };
+    let reading = Reading {
+        environment: global.environment.as_deref(),
+        unreadable: !unreadable.is_empty(),
+        origins,
+    };
     let mut loaded = load_with(files, &engine::kinds(), reading);
     if !unreadable.is_empty() {
         loaded.policies = None;
@@ -85,7 +88,25 @@ pub(super) fn load_policies(global: &Global) -> anyhow::Result<Loaded> {
 
 /// The policies; their mistakes are shown, as JSON where that is asked for.
 pub(super) fn policies(global: &Global, console: &Console, json: bool) -> Result<Policies, Early> {
-    let loaded = load_policies(global).map_err(Early::Failed)?;
+    read_policies(global, console, json, false)
+}
+
+/// The same, each value with where it comes from.
+pub(super) fn explained_policies(
+    global: &Global,
+    console: &Console,
+    json: bool,
+) -> Result<Policies, Early> {
+    read_policies(global, console, json, true)
+}
+
+fn read_policies(
+    global: &Global,
+    console: &Console,
+    json: bool,
+    origins: bool,
+) -> Result<Policies, Early> {
+    let loaded = load_policies(global, origins).map_err(Early::Failed)?;
     if let Some(policies) = loaded.policies {
         if loaded.findings.iter().any(|finding| !finding.is_error()) {
             console.note(&findings::text(&loaded.findings));

@@ -36,7 +36,7 @@ enum FindingForm {
 
 impl Validate {
     pub(super) fn run(&self, global: &Global, console: &Console) -> anyhow::Result<Exit> {
-        let mut loaded = setup::load_policies(global)?;
+        let mut loaded = setup::load_policies(global, false)?;
         if let Some(policies) = &loaded.policies {
             loaded.findings.extend(policies.expired(setup::clock(self.now).now()));
         }

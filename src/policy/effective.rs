@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::finding::{Place, SourceFile};
@@ -163,9 +164,10 @@ impl<'a> Layers<'a> {
     }
 
     /// Every value that holds, with where it comes from, in the order of the language.
-    pub(super) fn list(&self, spec: &PolicySpec) -> Vec<meant::Effective> {
+    pub(super) fn list(&self) -> Vec<meant::Effective> {
         let mut list = Vec::new();
-        if let Ok(ordered) = serde_yaml::to_value(spec) {
+        let spec = PolicySpec::deserialize(&self.json).ok();
+        if let Some(ordered) = spec.and_then(|spec| serde_yaml::to_value(spec).ok()) {
             self.flatten(&ordered, "", "", &mut list);
         }
         list

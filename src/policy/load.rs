@@ -36,6 +36,8 @@ pub struct Reading<'a> {
     pub environment: Option<&'a str>,
     /// Whether some files could not be read: what they hold is not known to be missing.
     pub unreadable: bool,
+    /// Whether each value of a policy is told with where it comes from.
+    pub origins: bool,
 }
 
 /// A document that was read and held against its schema.
@@ -115,7 +117,7 @@ pub fn load_with(
     kinds: &[EngineKind],
     reading: Reading<'_>,
 ) -> Loaded {
-    let mut loader = Loader { kinds, findings: Vec::new() };
+    let mut loader = Loader { kinds, origins: reading.origins, findings: Vec::new() };
     let documents = loader.read(files);
     let nothing = json!({});
     let overlay = loader.overlay(&documents, reading.environment);
@@ -199,11 +201,12 @@ fn digest(config: &config::Configured, policies: Map<String, Value>) -> String {
     }
     // Moved, not copied: of many policies this is large.
     value["policies"] = Value::Object(policies);
-    data_encoding::HEXLOWER.encode(&Sha256::digest(value.to_string().as_bytes()))
+    data_encoding::HEXLOWER.encode(&Sha256::digest(serde_json::to_vec(&value).unwrap_or_default()))
 }
 
 struct Loader<'a> {
     kinds: &'a [EngineKind],
+    origins: bool,
     findings: Vec<Finding>,
 }
 
@@ -382,7 +385,12 @@ impl Loader<'_> {
             finding.policy.clone_from(&name);
             finding
         }));
-        policy.map(|policy| (policy, layers.json))
+        policy.map(|mut policy| {
+            if self.origins {
+                policy.effective = layers.list();
+            }
+            (policy, layers.json)
+        })
     }
 
     /// The engine of a policy: its own, the default, or the only one there is.

@@ -115,7 +115,7 @@ impl<'a> Meaning<'a> {
             allowed,
             removed: None,
             place,
-            effective: self.reader.layers.list(&spec),
+            effective: Vec::new(),
         })
     }
 

@@ -163,7 +163,8 @@ pub struct Policy {
     pub removed: Option<String>,
     /// Where it is written.
     pub place: Place,
-    /// Each value that holds, with where it comes from, in the order of the language.
+    /// Each value that holds, with where it comes from, in the order of the language; empty unless
+    /// the policies were read with their origins.
     pub effective: Vec<Effective>,
 }
 

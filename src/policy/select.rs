@@ -52,11 +52,22 @@ impl Pattern {
     }
 }
 
+impl fmt::Display for Pattern {
+    /// As it was written.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Anything => formatter.write_str("*"),
+            Self::Literal(literal) => formatter.write_str(literal),
+            Self::Beginning(beginning) => write!(formatter, "{beginning}*"),
+            Self::Glob(glob) => formatter.write_str(glob.glob().glob()),
+        }
+    }
+}
+
 /// Patterns, any of which matches.
 #[derive(Debug, Clone)]
 pub struct Patterns {
     patterns: Vec<Pattern>,
-    texts: Vec<String>,
 }
 
 impl Patterns {
@@ -70,7 +81,7 @@ impl Patterns {
                 Err(reason) => errors.push((position, reason)),
             }
         }
-        if errors.is_empty() { Ok(Self { patterns, texts: texts.0.clone() }) } else { Err(errors) }
+        if errors.is_empty() { Ok(Self { patterns }) } else { Err(errors) }
     }
 
     /// Whether any matches.
@@ -81,7 +92,11 @@ impl Patterns {
 
 impl fmt::Display for Patterns {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.texts.join("|"))
+        for (position, pattern) in self.patterns.iter().enumerate() {
+            let bar = if position == 0 { "" } else { "|" };
+            write!(formatter, "{bar}{pattern}")?;
+        }
+        Ok(())
     }
 }
 

@@ -13,6 +13,10 @@ use crate::policy::yaml::{self, Node, escape};
 impl Reader<'_> {
     /// Plain words that other YAML readers take for something else, where text is meant.
     pub(super) fn find_traps(&self, findings: &mut Vec<Finding>, damaged: &mut BTreeSet<String>) {
+        // Most documents have none, and then the schema need not be asked.
+        if !may_trap(self.document) {
+            return;
+        }
         let schema = self.schema_at("");
         self.find_traps_in(self.document, schema, &mut Vec::new(), findings, damaged);
     }
@@ -83,6 +87,17 @@ impl Reader<'_> {
     }
 }
 
+/// Whether anything in a node is a trap somewhere in the language.
+fn may_trap(node: &Node) -> bool {
+    match &node.value {
+        yaml::Value::Scalar(scalar) => scalar.plain().is_some_and(|word| {
+            scalar.json.is_f64() || trap(word).is_some() || number_trap(word).is_some()
+        }),
+        yaml::Value::List(items) => items.iter().any(may_trap),
+        yaml::Value::Map(entries) => entries.iter().any(|entry| may_trap(&entry.value)),
+    }
+}
+
 /// A step of a path into a document.
 enum Token<'a> {
     Key(&'a str),
@@ -101,8 +116,8 @@ impl fmt::Display for Token<'_> {
 
 /// What YAML 1.1 makes of a plain word that YAML 1.2 reads as text.
 pub(in crate::policy) fn trap(word: &str) -> Option<&'static str> {
-    let lower = word.to_ascii_lowercase();
-    if matches!(lower.as_str(), "yes" | "no" | "on" | "off" | "y" | "n") {
+    let booleans = ["yes", "no", "on", "off", "y", "n"];
+    if booleans.iter().any(|boolean| word.eq_ignore_ascii_case(boolean)) {
         return Some("a boolean");
     }
     let mut parts = word.split(':');
