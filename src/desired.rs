@@ -19,7 +19,7 @@ use crate::elapsed::Elapsed;
 use crate::inventory::{EngineInventory, Image, ImageState, Instance, Inventory};
 use crate::name::{Key, NameError, Ownership, PolicyName, Slot, SourceId};
 use crate::policy::meant::{Exemption, OnSourceGone, Pause};
-use crate::policy::select::Decision;
+use crate::policy::select::{Decision, Index};
 use crate::policy::{Policies, Policy};
 use crate::retention::{Fate, Point, Retention, Rule, retain};
 
@@ -170,8 +170,13 @@ fn sort_images<'a>(policies: &'a Policies, engine: &'a EngineInventory) -> Sorte
                 let keeper =
                     policies.keeper(&key.policy).filter(|policy| policy.engine == engine.name);
                 if let Some(keeper) = keeper {
-                    let sources = sorted.series.entry(keeper.name.clone()).or_default();
-                    sources.entry(key.source.clone()).or_default().push((key, image));
+                    let series = sorted.series.entry(keeper.name.clone()).or_default();
+                    let source = series.entry(key.source);
+                    // The keys of a series share their texts.
+                    let policy =
+                        if keeper.name == key.policy { keeper.name.clone() } else { key.policy };
+                    let key = Key { policy, source: source.key().clone(), slot: key.slot };
+                    source.or_default().push((key, image));
                 } else {
                     sorted.orphans.entry(key.policy).or_default().push(image);
                 }
@@ -197,21 +202,26 @@ fn engine_desired<'a>(
     let mut protected = vec![false; engine.instances.len()];
     let mut excluded: Vec<Option<(&Policy, String)>> = vec![None; engine.instances.len()];
     let mut series = Vec::new();
-    for policy in policies.all().filter(|policy| policy.engine == engine.name) {
-        let slots = Slots::new(policy, now);
-        let mut sources: BTreeMap<SourceId, SourceState<'a>> = BTreeMap::new();
-        for (index, instance) in engine.instances.iter().enumerate() {
-            match policy.selection.decide(instance) {
+    let own: Vec<&Policy> =
+        policies.all().filter(|policy| policy.engine == engine.name).collect();
+    let mut selected: Vec<BTreeMap<SourceId, SourceState<'a>>> = vec![BTreeMap::new(); own.len()];
+    let selections = Index::new(own.iter().map(|policy| &policy.selection));
+    for (index, instance) in engine.instances.iter().enumerate() {
+        for (position, decision) in selections.decide(instance) {
+            match decision {
                 Decision::Selected(_) => {
                     protected[index] = true;
-                    sources.insert(instance.id.clone(), SourceState::present(instance));
+                    selected[position].insert(instance.id.clone(), SourceState::present(instance));
                 }
                 Decision::Excluded(by) => {
-                    excluded[index].get_or_insert_with(|| (policy, by.to_string()));
+                    excluded[index].get_or_insert_with(|| (own[position], by.to_string()));
                 }
                 Decision::NotMatched => {}
             }
         }
+    }
+    for (policy, mut sources) in own.into_iter().zip(selected) {
+        let slots = Slots::new(policy, now);
         // All images of the policy, whether their source is still there or not.
         let mut images = sorted.series.remove(&policy.name).unwrap_or_default();
         for source in images.keys() {
