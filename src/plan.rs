@@ -10,9 +10,10 @@ mod decide;
 mod document;
 pub mod guard;
 mod risk;
+mod seen;
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -27,9 +28,11 @@ pub use document::{
 
 use crate::desired::{Desired, EngineDesired, STALLED_PERIODS, Series, desired};
 use crate::elapsed::{Elapsed, whole_second};
-use crate::inventory::{EngineInventory, Gap, GapScope, ImageState, Inventory};
+use crate::inventory::{Gap, GapScope, ImageState, Inventory};
+use crate::name::PolicyName;
 use crate::policy::{Policies, Policy};
 use decide::SeriesPlan;
+use seen::Names;
 
 /// How many coming slots of a policy are shown.
 const NEXT_SLOTS: usize = 3;
@@ -40,7 +43,8 @@ const ORPHAN_NAMES: usize = 10;
 pub fn plan(policies: &Policies, inventory: &Inventory, now: Timestamp) -> Plan {
     let now = whole_second(now);
     let inventory = &listed_once(inventory);
-    let desired = desired(policies, inventory, now);
+    let mut desired = desired(policies, inventory, now);
+    let sources = sources_by_policy(&desired);
     let mut plan = Plan {
         format_version: FORMAT_VERSION.to_owned(),
         id: String::new(),
@@ -58,10 +62,16 @@ pub fn plan(policies: &Policies, inventory: &Inventory, now: Timestamp) -> Plan 
         exempt: Vec::new(),
         orphans: Vec::new(),
         broken: Vec::new(),
-        schedules: policies.policies.iter().map(|policy| schedule(policy, &desired, now)).collect(),
+        schedules: policies
+            .policies
+            .iter()
+            .map(|policy| {
+                schedule(policy, sources.get(&policy.name).copied().unwrap_or_default(), now)
+            })
+            .collect(),
         refusals: Vec::new(),
     };
-    for engine in &desired.engines {
+    for engine in &mut desired.engines {
         plan_engine(engine, now, &mut plan);
     }
     plan.engines.extend(desired.unseen.iter().map(|name| unseen_engine(name)));
@@ -78,12 +88,8 @@ pub fn plan(policies: &Policies, inventory: &Inventory, now: Timestamp) -> Plan 
 /// An image that a listing holds twice was listed while things changed: it counts once, and the
 /// listing as incomplete.
 fn listed_once(inventory: &Inventory) -> Cow<'_, Inventory> {
-    let twice = |engine: &EngineInventory| {
-        let mut ids: Vec<&str> = engine.images.iter().map(|image| image.id.as_str()).collect();
-        ids.sort_unstable();
-        ids.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0].to_owned())
-    };
-    let found: Vec<Option<String>> = inventory.engines.iter().map(twice).collect();
+    let found: Vec<Option<String>> =
+        inventory.engines.iter().map(|engine| seen::id_twice(&engine.images)).collect();
     if found.iter().all(Option::is_none) {
         return Cow::Borrowed(inventory);
     }
@@ -101,11 +107,13 @@ fn listed_once(inventory: &Inventory) -> Cow<'_, Inventory> {
     Cow::Owned(once)
 }
 
-fn plan_engine(desired: &EngineDesired<'_>, now: Timestamp, plan: &mut Plan) {
+fn plan_engine(desired: &mut EngineDesired<'_>, now: Timestamp, plan: &mut Plan) {
     let engine = &desired.engine.name;
-    let names: BTreeSet<&str> =
-        desired.engine.images.iter().map(|image| image.name.as_str()).collect();
-    for series in &desired.series {
+    let names = Names::of(&desired.engine.images);
+    plan.kept.reserve(desired.series.iter().map(|series| series.points.len()).sum());
+    // What is planned for a series takes the place of what was desired of it.
+    for series in std::mem::take(&mut desired.series) {
+        let series = &series;
         let mut part = SeriesPlan::new(desired.engine, series, &names, now).decide();
         risk::classify(series, &mut part.changes, now);
         plan.changes.append(&mut part.changes);
@@ -153,10 +161,13 @@ fn plan_engine(desired: &EngineDesired<'_>, now: Timestamp, plan: &mut Plan) {
 
 /// A series that is stalled, unless it has only just begun.
 fn stalled(engine: &str, series: &Series<'_>, now: Timestamp) -> Option<Stalled> {
+    if !series.stalled {
+        return None;
+    }
     let newest_ready = series.newest_ready(now).map(|point| point.key.slot);
     let slots: BTreeSet<_> = series.points.iter().map(|point| point.key.slot).collect();
     let has_begun = newest_ready.is_some() || slots.len() >= STALLED_PERIODS;
-    if !series.stalled || !has_begun {
+    if !has_begun {
         return None;
     }
     let newest = series.points.last().map(|point| point.image)?;
@@ -211,13 +222,17 @@ fn unseen_engine(name: &str) -> EngineSummary {
     }
 }
 
-fn schedule(policy: &Policy, desired: &Desired<'_>, now: Timestamp) -> PolicySchedule {
-    let sources = desired
-        .engines
-        .iter()
-        .flat_map(|engine| &engine.series)
-        .filter(|series| series.policy.name == policy.name && !series.state.is_gone())
-        .count();
+/// How many sources each policy has.
+fn sources_by_policy<'a>(desired: &Desired<'a>) -> BTreeMap<&'a PolicyName, usize> {
+    let mut sources = BTreeMap::new();
+    let series = desired.engines.iter().flat_map(|engine| &engine.series);
+    for series in series.filter(|series| !series.state.is_gone()) {
+        *sources.entry(&series.policy.name).or_default() += 1;
+    }
+    sources
+}
+
+fn schedule(policy: &Policy, sources: usize, now: Timestamp) -> PolicySchedule {
     let zone = policy.schedule.zone.time_zone();
     let week = Elapsed::days(7).after(now);
     let clock_change = zone

@@ -5,7 +5,7 @@ mod drill;
 mod due;
 mod gone;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
@@ -13,6 +13,7 @@ use gone::obstacle;
 
 use super::action::{Action, Reason, ReasonCode};
 use super::document::{Blocked, Change, HeldBack, ImageRef, Kept, Missed, Update};
+use super::seen::Names;
 use crate::desired::{Due, Series, SeriesPoint};
 use crate::elapsed::Elapsed;
 use crate::inventory::{EngineInventory, Image, ImageState, LABEL_LET_GO, LABEL_STAGED, Stage};
@@ -28,7 +29,7 @@ pub(super) struct SeriesPlan<'a> {
     engine: &'a EngineInventory,
     series: &'a Series<'a>,
     /// The names of all images of the engine.
-    names: &'a BTreeSet<&'a str>,
+    names: &'a Names<'a>,
     now: Timestamp,
     /// What keeps everything of this series from being deprecated or deleted.
     obstacle: Option<Reason>,
@@ -45,7 +46,7 @@ impl<'a> SeriesPlan<'a> {
     pub(super) fn new(
         engine: &'a EngineInventory,
         series: &'a Series<'a>,
-        names: &'a BTreeSet<&'a str>,
+        names: &'a Names<'a>,
         now: Timestamp,
     ) -> Self {
         Self {
