@@ -122,3 +122,89 @@ fn literal(pattern: &Pattern) -> Option<&str> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::name::SourceId;
+
+    fn instance(name: &str, zone: &str, env: &str, service: Option<&str>) -> Instance {
+        let labels = [Some(("env", env)), service.map(|service| ("service", service))];
+        let labels: BTreeMap<&str, &str> = labels.into_iter().flatten().collect();
+        let id = SourceId::parse("1").unwrap();
+        serde_json::from_value(json!({"id": id, "name": name, "zone": zone, "labels": labels}))
+            .unwrap()
+    }
+
+    fn selection(any: &[serde_json::Value], except: &[serde_json::Value]) -> Selection {
+        let conditions = |specs: &[serde_json::Value]| {
+            let spec = |spec: &serde_json::Value| serde_json::from_value(spec.clone()).unwrap();
+            specs.iter().map(|one| Condition::new(&spec(one)).unwrap()).collect()
+        };
+        Selection { any: conditions(any), except: conditions(except) }
+    }
+
+    #[test]
+    fn the_index_leaves_out_only_what_does_not_match() {
+        let conditions = [
+            json!({"names": "*"}),
+            json!({"names": ["web-1", "db-*"]}),
+            json!({"names": ["*-1", "web-?"]}),
+            json!({"names": ["web-*", "*"]}),
+            json!({"names": "w\u{e4}b*"}),
+            json!({"labels": {"env": "production"}}),
+            json!({"labels": {"env": ["production", "test"], "service": "a"}}),
+            json!({"labels": {"service": "*"}, "zones": "eu"}),
+            json!({"labels": {"service": ["a", "b*"]}}),
+            json!({"zones": ["us-*", "eu"]}),
+            json!({"names": "db-*", "zones": "us-1"}),
+        ];
+        let mut selections = vec![selection(&[], &[])];
+        for one in &conditions {
+            selections.push(selection(std::slice::from_ref(one), &[]));
+            for other in &conditions {
+                selections.push(selection(&[one.clone(), other.clone()], &[]));
+                selections.push(selection(std::slice::from_ref(one), std::slice::from_ref(other)));
+            }
+        }
+        let index = Index::new(&selections);
+        let word = |decision: &Decision<'_>| format!("{decision:?}");
+        for name in ["web-1", "web-22", "db-1", "db-", "db", "w\u{e4}b", "w", ""] {
+            for zone in ["us-1", "us-2", "eu", ""] {
+                for env in ["production", "test", ""] {
+                    for service in [None, Some("a"), Some("bc"), Some("c")] {
+                        let instance = instance(name, zone, env, service);
+                        let all: Vec<(usize, String)> = selections
+                            .iter()
+                            .map(|selection| selection.decide(&instance))
+                            .enumerate()
+                            .filter(|(_, decision)| !matches!(decision, Decision::NotMatched))
+                            .map(|(position, decision)| (position, word(&decision)))
+                            .collect();
+                        let found: Vec<(usize, String)> = index
+                            .decide(&instance)
+                            .iter()
+                            .map(|(position, decision)| (*position, word(decision)))
+                            .collect();
+                        assert_eq!(found, all, "{instance:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_many_ask_for_is_not_what_one_is_found_by() {
+        let service = |service: &str| {
+            selection(&[json!({"labels": {"env": "production", "service": service}})], &[])
+        };
+        let selections = ["a", "b", "c"].map(service);
+        let index = Index::new(&selections);
+        assert!(index.always.is_empty());
+        assert!(index.by_trait.keys().all(|one| matches!(one, Trait::Label("service", _))));
+    }
+}
