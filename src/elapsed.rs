@@ -123,20 +123,19 @@ impl Elapsed {
 
     /// For people and plans: the two largest units that are not zero, `25d`, `9h40m`, `3d2h`.
     pub fn rough(self) -> String {
-        let mut rest = self.0;
-        let mut text = String::new();
-        let mut parts = 0;
-        for (letter, seconds) in UNITS.iter().skip(1) {
-            let number = rest / seconds;
-            rest %= seconds;
-            if number > 0 && parts < 2 {
-                text.push_str(&format!("{number}{letter}"));
-                parts += 1;
-            } else if parts > 0 {
-                break;
-            }
+        let numbers = UNITS.iter().skip(1).scan(self.0, |rest, (letter, seconds)| {
+            let number = *rest / seconds;
+            *rest %= seconds;
+            Some((number, letter))
+        });
+        let mut shown = numbers.skip_while(|(number, _)| *number == 0).take(2);
+        let Some((number, letter)) = shown.next() else {
+            return "0s".to_owned();
+        };
+        match shown.next().filter(|(number, _)| *number > 0) {
+            Some((second, smaller)) => format!("{number}{letter}{second}{smaller}"),
+            None => format!("{number}{letter}"),
         }
-        if text.is_empty() { "0s".to_owned() } else { text }
     }
 }
 

@@ -260,6 +260,11 @@ impl Key {
         format!("{}-{}", self.policy, self.source)
     }
 
+    /// The series that the restore point belongs to.
+    pub fn series(&self) -> (PolicyName, SourceId) {
+        (self.policy.clone(), self.source.clone())
+    }
+
     /// The four ownership labels.
     pub fn labels(&self) -> BTreeMap<String, String> {
         BTreeMap::from([

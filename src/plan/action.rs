@@ -1,6 +1,6 @@
 //! What can be done to an image, and why: two closed lists.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -93,7 +93,11 @@ impl From<&Keep> for Reason {
             Keep::Quarantined => ReasonCode::Quarantined,
             Keep::NoRules => ReasonCode::NoRules,
         };
-        Self::new(code, keep.to_string())
+        // Most are no longer than this; there may be millions.
+        let mut detail = String::with_capacity(24);
+        // Writing to a text cannot fail.
+        let _ = write!(detail, "{keep}");
+        Self::new(code, detail)
     }
 }
 

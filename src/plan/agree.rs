@@ -49,7 +49,7 @@ fn is_still_let_go(change: &Change, fresh: &Plan, inventory: &Inventory) -> bool
             && matches!(other.action, Action::Deprecate | Action::Delete)
     });
     let is_in_grace = fresh.kept.iter().any(|kept| {
-        kept.engine == change.engine
+        *kept.engine == *change.engine
             && Some(&kept.id) == id
             && kept.reasons.iter().any(|reason| reason.code == ReasonCode::InGrace)
     });

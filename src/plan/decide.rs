@@ -6,6 +6,7 @@ mod due;
 mod gone;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -27,6 +28,7 @@ const FAILED_KEPT: Elapsed = Elapsed::days(7);
 /// The part of a plan that is about one series.
 pub(super) struct SeriesPlan<'a> {
     engine: &'a EngineInventory,
+    engine_name: Arc<str>,
     series: &'a Series<'a>,
     /// The names of all images of the engine.
     names: &'a Names<'a>,
@@ -51,6 +53,7 @@ impl<'a> SeriesPlan<'a> {
     ) -> Self {
         Self {
             engine,
+            engine_name: engine.name.as_str().into(),
             series,
             names,
             now,
@@ -358,7 +361,7 @@ impl<'a> SeriesPlan<'a> {
 
     fn keep(&mut self, point: &SeriesPoint<'_>, reasons: Vec<Reason>) {
         self.kept.push(Kept {
-            engine: self.engine.name.clone(),
+            engine: Arc::clone(&self.engine_name),
             key: point.key.clone(),
             id: point.image.id.clone(),
             name: point.image.name.clone(),

@@ -3,6 +3,7 @@
 //! This is a frozen form with a version of its own. The JSON Schema is `schemas/plan.schema.json`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -181,6 +182,14 @@ pub struct Change {
     pub drill: Option<DrillCheck>,
 }
 
+impl Change {
+    /// The ids of the images that it is about: its own, and that of one that makes room.
+    pub fn image_ids(&self) -> impl Iterator<Item = &str> {
+        let replaced = self.create.as_ref().and_then(|create| create.replaces.as_ref());
+        [Some(&self.image), replaced].into_iter().flatten().filter_map(|image| image.id.as_deref())
+    }
+}
+
 /// An image as the plan saw it: an action is bound to all of this.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -317,7 +326,10 @@ pub struct HeldBack {
 #[serde(deny_unknown_fields)]
 pub struct Kept {
     /// On which engine.
-    pub engine: String,
+    // Shared: there may be a million of these.
+    #[serde(with = "shared_text")]
+    #[schemars(with = "String")]
+    pub engine: Arc<str>,
     /// The identity of the restore point.
     pub key: Key,
     /// Its id.
@@ -326,6 +338,21 @@ pub struct Kept {
     pub name: String,
     /// Why it stays.
     pub reasons: Vec<Reason>,
+}
+
+/// A text that many hold, as JSON.
+mod shared_text {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(text)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<str>, D::Error> {
+        String::deserialize(from).map(Arc::from)
+    }
 }
 
 /// Slots in a row without a restore point, whose deadlines have passed.

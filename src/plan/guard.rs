@@ -19,9 +19,10 @@ pub use kind::Guard;
 
 use super::action::Action;
 use super::document::{Change, ImageRef, Plan};
+use super::seen::id_twice;
 use crate::elapsed::Elapsed;
 use crate::inventory::{EngineInventory, Image, ImageState, Instance, Inventory};
-use crate::name::{Key, Ownership, Slot};
+use crate::name::{Key, Ownership, PolicyName, Slot, SourceId};
 use crate::policy::Policies;
 use crate::policy::meant::OnSourceGone;
 use crate::policy::select::Decision;
@@ -171,7 +172,7 @@ pub fn withheld(refusals: &[Refusal]) -> BTreeSet<(&str, &str)> {
 }
 
 /// The policy that a restore point belongs to, its source, and the location of copies.
-type SeriesName = (String, String, Option<String>);
+type SeriesName = (PolicyName, SourceId, Option<String>);
 
 /// The deletes of one engine, and what they would be taken from.
 struct EngineChecks<'a> {
@@ -180,11 +181,11 @@ struct EngineChecks<'a> {
     deletes: Vec<(&'a Change, Option<&'a Image>)>,
     /// Creates that take the place of an image, and that image.
     replaces: Vec<(&'a Change, &'a ImageRef, Option<&'a Image>)>,
-    /// The READY points of ours by series, read from the inventory anew. Points from the future
-    /// protect nobody, and an image that is listed twice is one. Copies in another location are a
-    /// series of their own.
+    /// The READY points of each series that something is deleted from, read from the inventory anew.
+    /// Points from the future protect nobody, and an image that is listed twice is one. Copies in
+    /// another location are a series of their own.
     series: BTreeMap<SeriesName, Vec<(Key, &'a Image)>>,
-    /// How many of them belong to a policy that there is.
+    /// How many READY points there are of policies that there are.
     managed: usize,
 }
 
@@ -195,8 +196,14 @@ impl<'a> EngineChecks<'a> {
         policies: &'a Policies,
         now: Timestamp,
     ) -> Self {
-        let by_id: BTreeMap<&str, &Image> =
-            engine.images.iter().map(|image| (image.id.as_str(), image)).collect();
+        // An engine may have a million images, and a plan says something of a few.
+        let named: BTreeSet<&str> = plan.changes.iter().flat_map(Change::image_ids).collect();
+        let by_id: BTreeMap<&str, &Image> = engine
+            .images
+            .iter()
+            .filter(|image| named.contains(image.id.as_str()))
+            .map(|image| (image.id.as_str(), image))
+            .collect();
         let image_of = |id: Option<&String>| id.and_then(|id| by_id.get(id.as_str()).copied());
         let deletes: Vec<_> = plan
             .changes
@@ -215,19 +222,40 @@ impl<'a> EngineChecks<'a> {
             })
             .map(|(change, replaced)| (change, replaced, image_of(replaced.id.as_ref())))
             .collect();
+        let mut checks =
+            Self { engine, policies, deletes, replaces, series: BTreeMap::new(), managed: 0 };
+        if !checks.deletes.is_empty() {
+            checks.count_ready(now);
+        }
+        checks
+    }
+
+    /// Reads the READY points of the inventory: those of the series that something is taken from,
+    /// and how many there are in all.
+    fn count_ready(&mut self, now: Timestamp) {
         let horizon = crate::retention::CLOCK_SKEW.after(now);
-        let mut series: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        let mut managed = 0;
-        for image in by_id.values().copied() {
+        for (change, image) in &self.deletes {
+            if let Some(image) = image {
+                let name = series_name(self.policies, &change.key, image);
+                self.series.entry(name).or_default();
+            }
+        }
+        let twice = id_twice(&self.engine.images).is_some();
+        let mut seen = BTreeSet::new();
+        for image in &self.engine.images {
             if let Ownership::Ours(key) = image.ownership()
                 && image.state == ImageState::Ready
                 && key.slot.instant() <= horizon
+                && (!twice || seen.insert(image.id.as_str()))
             {
-                managed += usize::from(policies.keeper(&key.policy).is_some());
-                series.entry(series_name(policies, &key, image)).or_default().push((key, image));
+                self.managed += usize::from(self.policies.keeper(&key.policy).is_some());
+                if let Some(points) =
+                    self.series.get_mut(&series_name(self.policies, &key, image))
+                {
+                    points.push((key, image));
+                }
             }
         }
-        Self { engine, policies, deletes, replaces, series, managed }
     }
 
     fn run(&self, now: Timestamp) -> Vec<Refusal> {
@@ -291,11 +319,7 @@ impl<'a> EngineChecks<'a> {
     /// An image that is listed twice was listed while things changed: what else is wrong with the
     /// listing cannot be known.
     fn listed_twice(&self) -> Option<Refusal> {
-        let ids: BTreeSet<&str> =
-            self.engine.images.iter().map(|image| image.id.as_str()).collect();
-        if ids.len() == self.engine.images.len() {
-            return None;
-        }
+        id_twice(&self.engine.images)?;
         let message = format!("{} lists an image twice: nothing is deleted", self.engine.name);
         self.refuse(Guard::InventoryGap, self.changes(), message)
     }
@@ -436,7 +460,7 @@ impl<'a> EngineChecks<'a> {
 fn series_name(policies: &Policies, key: &Key, image: &Image) -> SeriesName {
     let policy = policies.keeper(&key.policy).map_or(&key.policy, |policy| &policy.name);
     let location = image.is_copy().then(|| image.location.clone());
-    (policy.to_string(), key.source.to_string(), location)
+    (policy.clone(), key.source.clone(), location)
 }
 
 /// Whether a plan may still be carried out.

@@ -49,3 +49,34 @@ fn hash(text: &str) -> u64 {
     text.hash(&mut hasher);
     hasher.finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn images(ids: &[&str]) -> Vec<Image> {
+        let image = |id: &&str| {
+            serde_json::from_value(serde_json::json!({
+                "id": id, "name": format!("name-{id}"), "state": "READY",
+                "created_at": "2026-11-21T00:00:00Z",
+            }))
+        };
+        ids.iter().map(image).collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn what_is_there_is_found() {
+        let images = images(&["b", "a", "c"]);
+        let names = Names::of(&images);
+        assert!(names.contains("name-a") && names.contains("name-c"));
+        assert!(!names.contains("name-d") && !names.contains("a"));
+        assert!(!Names::of(&[]).contains("name-a"));
+    }
+
+    #[test]
+    fn the_smallest_of_the_ids_that_are_there_twice_is_said() {
+        assert_eq!(id_twice(&images(&["b", "a", "c"])), None);
+        assert_eq!(id_twice(&images(&["c", "b", "a", "c", "b"])), Some("b".to_owned()));
+        assert_eq!(id_twice(&[]), None);
+    }
+}

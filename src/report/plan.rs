@@ -400,7 +400,7 @@ fn quarantined(plan: &Plan) -> Vec<Vec<String>> {
         .map(|kept| {
             vec![
                 format!("? {}", clean(&kept.name)),
-                kept.engine.clone(),
+                kept.engine.to_string(),
                 format!("slot {}", minute(kept.key.slot.instant())),
                 "kept, and it moves no other".to_owned(),
             ]
