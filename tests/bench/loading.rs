@@ -3,7 +3,7 @@
 use stillframe::policy::{SourceFile, load};
 
 use crate::world;
-use crate::{MIB, row, seconds, share, timed};
+use crate::{MIB, row, seconds, share, worked};
 
 const FILES: usize = 10_000;
 /// Loading may take so much of the time of parsing.
@@ -16,12 +16,12 @@ pub fn run() {
     let bytes: usize = files.iter().map(|file| file.text.len()).sum();
     println!("{FILES} policy files, {} KiB", bytes as u64 * 1024 / MIB);
     for _ in 0..ROUNDS {
-        let (events, count) = timed(|| files.iter().map(parse_events).sum::<usize>());
+        let (events, count) = worked(|| files.iter().map(parse_events).sum::<usize>());
         row("saphyr-parser: events only", &seconds(events), None, None);
-        let (values, _) = timed(|| files.iter().map(parse_values).collect::<Vec<_>>());
+        let (values, _) = worked(|| files.iter().map(parse_values).collect::<Vec<_>>());
         row("serde_yaml: values (baseline)", &seconds(values), None, None);
         let again = files.clone();
-        let (took, loaded) = timed(|| load(again, &[world::kind()]));
+        let (took, loaded) = worked(|| load(again, &[world::kind()]));
         row("load and validate", &seconds(took), Some(share(took, values)), Some(LIMIT));
         row("  of the events", "", Some(share(took, events)), None);
         assert_eq!(loaded.policies.unwrap().policies.len(), FILES);

@@ -67,9 +67,23 @@ fn share(of: Duration, baseline: Duration) -> f64 {
     of.as_secs_f64() / baseline.as_secs_f64()
 }
 
-/// What a piece of work returns and how long it took.
+/// What a piece of work returns and how long it took on the clock.
 fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
     let began = Instant::now();
     let result = work();
     (began.elapsed(), result)
+}
+
+/// What a piece of work on one thread returns and how long the processor was at it: a machine that
+/// is busy with something else does not count.
+fn worked<T>(work: impl FnOnce() -> T) -> (Duration, T) {
+    let began = processor_time();
+    let result = work();
+    (processor_time().saturating_sub(began), result)
+}
+
+/// How long this thread has run (proc(5), `schedstat`).
+fn processor_time() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(text.split_whitespace().next().unwrap().parse().unwrap())
 }

@@ -9,7 +9,7 @@ use stillframe::plan::guard::guard;
 use stillframe::plan::plan;
 
 use crate::world;
-use crate::{MIB, row, seconds, share, timed};
+use crate::{MIB, row, seconds, share, worked};
 
 /// Planning may take so much of the time of decoding.
 const TIME_LIMIT: f64 = 1.5;
@@ -36,11 +36,11 @@ pub fn run() {
     );
     for _ in 0..ROUNDS {
         let (baseline, inventory) =
-            timed(|| serde_json::from_slice::<Inventory>(&document).unwrap());
+            worked(|| serde_json::from_slice::<Inventory>(&document).unwrap());
         row("decode the inventory (baseline)", &seconds(baseline), None, None);
-        let (took, made) = timed(|| plan(&policies, &inventory, world::now()));
+        let (took, made) = worked(|| plan(&policies, &inventory, world::now()));
         row("plan over it", &seconds(took), Some(share(took, baseline)), Some(TIME_LIMIT));
-        let (took, refusals) = timed(|| guard(&made, &inventory, &policies, &[], world::now()));
+        let (took, refusals) = worked(|| guard(&made, &inventory, &policies, &[], world::now()));
         row("guard the plan", &seconds(took), Some(share(took, baseline)), None);
         let summary = made.summary;
         assert_eq!(made.engines[0].managed, instances * world::IMAGES);
