@@ -111,14 +111,19 @@ fn plan_engine(desired: &mut EngineDesired<'_>, now: Timestamp, plan: &mut Plan)
     let engine = &desired.engine.name;
     let names = Names::of(&desired.engine.images);
     plan.kept.reserve(desired.series.iter().map(|series| series.points.len()).sum());
-    // What is planned for a series takes the place of what was desired of it.
+    // What is planned for a series takes the place of what was desired of it. The list of what it
+    // keeps is emptied and used again.
+    let mut spare = Vec::new();
     for series in std::mem::take(&mut desired.series) {
         let series = &series;
-        let mut part = SeriesPlan::new(desired.engine, series, &names, now).decide();
+        let mut part = SeriesPlan::new(desired.engine, series, &names, now);
+        part.kept = spare;
+        let mut part = part.decide();
         risk::classify(series, &mut part.changes, now);
         plan.changes.append(&mut part.changes);
         plan.held_back.append(&mut part.held_back);
         plan.kept.append(&mut part.kept);
+        spare = part.kept;
         plan.missed.append(&mut part.missed);
         plan.blocked.append(&mut part.blocked);
         plan.stalled.extend(stalled(engine, series, now));

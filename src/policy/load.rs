@@ -117,7 +117,12 @@ pub fn load_with(
     kinds: &[EngineKind],
     reading: Reading<'_>,
 ) -> Loaded {
-    let mut loader = Loader { kinds, origins: reading.origins, findings: Vec::new() };
+    let mut loader = Loader {
+        kinds,
+        origins: reading.origins,
+        findings: Vec::new(),
+        built_in: BTreeMap::new(),
+    };
     let documents = loader.read(files);
     let nothing = json!({});
     let overlay = loader.overlay(&documents, reading.environment);
@@ -208,6 +213,8 @@ struct Loader<'a> {
     kinds: &'a [EngineKind],
     origins: bool,
     findings: Vec<Finding>,
+    /// What is built in, for each engine.
+    built_in: BTreeMap<Option<String>, Value>,
 }
 
 impl Loader<'_> {
@@ -376,15 +383,17 @@ impl Loader<'_> {
         let engine = self.engine_of(layer, &layers, config);
         let capabilities =
             engine.as_ref().and_then(|name| config?.engines.get(name)).map(|e| &e.capabilities);
-        let built_in = built_in(engine.as_deref(), capabilities);
-        let layers = Layers::new(overlays, layer, defaults.to_vec(), &built_in);
+        let built_in = self
+            .built_in
+            .entry(engine.clone())
+            .or_insert_with(|| built_in(engine.as_deref(), capabilities));
+        let layers = Layers::new(overlays, layer, defaults.to_vec(), built_in);
         let mut meaning = Meaning::new(&layers, &document.damaged, capabilities);
         let policy = meaning.policy(&document.json, document.place(), engine);
-        let name = name::PolicyName::parse(document.name()).ok();
-        self.findings.extend(meaning.into_findings().into_iter().map(|mut finding| {
-            finding.policy.clone_from(&name);
-            finding
-        }));
+        for mut finding in meaning.into_findings() {
+            finding.policy = name::PolicyName::parse(document.name()).ok();
+            self.findings.push(finding);
+        }
         policy.map(|mut policy| {
             if self.origins {
                 policy.effective = layers.list();

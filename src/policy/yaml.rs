@@ -138,9 +138,14 @@ impl Node {
         match &self.value {
             Value::Scalar(scalar) => scalar.json.clone(),
             Value::List(items) => items.iter().map(Self::to_json).collect(),
-            Value::Map(entries) => serde_json::Value::Object(
-                entries.iter().map(|entry| (entry.key.clone(), entry.value.to_json())).collect(),
-            ),
+            Value::Map(entries) => {
+                // One by one: to collect a map sorts a list first, and most are small.
+                let mut map = serde_json::Map::new();
+                for entry in entries {
+                    map.insert(entry.key.clone(), entry.value.to_json());
+                }
+                serde_json::Value::Object(map)
+            }
         }
     }
 }

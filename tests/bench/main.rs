@@ -9,6 +9,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::panic,
     clippy::print_stdout,
     clippy::disallowed_methods,
     clippy::cast_precision_loss,
@@ -40,9 +41,9 @@ fn main() {
     let asked: Vec<String> =
         std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     if let [part, file] = asked.as_slice()
-        && part == planning::MEMORY
+        && part == planning::ROUND
     {
-        return planning::memory(file);
+        return planning::round(file);
     }
     for (name, run) in PARTS {
         if asked.is_empty() || asked.iter().any(|part| part == name) {
