@@ -202,8 +202,7 @@ fn engine_desired<'a>(
     let mut protected = vec![false; engine.instances.len()];
     let mut excluded: Vec<Option<(&Policy, String)>> = vec![None; engine.instances.len()];
     let mut series = Vec::new();
-    let own: Vec<&Policy> =
-        policies.all().filter(|policy| policy.engine == engine.name).collect();
+    let own: Vec<&Policy> = policies.all().filter(|policy| policy.engine == engine.name).collect();
     let mut selected: Vec<BTreeMap<SourceId, SourceState<'a>>> = vec![BTreeMap::new(); own.len()];
     let selections = Index::new(own.iter().map(|policy| &policy.selection));
     for (index, instance) in engine.instances.iter().enumerate() {

@@ -15,7 +15,7 @@ use super::setup::{self, Seen};
 use super::{Console, Exit, Global, parse_instant};
 use crate::plan::guard::Guard;
 use crate::plan::{Plan, ReasonCode};
-use crate::policy::{Code, Policies, Policy, Severity};
+use crate::policy::{Code, Policies, Severity};
 use crate::report::{ImageRow, clean, count, image_rows};
 use image::{fate, image_text};
 use policy::{policy_text, values_of};
@@ -54,6 +54,12 @@ impl Explain {
             }
             ("policy", None) => bail!("which policy? `stillframe explain policy NAME`"),
             (_, Some(_)) => bail!("only `explain policy NAME` takes two words"),
+            (what, None) if is_policy(what, global)? => {
+                match setup::explained_policies(global, console, self.json) {
+                    Ok(policies) => self.policy(&policies, what, console),
+                    Err(early) => early.exit(),
+                }
+            }
             (what, None) => {
                 let file = self.inventory.as_deref();
                 let seen = setup::seen(global, console, self.json, self.now, file);
@@ -112,11 +118,7 @@ impl Explain {
     }
 
     fn seen(&self, what: &str, seen: &Seen, console: &Console) -> anyhow::Result<Exit> {
-        let is_policy = |policy: &Policy| policy.name.as_str() == what;
         let Seen { policies, inventory, now } = seen;
-        if policies.policies.iter().any(is_policy) {
-            return self.policy(policies, what, console);
-        }
         let plan = seen.plan(&[]);
         let exit = super::list::report_gaps(inventory, console);
         let rows = image_rows(inventory);
@@ -183,6 +185,13 @@ impl Explain {
         }
         Ok(())
     }
+}
+
+/// Whether a policy has this name.
+fn is_policy(what: &str, global: &Global) -> anyhow::Result<bool> {
+    let loaded = setup::load_policies(global, false)?;
+    let mut policies = loaded.policies.iter().flat_map(|policies| &policies.policies);
+    Ok(policies.any(|policy| policy.name.as_str() == what))
 }
 
 fn page(code: Code) -> String {

@@ -249,8 +249,7 @@ impl<'a> EngineChecks<'a> {
                 && (!twice || seen.insert(image.id.as_str()))
             {
                 self.managed += usize::from(self.policies.keeper(&key.policy).is_some());
-                if let Some(points) =
-                    self.series.get_mut(&series_name(self.policies, &key, image))
+                if let Some(points) = self.series.get_mut(&series_name(self.policies, &key, image))
                 {
                     points.push((key, image));
                 }

@@ -117,12 +117,8 @@ pub fn load_with(
     kinds: &[EngineKind],
     reading: Reading<'_>,
 ) -> Loaded {
-    let mut loader = Loader {
-        kinds,
-        origins: reading.origins,
-        findings: Vec::new(),
-        built_in: BTreeMap::new(),
-    };
+    let mut loader =
+        Loader { kinds, origins: reading.origins, findings: Vec::new(), built_in: BTreeMap::new() };
     let documents = loader.read(files);
     let nothing = json!({});
     let overlay = loader.overlay(&documents, reading.environment);

@@ -195,6 +195,8 @@ fn image(number: usize, age: usize) -> Image {
     }
     let name = key.image_name(&key.default_prefix());
     Image {
+        family: None,
+        sharing: None,
         id: unordered((number * IMAGES + age) as u64 + 1_000_000_000).to_string(),
         name,
         kind: ImageKind::MachineImage,

@@ -41,7 +41,7 @@ fn read(
         capabilities,
     };
     let file = SourceFile { path: "all.yaml".to_owned(), text: text.to_owned() };
-    let reading = Reading { environment, unreadable: false };
+    let reading = Reading { environment, origins: true, ..Reading::default() };
     load_with(vec![Arc::new(file)], &[kind("memory"), kind("other")], reading)
 }
 
