@@ -7,7 +7,9 @@
 mod attempt;
 mod capture;
 mod change;
+mod copy;
 mod disk;
+mod drill;
 pub mod home;
 pub mod instance;
 pub mod key;
@@ -34,11 +36,11 @@ use repository::{Opened, Repaired, RepositoryError, Stored};
 use settings::{Paths, Settings};
 
 use super::{
-    CreateRequest, Created, Engine, EngineError, RestoreRequest, Restored, Settled, Store,
-    Verification, Watcher,
+    CopyRequest, CreateRequest, Created, Engine, EngineError, RestoreRequest, Restored, Settled,
+    Store, Verification, Watcher,
 };
 use crate::clock::Clock;
-use crate::inventory::{EngineInventory, Gap, GapScope, Image};
+use crate::inventory::{DrillCheck, EngineInventory, Gap, GapScope, Image};
 use crate::plan::{ImageRef, Update};
 use crate::policy::EngineKind;
 use crate::policy::schema::simplify;
@@ -116,6 +118,19 @@ impl LocalEngine {
         home.open(&self.inner.keys)
     }
 
+    /// Makes an image. Where another run is at it, what comes of that is looked at when it has ended.
+    async fn until_made(
+        &self,
+        make: impl Fn(&Inner) -> Result<Option<Created>, EngineError> + Clone + Send + 'static,
+    ) -> Result<Created, EngineError> {
+        loop {
+            if let Some(created) = self.blocking(make.clone()).await? {
+                return Ok(created);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
     /// Runs something that blocks on a thread that may.
     async fn blocking<T: Send + 'static>(
         &self,
@@ -168,20 +183,30 @@ impl Engine for LocalEngine {
         request: CreateRequest,
         watcher: Arc<dyn Watcher>,
     ) -> Result<Created, EngineError> {
-        loop {
-            let (request, watcher) = (request.clone(), Arc::clone(&watcher));
-            let made = self.blocking(move |inner| inner.create(&request, &watcher)).await?;
-            match made {
-                Some(created) => return Ok(created),
-                // Another run is at it: what comes of it is looked at when it has ended.
-                None => tokio::time::sleep(POLL).await,
-            }
-        }
+        self.until_made(move |inner| inner.create(&request, &watcher)).await
     }
 
     async fn update(&self, image: &ImageRef, update: &Update) -> Result<Image, EngineError> {
         let (image, update) = (image.clone(), update.clone());
         self.blocking(move |inner| inner.update(&image, &update)).await
+    }
+
+    async fn copy(
+        &self,
+        request: CopyRequest,
+        watcher: Arc<dyn Watcher>,
+    ) -> Result<Created, EngineError> {
+        self.until_made(move |inner| inner.copy(&request, &watcher)).await
+    }
+
+    async fn drill(
+        &self,
+        image: &ImageRef,
+        check: DrillCheck,
+        watcher: Arc<dyn Watcher>,
+    ) -> Result<(), EngineError> {
+        let image = image.clone();
+        self.blocking(move |inner| inner.drill(&image, check, &watcher)).await
     }
 
     async fn delete(&self, image: &ImageRef) -> Result<(), EngineError> {

@@ -41,6 +41,9 @@ pub enum CaptureError {
         /// Why.
         source: io::Error,
     },
+    /// The image could not be copied.
+    #[error("copying failed: {0}")]
+    Copy(String),
     /// What was stored is not what was read.
     #[error("the stored image is not whole: {0}")]
     NotWhole(String),
@@ -123,7 +126,7 @@ fn new_snapshot(manifest: &Manifest) -> SnapshotFile {
 }
 
 /// `rustic_core` logs what it could not store and goes on; what is in the repository decides.
-fn check_whole(
+pub fn check_whole(
     repository: &Repository<IndexedIdsStatus>,
     snapshot: &SnapshotFile,
     manifest: &Manifest,

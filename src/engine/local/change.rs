@@ -1,9 +1,10 @@
 //! What changes: captures, labels and stages, deletions, and clearing up after them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::attempt::Attempt;
-use super::capture::{self, CaptureError};
+use super::capture::{self, CaptureError, Draft};
 use super::home::Home;
 use super::instance::{self, LocalInstance};
 use super::key::{KeyError, random};
@@ -11,8 +12,8 @@ use super::record::{Manifest, Record};
 use super::repository::{Repaired, Stored};
 use super::{Inner, disk, image_of};
 use crate::engine::{CreateRequest, Created, EngineError, Settled, Watcher};
-use crate::inventory::{Image, ImageSource, LABEL_STAGE};
-use crate::name::Ownership;
+use crate::inventory::{Image, ImageKind, ImageSource, LABEL_STAGE};
+use crate::name::{Key, Ownership};
 use crate::plan::{ImageRef, Update};
 
 impl Inner {
@@ -25,27 +26,42 @@ impl Inner {
         if watcher.is_cancelled() {
             return Err(EngineError::Interrupted);
         }
-        let home = self.home(&request.location, request.create.kms_key.as_deref())?;
+        let home = self.target(&request.location, request.create.kms_key.as_deref())?;
+        let _data = home.share_data()?;
+        let Some(_name) = self.attempts.try_lock(&request.name)? else { return Ok(None) };
+        let images = home.open_or_make(&self.keys)?.images()?.images;
+        if let Some(found) = self.found(&home, images, &request.name, &request.key, false)? {
+            return Ok(Some(found));
+        }
+        let instance = self.instance(request)?;
+        let attempt = self.begin(request, &home, &instance)?;
+        let captured = self.capture(request, &home, instance, &attempt, watcher);
+        self.conclude(&home, attempt, captured).map(Some)
+    }
+
+    /// Where a new image goes, if nothing is in the way of storing it there.
+    pub(super) fn target(&self, location: &str, key: Option<&str>) -> Result<Home, EngineError> {
+        let home = self.home(location, key)?;
         home.check_mounted(&self.paths.store, &self.paths.locations[&home.location])?;
         self.refuse_new_key(&home)?;
         self.refuse_lost(&home)?;
-        let _data = home.share_data()?;
-        let Some(_name) = self.attempts.try_lock(&request.name)? else { return Ok(None) };
-        let opened = home.open_or_make(&self.keys)?;
-        if let Some(found) = self.found(&home, opened.images()?.images, request)? {
-            return Ok(Some(found));
-        }
-        self.clear_after(self.attempts.read(&request.name)?.as_ref())?;
-        let instance = self.instance(request)?;
-        let mut attempt = self.begin(request, &home, &instance)?;
-        let captured = self.capture(request, &home, instance, &attempt, watcher);
-        match captured {
+        Ok(home)
+    }
+
+    /// Forgets an attempt that has become an image or was given up, and remembers why one failed.
+    pub(super) fn conclude(
+        &self,
+        home: &Home,
+        mut attempt: Attempt,
+        ended: Result<Created, CaptureError>,
+    ) -> Result<Created, EngineError> {
+        match ended {
             Ok(created) => {
-                self.attempts.remove(&request.name)?;
-                Ok(Some(created))
+                self.attempts.remove(&attempt.name)?;
+                Ok(created)
             }
             Err(CaptureError::Interrupted) => {
-                self.attempts.remove(&request.name)?;
+                self.attempts.remove(&attempt.name)?;
                 home.mark_dirty()?;
                 Err(EngineError::Interrupted)
             }
@@ -58,20 +74,23 @@ impl Inner {
         }
     }
 
-    /// The image that has the name of a new one already: its own, or in its way.
-    fn found(
+    /// The image that has the name of a new one already: its own, or in its way. The caller holds
+    /// the lock of the name.
+    pub(super) fn found(
         &self,
         home: &Home,
         images: Vec<Stored>,
-        request: &CreateRequest,
+        name: &str,
+        key: &Key,
+        is_copy: bool,
     ) -> Result<Option<Created>, EngineError> {
         let mut images = images.into_iter();
-        let Some(stored) = images.find(|stored| stored.snapshot.label == request.name) else {
+        let Some(stored) = images.find(|stored| stored.snapshot.label == name) else {
             return Ok(None);
         };
-        self.attempts.remove(&request.name)?;
+        self.attempts.remove(name)?;
         let image = image_of(home, &stored);
-        if image.ownership() == Ownership::Ours(request.key.clone()) {
+        if image.ownership() == Ownership::Ours(key.clone()) && image.is_copy() == is_copy {
             Ok(Some(Created::Found(image)))
         } else {
             Err(EngineError::NameTaken(image.name))
@@ -133,31 +152,44 @@ impl Inner {
         })
     }
 
-    pub(super) fn begin(
+    fn begin(
         &self,
         request: &CreateRequest,
         home: &Home,
         instance: &LocalInstance,
     ) -> Result<Attempt, EngineError> {
+        let source =
+            ImageSource { id: instance.id.clone(), name: instance.document.metadata.name.clone() };
+        let create = &request.create;
+        self.begin_attempt(home, &request.name, create.kind, source, &create.labels)
+    }
+
+    /// Writes down that an image is being made. The caller holds the lock of its name.
+    pub(super) fn begin_attempt(
+        &self,
+        home: &Home,
+        name: &str,
+        kind: ImageKind,
+        source: ImageSource,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<Attempt, EngineError> {
+        self.clear_after(self.attempts.read(name)?.as_ref())?;
         let attempt = Attempt {
             id: new_id()?,
-            name: request.name.clone(),
-            kind: request.create.kind,
-            source: ImageSource {
-                id: instance.id.clone(),
-                name: instance.document.metadata.name.clone(),
-            },
+            name: name.to_owned(),
+            kind,
+            source,
             began_at: self.clock.now(),
             location: home.location.clone(),
             kms_key: home.key.clone(),
-            labels: request.create.labels.clone(),
+            labels: labels.clone(),
             failure: None,
         };
         self.attempts.write(&attempt)?;
         Ok(attempt)
     }
 
-    pub(super) fn capture(
+    fn capture(
         &self,
         request: &CreateRequest,
         home: &Home,
@@ -180,15 +212,25 @@ impl Inner {
         record.labels.clone_from(&request.create.labels);
         record.total_storage_bytes = draft.added_bytes;
         record.disk_bytes = draft.disk_bytes;
+        self.publish(home, draft, &record)
+    }
+
+    /// Makes an image of a draft, unless a run over another store has made it meanwhile.
+    pub(super) fn publish(
+        &self,
+        home: &Home,
+        draft: Draft,
+        record: &Record,
+    ) -> Result<Created, CaptureError> {
         let opened = home.open(&self.keys)?;
         let _lock = home.lock()?;
-        // A run over another store may have made it meanwhile.
-        if let Some(stored) = opened.named(&request.name)? {
+        let name = draft.snapshot.label.clone();
+        if let Some(stored) = opened.named(&name)? {
             home.mark_dirty()?;
             return Ok(Created::Found(image_of(home, &stored)));
         }
-        opened.publish(draft.snapshot, &record)?;
-        Ok(Created::Made(record.image(&request.name, &home.location, &home.key)))
+        opened.publish(draft.snapshot, record)?;
+        Ok(Created::Made(record.image(&name, &home.location, &home.key)))
     }
 
     pub(super) fn update(&self, image: &ImageRef, update: &Update) -> Result<Image, EngineError> {
@@ -279,6 +321,7 @@ impl Inner {
     pub(super) fn settle(&self) -> Result<Settled, EngineError> {
         let mut settled = Settled::default();
         self.clear_attempts()?;
+        self.clear_scratch()?;
         for home in self.homes().0.into_iter().filter(Home::is_dirty) {
             let mut postpone = |why: &str| {
                 settled.postponed.push(format!("{}: no space is given back: {why}", home.label()));

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use rustic_core::repofile::{Chunker, MasterKey};
 use rustic_core::{
-    ConfigOptions, Credentials, KeyOptions, Repository, RepositoryBackends, RepositoryOptions,
-    RusticError,
+    ConfigOptions, Credentials, KeyOptions, NoProgressBars, ProgressBars, Repository,
+    RepositoryBackends, RepositoryOptions, RusticError,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,7 @@ use super::key::{KeyService, Wrapped, file_stem};
 use super::lock;
 use super::objects::{ObjectDirectory, TEMPORARY, sync_directory};
 use super::repository::{CHUNK_BYTES, Opened, RepositoryError, describe};
+use crate::engine::Watcher;
 
 /// What the name of the file beside a repository ends in.
 const KEY_FILE_ENDING: &str = ".key.json";
@@ -327,7 +328,7 @@ impl Home {
             .set_chunk_size(rustic_core_size(CHUNK_BYTES))
             .set_compression(COMPRESSION);
         let repository = self
-            .repository(ObjectDirectory::new(self.path.clone()))?
+            .repository(ObjectDirectory::new(self.path.clone()), NoProgressBars)?
             .init(&Credentials::Masterkey(master_key), &KeyOptions::default(), &config)
             .map_err(|error| self.error(&error))?;
         self.remember()?;
@@ -351,24 +352,56 @@ impl Home {
         self.open_with(keys, ObjectDirectory::withholding_snapshots(self.path.clone()))
     }
 
+    /// The same, telling `bars` of the data that is written.
+    pub fn open_for_copies(
+        &self,
+        keys: &dyn KeyService,
+        bars: impl ProgressBars,
+    ) -> Result<Opened, RepositoryError> {
+        let objects = ObjectDirectory::withholding_snapshots(self.path.clone());
+        self.open_showing(keys, objects, bars)
+    }
+
+    /// Opens the repository to read data until the watcher is cancelled.
+    pub fn open_until_cancelled(
+        &self,
+        keys: &dyn KeyService,
+        watcher: Arc<dyn Watcher>,
+    ) -> Result<Opened, RepositoryError> {
+        self.open_with(keys, ObjectDirectory::read_until_cancelled(self.path.clone(), watcher))
+    }
+
     fn open_with(
         &self,
         keys: &dyn KeyService,
         objects: ObjectDirectory,
     ) -> Result<Opened, RepositoryError> {
+        self.open_showing(keys, objects, NoProgressBars)
+    }
+
+    fn open_showing(
+        &self,
+        keys: &dyn KeyService,
+        objects: ObjectDirectory,
+        bars: impl ProgressBars,
+    ) -> Result<Opened, RepositoryError> {
         let Some(file) = self.read_key_file()? else { return Err(self.missing()) };
         let master_key = self.unwrap_key(&file, keys)?;
         let repository = self
-            .repository(objects)?
+            .repository(objects, bars)?
             .open(&Credentials::Masterkey(master_key))
             .map_err(|error| self.error(&error))?;
         Ok(Opened::new(self.clone(), repository))
     }
 
-    fn repository(&self, objects: ObjectDirectory) -> Result<Repository<()>, RepositoryError> {
+    fn repository(
+        &self,
+        objects: ObjectDirectory,
+        bars: impl ProgressBars,
+    ) -> Result<Repository<()>, RepositoryError> {
         let options = RepositoryOptions::default().no_cache(true);
         let backends = RepositoryBackends::new(Arc::new(objects), None);
-        Repository::new(&options, &backends).map_err(|error| self.error(&error))
+        Repository::new_with_progress(&options, &backends, bars).map_err(|error| self.error(&error))
     }
 
     fn read_key_file(&self) -> Result<Option<KeyFile>, RepositoryError> {

@@ -5,16 +5,20 @@
 //! is written beside its place and renamed, so that a killed process leaves no half file under a
 //! final name.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind as IoErrorKind, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use rustic_core::{
     ALL_FILE_TYPES, BytesList, ErrorKind, FileType, Id, ReadBackend, RusticError, RusticResult,
     WriteBackend,
 };
+
+use crate::engine::Watcher;
 
 /// Where files are written before they get their name.
 pub(super) const TEMPORARY: &str = "tmp";
@@ -26,17 +30,40 @@ pub struct ObjectDirectory {
     /// Whether snapshot files are taken and dropped. While an image is captured, `rustic_core`
     /// would publish its snapshot before anybody has looked whether it is whole.
     withholds_snapshots: bool,
+    /// Nothing more is read once it says so: `rustic_core` asks nobody whether to go on.
+    reader: Option<Reader>,
+}
+
+/// Who reads, and may have enough of it.
+struct Reader(Arc<dyn Watcher>);
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Reader")
+    }
 }
 
 impl ObjectDirectory {
     /// The repository in `path`.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, withholds_snapshots: false }
+        Self { path, withholds_snapshots: false, reader: None }
     }
 
     /// The same, but no snapshot is ever published through it.
     pub fn withholding_snapshots(path: PathBuf) -> Self {
-        Self { path, withholds_snapshots: true }
+        Self { withholds_snapshots: true, ..Self::new(path) }
+    }
+
+    /// The same, but reading fails once the watcher is cancelled.
+    pub fn read_until_cancelled(path: PathBuf, watcher: Arc<dyn Watcher>) -> Self {
+        Self { reader: Some(Reader(watcher)), ..Self::new(path) }
+    }
+
+    fn check_cancelled(&self) -> io::Result<()> {
+        match &self.reader {
+            Some(Reader(watcher)) if watcher.is_cancelled() => Err(io::Error::other("interrupted")),
+            _ => Ok(()),
+        }
     }
 
     fn directory(&self, kind: FileType, id: &Id) -> PathBuf {
@@ -147,7 +174,8 @@ impl ReadBackend for ObjectDirectory {
     ) -> RusticResult<Bytes> {
         let path = self.file(kind, id);
         let mut buffer = vec![0; length as usize];
-        File::open(&path)
+        self.check_cancelled()
+            .and_then(|()| File::open(&path))
             .and_then(|file| file.read_exact_at(&mut buffer, u64::from(offset)))
             .map_err(|error| failed("cannot read", &path, error))?;
         Ok(buffer.into())

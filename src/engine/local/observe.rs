@@ -133,11 +133,21 @@ impl Inner {
         let Found { opened, .. } = self.find(id)?;
         let lock = opened.home.lock()?;
         let stored = opened.newest_generation(id)?.ok_or(EngineError::NotFound)?;
-        let is_same = stored.snapshot.label == image.name
-            && Some(stored.record.fingerprint()) == image.fingerprint
-            && image.created_at.is_none_or(|created_at| created_at == stored.record.created_at);
-        if is_same { Ok((lock, opened, stored)) } else { Err(EngineError::Changed) }
+        if is_same(image, &stored) { Ok((lock, opened, stored)) } else { Err(EngineError::Changed) }
     }
+
+    /// The same to be read: its data stays as long as what comes back lives.
+    pub(super) fn find_unchanged(&self, image: &ImageRef) -> Result<Found, EngineError> {
+        let found = self.find(image.id.as_deref().ok_or(EngineError::NotFound)?)?;
+        if is_same(image, &found.stored) { Ok(found) } else { Err(EngineError::Changed) }
+    }
+}
+
+/// Whether an image is still what a plan was made over.
+fn is_same(image: &ImageRef, stored: &Stored) -> bool {
+    stored.snapshot.label == image.name
+        && Some(stored.record.fingerprint()) == image.fingerprint
+        && image.created_at.is_none_or(|created_at| created_at == stored.record.created_at)
 }
 
 fn observe_instance(instance: &LocalInstance) -> Instance {

@@ -288,7 +288,7 @@ fn write_pieces(
 }
 
 /// Does something with each piece, on several threads; stops at the first failure.
-fn for_each_piece<'a>(
+pub fn for_each_piece<'a>(
     pieces: &[&'a DataId],
     watcher: &dyn Watcher,
     work: impl Fn(usize, &'a DataId) -> Result<(), String> + Sync,

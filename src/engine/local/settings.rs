@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::files::joined;
-use crate::inventory::{Capabilities, Consistency, Deprecation, ImageKind, KeyChoice};
+use crate::inventory::{Capabilities, Consistency, Deprecation, DrillCheck, ImageKind, KeyChoice};
 
 /// The location there is where none is configured.
 const LOCATION_DEFAULT: &str = "local";
@@ -87,6 +87,9 @@ impl Settings {
             locations: self.location_names(),
             labels_max: 64,
             description_length_max: 2048,
+            // A copy in the same place protects from nothing.
+            copies: self.location_names().len() > 1,
+            drills: vec![DrillCheck::Verify, DrillCheck::Restore],
             captures_max: self.captures.map_or(CAPTURES_DEFAULT, |captures| captures as usize),
             ..Capabilities::default()
         }
