@@ -4,6 +4,7 @@
 //! each point, and what stands in the way of letting points go. It compares nothing and plans
 //! nothing: `plan` does. Pure, like all of this level.
 
+mod copies;
 mod due;
 mod source;
 
@@ -282,7 +283,12 @@ fn build_series<'a>(
     for (key, image) in copies {
         by_location.entry(&image.location).or_default().push((key, image));
     }
-    let copies = by_location.into_values().flat_map(|copies| judge.points(copies, None)).collect();
+    // The coming point is copied in the same plan.
+    let is_copied = |location: &str| policy.copies.iter().any(|copied| copied == location);
+    let copies = by_location
+        .into_iter()
+        .flat_map(|(location, copies)| judge.points(copies, coming.filter(|_| is_copied(location))))
+        .collect();
     let points = judge.points(images, coming);
     let mut series = Series {
         policy,

@@ -269,10 +269,11 @@ fn describe_pauses(policy: &Policy, now: Timestamp) -> Option<String> {
 fn summary(plan: &Plan) -> Summary {
     let count =
         |action: Action| plan.changes.iter().filter(|change| change.action == action).count();
-    let replaced = plan
-        .changes
-        .iter()
-        .filter(|change| change.create.as_ref().is_some_and(|create| create.replaces.is_some()));
+    let replaced = plan.changes.iter().filter(|change| {
+        let create = change.create.as_ref().map(|create| &create.replaces);
+        let copy = change.copy.as_ref().map(|copy| &copy.replaces);
+        create.or(copy).is_some_and(Option::is_some)
+    });
     let managed: usize = plan.engines.iter().map(|engine| engine.managed).sum();
     Summary {
         create: count(Action::Create),

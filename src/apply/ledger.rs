@@ -107,6 +107,8 @@ impl Ledger {
             "action": change.action,
             "engine": change.engine,
             "image": change.image.name,
+            "copy": change.copy.as_ref().map(|copy| json!({"name": copy.name, "location": copy.location})),
+            "drill": change.drill,
             "outcome": ending,
         }))
     }

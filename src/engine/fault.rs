@@ -16,6 +16,12 @@ pub enum Fault {
     CreateFails,
     /// Creating makes the image, but the answer is lost.
     CreateReplyLost,
+    /// Copying fails before anything is made.
+    CopyFails,
+    /// Copying makes the copy, but the answer is lost.
+    CopyReplyLost,
+    /// A drill finds the image damaged.
+    DrillFails,
     /// An update fails.
     UpdateFails,
     /// Deleting fails.
@@ -112,7 +118,11 @@ impl Engine for Faulty {
         request: CopyRequest,
         watcher: Arc<dyn Watcher>,
     ) -> Result<Created, EngineError> {
-        self.inner.copy(request, watcher).await
+        if self.strike(Fault::CopyFails) {
+            return broken();
+        }
+        let created = self.inner.copy(request, watcher).await?;
+        if self.strike(Fault::CopyReplyLost) { broken() } else { Ok(created) }
     }
 
     async fn drill(
@@ -121,7 +131,11 @@ impl Engine for Faulty {
         check: DrillCheck,
         watcher: Arc<dyn Watcher>,
     ) -> Result<(), EngineError> {
-        self.inner.drill(image, check, watcher).await
+        if self.strike(Fault::DrillFails) {
+            broken()
+        } else {
+            self.inner.drill(image, check, watcher).await
+        }
     }
 
     async fn update(&self, image: &ImageRef, update: &Update) -> Result<Image, EngineError> {

@@ -10,9 +10,10 @@ use crate::inventory::Inventory;
 /// and is no longer needed is gone by itself.
 pub fn in_both(approved: &Plan, mut fresh: Plan) -> (Plan, Vec<Change>) {
     let changes = std::mem::take(&mut fresh.changes);
-    let (both, only_fresh) = changes
-        .into_iter()
-        .partition(|change| approved.changes.iter().any(|other| is_same(other, change)));
+    let (both, only_fresh) = changes.into_iter().partition(|change| {
+        let mut changes = approved.changes.iter();
+        changes.any(|other| is_same(other, change) || has_come(other, change))
+    });
     fresh.changes = both;
     (fresh, only_fresh)
 }
@@ -24,7 +25,8 @@ pub fn still_wanted(plan: &Plan, fresh: &Plan, inventory: &Inventory) -> BTreeSe
         .iter()
         .enumerate()
         .filter(|(_, change)| {
-            fresh.changes.iter().any(|other| is_same(change, other))
+            let mut others = fresh.changes.iter();
+            others.any(|other| is_same(change, other) || has_come(change, other))
                 || is_still_let_go(change, fresh, inventory)
         })
         .map(|(index, _)| index)
@@ -57,6 +59,17 @@ fn is_still_let_go(change: &Change, fresh: &Plan, inventory: &Inventory) -> bool
         && change.action == Action::Deprecate
         && is_unchanged
         && (goes || is_in_grace)
+}
+
+/// Whether a change of an image that was yet to be made is the other one, of that image as it is now.
+fn has_come(coming: &Change, now: &Change) -> bool {
+    let mut made = coming.clone();
+    made.image.id.clone_from(&now.image.id);
+    made.image.created_at = now.image.created_at;
+    made.image.fingerprint.clone_from(&now.image.fingerprint);
+    coming.image.id.is_none()
+        && coming.waits_for.as_ref() == Some(&coming.image.name)
+        && is_same(&made, now)
 }
 
 /// Whether two changes do the same to the same: what an approval is bound to.

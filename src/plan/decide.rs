@@ -37,6 +37,8 @@ pub(super) struct SeriesPlan<'a> {
     obstacle: Option<Reason>,
     /// The image that this plan creates.
     created: Option<String>,
+    /// The copies of it that this plan makes, by their locations.
+    coming_copies: BTreeMap<&'a str, String>,
     pub(super) changes: Vec<Change>,
     pub(super) held_back: Vec<HeldBack>,
     pub(super) kept: Vec<Kept>,
@@ -59,6 +61,7 @@ impl<'a> SeriesPlan<'a> {
             now,
             obstacle: obstacle(engine, series, now),
             created: None,
+            coming_copies: BTreeMap::new(),
             changes: Vec::new(),
             held_back: Vec::new(),
             kept: Vec::new(),
@@ -69,14 +72,17 @@ impl<'a> SeriesPlan<'a> {
 
     pub(super) fn decide(mut self) -> Self {
         self.due();
+        self.name_coming_copies();
         let newest_ready = self.series.newest_ready(self.now).map(|point| point.image.id.as_str());
+        let coming = self.created.clone();
         for point in &self.series.points {
-            self.point(point, newest_ready);
+            self.point(point, newest_ready, coming.as_deref());
         }
         let newest_copies = self.series.newest_copies(self.now);
         for copy in &self.series.copies {
             let newest = newest_copies.get(copy.image.location.as_str());
-            self.point(copy, newest.map(|newest| newest.image.id.as_str()));
+            let coming = self.coming_beside(copy);
+            self.point(copy, newest.map(|newest| newest.image.id.as_str()), coming.as_deref());
         }
         self.copies();
         self.source_marks();
@@ -85,11 +91,11 @@ impl<'a> SeriesPlan<'a> {
         self
     }
 
-    /// One image, and the newest of its kind that is READY.
-    fn point(&mut self, point: &SeriesPoint<'_>, newest_ready: Option<&str>) {
+    /// One image, the newest of its kind that is READY, and the name of the one that is coming.
+    fn point(&mut self, point: &SeriesPoint<'_>, newest_ready: Option<&str>, coming: Option<&str>) {
         let is_newest = newest_ready == Some(point.image.id.as_str());
         match point.image.state {
-            ImageState::Ready => self.ready(point, is_newest),
+            ImageState::Ready => self.ready(point, is_newest, coming),
             ImageState::Failed => self.failed(point, newest_ready.is_some()),
             ImageState::Creating | ImageState::Deleting | ImageState::Unknown => {
                 let why = Reason::new(ReasonCode::NotReady, state_detail(point.image));
@@ -98,9 +104,9 @@ impl<'a> SeriesPlan<'a> {
         }
     }
 
-    fn ready(&mut self, point: &SeriesPoint<'_>, is_newest: bool) {
+    fn ready(&mut self, point: &SeriesPoint<'_>, is_newest: bool, coming: Option<&str>) {
         // What is let go for the coming point stays where that cannot be made.
-        let fate = if self.created.is_some() { &point.fate_after } else { &point.fate };
+        let fate = if coming.is_some() { &point.fate_after } else { &point.fate };
         match fate {
             Fate::Kept(reasons) => {
                 let mut reasons: Vec<Reason> = reasons.iter().map(Reason::from).collect();
@@ -110,7 +116,7 @@ impl<'a> SeriesPlan<'a> {
                 }
                 self.stay(point, is_newest, reasons);
             }
-            Fate::LetGo(closest) => self.let_go(point, Reason::from(closest)),
+            Fate::LetGo(closest) => self.let_go(point, Reason::from(closest), coming),
         }
     }
 
@@ -184,7 +190,7 @@ impl<'a> SeriesPlan<'a> {
     }
 
     /// A point that no rule keeps: deprecated first, deleted when the grace has passed.
-    fn let_go(&mut self, point: &SeriesPoint<'_>, why: Reason) {
+    fn let_go(&mut self, point: &SeriesPoint<'_>, why: Reason, coming: Option<&str>) {
         let image = point.image;
         let grace = self.series.policy.lifecycle.grace;
         // A mark from the future is the mark of a clock that was wrong, and one on a point that is
@@ -194,13 +200,13 @@ impl<'a> SeriesPlan<'a> {
             image.let_go_at().filter(|since| *since <= CLOCK_SKEW.after(self.now) && !is_kept);
         let Some(since) = since else {
             // The point that this plan creates ends the stall: what is let go waits for it.
-            let ends_stall = self.is_stalled() && self.created.is_some();
+            let ends_stall = self.is_stalled() && coming.is_some();
             if let Some(obstacle) = self.obstacle.clone().filter(|_| !ends_stall) {
                 return self.hold_back(Action::Deprecate, point, vec![obstacle, why]);
             }
             let mut change = self.change(Action::Deprecate, point, why);
             if ends_stall || is_kept {
-                change.waits_for.clone_from(&self.created);
+                change.waits_for = coming.map(str::to_owned);
             }
             let stage_after = image.stage.max(Stage::Deprecated);
             let mut set_labels = BTreeMap::from([(LABEL_LET_GO.to_owned(), stamp(self.now))]);

@@ -12,10 +12,12 @@ use stillframe::apply::{Ending, Ledger, Listener, Stop};
 use stillframe::clock::{Clock, FixedClock};
 use stillframe::engine::local::LocalEngine;
 use stillframe::engine::{
-    self, CreateRequest, Created, Engine, EngineError, Fault, Faulty, Progress, Unwatched, Watcher,
+    self, CopyRequest, CreateRequest, Created, Engine, EngineError, Fault, Faulty, Progress,
+    Unwatched, Watcher,
 };
-use stillframe::inventory::{EngineInventory, Image, ImageState, Stage};
-use stillframe::plan::{Action, Create, ImageRef, Plan, Update};
+use stillframe::inventory::{DrillCheck, EngineInventory, Image, ImageState, LABEL_COPY, Stage};
+use stillframe::name::{Key, Ownership};
+use stillframe::plan::{Action, Copy, Create, ImageRef, Plan, Update};
 use stillframe::policy::{EngineKind, Policies, SourceFile, load};
 use stillframe::reconcile::{Approval, Room, Round};
 
@@ -25,6 +27,9 @@ use super::support::Datacenter;
 /// A world with an engine on it. It may be opened several times, as several runs do.
 trait Bench {
     fn open(&self, clock: Arc<dyn Clock>) -> Arc<dyn Engine>;
+
+    /// Damages what is stored of an image behind the engine's back.
+    fn damage(&self, image: &Image);
 }
 
 struct Memory(Arc<MemoryEngine>);
@@ -32,6 +37,10 @@ struct Memory(Arc<MemoryEngine>);
 impl Bench for Memory {
     fn open(&self, _: Arc<dyn Clock>) -> Arc<dyn Engine> {
         self.0.clone()
+    }
+
+    fn damage(&self, image: &Image) {
+        self.0.world.lock().unwrap().damaged.insert(image.id.clone());
     }
 }
 
@@ -42,10 +51,26 @@ impl Bench for Local {
         let settings = serde_json::json!({
             "instances": "examples/datacenter/instances",
             "store": "store",
+            "locations": {"local": {}, "vault": {}},
             "createKeys": true,
         });
         let base = self.0.path("").canonicalize().unwrap();
         Arc::new(LocalEngine::open("memory", &settings, &base, clock).unwrap())
+    }
+
+    /// All images of a location share their pieces, so this damages all of them.
+    fn damage(&self, image: &Image) {
+        let packs = self.0.path(&format!("store/locations/{}/default/data", image.location));
+        for directory in std::fs::read_dir(packs).unwrap() {
+            for pack in std::fs::read_dir(directory.unwrap().path()).unwrap() {
+                let pack = pack.unwrap().path();
+                let mut bytes = std::fs::read(&pack).unwrap();
+                // Behind the first piece's beginning; the header is at the end.
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+                std::fs::write(&pack, bytes).unwrap();
+            }
+        }
     }
 }
 
@@ -71,7 +96,7 @@ pub fn policies(spec: &str) -> Policies {
     let kind = EngineKind {
         name: "memory",
         settings_schema: serde_json::json!({"type": "object"}),
-        capabilities: |_| stillframe::inventory::Capabilities::default(),
+        capabilities: |_| super::memory::capabilities(),
     };
     let config =
         "apiVersion: stillframe/v1\nkind: Config\nspec:\n  engines: {memory: {memory: {}}}\n";
@@ -175,6 +200,54 @@ impl Case {
             },
             key,
         }
+    }
+
+    /// An original, and what is asked for to copy it to the vault.
+    async fn copy_request(&self) -> (Image, CopyRequest) {
+        let engine = self.bench.open(clock(0));
+        let created = engine.create(self.request(0), Arc::new(Unwatched)).await.unwrap();
+        let original = created.image().clone();
+        let Ownership::Ours(key) = original.ownership() else { panic!("it is ours") };
+        let mut labels = key.labels();
+        labels.insert(LABEL_COPY.to_owned(), "yes".to_owned());
+        let copy = Copy {
+            name: key.copy_name(&key.default_prefix(), "vault"),
+            location: "vault".to_owned(),
+            kms_key: None,
+            labels,
+            replaces: None,
+        };
+        (original.clone(), CopyRequest { key, image: ImageRef::of(&original), copy })
+    }
+
+    /// Whether the engine can do what a case is about; where it cannot, the case says so.
+    async fn can(&self, what: &str, can: impl Fn(&EngineInventory) -> bool) -> bool {
+        let can = can(&self.observe(0).await);
+        if !can {
+            println!("not tried: this engine offers no {what}");
+        }
+        can
+    }
+
+    async fn can_copy(&self) -> bool {
+        self.can("copies", |inventory| inventory.capabilities.copies).await
+    }
+
+    async fn can_drill(&self, check: DrillCheck) -> bool {
+        let offers = |inventory: &EngineInventory| inventory.capabilities.drills.contains(&check);
+        self.can(&format!("drill by {}", check.word()), offers).await
+    }
+}
+
+/// Originals or copies.
+fn only(images: &[Image], copies: bool) -> Vec<Image> {
+    images.iter().filter(|image| image.is_copy() == copies).cloned().collect()
+}
+
+fn key_of(image: &Image) -> Key {
+    match image.ownership() {
+        Ownership::Ours(key) => key,
+        other => panic!("{other:?}"),
     }
 }
 
@@ -430,6 +503,185 @@ suite! {
             let action = round.plan.changes[outcome.change].action;
             assert_eq!(outcome.ending.is_done(), action == Action::Create, "{outcome:?}");
         }
+    }
+
+    a_restore_point_and_its_copy_are_made_in_one_round("  storage: {copies: [vault]}\n", case) {
+        if !case.can_copy().await {
+            return;
+        }
+        let round = case.round(0).await;
+        assert_eq!((round.plan.summary.create, round.plan.summary.copy), (2, 2));
+        assert!(round.outcomes.iter().all(|outcome| matches!(outcome.ending, Ending::Done { .. })), "{:?}", round.outcomes);
+        case.nothing_to_do(0).await;
+        let images = case.observe(0).await.images;
+        let (originals, copies) = (only(&images, false), only(&images, true));
+        assert_eq!((originals.len(), copies.len()), (2, 2));
+        for (original, copy) in originals.iter().zip(&copies) {
+            assert_eq!((original.location.as_str(), copy.location.as_str()), ("local", "vault"));
+            assert_ne!(original.id, copy.id);
+            assert_ne!(original.name, copy.name);
+            assert_eq!(key_of(original), key_of(copy));
+            assert_eq!(copy.state, ImageState::Ready);
+            assert_eq!((&original.source, original.disk_bytes, original.created_at), (&copy.source, copy.disk_bytes, copy.created_at));
+            let outcome = round.outcomes.iter().find_map(|outcome| match &outcome.ending {
+                Ending::Done { image: Some(image) } if image.id == copy.id => Some(image),
+                _ => None,
+            });
+            assert_eq!(outcome.map(|image| &**image), Some(copy));
+        }
+    }
+
+    copying_twice_makes_one("", case) {
+        if !case.can_copy().await {
+            return;
+        }
+        let (original, request) = case.copy_request().await;
+        let (one, other) = (case.bench.open(clock(0)), case.bench.open(clock(0)));
+        let (one, other) = tokio::join!(
+            one.copy(request.clone(), Arc::new(Unwatched)),
+            other.copy(request.clone(), Arc::new(Unwatched)),
+        );
+        let (one, other) = (one.unwrap(), other.unwrap());
+        assert_eq!(one.image(), other.image());
+        assert_ne!(matches!(one, Created::Made(_)), matches!(other, Created::Made(_)));
+        // However much later, and whatever has become of the original.
+        let engine = case.bench.open(clock(1));
+        engine.delete(&ImageRef::of(&original)).await.unwrap();
+        let again = engine.copy(request, Arc::new(Unwatched)).await.unwrap();
+        assert_eq!(again, Created::Found(one.image().clone()));
+        assert_eq!(case.observe(1).await.images, [one.image().clone()]);
+    }
+
+    a_copy_in_the_way_of_another_or_of_what_has_changed_is_not_made("", case) {
+        if !case.can_copy().await {
+            return;
+        }
+        let (original, request) = case.copy_request().await;
+        let engine = case.bench.open(clock(0));
+        let mut taken = request.clone();
+        taken.copy.name.clone_from(&original.name);
+        taken.copy.location.clone_from(&original.location);
+        let refused = engine.copy(taken, Arc::new(Unwatched)).await;
+        assert_eq!(refused, Err(EngineError::NameTaken(original.name.clone())));
+        let mut nowhere = request.clone();
+        nowhere.image.id = Some("12".to_owned());
+        assert_eq!(engine.copy(nowhere, Arc::new(Unwatched)).await, Err(EngineError::NotFound));
+        let update = Update { set_labels: BTreeMap::from([("a".to_owned(), "b".to_owned())]), ..Update::default() };
+        let changed = engine.update(&ImageRef::of(&original), &update).await.unwrap();
+        assert_eq!(engine.copy(request, Arc::new(Unwatched)).await, Err(EngineError::Changed));
+        assert_eq!(case.observe(0).await.images, [changed]);
+    }
+
+    an_original_is_deleted_only_with_its_copy("  storage: {copies: [vault]}\n  retention: {last: 1}\n  lifecycle: {grace: 0}\n", case) {
+        if !case.can_copy().await {
+            return;
+        }
+        for day in 0..3 {
+            let script = vec![Fault::CopyFails; 8];
+            let faulty = Arc::new(Faulty::new(case.bench.open(clock(day)), script));
+            let room = room(faulty, clock(day), policies(case.spec), &case.directory);
+            for _ in 0..2 {
+                let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+                assert_eq!(round.plan.summary.delete, 0);
+            }
+        }
+        assert_eq!(case.observe(2).await.images.len(), 6);
+        // Only what is kept is copied: that is newer than all that is let go.
+        let round = case.round(2).await;
+        assert_eq!((round.plan.summary.copy, round.plan.summary.delete), (2, 0));
+        let round = case.round(2).await;
+        assert_eq!((round.plan.summary.copy, round.plan.summary.delete), (0, 4));
+        case.nothing_to_do(2).await;
+        let images = case.observe(2).await.images;
+        assert_eq!((only(&images, false).len(), only(&images, true).len()), (2, 2));
+    }
+
+    copies_follow_the_rules_of_their_originals("  storage: {copies: [vault]}\n  retention: {last: 3}\n  lifecycle: {grace: 1d}\n", case) {
+        if !case.can_copy().await {
+            return;
+        }
+        for day in 0..5 {
+            let round = case.round(day).await;
+            assert_eq!((round.plan.summary.create, round.plan.summary.copy), (2, 2), "day {day}");
+            // A copy is let go with the coming one, as its original is.
+            let (deprecate, delete) = match day { 0..3 => (0, 0), 3 => (4, 0), _ => (4, 4) };
+            assert_eq!((round.plan.summary.deprecate, round.plan.summary.delete), (deprecate, delete), "day {day}");
+            assert!(round.outcomes.iter().all(|outcome| outcome.ending.is_done()), "{:?}", round.outcomes);
+            case.nothing_to_do(day).await;
+        }
+        let images = case.observe(4).await.images;
+        assert_eq!((only(&images, false).len(), only(&images, true).len()), (8, 8));
+    }
+
+    a_copy_is_not_made_of_what_was_not_made("  storage: {copies: [vault]}\n", case) {
+        if !case.can_copy().await {
+            return;
+        }
+        let script = vec![Fault::CreateFails, Fault::CopyReplyLost];
+        let faulty = Arc::new(Faulty::new(case.bench.open(clock(0)), script));
+        let room = room(faulty.clone(), clock(0), policies(case.spec), &case.directory);
+        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+        assert_eq!(faulty.happened(), 2);
+        let words: Vec<&str> = round.outcomes.iter().map(|outcome| outcome.ending.word()).collect();
+        let count = |wanted: &str| words.iter().filter(|word| **word == wanted).count();
+        // One create; the other, its copy, and the answer about the copy that was made all the same.
+        assert_eq!((count("done"), count("failed"), count("skipped")), (1, 2, 1), "{words:?}");
+        let round = case.round(0).await;
+        assert_eq!((round.plan.summary.create, round.plan.summary.copy), (1, 1));
+        case.nothing_to_do(0).await;
+        assert_eq!(case.observe(0).await.images.len(), 4);
+    }
+
+    a_drill_tries_the_newest_and_is_written_on_it("  drill: {cron: \"0 6 * * *\", check: restore}\n", case) {
+        if !case.can_drill(DrillCheck::Restore).await {
+            return;
+        }
+        for day in 0..2 {
+            let round = case.round(day).await;
+            assert_eq!((round.plan.summary.create, round.plan.summary.drill), (2, 2));
+            assert!(round.outcomes.iter().all(|outcome| outcome.ending.is_done()), "{:?}", round.outcomes);
+            let images = case.observe(day).await.images;
+            let drilled = images.iter().filter(|image| image.drilled_at() == Some(noon(day)));
+            assert_eq!(drilled.count(), 2);
+            case.nothing_to_do(day).await;
+        }
+    }
+
+    a_drill_of_a_damaged_image_fails_and_is_not_written_on_it("", case) {
+        case.round(0).await;
+        let image = case.observe(0).await.images[0].clone();
+        case.bench.damage(&image);
+        for check in [DrillCheck::Verify, DrillCheck::Restore] {
+            if !case.can_drill(check).await {
+                continue;
+            }
+            let engine = case.bench.open(clock(0));
+            let tried = engine.drill(&ImageRef::of(&image), check, Arc::new(Unwatched)).await;
+            assert!(matches!(tried, Err(EngineError::Failed(_))), "{tried:?}");
+            let mut room = case.room(0);
+            room.policies = policies(&format!("  drill: {{cron: \"0 6 * * *\", check: {}}}\n", check.word()));
+            let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+            let of_image = round.outcomes.iter().find(|outcome| round.plan.changes[outcome.change].image.name == image.name);
+            assert!(matches!(&of_image.unwrap().ending, Ending::Failed { message } if message.starts_with("it could not be restored: ")), "{of_image:?}");
+            let now = case.observe(0).await.images.into_iter().find(|one| one.id == image.id).unwrap();
+            assert_eq!(now, image);
+        }
+    }
+
+    a_drill_of_what_has_changed_says_nothing_about_it("", case) {
+        case.round(0).await;
+        let image = case.observe(0).await.images[0].clone();
+        let mut other = ImageRef::of(&image);
+        other.fingerprint = Some("another".to_owned());
+        for check in [DrillCheck::Verify, DrillCheck::Restore] {
+            if case.can_drill(check).await {
+                let engine = case.bench.open(clock(0));
+                let unwatched = || Arc::new(Unwatched);
+                assert_eq!(engine.drill(&other, check, unwatched()).await, Err(EngineError::Changed));
+                assert_eq!(engine.drill(&ImageRef::of(&image), check, unwatched()).await, Ok(()));
+            }
+        }
+        case.nothing_to_do(0).await;
     }
 
     a_listing_that_was_cut_off_deletes_nothing("  retention: {last: 1}\n  lifecycle: {grace: 0}\n", case) {

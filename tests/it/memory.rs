@@ -1,13 +1,16 @@
 //! An engine in memory: for rounds by the thousand, and to hold the engine suite itself to account.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use stillframe::clock::Clock;
-use stillframe::engine::{CreateRequest, Created, Engine, EngineError, Settled, Watcher};
+use stillframe::engine::{
+    CopyRequest, CreateRequest, Created, Engine, EngineError, Settled, Watcher,
+};
 use stillframe::inventory::{
-    Capabilities, Disk, EngineInventory, Image, ImageKind, ImageSource, ImageState, Instance, Stage,
+    Capabilities, Disk, DrillCheck, EngineInventory, Image, ImageKind, ImageSource, ImageState,
+    Instance, Stage,
 };
 use stillframe::name::{Key, Ownership, SourceId};
 use stillframe::plan::{ImageRef, Update};
@@ -24,6 +27,8 @@ pub struct World {
     pub instances: BTreeMap<String, Instance>,
     pub images: BTreeMap<String, Image>,
     next_id: u64,
+    /// Ids of images that cannot be restored.
+    pub damaged: BTreeSet<String>,
     /// Names of images that were deleted, in order.
     pub deleted: Vec<Image>,
 }
@@ -83,11 +88,35 @@ impl MemoryEngine {
     }
 }
 
+/// What a memory engine can do.
+pub fn capabilities() -> Capabilities {
+    Capabilities {
+        locations: vec!["local".to_owned(), "vault".to_owned()],
+        copies: true,
+        drills: vec![DrillCheck::Verify, DrillCheck::Restore],
+        ..Capabilities::default()
+    }
+}
+
 fn fingerprint(image: &Image) -> String {
     format!("{:?}{:?}", image.stage, image.labels)
 }
 
 impl World {
+    /// The image that has a name already: the one that was asked for, or another in its way.
+    fn found(&self, name: &str, key: &Key, is_copy: bool) -> Result<Option<Created>, EngineError> {
+        match self.images.values().find(|image| image.name == name) {
+            None => Ok(None),
+            Some(image)
+                if image.ownership() == Ownership::Ours(key.clone())
+                    && image.is_copy() == is_copy =>
+            {
+                Ok(Some(Created::Found(image.clone())))
+            }
+            Some(_) => Err(EngineError::NameTaken(name.to_owned())),
+        }
+    }
+
     fn bound(&self, image: &ImageRef) -> Result<Image, EngineError> {
         let found =
             image.id.as_ref().and_then(|id| self.images.get(id)).ok_or(EngineError::NotFound)?;
@@ -115,7 +144,7 @@ impl Engine for MemoryEngine {
             identity: "here".to_owned(),
             gaps: Vec::new(),
             images_seen_before: None,
-            capabilities: Capabilities::default(),
+            capabilities: capabilities(),
             instances: world.instances.values().cloned().collect(),
             images,
         }
@@ -127,13 +156,8 @@ impl Engine for MemoryEngine {
         _: Arc<dyn Watcher>,
     ) -> Result<Created, EngineError> {
         let mut world = self.world.lock().unwrap();
-        if let Some(image) = world.images.values().find(|image| image.name == request.name) {
-            let is_it = image.ownership() == Ownership::Ours(request.key.clone());
-            return if is_it {
-                Ok(Created::Found(image.clone()))
-            } else {
-                Err(EngineError::NameTaken(request.name))
-            };
+        if let Some(found) = world.found(&request.name, &request.key, false)? {
+            return Ok(found);
         }
         let source = world.instances.values().find(|instance| instance.id == request.key.source);
         let source = source.ok_or_else(|| EngineError::Failed("no such instance".to_owned()))?;
@@ -161,6 +185,46 @@ impl Engine for MemoryEngine {
         image.fingerprint = fingerprint(&image);
         world.images.insert(image.id.clone(), image.clone());
         Ok(Created::Made(image))
+    }
+
+    async fn copy(
+        &self,
+        request: CopyRequest,
+        _: Arc<dyn Watcher>,
+    ) -> Result<Created, EngineError> {
+        let mut world = self.world.lock().unwrap();
+        let copy = request.copy;
+        if let Some(found) = world.found(&copy.name, &request.key, true)? {
+            return Ok(found);
+        }
+        let original = world.bound(&request.image)?;
+        world.next_id += 1;
+        let mut image = Image {
+            id: world.next_id.to_string(),
+            name: copy.name,
+            location: copy.location,
+            kms_key: copy.kms_key,
+            labels: copy.labels,
+            stage: Stage::Active,
+            ..original
+        };
+        image.fingerprint = fingerprint(&image);
+        world.images.insert(image.id.clone(), image.clone());
+        Ok(Created::Made(image))
+    }
+
+    async fn drill(
+        &self,
+        image: &ImageRef,
+        _: DrillCheck,
+        _: Arc<dyn Watcher>,
+    ) -> Result<(), EngineError> {
+        let world = self.world.lock().unwrap();
+        let image = world.bound(image)?;
+        if world.damaged.contains(&image.id) {
+            return Err(EngineError::Failed("it is damaged".to_owned()));
+        }
+        Ok(())
     }
 
     async fn update(&self, image: &ImageRef, update: &Update) -> Result<Image, EngineError> {

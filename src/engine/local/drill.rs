@@ -139,8 +139,9 @@ fn check_space(scratch: &Path, needed: u64) -> Result<(), EngineError> {
     if needed <= free {
         return Ok(());
     }
-    Err(EngineError::Failed(format!(
-        "it was not tried: {} has {free} bytes free and its disks need {needed}",
+    // That says nothing about the image.
+    Err(EngineError::Refused(format!(
+        "not tried: {} has {free} bytes free and its disks need {needed}",
         scratch.display()
     )))
 }

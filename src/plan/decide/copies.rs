@@ -3,54 +3,92 @@
 use super::SeriesPlan;
 use crate::desired::SeriesPoint;
 use crate::inventory::{ImageState, LABEL_COPY};
+use crate::name::{Key, Slot};
 use crate::plan::action::{Action, Reason, ReasonCode};
-use crate::plan::document::{Blocked, Copy, ImageRef};
+use crate::plan::document::{Blocked, Change, Copy, ImageRef};
 use crate::retention::Fate;
 
-impl SeriesPlan<'_> {
-    /// Copies every restore point that is kept to each location that has none of it, the newest
-    /// first.
-    pub(super) fn copies(&mut self) {
-        let series = self.series;
-        let is_stopped = self.is_paused_or_unseen() || series.pauses.iter().any(|one| one.creates);
+impl<'a> SeriesPlan<'a> {
+    /// The locations that get copies at present.
+    fn copy_locations(&self) -> &'a [String] {
+        let is_stopped =
+            self.is_paused_or_unseen() || self.series.pauses.iter().any(|one| one.creates);
         if is_stopped || !self.engine.capabilities.copies {
-            return;
+            return &[];
         }
-        for location in &series.policy.copies {
-            for point in series.points.iter().rev() {
-                let is_kept = matches!(point.fate, Fate::Kept(_));
-                let is_elsewhere = point.image.location != *location;
-                if !is_kept || !is_elsewhere || !point.is_ready(self.now) {
-                    continue;
-                }
-                let copies = || {
-                    let of_slot = |copy: &&SeriesPoint<'_>| {
-                        copy.key.slot == point.key.slot && copy.image.location == *location
-                    };
-                    series.copies.iter().filter(of_slot)
-                };
-                if copies().any(|copy| copy.image.state != ImageState::Failed) {
-                    continue;
-                }
-                self.copy(point, location, copies().next());
+        &self.series.policy.copies
+    }
+
+    /// Names the copies of the image that this plan creates: other copies may be let go for them.
+    pub(super) fn name_coming_copies(&mut self) {
+        let Some(create) = self.changes.iter().find(|change| change.create.is_some()) else {
+            return;
+        };
+        let (key, stored_in) = (create.key.clone(), create.image.location.clone());
+        let source_name = create.source_name.clone();
+        for location in self.copy_locations() {
+            let there = self.copy_of(location, key.slot);
+            let is_there = there.is_some_and(|copy| copy.image.state != ImageState::Failed);
+            if is_there || *location == stored_in {
+                continue;
+            }
+            let name = self.copy_name(&key, location);
+            match self.check_name(&name, there) {
+                Ok(()) => drop(self.coming_copies.insert(location, name)),
+                Err(message) => self.block(&key, &source_name, message),
             }
         }
     }
 
-    fn copy(&mut self, point: &SeriesPoint<'_>, location: &str, failed: Option<&SeriesPoint<'_>>) {
-        let policy = self.series.policy;
-        let key = &point.key;
-        let name = key.copy_name(&policy.naming.prefix(key, &policy.schedule.zone), location);
-        if let Err(message) = self.check_name(&name, failed) {
-            self.blocked.push(Blocked {
-                engine: self.engine.name.clone(),
-                key: key.clone(),
-                source_name: self.source_name(point),
-                message,
-            });
-            return;
+    /// The copy that is coming where a copy is, or the restore point itself where no more are made.
+    pub(super) fn coming_beside(&self, copy: &SeriesPoint<'_>) -> Option<String> {
+        let location = copy.image.location.as_str();
+        if self.series.policy.copies.iter().any(|copied| copied == location) {
+            self.coming_copies.get(location).cloned()
+        } else {
+            self.created.clone()
         }
-        let failed = failed.map(|failed| ImageRef::of(failed.image));
+    }
+
+    /// Copies to each location what it has none of: the image that this plan creates, and every
+    /// restore point that is kept there too.
+    pub(super) fn copies(&mut self) {
+        let series = self.series;
+        let create = self.changes.iter().find(|change| change.create.is_some()).cloned();
+        for location in self.copy_locations() {
+            let coming = create.as_ref().filter(|_| self.coming_copies.contains_key(&**location));
+            if let Some(create) = coming {
+                let mut change = Change {
+                    action: Action::Copy,
+                    reasons: Vec::new(),
+                    create: None,
+                    waits_for: Some(create.image.name.clone()),
+                    ..create.clone()
+                };
+                let name = self.coming_copies[&**location].clone();
+                self.copy(&mut change, location, name);
+                self.changes.push(change);
+            }
+            for point in series.uncopied(location, coming.map(|create| create.key.slot), self.now) {
+                let name = self.copy_name(&point.key, location);
+                let failed = self.copy_of(location, point.key.slot);
+                if let Err(message) = self.check_name(&name, failed) {
+                    self.block(&point.key, &self.source_name(point), message);
+                    continue;
+                }
+                let reason = Reason::new(ReasonCode::CopyMissing, String::new());
+                let mut change = self.change(Action::Copy, point, reason);
+                self.copy(&mut change, location, name);
+                self.changes.push(change);
+            }
+        }
+    }
+
+    /// Makes a change of an original one that copies it.
+    fn copy(&mut self, change: &mut Change, location: &str, name: String) {
+        let policy = self.series.policy;
+        let key = &change.key;
+        let failed = self.copy_of(location, key.slot).map(|copy| ImageRef::of(copy.image));
         if let Some(failed) = &failed {
             // It makes room and is not cleared away as well.
             self.changes.retain(|change| change.image.id != failed.id);
@@ -59,9 +97,11 @@ impl SeriesPlan<'_> {
         let mut labels = policy.labels.clone();
         labels.extend(key.labels());
         labels.insert(LABEL_COPY.to_owned(), "yes".to_owned());
-        let detail = format!("{location} has no copy of it");
-        let mut change =
-            self.change(Action::Copy, point, Reason::new(ReasonCode::CopyMissing, detail));
+        let detail = match change.waits_for {
+            Some(_) => format!("{location} gets a copy as soon as it is READY"),
+            None => format!("{location} has no copy of it"),
+        };
+        change.reasons = vec![Reason::new(ReasonCode::CopyMissing, detail)];
         change.copy = Some(Copy {
             name,
             location: location.to_owned(),
@@ -69,7 +109,28 @@ impl SeriesPlan<'_> {
             labels,
             replaces: failed,
         });
-        self.changes.push(change);
+    }
+
+    /// The copy of a slot in a location; a failed attempt at it only where that is all there is.
+    fn copy_of(&self, location: &str, slot: Slot) -> Option<&'a SeriesPoint<'a>> {
+        let copies = self.series.copies.iter();
+        copies
+            .filter(|copy| copy.key.slot == slot && copy.image.location == location)
+            .min_by_key(|copy| copy.image.state == ImageState::Failed)
+    }
+
+    fn copy_name(&self, key: &Key, location: &str) -> String {
+        let policy = self.series.policy;
+        key.copy_name(&policy.naming.prefix(key, &policy.schedule.zone), location)
+    }
+
+    fn block(&mut self, key: &Key, source_name: &str, message: String) {
+        self.blocked.push(Blocked {
+            engine: self.engine.name.clone(),
+            key: key.clone(),
+            source_name: source_name.to_owned(),
+            message,
+        });
     }
 
     /// A location of copies that holds no READY copy of an original or of a newer one.

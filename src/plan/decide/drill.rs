@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use super::SeriesPlan;
 use crate::desired::Presence;
-use crate::inventory::LABEL_DRILLED;
+use crate::inventory::{LABEL_DRILLED, Stage};
 use crate::name::stamp;
 use crate::plan::action::{Action, Reason, ReasonCode};
-use crate::plan::document::Update;
+use crate::plan::document::{Change, Update};
 
 use super::minute;
 
@@ -24,28 +24,44 @@ impl SeriesPlan<'_> {
             return;
         }
         // A series that began after the drill fired waits for the next.
-        let has_begun = series
-            .points
-            .iter()
-            .any(|point| point.is_ready(self.now) && point.key.slot.instant() <= due);
+        let create = self.changes.iter().find(|change| change.create.is_some());
+        let ready = series.points.iter().filter(|point| point.is_ready(self.now));
+        let mut slots =
+            ready.map(|point| point.key.slot).chain(create.map(|create| create.key.slot));
+        let has_begun = slots.any(|slot| slot.instant() <= due);
         let is_done = series
             .points
             .iter()
             .any(|point| point.image.drilled_at().is_some_and(|at| at >= due && at <= self.now));
-        let Some(newest) = series.newest_ready(self.now).filter(|_| has_begun && !is_done) else {
-            return;
-        };
-        let id = &newest.image.id;
-        let is_changed = self.changes.iter().any(|change| change.image.id.as_ref() == Some(id));
-        if is_changed {
-            // Its fingerprint is about to be another: it is tried in the round after.
+        if !has_begun || is_done {
             return;
         }
-        self.kept.retain(|kept| kept.id != *id);
         let detail = format!("a drill was due {}", minute(due));
-        let mut change =
-            self.change(Action::Drill, newest, Reason::new(ReasonCode::DrillDue, detail));
-        let stage = newest.image.stage;
+        let reason = Reason::new(ReasonCode::DrillDue, detail);
+        let mut stage = Stage::Active;
+        let mut change = if let Some(create) = create {
+            // The one that is coming is the newest by then.
+            Change {
+                action: Action::Drill,
+                reasons: vec![reason],
+                create: None,
+                waits_for: Some(create.image.name.clone()),
+                ..create.clone()
+            }
+        } else {
+            let Some(newest) = series.newest_ready(self.now) else { return };
+            let id = &newest.image.id;
+            let is_changed = self.changes.iter().any(|change| {
+                change.image.id.as_ref() == Some(id) && change.action != Action::Copy
+            });
+            if is_changed {
+                // Its fingerprint is about to be another: it is tried in the round after.
+                return;
+            }
+            self.kept.retain(|kept| kept.id != *id);
+            stage = newest.image.stage;
+            self.change(Action::Drill, newest, reason)
+        };
         change.drill = Some(drill.check);
         change.update = Some(Update {
             stage_before: stage,

@@ -1,0 +1,70 @@
+//! Which restore points a location still needs a copy of.
+
+use jiff::Timestamp;
+
+use super::{Series, SeriesPoint};
+use crate::inventory::ImageState;
+use crate::name::Slot;
+use crate::retention::{Fate, Point, retain};
+
+impl<'a> Series<'a> {
+    /// The copies in a location.
+    pub fn copies_in<'s>(&'s self, location: &'s str) -> impl Iterator<Item = &'s SeriesPoint<'a>> {
+        self.copies.iter().filter(move |copy| copy.image.location == location)
+    }
+
+    /// The restore points that are kept and that a location holds no copy of, the newest first:
+    /// those that the rules keep there too. A copy that they would let go at once would be made
+    /// again and again.
+    pub fn uncopied(
+        &self,
+        location: &str,
+        coming: Option<Slot>,
+        now: Timestamp,
+    ) -> Vec<&SeriesPoint<'a>> {
+        let is_there = |slot: Slot| {
+            self.copies_in(location)
+                .any(|copy| copy.key.slot == slot && copy.image.state != ImageState::Failed)
+        };
+        let fate = |point: &SeriesPoint<'_>| {
+            let fate = if coming.is_some() { &point.fate_after } else { &point.fate };
+            matches!(fate, Fate::Kept(_))
+        };
+        let missing: Vec<&SeriesPoint<'a>> = self
+            .points
+            .iter()
+            .filter(|point| {
+                point.image.location != location
+                    && point.is_ready(now)
+                    && fate(point)
+                    && !is_there(point.key.slot)
+            })
+            .collect();
+        if missing.is_empty() {
+            return missing;
+        }
+        // A label on the original holds the original alone; the policy holds copies as well.
+        let mut there: Vec<Point<'_>> = missing
+            .iter()
+            .map(|point| Point {
+                slot: point.key.slot,
+                id: "",
+                ready: true,
+                held: point.hold.is_some(),
+            })
+            .collect();
+        there.extend(self.copies_in(location).map(|copy| Point {
+            slot: copy.key.slot,
+            id: &copy.image.id,
+            ready: copy.image.state == ImageState::Ready,
+            held: copy.is_held(now),
+        }));
+        there.extend(coming.map(|slot| Point { slot, id: "", ready: true, held: false }));
+        let policy = self.policy;
+        let fates = retain(&there, &policy.retention, &policy.schedule.zone, now);
+        let kept = missing.into_iter().zip(fates).filter(|(_, fate)| fate.is_kept());
+        let mut kept: Vec<_> = kept.map(|(point, _)| point).collect();
+        kept.reverse();
+        kept
+    }
+}
