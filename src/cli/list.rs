@@ -184,7 +184,7 @@ pub(super) fn find_image(inventory: &Inventory, image: &str) -> anyhow::Result<I
             let newest = rows
                 .iter()
                 .filter(of_source)
-                .max_by_key(|row| row.key.as_ref().map(|key| key.slot));
+                .max_by_key(|row| (row.key.as_ref().map(|key| key.slot), !row.copy));
             let asked = clean(image);
             if let Some(newest) = newest {
                 bail!("`{asked}` is a source; its newest image is {}", newest.image.name);

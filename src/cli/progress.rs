@@ -29,13 +29,15 @@ fn titles(plan: &Plan) -> Vec<(Action, String)> {
     plan.changes
         .iter()
         .map(|change| {
+            let to = change.copy.as_ref().map(|copy| format!(" → {}", clean(&copy.location)));
             (
                 change.action,
                 format!(
-                    "{} {} {}",
+                    "{} {} {}{}",
                     change.action.mark(),
                     clean(&change.source_name),
-                    change.image.name
+                    change.image.name,
+                    to.unwrap_or_default()
                 ),
             )
         })
@@ -147,11 +149,10 @@ impl Listener for Lines {
     }
 
     fn ended(&self, change: usize, ending: &Ending) {
-        let title = self.titles.get(change).map_or("", |(_, title)| title);
+        let Some((action, title)) = self.titles.get(change) else { return };
+        let stores = matches!(action, Action::Create | Action::Copy);
         let size = match ending {
-            Ending::Done { image: Some(image) } => {
-                image.stored_bytes.filter(|_| title.starts_with('+'))
-            }
+            Ending::Done { image: Some(image) } => image.stored_bytes.filter(|_| stores),
             _ => None,
         };
         let size = size.map(|size| format!(", {} stored", bytes(size))).unwrap_or_default();

@@ -307,6 +307,7 @@ impl Inner {
             "image": listed,
             "description": stored.record.description,
             "captured_at": manifest.captured_at,
+            "captured_as": manifest.name,
             "made_by": manifest.made_by,
             "source_instance": manifest.instance,
             "source_id": manifest.source_id,

@@ -18,6 +18,8 @@ pub struct ImageRow {
     pub key: Option<Key>,
     /// The name of its source.
     pub source: String,
+    /// Whether it is a copy of a restore point in another location.
+    pub copy: bool,
     /// The image itself.
     pub image: Image,
 }
@@ -37,16 +39,20 @@ pub fn image_rows(inventory: &Inventory) -> Vec<ImageRow> {
                 .map(|instance| instance.name.clone())
                 .or_else(|| image.source.as_ref().map(|source| source.name.clone()))
                 .unwrap_or_default();
-            rows.push(ImageRow { engine: engine.name.clone(), key, source, image: image.clone() });
+            rows.push(ImageRow {
+                engine: engine.name.clone(),
+                key,
+                source,
+                copy: image.is_copy(),
+                image: image.clone(),
+            });
         }
     }
     rows.sort_by(|one, other| {
-        (&one.engine, &one.source, &one.key, &one.image.name).cmp(&(
-            &other.engine,
-            &other.source,
-            &other.key,
-            &other.image.name,
-        ))
+        let order = |row: &ImageRow| (row.copy, row.image.name.clone());
+        (&one.engine, &one.source, &one.key)
+            .cmp(&(&other.engine, &other.source, &other.key))
+            .then_with(|| order(one).cmp(&order(other)))
     });
     rows
 }
@@ -59,6 +65,12 @@ pub fn state(image: &Image) -> &'static str {
         (ImageState::Ready, Stage::Obsolete) => "READY, obsolete",
         (other, _) => other.word(),
     }
+}
+
+/// Where an image is stored, and whether it is the copy there.
+fn place(row: &ImageRow) -> String {
+    let location = clean(&row.image.location);
+    if row.copy { format!("{location} (copy)") } else { location }
 }
 
 /// A table of images.
@@ -78,7 +90,7 @@ pub fn list(rows: &[ImageRow], now: Timestamp) -> String {
             Elapsed::between(slot.unwrap_or(row.image.created_at), now).rough(),
             state(&row.image).to_owned(),
             row.image.stored_bytes.map(bytes).unwrap_or_default(),
-            clean(&row.image.location),
+            place(row),
         ]
     }));
     table(&cells).iter().map(|line| format!("{line}\n")).collect()
@@ -98,6 +110,11 @@ pub fn show(row: &ImageRow, record: &Value) -> String {
     lines.push(("created", minute(image.created_at)));
     let key = image.kms_key.as_deref().map(|key| format!(", under key {}", clean(key)));
     lines.push(("stored in", format!("{}{}", clean(&image.location), key.unwrap_or_default())));
+    if row.copy {
+        let original = record.get("captured_as").and_then(Value::as_str).map(clean);
+        lines.push(("copy of", original.unwrap_or_else(|| "an image elsewhere".to_owned())));
+    }
+    lines.extend(image.drilled_at().map(|at| ("drilled", minute(at))));
     let size = |bytes_of: Option<u64>| bytes_of.map_or_else(|| "?".to_owned(), bytes);
     lines.push((
         "size",

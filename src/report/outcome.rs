@@ -26,9 +26,11 @@ pub struct Protection {
     pub source_id: SourceId,
     /// The policy.
     pub policy: PolicyName,
-    /// How many READY restore points there are.
+    /// How many READY restore points there are, copies not counted.
     pub ready: usize,
-    /// The newest.
+    /// How many READY copies of restore points there are in other locations.
+    pub copies: usize,
+    /// The newest restore point; the newest copy where there are only copies.
     pub newest: Slot,
     /// The oldest.
     pub oldest: Slot,
@@ -44,7 +46,9 @@ pub struct Protection {
 pub fn protection(policies: &Policies, inventory: &Inventory, now: Timestamp) -> Vec<Protection> {
     let mut found: BTreeMap<(String, SourceId, PolicyName), Protection> = BTreeMap::new();
     for engine in &inventory.engines {
-        for image in engine.images.iter().filter(|image| image.state == ImageState::Ready) {
+        let ready = || engine.images.iter().filter(|image| image.state == ImageState::Ready);
+        let copies = ready().filter(|image| image.is_copy());
+        for image in ready().filter(|image| !image.is_copy()).chain(copies) {
             let Ownership::Ours(key) = image.ownership() else { continue };
             let instance = engine.instances.iter().find(|instance| instance.id == key.source);
             let remembered = image.source.as_ref().map(|source| source.name.clone());
@@ -57,6 +61,7 @@ pub fn protection(policies: &Policies, inventory: &Inventory, now: Timestamp) ->
                     source_id: key.source.clone(),
                     policy: key.policy.clone(),
                     ready: 0,
+                    copies: 0,
                     newest: key.slot,
                     oldest: key.slot,
                     stored_bytes: 0,
@@ -67,9 +72,13 @@ pub fn protection(policies: &Policies, inventory: &Inventory, now: Timestamp) ->
                         .keeper(&key.policy)
                         .and_then(|policy| policy.schedule.next_slot(now)),
                 });
-            entry.ready += 1;
-            entry.newest = entry.newest.max(key.slot);
-            entry.oldest = entry.oldest.min(key.slot);
+            let is_copy = image.is_copy();
+            entry.copies += usize::from(is_copy);
+            entry.ready += usize::from(!is_copy);
+            if !is_copy || entry.ready == 0 {
+                entry.newest = entry.newest.max(key.slot);
+                entry.oldest = entry.oldest.min(key.slot);
+            }
             entry.stored_bytes += image.stored_bytes.unwrap_or(0);
         }
     }
@@ -80,10 +89,13 @@ pub fn protection(policies: &Policies, inventory: &Inventory, now: Timestamp) ->
     protections
 }
 
+/// Where copies are counted, if there are any.
+const COPIES_COLUMN: usize = 3;
+
 /// What is protected, as a table.
 pub fn protection_text(protections: &[Protection], now: Timestamp) -> String {
     let mut rows = vec![
-        ["SOURCE", "POLICY", "READY", "NEWEST", "AGE", "OLDEST", "STORED", "NEXT"]
+        ["SOURCE", "POLICY", "READY", "COPIES", "NEWEST", "AGE", "OLDEST", "STORED", "NEXT"]
             .map(str::to_owned)
             .to_vec(),
     ];
@@ -92,6 +104,7 @@ pub fn protection_text(protections: &[Protection], now: Timestamp) -> String {
             clean(&one.source),
             one.policy.to_string(),
             one.ready.to_string(),
+            one.copies.to_string(),
             minute(one.newest.instant()),
             Elapsed::between(one.newest.instant(), now).rough(),
             minute(one.oldest.instant()),
@@ -103,6 +116,11 @@ pub fn protection_text(protections: &[Protection], now: Timestamp) -> String {
             },
         ]
     }));
+    if protections.iter().all(|one| one.copies == 0) {
+        for row in &mut rows {
+            row.remove(COPIES_COLUMN);
+        }
+    }
     table(&rows).iter().map(|line| format!("  {line}\n")).collect()
 }
 
@@ -128,6 +146,11 @@ pub fn apply_text(round: &Round) -> String {
             style: "plain",
             rows: found,
         });
+    }
+    let drilled = drilled_rows(round);
+    if !drilled.is_empty() {
+        let title = "✓ proven restorable".to_owned();
+        sections.push(Section { title, style: "back", rows: drilled });
     }
     let settled = settled_rows(round);
     if !settled.is_empty() {
@@ -221,6 +244,17 @@ fn found_rows(round: &Round) -> Vec<Row> {
             Row::new("plain", format!("= {} {}", change.action.word(), clean(&change.image.name)))
         })
         .collect()
+}
+
+fn drilled_rows(round: &Round) -> Vec<Row> {
+    let done = round.outcomes.iter().filter(|outcome| outcome.ending.is_done());
+    done.filter_map(|outcome| {
+        let change = change_of(round, outcome)?;
+        let (source, image) = (clean(&change.source_name), clean(&change.image.name));
+        let how = change.drill?.word();
+        Some(Row::new("back", format!("✓ {source}  {image}  by {how}")))
+    })
+    .collect()
 }
 
 fn settled_rows(round: &Round) -> Vec<Row> {

@@ -18,8 +18,9 @@ pub(super) fn fate<'a>(plan: &'a Plan, id: &str) -> Option<(String, &'a [Reason]
         ));
     }
     let replaces = |change: &&crate::plan::Change| {
-        let replaced = change.create.as_ref().and_then(|create| create.replaces.as_ref());
-        replaced.is_some_and(is_it)
+        let create = change.create.as_ref().and_then(|create| create.replaces.as_ref());
+        let copy = change.copy.as_ref().and_then(|copy| copy.replaces.as_ref());
+        create.or(copy).is_some_and(is_it)
     };
     if let Some(create) = plan.changes.iter().find(replaces) {
         return Some(("the next plan makes it anew".to_owned(), &create.reasons));
@@ -32,8 +33,9 @@ pub(super) fn image_text(row: &ImageRow, fate: Option<(String, &[Reason])>) -> S
     let mut text = format!("{}\n", clean(&row.image.name));
     match &row.key {
         Some(key) => {
+            let what = if row.copy { "a copy of the restore point " } else { "" };
             text.push_str(&format!(
-                "  of {} by {}, slot {}\n",
+                "  {what}of {} by {}, slot {}\n",
                 clean(&row.source),
                 key.policy,
                 minute(key.slot.instant())
