@@ -1,10 +1,11 @@
 //! Apply: carries out a plan and decides nothing.
 //!
 //! In go a plan, what the guards withhold and the engines; out come outcomes, one per change.
-//! Engines work side by side. Creates come first, then copies, then drills, as many at once as each
-//! engine takes; then what takes no time, one by one in the order of the plan, deletes last. Before
-//! each of these the world is looked at again, and only what is still wanted is carried out. A
-//! failure is reported and the rest goes on. Every change is written to the ledger before and after.
+//! Engines work side by side. What takes time and takes nothing away comes first: creates, then
+//! copies, then drills, as many at once as each engine takes. Then the world is looked at again, and
+//! of the rest only what is still wanted is carried out, one by one in the order of the plan, deletes
+//! last. A failure is reported and the rest goes on. Every change is written to the ledger before and
+//! after.
 
 mod ledger;
 mod run;
@@ -172,20 +173,17 @@ pub async fn apply(
 ) -> Result<Vec<Outcome>, LedgerError> {
     hands.ledger.round_began(plan, hands.clock.now())?;
     let mut outcomes: Vec<Outcome> = Vec::new();
-    for phase in PHASES {
-        let takes = |change: &Change| phase.contains(&change.action);
-        if !plan.changes.iter().any(takes) {
-            continue;
-        }
-        // What came before may have taken hours: the rest is held against the world as it is now.
-        let confirmed = if outcomes.is_empty() || hands.stop.is_asked() {
-            None
-        } else {
-            Some(second.look(plan).await)
-        };
+    for action in LONG {
         let made = made_so_far(plan, &outcomes);
-        outcomes.extend(run_engines(plan, hands, takes, &made, confirmed.as_ref()).await);
+        let takes = |change: &Change| change.action == action;
+        outcomes.extend(run_engines(plan, hands, takes, &made, None).await);
     }
+    let rest = |change: &Change| !LONG.contains(&change.action);
+    // That may have taken hours: what follows is held against the world as it is then.
+    let looks = plan.changes.iter().any(rest) && !outcomes.is_empty() && !hands.stop.is_asked();
+    let confirmed = if looks { Some(second.look(plan).await) } else { None };
+    let made = made_so_far(plan, &outcomes);
+    outcomes.extend(run_engines(plan, hands, rest, &made, confirmed.as_ref()).await);
     for change in 0..plan.changes.len() {
         if !outcomes.iter().any(|outcome| outcome.change == change) {
             outcomes.push(Outcome { change, ending: Ending::Left });
@@ -196,14 +194,9 @@ pub async fn apply(
     Ok(outcomes)
 }
 
-/// What is done at one time. Nothing that changes a label comes before a copy or a drill of the same
-/// image, which are bound to what it is in the plan.
-const PHASES: [&[Action]; 4] = [
-    &[Action::Create],
-    &[Action::Copy],
-    &[Action::Drill],
-    &[Action::Reactivate, Action::Relabel, Action::Deprecate, Action::Obsolete, Action::Delete],
-];
+/// What takes time, one after the other. Copies and drills are bound to what their image is in the
+/// plan, so nothing else changes it before them.
+const LONG: [Action; 3] = [Action::Create, Action::Copy, Action::Drill];
 
 /// Images that have become READY, by engine and name.
 type Made = BTreeMap<(String, String), Image>;

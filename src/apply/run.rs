@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::{Ending, Ledger, Listener, Made, Outcome, Stop};
+use super::{Ending, LONG, Ledger, Listener, Made, Outcome, Stop};
 use crate::clock::Clock;
 use crate::engine::{CopyRequest, CreateRequest, Created, Engine, EngineError, Progress, Watcher};
 use crate::plan::{Action, Change, Copy, Create, ImageRef};
@@ -29,11 +29,8 @@ pub(super) struct EngineRun {
 
 impl EngineRun {
     pub(super) async fn run(self: Arc<Self>, changes: Vec<(usize, Change)>) -> Vec<Outcome> {
-        let takes_time = |change: &Change| {
-            change.create.is_some() || change.copy.is_some() || change.drill.is_some()
-        };
         let (long, short): (Vec<_>, Vec<_>) =
-            changes.into_iter().partition(|(_, change)| takes_time(change));
+            changes.into_iter().partition(|(_, change)| LONG.contains(&change.action));
         let mut outcomes = Vec::new();
         let mut running = JoinSet::new();
         for (index, change) in long {
@@ -144,8 +141,7 @@ impl EngineRun {
             Ending::Skipped { message: format!("{missing} did not become READY") }
         } else if self.confirmed.as_ref().is_some_and(|confirmed| !confirmed.contains(&index)) {
             Ending::Skipped {
-                message: "looked at again after what came before, it is not wanted any more"
-                    .to_owned(),
+                message: "looked at again after the captures, it is not wanted any more".to_owned(),
             }
         } else {
             self.recorded(index, change, self.carry_out(index, change)).await

@@ -25,8 +25,7 @@ pub fn still_wanted(plan: &Plan, fresh: &Plan, inventory: &Inventory) -> BTreeSe
         .iter()
         .enumerate()
         .filter(|(_, change)| {
-            let mut others = fresh.changes.iter();
-            others.any(|other| is_same(change, other) || has_come(change, other))
+            fresh.changes.iter().any(|other| is_same(change, other))
                 || is_still_let_go(change, fresh, inventory)
         })
         .map(|(index, _)| index)

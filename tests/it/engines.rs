@@ -284,6 +284,40 @@ async fn a_disk_that_is_written_while_it_is_read_makes_no_image() {
     }
 }
 
+/// Has enough as soon as something was done.
+#[derive(Default)]
+struct HasEnough(std::sync::atomic::AtomicBool);
+
+impl Watcher for HasEnough {
+    fn progress(&self, _: Progress) {
+        self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.0.load(std::sync::atomic::Ordering::SeqCst)
+    }
+}
+
+#[tokio::test]
+async fn copies_and_drills_that_are_given_up_leave_nothing() {
+    let bench = Box::new(Local(Datacenter::new()));
+    let case = Case { bench, directory: tempfile::tempdir().unwrap(), spec: "" };
+    let (original, request) = case.copy_request().await;
+    let engine = case.bench.open(clock(0));
+    let given_up = engine.copy(request.clone(), Arc::new(HasEnough::default())).await;
+    assert_eq!(given_up, Err(EngineError::Interrupted));
+    assert_eq!(case.observe(0).await.images, std::slice::from_ref(&original));
+    assert!(engine.settle().await.unwrap().postponed.is_empty());
+    for check in [DrillCheck::Verify, DrillCheck::Restore] {
+        let has_enough = Arc::new(HasEnough::default());
+        let given_up = engine.drill(&ImageRef::of(&original), check, has_enough).await;
+        assert_eq!(given_up, Err(EngineError::Interrupted));
+    }
+    assert_eq!(case.observe(0).await.images, [original]);
+    let made = engine.copy(request, Arc::new(Unwatched)).await.unwrap();
+    assert!(matches!(made, Created::Made(_)));
+}
+
 /// The suite: its name, what the policy says, and the case.
 macro_rules! suite {
     ($($name:ident($spec:expr, $case:ident) $body:block)*) => {

@@ -20,6 +20,7 @@
 )]
 
 mod cli;
+mod copies;
 mod cron;
 mod engines;
 mod guards;
