@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{Series, SeriesPoint};
-use crate::inventory::ImageState;
+use crate::inventory::{Image, ImageState};
 use crate::name::Slot;
 use crate::retention::{Fate, Point, retain};
 
@@ -43,14 +43,13 @@ impl<'a> Series<'a> {
         if missing.is_empty() {
             return missing;
         }
-        // A label on the original holds the original alone; the policy holds copies as well.
         let mut there: Vec<Point<'_>> = missing
             .iter()
             .map(|point| Point {
                 slot: point.key.slot,
                 id: "",
                 ready: true,
-                held: point.hold.is_some(),
+                held: self.holds_copy(point, location, now),
             })
             .collect();
         there.extend(self.copies_in(location).map(|copy| Point {
@@ -66,5 +65,18 @@ impl<'a> Series<'a> {
         let mut kept: Vec<_> = kept.map(|(point, _)| point).collect();
         kept.reverse();
         kept
+    }
+
+    /// Whether the policy would hold the copy of a point. A label on the original holds that alone.
+    fn holds_copy(&self, point: &SeriesPoint<'_>, location: &str, now: Timestamp) -> bool {
+        let (policy, key) = (self.policy, &point.key);
+        if point.hold.is_none() {
+            return false;
+        }
+        let prefix = policy.naming.prefix(key, &policy.schedule.zone);
+        let name = key.copy_name(&prefix, location);
+        let copy = Image { id: String::new(), name, ..point.image.clone() };
+        let source_name = self.state.instance().map(|instance| instance.name.as_str());
+        policy.hold_on(key, &copy, source_name, now).is_some()
     }
 }

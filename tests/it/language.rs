@@ -9,7 +9,7 @@ use stillframe::inventory::{
 };
 use stillframe::name::{Key, Ownership, PolicyName, Slot, SourceId, stamp};
 use stillframe::plan::guard::{guard, withheld};
-use stillframe::plan::{Action, Change, Plan, ReasonCode, plan};
+use stillframe::plan::{Action, Change, Plan, ReasonCode, in_both, plan};
 use stillframe::policy::meant::Origin;
 use stillframe::policy::{EngineKind, Loaded, Policies, Reading, SourceFile, load_with};
 
@@ -464,6 +464,75 @@ fn copies_are_made_and_originals_wait_for_them() {
     // A copy is no restore point of the schedule.
     let only_copy = plan(&policies, &world(vec![copy("nightly", 0, "vault")]), now());
     assert_eq!(only_copy.summary.create, 1);
+}
+
+#[test]
+fn the_coming_point_is_copied_and_drilled_in_the_same_plan() {
+    let spec = format!(
+        "{AT_TWO}  retention: {{last: 2}}\n  storage: {{copies: [vault]}}\n  drill: {{cron: \"0 6 * * *\", check: restore}}\n"
+    );
+    let policies = policies("", &spec);
+    let nights = || [night("nightly", 1), night("nightly", 2)];
+    let copies = || [copy("nightly", 1, "vault"), copy("nightly", 2, "vault")];
+    let made = plan(&policies, &world(nights().into_iter().chain(copies()).collect()), now());
+    let create = of(&made, Action::Create)[0];
+    let (copied, drilled) = (of(&made, Action::Copy)[0], of(&made, Action::Drill)[0]);
+    for coming in [copied, drilled] {
+        assert_eq!(coming.image, create.image);
+        assert_eq!(coming.waits_for.as_ref(), Some(&create.image.name));
+    }
+    // What each of them displaces waits for it, and for nothing else.
+    let copy_name = &copied.copy.as_ref().unwrap().name;
+    let waits: Vec<(&str, &str)> = of(&made, Action::Deprecate)
+        .into_iter()
+        .map(|change| (change.image.id.as_deref().unwrap(), change.waits_for.as_deref().unwrap()))
+        .collect();
+    let mut wanted =
+        [("nightly-2", create.image.name.as_str()), ("copy-nightly-2", copy_name.as_str())];
+    wanted.sort_by_key(|(id, _)| waits.iter().position(|(other, _)| other == id));
+    assert_eq!(waits, wanted);
+    // Made by another run while a person looked at the plan, it is still what was approved.
+    let images = nights().into_iter().chain(copies()).chain([night("nightly", 0)]);
+    let mut inventory = world(images.collect());
+    for image in &mut inventory.engines[0].images {
+        image.location = if image.is_copy() { "vault" } else { &create.image.location }.to_owned();
+    }
+    let fresh = plan(&policies, &inventory, now());
+    let (both, only_fresh) = in_both(&made, fresh.clone());
+    let kinds = |changes: &[Change]| -> Vec<Action> {
+        changes.iter().map(|change| change.action).collect()
+    };
+    assert_eq!(kinds(&both.changes)[..1], [Action::Copy], "{only_fresh:#?}");
+    assert!(kinds(&both.changes).contains(&Action::Drill));
+    // Where another name is in the way of the copy, nothing is let go for it.
+    let mut in_the_way = night("other", 0);
+    in_the_way.name.clone_from(copy_name);
+    let images = nights().into_iter().chain(copies()).chain([in_the_way]);
+    let blocked = plan(&policies, &world(images.collect()), now());
+    assert_eq!(blocked.summary.blocked, 1);
+    assert_eq!(ids(&blocked, Action::Deprecate), ["nightly-2"]);
+}
+
+#[test]
+fn what_the_rules_would_let_go_at_once_is_not_copied() {
+    let spec = format!("{AT_TWO}  retention: {{last: 2}}\n  storage: {{copies: [vault]}}\n");
+    let reading = |spec: &str| policies("", spec);
+    let policies = reading(&spec);
+    let mut held = night("nightly", 5);
+    held.labels.insert("stillframe-hold".to_owned(), "yes".to_owned());
+    let images = || vec![night("nightly", 0), night("nightly", 1), held.clone()];
+    let copied = |images: Vec<Image>, policies: &Policies| -> Vec<String> {
+        let made = plan(policies, &world(images), now());
+        of(&made, Action::Copy).iter().filter_map(|change| change.image.id.clone()).collect()
+    };
+    assert_eq!(copied(images(), &policies), ["nightly-1", "nightly-0"]);
+    // A hold of the policy holds the copy too.
+    let hold = |which: &str| format!("{spec}  hold: [{{{which}, reason: audit}}]\n");
+    let by_source = reading(&hold("sources: web-1, before: 2026-11-17"));
+    assert_eq!(copied(images(), &by_source), ["nightly-5", "nightly-1", "nightly-0"]);
+    // One that holds this image by its name does not hold a copy, which has another.
+    let by_name = reading(&hold(&format!("images: {}", held.name)));
+    assert_eq!(copied(images(), &by_name), ["nightly-1", "nightly-0"]);
 }
 
 #[test]

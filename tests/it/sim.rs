@@ -27,9 +27,12 @@ impl Clock for SetClock {
     }
 }
 
-const FAULTS: [Fault; 7] = [
+const FAULTS: [Fault; 10] = [
     Fault::CreateFails,
     Fault::CreateReplyLost,
+    Fault::CopyFails,
+    Fault::CopyReplyLost,
+    Fault::DrillFails,
     Fault::UpdateFails,
     Fault::DeleteFails,
     Fault::ImageHidden,
@@ -38,11 +41,13 @@ const FAULTS: [Fault; 7] = [
 ];
 
 /// Policies that are put in force one after the other.
-const SPECS: [&str; 5] = [
+const SPECS: [&str; 7] = [
     "  retention: {daily: 5, weekly: 3}\n  lifecycle: {grace: 1d}\n",
     "  retention: {last: 3}\n  lifecycle: {grace: 0}\n",
     "  retention: {days: 10, monthly: 2, atLeast: 2}\n  lifecycle: {grace: 2d, deprecateAfter: 4d}\n",
     "  retention: {daily: 5}\n  paused: {deletes: true}\n",
+    "  retention: {daily: 4, weekly: 2}\n  lifecycle: {grace: 1d}\n  storage: {copies: [vault]}\n",
+    "  retention: {last: 3}\n  lifecycle: {grace: 0}\n  storage: {copies: [vault]}\n  drill: {cron: \"0 6 * * sun\"}\n",
     "",
 ];
 
@@ -156,7 +161,8 @@ impl Simulation {
         let mut slots = BTreeSet::new();
         for image in world.images.values() {
             let key = key(image).expect("all images are ours");
-            assert!(slots.insert(key.clone()), "two images of {key:?}; {}", self.random);
+            let place = image.is_copy().then_some(&image.location);
+            assert!(slots.insert((place, key.clone())), "two images of {key:?}; {}", self.random);
         }
         for image in before.values().filter(|image| !world.images.contains_key(&image.id)) {
             let gone = key(image).unwrap();
@@ -173,6 +179,10 @@ impl Simulation {
                 .images
                 .values()
                 .filter(|other| other.state == ImageState::Ready)
+                .filter(|other| {
+                    other.is_copy() == image.is_copy()
+                        && (!image.is_copy() || other.location == image.location)
+                })
                 .filter_map(key)
                 .filter(|other| other.source == gone.source && other.slot > gone.slot)
                 .count();
@@ -182,6 +192,18 @@ impl Simulation {
                 self.random
             );
             assert!(policy.pauses_at(self.clock.now()).iter().all(|pause| !pause.deletes));
+            let is_copied = |location: &String| {
+                let there = world.images.values().filter(|copy| copy.is_copy());
+                there
+                    .filter(|copy| copy.location == *location && copy.state == ImageState::Ready)
+                    .filter_map(key)
+                    .any(|copy| copy.source == gone.source && copy.slot >= gone.slot)
+            };
+            assert!(
+                image.is_copy() || policy.copies.iter().all(is_copied),
+                "{gone:?} went without a copy; {}",
+                self.random
+            );
         }
     }
 }
