@@ -10,7 +10,7 @@ use std::thread;
 use serde_json::Value;
 
 use super::local::{fill_disks, only_web, read};
-use super::support::{Datacenter, NOW, Random};
+use super::support::{Datacenter, NOW, Random, golden, project, transcript};
 
 const STORE: &str = ".stillframe/store";
 
@@ -349,4 +349,33 @@ fn what_a_killed_drill_leaves_is_cleared_away() {
             .iter()
             .all(|image| image["labels"]["stillframe-drilled"] == "20261121t120000z")
     );
+}
+
+#[test]
+fn the_example_with_two_locations() {
+    let datacenter = Datacenter::new();
+    let from = project().join("examples/two-locations");
+    let to = datacenter.path("examples/two-locations");
+    fs::create_dir(&to).unwrap();
+    for file in ["stillframe.yaml", "orders.yaml"] {
+        fs::copy(from.join(file), to.join(file)).unwrap();
+    }
+    datacenter.edit("examples/two-locations/stillframe.yaml", |text| {
+        text.replace("        createKeys: true", "        createKeys: true\n        trial: true")
+    });
+    // A Sunday: the drill is due at five, the restore point has been since a quarter past midnight.
+    let now = "2026-11-22T04:30:00Z";
+    let with = |arguments: &[&'static str]| -> Vec<&'static str> {
+        [&["--policies", "examples/two-locations"], arguments].concat()
+    };
+    let commands = [
+        with(&["apply", "--auto-approve", "--now", now]),
+        with(&["apply", "--auto-approve", "--now", now]),
+        with(&["list", "--now", now]),
+        with(&["explain", "db-1", "--now", now]),
+        with(&["apply", "--auto-approve", "--now", "2026-11-22T12:00:00Z"]),
+        with(&["show", "orders-4201-20261121-2315z-udc52bto"]),
+    ];
+    let commands: Vec<&[&str]> = commands.iter().map(Vec::as_slice).collect();
+    golden("two-locations.txt", &transcript(&datacenter, &commands));
 }

@@ -44,7 +44,7 @@ pub struct Settings {
     /// Whether this store is for trying policies out: then `apply --now` may carry out a plan as
     /// if it were another time. Never set it where images matter.
     pub trial: Option<bool>,
-    /// How many captures run at once. The default is 2.
+    /// How many captures, copies or drills run at once. The default is 2.
     #[schemars(range(min = 1, max = 64))]
     pub captures: Option<u32>,
 }

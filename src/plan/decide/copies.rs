@@ -98,7 +98,7 @@ impl<'a> SeriesPlan<'a> {
         labels.extend(key.labels());
         labels.insert(LABEL_COPY.to_owned(), "yes".to_owned());
         let detail = match change.waits_for {
-            Some(_) => format!("{location} gets a copy as soon as it is READY"),
+            Some(_) => "copied as soon as it is READY".to_owned(),
             None => format!("{location} has no copy of it"),
         };
         change.reasons = vec![Reason::new(ReasonCode::CopyMissing, detail)];
