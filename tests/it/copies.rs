@@ -10,7 +10,7 @@ use std::thread;
 use serde_json::Value;
 
 use super::local::{fill_disks, only_web, read};
-use super::support::{Datacenter, NOW, Random, golden, project, transcript};
+use super::support::{Datacenter, NOW, Random, golden, transcript};
 
 const STORE: &str = ".stillframe/store";
 
@@ -354,12 +354,6 @@ fn what_a_killed_drill_leaves_is_cleared_away() {
 #[test]
 fn the_example_with_two_locations() {
     let datacenter = Datacenter::new();
-    let from = project().join("examples/two-locations");
-    let to = datacenter.path("examples/two-locations");
-    fs::create_dir(&to).unwrap();
-    for file in ["stillframe.yaml", "orders.yaml"] {
-        fs::copy(from.join(file), to.join(file)).unwrap();
-    }
     datacenter.edit("examples/two-locations/stillframe.yaml", |text| {
         text.replace("        createKeys: true", "        createKeys: true\n        trial: true")
     });

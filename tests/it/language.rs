@@ -476,13 +476,13 @@ fn the_coming_point_is_copied_and_drilled_in_the_same_plan() {
     let copies = || [copy("nightly", 1, "vault"), copy("nightly", 2, "vault")];
     let made = plan(&policies, &world(nights().into_iter().chain(copies()).collect()), now());
     let create = of(&made, Action::Create)[0];
-    let (copied, drilled) = (of(&made, Action::Copy)[0], of(&made, Action::Drill)[0]);
-    for coming in [copied, drilled] {
+    let (to_vault, drilled) = (of(&made, Action::Copy)[0], of(&made, Action::Drill)[0]);
+    for coming in [to_vault, drilled] {
         assert_eq!(coming.image, create.image);
         assert_eq!(coming.waits_for.as_ref(), Some(&create.image.name));
     }
     // What each of them displaces waits for it, and for nothing else.
-    let copy_name = &copied.copy.as_ref().unwrap().name;
+    let copy_name = &to_vault.copy.as_ref().unwrap().name;
     let waits: Vec<(&str, &str)> = of(&made, Action::Deprecate)
         .into_iter()
         .map(|change| (change.image.id.as_deref().unwrap(), change.waits_for.as_deref().unwrap()))
@@ -527,11 +527,11 @@ fn what_the_rules_would_let_go_at_once_is_not_copied() {
     };
     assert_eq!(copied(images(), &policies), ["nightly-1", "nightly-0"]);
     // A hold of the policy holds the copy too.
-    let hold = |which: &str| format!("{spec}  hold: [{{{which}, reason: audit}}]\n");
-    let by_source = reading(&hold("sources: web-1, before: 2026-11-17"));
+    let with_hold = |which: &str| format!("{spec}  hold: [{{{which}, reason: audit}}]\n");
+    let by_source = reading(&with_hold("sources: web-1, before: 2026-11-17"));
     assert_eq!(copied(images(), &by_source), ["nightly-5", "nightly-1", "nightly-0"]);
     // One that holds this image by its name does not hold a copy, which has another.
-    let by_name = reading(&hold(&format!("images: {}", held.name)));
+    let by_name = reading(&with_hold(&format!("images: {}", held.name)));
     assert_eq!(copied(images(), &by_name), ["nightly-1", "nightly-0"]);
 }
 
