@@ -214,8 +214,15 @@ fn an_original_that_has_lost_packs_is_not_copied() {
     let copies = images(&datacenter, true);
     assert_eq!(copies.len(), 2);
     assert!(copies.iter().all(|copy| copy["state"] == "FAILED"), "{copies:?}");
-    // The failed attempts make room.
+    // Given up, what the pack held is not even in the index, where nobody misses it.
+    let repair = ["repository", "repair", "--location", "main", "--key", "default"];
+    datacenter.run_to(0, &repair);
+    let run = datacenter.run_to(1, &["apply", "--auto-approve", "--now", NOW]);
+    assert!(run.out.contains("the stored image is not whole"), "{}", run.out);
+    assert!(images(&datacenter, true).iter().all(|copy| copy["state"] == "FAILED"));
+    // Taken in again. The failed attempts make room.
     fs::rename(&aside, &pack).unwrap();
+    datacenter.run_to(0, &repair);
     datacenter.apply_at(NOW);
     let copies = images(&datacenter, true);
     assert_eq!(copies.len(), 2);
