@@ -138,7 +138,7 @@ pub enum LogFormat {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Check the policies: every mistake at once, nothing is called
+    /// Check the policies: every mistake at once, nothing is called unless --observe says so
     Validate(validate::Validate),
     /// Write policy files in their canonical form; comments stay
     Fmt(format::Format),
@@ -228,7 +228,7 @@ fn run_verb(cli: &Cli, console: &Console) -> anyhow::Result<Exit> {
         .context("the runtime could not be started")?;
     runtime.block_on(async {
         match &cli.verb {
-            Verb::Validate(verb) => verb.run(&cli.global, console),
+            Verb::Validate(verb) => verb.run(&cli.global, console).await,
             Verb::Fmt(verb) => verb.run(&cli.global, console),
             Verb::Plan(verb) => verb.run(&cli.global, console).await,
             Verb::Apply(verb) => verb.run(&cli.global, console).await,

@@ -31,7 +31,8 @@
 //! | 4 | [`cli`] | one file per verb |
 //!
 //! The book: [`doc::architecture`], [`doc::language`], [`doc::semantics`], [`doc::embedded_engine`],
-//! [`doc::adding_an_engine`], [`doc::testing`], [`doc::performance`], [`doc::changelog`].
+//! [`doc::adding_an_engine`], [`doc::findings`], [`doc::testing`], [`doc::performance`],
+//! [`doc::changelog`].
 
 pub mod apply;
 pub mod cli;
@@ -61,6 +62,8 @@ pub mod doc {
     pub mod changelog {}
     #[doc = include_str!("doc/embedded-engine.md")]
     pub mod embedded_engine {}
+    #[doc = include_str!("doc/findings.md")]
+    pub mod findings {}
     #[doc = include_str!("doc/language.md")]
     pub mod language {}
     #[doc = include_str!("doc/performance.md")]

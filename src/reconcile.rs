@@ -17,7 +17,7 @@ use crate::engine::{Engine, EngineError, Settled};
 use crate::inventory::{FORMAT_VERSION, Inventory};
 use crate::plan::guard::{Guard, Override, Refusal, guard, stale, withheld};
 use crate::plan::{Change, Plan, in_both, plan, still_wanted};
-use crate::policy::Policies;
+use crate::policy::{Finding, Policies, lint};
 
 /// Everything a round is made of.
 pub struct Room {
@@ -38,6 +38,11 @@ pub struct Room {
 pub trait Approval: Send + Sync {
     /// Whether to go on.
     async fn approve(&self, plan: &Plan) -> bool;
+
+    /// Is told before what the policies probably do not mean, with what there is.
+    fn found(&self, findings: &[Finding]) {
+        let _ = findings;
+    }
 
     /// Whether a person decides, which takes time in which the world goes on.
     fn takes_time(&self) -> bool;
@@ -106,6 +111,7 @@ impl Room {
         stop: &Stop,
     ) -> Result<Round, LedgerError> {
         let mut inventory = self.observe().await;
+        approval.found(&lint::in_round(&self.policies, &inventory, self.clock.now()));
         let mut plan = self.plan(&inventory, self.clock.now());
         let approved = approval.approve(&plan).await;
         let mut not_approved = Vec::new();

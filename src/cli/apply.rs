@@ -13,8 +13,9 @@ use super::{Console, Exit, Global, parse_instant, setup};
 use crate::apply::{Ending, Listener, Stop};
 use crate::plan::Plan;
 use crate::plan::guard::{Override, unused, withheld};
+use crate::policy::Finding;
 use crate::reconcile::{Approval, Room, Round};
-use crate::report::{apply_text, plan_text, protection, protection_text};
+use crate::report::{apply_text, findings, plan_text, protection, protection_text};
 
 /// Plan, ask, carry out.
 #[derive(Debug, Args)]
@@ -215,6 +216,12 @@ impl Approval for Shown {
         };
         self.listener.set(listener);
         answer
+    }
+
+    fn found(&self, found: &[Finding]) {
+        if !found.is_empty() {
+            self.console.note(&findings::text(found));
+        }
     }
 
     fn takes_time(&self) -> bool {

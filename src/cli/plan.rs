@@ -37,6 +37,7 @@ impl PlanCommand {
             Ok(seen) => seen,
             Err(early) => return early.exit(),
         };
+        setup::note_meaning(&seen.policies, &seen.inventory, seen.now, console);
         let plan = seen.plan(&self.overrides);
         if self.json {
             console.json(&plan)?;

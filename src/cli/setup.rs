@@ -16,7 +16,7 @@ use crate::files;
 use crate::inventory::{FORMAT_VERSION, Inventory};
 use crate::plan::guard::Override;
 use crate::plan::{Plan, plan};
-use crate::policy::{Finding, Loaded, Policies, Reading, load_with};
+use crate::policy::{Finding, Loaded, Policies, Reading, lint, load_with};
 use crate::reconcile::{Room, guarded};
 use crate::report::findings;
 
@@ -118,6 +118,19 @@ fn read_policies(
     }
 }
 
+/// Shows what the time and what the engines hold say about the policies.
+pub(super) fn note_meaning(
+    policies: &Policies,
+    inventory: &Inventory,
+    now: Timestamp,
+    console: &Console,
+) {
+    let found = lint::in_round(policies, inventory, now);
+    if !found.is_empty() {
+        console.note(&findings::text(&found));
+    }
+}
+
 /// How a run ends when exemptions have ended by then. That must not stop a backup of anything else,
 /// so the round was carried out; but it is an error, and it is shown.
 pub(super) fn with_exemptions(
@@ -172,7 +185,15 @@ pub(super) fn room(
     now: Option<Timestamp>,
     overrides: Vec<Override>,
 ) -> Result<Room, Early> {
-    let policies = policies(global, console, json)?;
+    room_of(policies(global, console, json)?, now, overrides)
+}
+
+/// The same for policies that have been read.
+pub(super) fn room_of(
+    policies: Policies,
+    now: Option<Timestamp>,
+    overrides: Vec<Override>,
+) -> Result<Room, Early> {
     let base = base(&policies).map_err(Early::Failed)?;
     let clock = clock(now);
     let engines = engine::open_all(&policies.config, &base, &clock)

@@ -1,13 +1,17 @@
 //! `stillframe validate`
 
+use std::path::PathBuf;
+
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use serde_json::json;
 
 use super::{Console, Exit, Global, parse_instant, setup};
-use crate::report::findings;
+use crate::inventory::Inventory;
+use crate::policy::{Code, Finding, Loaded, Policies, Severity, lint};
+use crate::report::{clean, findings};
 
-/// Check the policies: every mistake at once, nothing is called.
+/// Check the policies: every mistake at once; nothing is called, unless --observe says so.
 #[derive(Debug, Args)]
 pub struct Validate {
     /// Print the findings as JSON; the same as `--format json`
@@ -19,6 +23,47 @@ pub struct Validate {
     /// Hold dates against this instant instead of the present one
     #[arg(long, value_name = "INSTANT", value_parser = parse_instant)]
     now: Option<Timestamp>,
+    /// Hold the policies against this document too: what matches nothing, what matches twice
+    #[arg(long, value_name = "FILE", conflicts_with = "observe")]
+    inventory: Option<PathBuf>,
+    /// Ask the engines, and hold the policies against what they hold
+    #[arg(long)]
+    observe: bool,
+    /// End with exit code 3 where this warning is found; `warnings` stands for all of them
+    #[arg(long, value_name = "CODE", value_parser = parse_denied)]
+    deny: Vec<Denied>,
+}
+
+/// Warnings that end the run like errors.
+#[derive(Debug, Clone, Copy)]
+enum Denied {
+    All,
+    Only(Code),
+}
+
+impl Denied {
+    fn is(self, code: Code) -> bool {
+        match self {
+            Self::All => code.severity() == Severity::Warning,
+            Self::Only(only) => only == code,
+        }
+    }
+}
+
+fn parse_denied(text: &str) -> Result<Denied, String> {
+    if text == "warnings" {
+        return Ok(Denied::All);
+    }
+    let known = Code::ALL.iter().find(|code| code.word() == text);
+    match known.filter(|code| code.severity() == Severity::Warning) {
+        Some(code) => Ok(Denied::Only(*code)),
+        None if known.is_some() => Err(format!("`{text}` is an error already")),
+        None => match Code::allowable(text) {
+            Err((message, Some(hint))) => Err(format!("{message}; {hint}")),
+            Err((message, None)) => Err(message),
+            Ok(code) => Ok(Denied::Only(code)),
+        },
+    }
 }
 
 /// The form of findings.
@@ -35,11 +80,52 @@ enum FindingForm {
 }
 
 impl Validate {
-    pub(super) fn run(&self, global: &Global, console: &Console) -> anyhow::Result<Exit> {
+    pub(super) async fn run(&self, global: &Global, console: &Console) -> anyhow::Result<Exit> {
         let mut loaded = setup::load_policies(global, false)?;
         if let Some(policies) = &loaded.policies {
-            loaded.findings.extend(policies.expired(setup::clock(self.now).now()));
+            let now = setup::clock(self.now).now();
+            loaded.findings.extend(policies.expired(now));
+            loaded.findings.extend(lint::at(policies, now));
+            if let Some((inventory, now)) = self.seen(policies).await? {
+                note_gaps(&inventory, console);
+                loaded.findings.extend(lint::over(policies, &inventory, now));
+            }
         }
+        loaded.findings.sort_by(|one, other| one.sort_key().cmp(&other.sort_key()));
+        self.show(&loaded, console)?;
+        let (errors, _) = findings::counts(&loaded.findings);
+        let denied = self.denied(&loaded.findings);
+        if denied > 0 {
+            let plural = if denied == 1 { " is" } else { "s are" };
+            console.note(&format!("{denied} warning{plural} denied\n"));
+        }
+        Ok(if errors + denied > 0 { Exit::InvalidPolicy } else { Exit::Success })
+    }
+
+    /// What the policies are held against, and the time.
+    async fn seen(&self, policies: &Policies) -> anyhow::Result<Option<(Inventory, Timestamp)>> {
+        if let Some(file) = &self.inventory {
+            let inventory = setup::read_inventory(file)?;
+            let now = self.now.unwrap_or(inventory.observed_at);
+            return Ok(Some((inventory, now)));
+        }
+        if !self.observe {
+            return Ok(None);
+        }
+        let room = match setup::room_of(policies.clone(), self.now, Vec::new()) {
+            Ok(room) => room,
+            Err(early) => return early.exit().map(|_| None),
+        };
+        let inventory = room.observe().await;
+        Ok(Some((inventory, room.clock.now())))
+    }
+
+    fn denied(&self, found: &[Finding]) -> usize {
+        let is_denied = |finding: &&Finding| self.deny.iter().any(|one| one.is(finding.code));
+        found.iter().filter(is_denied).count()
+    }
+
+    fn show(&self, loaded: &Loaded, console: &Console) -> anyhow::Result<()> {
         let (errors, _) = findings::counts(&loaded.findings);
         let form = if self.json { FindingForm::Json } else { self.format };
         if form == FindingForm::Sarif {
@@ -52,6 +138,7 @@ impl Validate {
             document["policies"] = json!(policies.map(|policies| {
                 policies.policies.iter().map(|policy| policy.name.as_str()).collect::<Vec<_>>()
             }));
+            document["denied"] = json!(self.denied(&loaded.findings));
             document["digest"] = json!(policies.map(|policies| &policies.digest));
             console.json(&document)?;
         } else {
@@ -67,6 +154,20 @@ impl Validate {
                 ));
             }
         }
-        Ok(if errors > 0 { Exit::InvalidPolicy } else { Exit::Success })
+        Ok(())
+    }
+}
+
+/// Says what was not seen: of that nothing is said to be missing.
+fn note_gaps(inventory: &Inventory, console: &Console) {
+    for engine in &inventory.engines {
+        for gap in &engine.gaps {
+            console.note(&format!(
+                "not seen: {} in {}: {}\n",
+                clean(&gap.place),
+                clean(&engine.name),
+                clean(&gap.message)
+            ));
+        }
     }
 }

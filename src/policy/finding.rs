@@ -28,6 +28,15 @@ pub struct Place {
 }
 
 impl Place {
+    /// As much of it as stands on its first line.
+    #[must_use]
+    pub fn first_line(mut self) -> Self {
+        let text = self.file.text.get(self.span.clone()).unwrap_or_default();
+        let length = text.find('\n').unwrap_or(text.len());
+        self.span.end = self.span.start + text[..length].trim_end().len();
+        self
+    }
+
     /// Line and column of its beginning, both from 1, the column in characters.
     pub fn line_column(&self) -> (usize, usize) {
         let before = self.file.text.get(..self.span.start).unwrap_or(&self.file.text);
@@ -124,6 +133,13 @@ impl Finding {
     #[must_use]
     pub fn related(mut self, place: Place, label: impl Into<String>) -> Self {
         self.related = Some((place, label.into()));
+        self
+    }
+
+    /// Says which policy it is about.
+    #[must_use]
+    pub fn of(mut self, policy: &PolicyName) -> Self {
+        self.policy = Some(policy.clone());
         self
     }
 
@@ -256,6 +272,52 @@ codes! {
         "There is one overlay for each environment, so that it is clear what holds."
     PatchesNothing "patches-nothing" Warning "An entry of an overlay changes no policy."
         "No policy has a name that fits the patterns. A misspelt name would otherwise be a difference that silently does not hold."
+    NeverRuns "never-runs" Warning "Blackouts leave a schedule no time to run."
+        "Every slot of the schedule lies in a blackout that lasts beyond its deadline, so no restore point is ever made. Move the schedule, shorten the blackout, or give the schedule a deadline that reaches beyond it."
+    RunsTooOften "runs-too-often" Warning "A schedule fires more often than its engine makes images of one source."
+        "Engines limit how soon after another, and how often within an hour, images of one source can be made. What goes beyond the limit is refused, and the slot is missed. The times are those of all expressions of the schedule together."
+    DeadlineBeyondPeriod "deadline-beyond-period" Warning "A deadline is longer than the time between two runs."
+        "Only the newest slot that is due can be created, so the next slot always comes before the deadline ends, and the rest of the deadline never matters. Write a shorter one, or none: without one, a slot may be created until the next."
+    ObjectiveNotMet "objective-not-met" Warning "The schedule cannot keep to the objective."
+        "`objectives.rpo` says that the newest READY restore point of a source is never older than a length of time, but more time than that passes between two runs although nothing fails. The age is counted from the slot, so jitter and the time of the capture come on top. Let the schedule run more often, or promise less."
+    ClockChange "clock-change" Warning "A run lies in an hour that a clock change skips or repeats."
+        "Where clocks go forward an hour does not exist: the run comes right after it. Where they go back an hour comes twice: the run comes once, the first time. Neither loses a restore point, but the run is not at the time that is written. Schedules that follow the wall clock (`*` in minute or hour) and those that run more than four times a day are not looked at. Choose another hour, or UTC."
+    SameMinute "same-minute" Warning "Several policies of one engine always fire at the same minute."
+        "Three or more policies of one engine have the same schedule and no jitter, so all their captures begin at once and wait for each other. Write `jitter`, which spreads the starts by source, or other minutes."
+    StalledTooSoon "stalled-too-soon" Warning "A series counts as stalled although nothing has failed."
+        "`stalledAfter` is shorter than the time between two runs. A series without a new READY restore point for longer than that is stalled, and nothing of it is deleted until one comes; so it is stalled again and again between ordinary runs. The default is three periods of the schedule."
+    RetentionBelowPeriod "retention-below-period" Warning "Every restore point is let go before the next one is made."
+        "The rules keep restore points for a shorter time than passes between two runs, so between runs nothing but `atLeast` keeps any. Write a longer age, or a rule that counts, like `weekly: 4`."
+    UselessRule "useless-rule" Warning "A retention rule keeps nothing that another does not keep."
+        "With this schedule, everything the rule keeps is kept by another rule at every time, as long as no run fails. So it says nothing, and was probably meant otherwise. Where it is meant as a floor for times in which runs fail, write `atLeast`: that is what it is for, and it counts READY restore points only. Rules were compared over a year of the schedule, clock changes included."
+    LastBelowDay "last-below-day" Warning "`last` holds less than the runs of one day."
+        "Days, weeks or months are asked for, and `last` is to keep the newest runs beside them, but a day has more runs than that: the newest ones do not reach back a day, and between them and the one of yesterday nothing is kept. Write a larger `last`, `hourly`, or an age like `days: 1`."
+    TierDoesNotFill "tier-does-not-fill" Warning "A retention rule counts periods that are shorter than the time between two runs."
+        "`hourly`, `daily`, `weekly` and so on count periods that hold a restore point. Where the schedule runs less often than that, each restore point has its period to itself, and the rule keeps as many restore points as it counts: `hourly: 24` with a daily schedule reaches back 24 days, not one. Write the rule for the period of the schedule."
+    StageNeverComes "stage-never-comes" Warning "No restore point is kept long enough to come to this stage."
+        "`deprecateAfter` and `obsoleteAfter` are about restore points that a rule still keeps. With these rules and this schedule, each is let go before it is that old."
+    HasEnded "has-ended" Warning "Something that was written for a time has ended."
+        "A hold, a pause or a blackout has an end that lies in the past. It does nothing any more: take it out, or say anew until when."
+    EndsSoon "ends-soon" Warning "An exemption ends within two weeks."
+        "From that day on it is an error. Protect the source until then, or say anew until when it is meant to be without protection and why."
+    MatchesNothing "matches-nothing" Warning "A policy selects no instance."
+        "Nothing that the engine holds is selected by the policy, so it protects nothing. Often a label or a name is misspelt. This is only said where all instances of the engine were seen."
+    EntryMatchesNothing "entry-matches-nothing" Warning "An entry of `match` or `exclude` fits no instance."
+        "The policy selects something, but this entry has no part in it: no instance that the engine holds fits it. Entries of `exclude` that ask for labels only are not looked at, because they are often written for instances to come."
+    SourcesOverlap "sources-overlap" Warning "Two policies protect the same source."
+        "Each makes restore points of its own: twice the captures, twice the bytes. Where that is meant, write `overlapsWith` with the name of the other policy under `source` in one of them."
+    ExemptsNothing "exempts-nothing" Warning "An exemption has nothing to exempt."
+        "It fits no instance that the engines hold, or only instances that policies protect all the same. Take it out: it would hide a source that comes later."
+    BeyondQuota "beyond-quota" Warning "An engine takes fewer images than the policies will hold."
+        "Counted are the images that the rules and the grace of all policies of the engine keep in the long run, for the sources that are there now and for each copy, and images that stillframe did not make. When the quota of the engine is reached, captures fail. Keep fewer, or have the quota raised."
+    BeyondImageLimit "beyond-image-limit" Warning "A source is larger than an image of its engine can be."
+        "Engines limit how many disks and how many bytes one image can hold. The capture of such a source fails. Choose its disks under `capture.disks`."
+    FamilyOfSeveral "family-of-several" Warning "Images of several sources share one family."
+        "In a family the newest image stands for all: whoever starts a machine from the family gets the disk of whichever source was captured last. Give each source a policy and a family of its own."
+    HoldsNothing "holds-nothing" Warning "An entry of `hold` holds no image."
+        "No image of the policy fits the entry. Often a name is misspelt, and what it was to hold goes when the rules let go of it."
+    MoveIsDone "move-is-done" Warning "An entry of `moved` or `removed` is about no image any more."
+        "No image carries the old name of the policy any more, so the entry says nothing and can be taken out."
     AllowsNothing "allows-nothing" Warning "A warning is allowed that is not there."
         "`metadata.allow` names a warning that is not found here. Take the entry out: it would hide a mistake that comes later."
     KeepsEverything "keeps-everything" Warning "The policy never lets go of a restore point."
@@ -291,7 +353,42 @@ impl Code {
 
     /// Whether it is found only by looking at what the engines hold.
     pub fn needs_inventory(self) -> bool {
-        false
+        matches!(
+            self,
+            Self::MatchesNothing
+                | Self::EntryMatchesNothing
+                | Self::SourcesOverlap
+                | Self::ExemptsNothing
+                | Self::BeyondQuota
+                | Self::BeyondImageLimit
+                | Self::FamilyOfSeveral
+                | Self::HoldsNothing
+                | Self::MoveIsDone
+        )
+    }
+
+    /// Whether it is found only by looking at the time.
+    pub fn needs_clock(self) -> bool {
+        matches!(self, Self::HasEnded | Self::EndsSoon)
+    }
+
+    /// Whether it is found in sound policies only.
+    pub fn needs_soundness(self) -> bool {
+        matches!(
+            self,
+            Self::NeverRuns
+                | Self::RunsTooOften
+                | Self::DeadlineBeyondPeriod
+                | Self::ObjectiveNotMet
+                | Self::ClockChange
+                | Self::SameMinute
+                | Self::StalledTooSoon
+                | Self::RetentionBelowPeriod
+                | Self::UselessRule
+                | Self::LastBelowDay
+                | Self::TierDoesNotFill
+                | Self::StageNeverComes
+        )
     }
 }
 

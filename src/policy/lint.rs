@@ -1,15 +1,105 @@
 //! Lint of meaning: what is valid, and probably not what was meant.
 //!
 //! Every warning has a code and can be allowed with a reason: in the policy
-//! (`metadata.allow`), or for all policies in the configuration.
+//! (`metadata.allow`), or for all policies in the configuration. [`lint`] needs the policies only,
+//! [`at`] the time as well, [`over`] what the engines hold. A warning that is wrong costs more than
+//! one that is missing: where something cannot be decided, nothing is said.
+
+mod dated;
+mod quota;
+mod reach;
+mod rhythm;
+mod rules;
+mod schedules;
+mod seen;
 
 use std::collections::BTreeSet;
 
-use super::finding::{Code, Finding};
-use super::meant::{Allowed, Policies};
+use jiff::Timestamp;
 
-/// Takes out warnings that are allowed, and says which allowances allow nothing.
-pub(super) fn settle(policies: &Policies, findings: Vec<Finding>) -> Vec<Finding> {
+use super::finding::{Code, Finding, Place};
+use super::meant::{Allowed, Origin, Policies, Policy};
+use crate::inventory::Inventory;
+use rhythm::Rhythms;
+use seen::View;
+
+/// What can be said of the policies alone.
+fn lint(policies: &Policies) -> Vec<Finding> {
+    let mut rhythms = Rhythms::default();
+    let mut changes = schedules::Changes::default();
+    let mut useless = rules::Useless::default();
+    let mut findings = Vec::new();
+    for policy in &policies.policies {
+        let Some(rhythm) = rhythms.of(&policy.schedule) else { continue };
+        let engine = policies.config.engines.get(&policy.engine);
+        let limits = engine.map(|engine| &engine.capabilities.limits);
+        findings.extend(schedules::lint(policy, &rhythm, limits));
+        findings.extend(changes.lint(policy, &rhythm));
+        findings.extend(rules::lint(policy, &rhythm, &mut useless));
+    }
+    findings.extend(schedules::same_minute(policies));
+    findings
+}
+
+/// What the time says about the policies.
+pub fn at(policies: &Policies, now: Timestamp) -> Vec<Finding> {
+    late(policies, dated::lint(policies, now))
+}
+
+/// What can be said only over what the engines were seen to hold. Where they were not seen whole,
+/// nothing is said to be missing.
+pub fn over(policies: &Policies, inventory: &Inventory, now: Timestamp) -> Vec<Finding> {
+    let views = View::all(policies, inventory);
+    let mut findings = seen::lint(policies, &views, now);
+    findings.extend(quota::lint(&views));
+    late(policies, findings)
+}
+
+/// What can be said in a round: over what was seen, at the time at which it was.
+pub fn in_round(policies: &Policies, inventory: &Inventory, now: Timestamp) -> Vec<Finding> {
+    let mut findings = at(policies, now);
+    findings.extend(over(policies, inventory, now));
+    findings
+}
+
+/// Adds what can be said of the policies alone to what was found before, takes out warnings that
+/// are allowed, and says which allowances allow nothing.
+pub(super) fn with_lint(policies: &Policies, mut findings: Vec<Finding>) -> Vec<Finding> {
+    // Where something is wrong, what is missing of a policy would be taken for what it says.
+    let is_sound = !findings.iter().any(Finding::is_error);
+    if is_sound {
+        findings.extend(lint(policies));
+    }
+    let (mut kept, used) = without_allowed(policies, findings);
+    let own = policies.policies.iter().flat_map(|policy| &policy.allowed);
+    for allowed in own.chain(&policies.config.allowed) {
+        let code = allowed.code;
+        let is_looked_for =
+            !code.needs_inventory() && !code.needs_clock() && (is_sound || !code.needs_soundness());
+        if is_looked_for && !used.contains(&position(allowed)) {
+            let message = format!("nothing of the kind `{code}` is found here");
+            kept.push(
+                Finding::new(Code::AllowsNothing, allowed.place.clone(), message)
+                    .hint("take the entry out: it would hide a mistake that comes later"),
+            );
+        }
+    }
+    kept
+}
+
+/// What is not allowed, in order, each once.
+fn late(policies: &Policies, findings: Vec<Finding>) -> Vec<Finding> {
+    let (mut kept, _) = without_allowed(policies, findings);
+    kept.sort_by(|one, other| one.sort_key().cmp(&other.sort_key()));
+    kept.dedup();
+    kept
+}
+
+/// What is not allowed, and where the allowances of the rest stand.
+fn without_allowed(
+    policies: &Policies,
+    findings: Vec<Finding>,
+) -> (Vec<Finding>, BTreeSet<(String, usize)>) {
     let mut used: BTreeSet<(String, usize)> = BTreeSet::new();
     let mut kept = Vec::new();
     for finding in findings {
@@ -23,19 +113,38 @@ pub(super) fn settle(policies: &Policies, findings: Vec<Finding>) -> Vec<Finding
         }
         used.extend(by);
     }
-    let own = policies.policies.iter().flat_map(|policy| &policy.allowed);
-    for allowed in own.chain(&policies.config.allowed) {
-        if !used.contains(&position(allowed)) && !allowed.code.needs_inventory() {
-            let message = format!("nothing of the kind `{}` is found here", allowed.code);
-            kept.push(
-                Finding::new(Code::AllowsNothing, allowed.place.clone(), message)
-                    .hint("take the entry out: it would hide a mistake that comes later"),
-            );
-        }
-    }
-    kept
+    (kept, used)
 }
 
 fn position(allowed: &Allowed) -> (String, usize) {
     (allowed.place.file.path.clone(), allowed.place.span.start)
+}
+
+/// A finding about a value of a policy, at its place.
+fn about(policy: &Policy, code: Code, path: &str, message: impl Into<String>) -> Finding {
+    Finding::new(code, place_of(policy, path), message).of(&policy.name)
+}
+
+/// Where a value of a policy is written; for one that is built in, the policy itself. Of a mapping
+/// it is the place of the first value in it.
+fn place_of(policy: &Policy, path: &str) -> Place {
+    match origin_of(policy, path) {
+        Some(Origin::Policy(place) | Origin::Overlay(place) | Origin::Defaults(place)) => {
+            place.clone()
+        }
+        Some(Origin::BuiltIn) | None => policy.place.clone(),
+    }
+}
+
+fn origin_of<'a>(policy: &'a Policy, path: &str) -> Option<&'a Origin> {
+    let is_it = |found: &str| {
+        found.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    policy.effective.iter().find(|value| is_it(&value.path)).map(|value| &value.origin)
+}
+
+/// Whether a value is written in the policy itself or for its environment. What is inherited is
+/// meant for other policies too.
+fn is_own(policy: &Policy, path: &str) -> bool {
+    matches!(origin_of(policy, path), Some(Origin::Policy(_) | Origin::Overlay(_)))
 }

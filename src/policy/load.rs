@@ -181,7 +181,7 @@ pub fn load_with(
         config.policies(meant, digest)
     });
     if let Some(policies) = &policies {
-        findings = super::lint::settle(policies, findings);
+        findings = super::lint::with_lint(policies, findings);
     }
     findings.sort_by(|one, other| one.sort_key().cmp(&other.sort_key()));
     findings.dedup();

@@ -171,7 +171,10 @@ impl<'a> Meaning<'a> {
                 continue;
             }
             match Condition::new(spec) {
-                Ok(condition) => conditions.push(condition),
+                Ok(mut condition) => {
+                    condition.place = Some(self.reader.layers.place(&pointer).first_line());
+                    conditions.push(condition);
+                }
                 Err(mistakes) => {
                     for (path, reason) in mistakes {
                         self.reader.find(

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use config::{Config, EngineConfig, Exemption, Guards};
+pub(in crate::policy) use time::blacked_out_until;
 pub use time::{Blackout, Pause, Window};
 
 use super::finding::{Code, Finding, Place};
@@ -33,6 +34,8 @@ pub struct Policies {
     pub removed: Vec<Policy>,
     /// Names that policies had, each with the one it has now.
     pub moved: BTreeMap<PolicyName, PolicyName>,
+    /// Where it is written that each of them had its name.
+    pub moved_places: BTreeMap<PolicyName, Place>,
     /// A digest over their meaning: comments and formatting do not change it.
     pub digest: String,
 }
@@ -290,6 +293,8 @@ pub struct Hold {
     pub until: Option<Timestamp>,
     /// Why.
     pub reason: String,
+    /// Where it is written.
+    pub place: Place,
 }
 
 /// A warning that is meant.

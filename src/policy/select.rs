@@ -6,6 +6,7 @@ use std::fmt;
 
 use globset::{GlobBuilder, GlobMatcher};
 
+use super::finding::Place;
 use super::written::{ConditionSpec, Texts};
 use super::yaml::escape;
 use crate::inventory::Instance;
@@ -106,6 +107,8 @@ pub struct Condition {
     names: Option<Patterns>,
     labels: Vec<(String, Patterns)>,
     zones: Option<Patterns>,
+    /// Where it is written, where that is known.
+    pub place: Option<Place>,
 }
 
 /// What is wrong with a condition: the path within it, and why.
@@ -136,7 +139,7 @@ impl Condition {
                 Some((key.clone(), compile(texts, &format!("/labels/{}", escape(key)))?))
             })
             .collect();
-        if errors.is_empty() { Ok(Self { names, labels, zones }) } else { Err(errors) }
+        if errors.is_empty() { Ok(Self { names, labels, zones, place: None }) } else { Err(errors) }
     }
 
     /// Whether nothing is asked for, which would match every instance.
@@ -144,6 +147,11 @@ impl Condition {
         spec.names.is_none()
             && spec.zones.is_none()
             && spec.labels.as_ref().is_none_or(std::collections::BTreeMap::is_empty)
+    }
+
+    /// Whether it asks for labels only.
+    pub fn is_of_labels(&self) -> bool {
+        self.names.is_none() && self.zones.is_none()
     }
 
     /// What does not hold of an instance, as people say it: `label env is test, not production`.

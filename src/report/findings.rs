@@ -138,6 +138,7 @@ fn json_one(finding: &Finding) -> Value {
     json!({
         "code": finding.code,
         "severity": finding.code.severity(),
+        "policy": finding.policy,
         "message": finding.message,
         "place": finding.place.as_ref().map(place),
         "label": finding.label,

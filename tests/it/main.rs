@@ -27,6 +27,7 @@ mod guards;
 mod hints;
 mod language;
 mod laws;
+mod lints;
 mod local;
 mod memory;
 mod misfortune;

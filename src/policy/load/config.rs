@@ -398,7 +398,9 @@ impl Configured {
             .collect();
         let mut removed = self.removed;
         removed.sort_by(|one, other| one.name.cmp(&other.name));
-        Policies { config: self.config, policies, removed, moved, digest }
+        let places = self.moved.into_iter().map(|moved| (moved.from, moved.from_place));
+        let moved_places = places.collect();
+        Policies { config: self.config, policies, removed, moved, moved_places, digest }
     }
 }
 

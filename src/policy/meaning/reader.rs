@@ -205,7 +205,8 @@ impl<'a> Reader<'a> {
         } else {
             self.once(spec, &zone, pointer)?
         };
-        Some(Blackout { window, creates, deletes, reason: spec.reason.clone() })
+        let place = self.layers.place(pointer).first_line();
+        Some(Blackout { window, creates, deletes, reason: spec.reason.clone(), place })
     }
 
     fn returning(&mut self, spec: &BlackoutSpec, zone: Zone, pointer: &str) -> Option<Window> {

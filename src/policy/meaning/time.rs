@@ -88,6 +88,7 @@ impl Meaning<'_> {
                 before: reader.time(spec.before.as_deref(), zone, &format!("{pointer}/before")),
                 until: reader.time(spec.until.as_deref(), zone, &format!("{pointer}/until")),
                 reason: spec.reason.clone().unwrap_or_default(),
+                place: reader.layers.place(&pointer).first_line(),
             };
             if let (Some(from), Some(end)) = (hold.from, hold.before)
                 && end <= from

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Hold, Policy};
+use super::{Hold, Place, Policy};
 use crate::elapsed::{Elapsed, whole_second};
 use crate::inventory::Image;
 use crate::name::{Key, Slot};
@@ -38,6 +38,8 @@ pub struct Blackout {
     pub deletes: bool,
     /// Why.
     pub reason: Option<String>,
+    /// Where it is written.
+    pub place: Place,
 }
 
 /// When a blackout holds.
@@ -93,6 +95,23 @@ impl Blackout {
     }
 }
 
+/// Where blackouts leave no time between a slot and its deadline, an end of theirs that is too late.
+pub(in crate::policy) fn blacked_out_until<'a>(
+    blackouts: &(impl Iterator<Item = &'a Blackout> + Clone),
+    slot: Slot,
+    deadline: Timestamp,
+) -> Option<Timestamp> {
+    let mut at = slot.instant();
+    for _ in 0..IN_A_ROW_MAX {
+        let ends = blackouts.clone().filter_map(|blackout| blackout.window.end_at(at));
+        match ends.max()? {
+            end if end > deadline => return Some(end),
+            end => at = end,
+        }
+    }
+    Some(at)
+}
+
 impl Policy {
     /// Everything that keeps the policy from something at `now`: its pause first, then blackouts.
     pub fn pauses_at(&self, now: Timestamp) -> Vec<Pause> {
@@ -106,16 +125,8 @@ impl Policy {
     /// Whether blackouts leave no time between a slot and its deadline in which it could be created:
     /// such a slot is not meant to have a restore point.
     pub fn is_blacked_out(&self, slot: Slot, deadline: Timestamp) -> bool {
-        let mut at = slot.instant();
-        for _ in 0..IN_A_ROW_MAX {
-            let ends = self.blackouts.iter().filter(|blackout| blackout.creates);
-            match ends.filter_map(|blackout| blackout.window.end_at(at)).max() {
-                None => return false,
-                Some(end) if end > deadline => return true,
-                Some(end) => at = end,
-            }
-        }
-        true
+        let creates = self.blackouts.iter().filter(|blackout| blackout.creates);
+        blacked_out_until(&creates, slot, deadline).is_some()
     }
 
     /// The hold of the policy that keeps a restore point at `now`, whatever its labels say. The
@@ -127,24 +138,31 @@ impl Policy {
         source_name: Option<&str>,
         now: Timestamp,
     ) -> Option<&Hold> {
+        let holds = |hold: &&Hold| {
+            hold.until.is_none_or(|until| now < until) && hold.is_of(key, image, source_name)
+        };
+        self.holds.iter().find(holds)
+    }
+}
+
+impl Hold {
+    /// Whether it is about a restore point, whatever the time.
+    pub fn is_of(&self, key: &Key, image: &Image, source_name: Option<&str>) -> bool {
         let slot = key.slot.instant();
         let remembered = image.source.as_ref().map(|source| source.name.as_str());
-        self.holds.iter().find(|hold| {
-            let is_source = hold.sources.as_ref().is_none_or(|sources| {
-                [Some(key.source.as_str()), source_name, remembered]
-                    .into_iter()
-                    .flatten()
-                    .any(|name| sources.matches(name))
-            });
-            let is_image = hold
-                .images
-                .as_ref()
-                .is_none_or(|images| images.matches(&image.name) || images.matches(&image.id));
-            is_source
-                && is_image
-                && hold.from.is_none_or(|from| from <= slot)
-                && hold.before.is_none_or(|before| slot < before)
-                && hold.until.is_none_or(|until| now < until)
-        })
+        let is_source = self.sources.as_ref().is_none_or(|sources| {
+            [Some(key.source.as_str()), source_name, remembered]
+                .into_iter()
+                .flatten()
+                .any(|name| sources.matches(name))
+        });
+        let is_image = self
+            .images
+            .as_ref()
+            .is_none_or(|images| images.matches(&image.name) || images.matches(&image.id));
+        is_source
+            && is_image
+            && self.from.is_none_or(|from| from <= slot)
+            && self.before.is_none_or(|before| slot < before)
     }
 }

@@ -91,7 +91,7 @@ impl<'a> Index<'a> {
 
 /// The ways to find a condition: of each, an instance must have at least one trait.
 fn ways(condition: &Condition) -> Vec<Vec<Trait<'_>>> {
-    let Condition { names, labels, zones } = condition;
+    let Condition { names, labels, zones, place: _ } = condition;
     let names = names.as_ref().and_then(|names| all(names, name));
     let labels = labels.iter().filter_map(|(key, values)| {
         all(values, |value| literal(value).map(|value| Trait::Label(key, value)))

@@ -60,6 +60,9 @@ fn result(finding: &Finding, seen: &mut BTreeMap<String, usize>) -> Value {
         "message": {"text": format!("{}{hint}", finding.message)},
         "partialFingerprints": {FINGERPRINT: fingerprint(finding, seen)},
     });
+    if let Some(policy) = &finding.policy {
+        result["properties"] = json!({"policy": policy});
+    }
     // A file that is missing altogether has no place.
     if let Some(place) = &finding.place {
         result["locations"] = json!([{"physicalLocation": physical(place)}]);
