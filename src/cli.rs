@@ -18,6 +18,7 @@ mod repository;
 mod restore;
 mod schedule;
 mod setup;
+mod test;
 mod validate;
 mod verify;
 
@@ -164,6 +165,8 @@ pub enum Verb {
     /// many captures come together. With --from and the name of a scheduler, --cron is in its
     /// notation and is printed as a crontab, or refused where no crontab says exactly the same.
     Schedule(schedule::ScheduleCommand),
+    /// Run the tests of the policies: what the plan for a world and an instant must be
+    Test(test::Test),
     /// Keys of embedded engines
     #[cfg(feature = "local")]
     Key(key::KeyCommand),
@@ -239,6 +242,7 @@ fn run_verb(cli: &Cli, console: &Console) -> anyhow::Result<Exit> {
             Verb::Restore(verb) => verb.run(&cli.global, console).await,
             Verb::Verify(verb) => verb.run(&cli.global, console).await,
             Verb::Schedule(verb) => verb.run(&cli.global, console),
+            Verb::Test(verb) => verb.run(&cli.global, console),
             #[cfg(feature = "local")]
             Verb::Key(verb) => verb.run(&cli.global, console),
             #[cfg(feature = "local")]

@@ -8,9 +8,42 @@ use std::sync::Arc;
 use crate::policy::finding::Place;
 use crate::policy::{Code, Finding, SourceFile, includes};
 
-/// All `*.yaml` and `*.yml` files under a directory, in the order of their paths. Hidden files and
-/// directories are left out.
+/// All `*.yaml` and `*.yml` files under a directory that are no tests, in the order of their paths.
+/// Hidden files and directories are left out.
 pub fn yaml_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    walk(directory, |path| is_yaml(path) && !is_test(path))
+}
+
+/// All tests among files and directories, `*.test.yaml` and `*.test.yml`, in the order of their
+/// paths below each; what cannot be read is a finding. A file that is named is one whatever its
+/// name.
+pub fn read_tests(paths: &[PathBuf]) -> (Vec<Arc<SourceFile>>, Vec<Finding>) {
+    let mut reading = Reading::default();
+    for path in paths {
+        let found = if path.is_dir() {
+            walk(path, |path| is_yaml(path) && is_test(path))
+        } else {
+            Ok(vec![path.clone()])
+        };
+        match found {
+            Ok(found) => found.iter().for_each(|path| drop(reading.file(path))),
+            Err(error) => reading.fail(path, &error),
+        }
+    }
+    (reading.files, reading.findings)
+}
+
+/// Whether a file is named like a test.
+pub fn is_test(path: &Path) -> bool {
+    let stem = path.file_stem().map(Path::new).and_then(Path::extension);
+    stem.is_some_and(|extension| extension == "test")
+}
+
+fn is_yaml(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
+}
+
+fn walk(directory: &Path, is_wanted: impl Fn(&Path) -> bool) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut directories = vec![directory.to_owned()];
     while let Some(directory) = directories.pop() {
@@ -26,11 +59,9 @@ pub fn yaml_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
             if name.starts_with('.') {
                 continue;
             }
-            let is_yaml =
-                path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
             if is_directory {
                 directories.push(path);
-            } else if is_yaml && !path.is_dir() {
+            } else if is_wanted(&path) && !path.is_dir() {
                 // Also a link that leads nowhere: reading it says so.
                 found.push(path);
             }
@@ -84,17 +115,29 @@ impl Reading {
         match found {
             Ok(found) => {
                 for path in found {
-                    self.file(&path);
+                    self.policy_file(&path);
                 }
             }
             Err(error) => self.fail(path, &error),
         }
     }
 
-    fn file(&mut self, path: &Path) {
+    /// A file, and what it includes.
+    fn policy_file(&mut self, path: &Path) {
+        let Some(file) = self.file(path) else { return };
+        if !self.follows {
+            return;
+        }
+        let directory = path.parent().unwrap_or(Path::new(""));
+        for (included, place) in includes(&file) {
+            self.path(&beside(directory, &included), Some(&place));
+        }
+    }
+
+    fn file(&mut self, path: &Path) -> Option<Arc<SourceFile>> {
         // Named twice, or by a link, it is still one file.
         if !self.seen.insert(path.canonicalize().unwrap_or_else(|_| path.to_owned())) {
-            return;
+            return None;
         }
         let text = std::fs::read(path).and_then(|bytes| {
             String::from_utf8(bytes).map_err(|error| {
@@ -105,17 +148,14 @@ impl Reading {
         });
         let text = match text {
             Ok(text) => text,
-            Err(error) => return self.fail(path, &error),
+            Err(error) => {
+                self.fail(path, &error);
+                return None;
+            }
         };
         let file = Arc::new(SourceFile { path: path.display().to_string(), text });
         self.files.push(Arc::clone(&file));
-        if !self.follows {
-            return;
-        }
-        let directory = path.parent().unwrap_or(Path::new(""));
-        for (included, place) in includes(&file) {
-            self.path(&beside(directory, &included), Some(&place));
-        }
+        Some(file)
     }
 
     fn fail(&mut self, path: &Path, error: &io::Error) {

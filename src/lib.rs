@@ -23,6 +23,7 @@
 //! | 1 | [`coverage`] | how well each source is protected, and how long that lasts |
 //! | 1 | [`plan`] | what brings the one to the other, and the guards |
 //! | 1 | [`cost`] | what stored bytes cost a month |
+//! | 1 | [`expect`] | tests of policies: a world, an instant, and what the plan must be |
 //! | 2 | [`engine`] | what holds instances and images; one folder per engine |
 //! | 2 | [`files`] | finds and reads what users write |
 //! | 3 | [`apply`] | carries out a plan; makes no choices |
@@ -42,6 +43,7 @@ pub mod coverage;
 pub mod desired;
 pub mod elapsed;
 pub mod engine;
+pub mod expect;
 pub mod files;
 pub mod inventory;
 pub mod name;

@@ -8,6 +8,7 @@ mod images;
 mod outcome;
 mod plan;
 mod text;
+pub mod verdicts;
 
 use handlebars::{Context, Handlebars, Helper, HelperResult, Output, RenderContext, no_escape};
 use serde::Serialize;

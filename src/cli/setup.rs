@@ -12,6 +12,7 @@ use super::{Color, Console, Exit, Global, LogFormat};
 use crate::apply::Ledger;
 use crate::clock::{Clock, FixedClock, SystemClock};
 use crate::engine;
+use crate::expect::{Reader, Suite};
 use crate::files;
 use crate::inventory::{FORMAT_VERSION, Inventory};
 use crate::plan::guard::Override;
@@ -84,6 +85,28 @@ pub(super) fn load_policies(global: &Global, origins: bool) -> anyhow::Result<Lo
         loaded.findings.extend(unreadable);
     }
     Ok(loaded)
+}
+
+/// Reads the tests among files and directories, and finds every mistake in them.
+pub(super) fn read_tests(paths: &[PathBuf]) -> anyhow::Result<(Vec<Suite>, Vec<Finding>)> {
+    let (files, mut findings) = files::read_tests(paths);
+    if files.is_empty() {
+        return Ok((Vec::new(), findings));
+    }
+    let reader = Reader::new().map_err(anyhow::Error::msg)?;
+    let mut suites = Vec::new();
+    for file in &files {
+        let (found, mistakes) = reader.read(file);
+        suites.extend(found);
+        findings.extend(mistakes);
+    }
+    Ok((suites, findings))
+}
+
+/// Where tests stand beside the policies.
+pub(super) fn test_paths(global: &Global) -> Vec<PathBuf> {
+    let may_hold = |path: &&PathBuf| path.is_dir() || files::is_test(path);
+    global.policies.iter().filter(may_hold).cloned().collect()
 }
 
 /// The policies; their mistakes are shown, as JSON where that is asked for.

@@ -91,6 +91,7 @@ impl Validate {
                 loaded.findings.extend(lint::over(policies, &inventory, now));
             }
         }
+        loaded.findings.extend(setup::read_tests(&setup::test_paths(global))?.1);
         loaded.findings.sort_by(|one, other| one.sort_key().cmp(&other.sort_key()));
         self.show(&loaded, console)?;
         let (errors, _) = findings::counts(&loaded.findings);

@@ -458,6 +458,12 @@ fn unknown_kind(node: &Node, file: &Arc<SourceFile>) -> Finding {
         .hint("begin it with `apiVersion: stillframe/v1` and `kind: BackupPolicy`");
     };
     let word = entry.value.as_text().unwrap_or_default();
+    if word == "PolicyTest" {
+        let message = "a test among policies";
+        return Finding::new(Code::UnknownKind, place(entry.value.span.clone()), message).hint(
+            "put it into a file named like `web.test.yaml`, which is read by `stillframe test` only",
+        );
+    }
     let hint = match get_close_matches(word, &KINDS, 1, 0.5).first() {
         Some(close) => format!("did you mean `{close}`?"),
         None => "known are BackupPolicy, Config and Overlay".to_owned(),

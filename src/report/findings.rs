@@ -18,7 +18,7 @@ pub fn text(findings: &[Finding]) -> String {
     let renderer = Renderer::styled();
     let mut text = String::new();
     for finding in findings {
-        text.push_str(&one(finding, &renderer));
+        text.push_str(&one(finding, &[], &renderer));
         text.push_str("\n\n");
     }
     let (errors, warnings) = counts(findings);
@@ -45,7 +45,9 @@ pub fn counts(findings: &[Finding]) -> (usize, usize) {
     (errors, findings.len() - errors)
 }
 
-fn one(finding: &Finding, renderer: &Renderer) -> String {
+/// A finding with its place and what is said below it.
+pub(super) fn one(finding: &Finding, notes: &[String], renderer: &Renderer) -> String {
+    let notes: Vec<String> = notes.iter().map(|note| clean(note)).collect();
     let level = match finding.code.severity() {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
@@ -79,6 +81,7 @@ fn one(finding: &Finding, renderer: &Renderer) -> String {
             None => elements.push(snippet.into()),
         }
     }
+    elements.extend(notes.iter().map(|note| Level::NOTE.message(note.as_str()).into()));
     if let Some(hint) = &hint {
         elements.push(Level::HELP.message(hint.as_str()).into());
     }
@@ -122,7 +125,8 @@ pub fn json(findings: &[Finding]) -> Value {
     })
 }
 
-fn json_one(finding: &Finding) -> Value {
+/// A finding as JSON.
+pub(super) fn json_one(finding: &Finding) -> Value {
     let place = |place: &Place| {
         let (line, column) = place.line_column();
         let end = Place { file: place.file.clone(), span: place.span.end..place.span.end };
