@@ -29,7 +29,7 @@ pub struct Test {
     /// Print the names of the cases and run none
     #[arg(long, conflicts_with = "junit")]
     list: bool,
-    /// Write a report in JUnit's XML to this file
+    /// Write a report for CI to this file, in the XML of `JUnit`
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
     /// Print as JSON

@@ -35,24 +35,30 @@ impl<'a> Stretch<'a> {
         history: &'a History,
         policy: &'a Policy,
         sources: Vec<Source>,
-    ) -> Result<Self, (&'static str, String)> {
+    ) -> Result<Self, Vec<(&'static str, String)>> {
         let slots = policy.schedule.slots(history.from, history.until).take(SLOTS_MAX + 1);
         let slots: Vec<Slot> = slots.collect();
+        let name = &policy.name;
         if slots.is_empty() {
-            return Err(("from", format!("no slot of {} lies in this time", policy.name)));
+            return Err(vec![("from", format!("no slot of {name} lies in this time"))]);
         }
         if slots.len() > SLOTS_MAX {
-            return Err((
+            return Err(vec![(
                 "from",
-                format!("over {SLOTS_MAX} slots of {} lie in this time", policy.name),
-            ));
+                format!("over {SLOTS_MAX} slots of {name} lie in this time"),
+            )]);
         }
+        let mut idle = Vec::new();
         for (key, patterns) in [("missing", &history.missing), ("failed", &history.failed)] {
-            let is_idle = |slot: &Slot, text: &super::slots::SlotPattern| !text.matches(*slot);
-            let idle = patterns.iter().find(|text| slots.iter().all(|slot| is_idle(slot, text)));
-            if let Some(idle) = idle {
-                return Err((key, format!("no slot of {} is `{}`", policy.name, idle.text)));
+            for pattern in patterns {
+                if !slots.iter().any(|slot| pattern.matches(*slot)) {
+                    let message = format!("no slot of {name} in this time is `{}`", pattern.text);
+                    idle.push((key, message));
+                }
             }
+        }
+        if !idle.is_empty() {
+            return Err(idle);
         }
         Ok(Self { history, policy, engine: &policy.engine, sources, slots })
     }

@@ -52,9 +52,15 @@ impl<'a> Judge<'a> {
             self.fail("missed", message, &format!("{} were", outcome.missed));
         }
         if let Some(refused) = refused {
-            let words =
-                |guards: &[Guard]| guards.iter().map(|guard| guard.word().to_owned()).collect();
-            self.set("refused", "guards refuse", words(refused), words(&outcome.refused));
+            let words = |guards: &[Guard]| -> Vec<String> {
+                guards.iter().map(|guard| guard.word().to_owned()).collect()
+            };
+            self.set(
+                "refused",
+                "other guards refuse than expected",
+                &words(refused),
+                &words(&outcome.refused),
+            );
         }
         if let Some(nothing) = nothing.filter(|nothing| *nothing != outcome.changes.is_empty()) {
             let message =
@@ -69,13 +75,13 @@ impl<'a> Judge<'a> {
         }
         for (key, names) in sources {
             let got = outcome.sources.get(key).cloned().unwrap_or_default();
-            self.set(key, &format!("sources are {key}"), names.clone(), got);
+            self.set(key, &format!("other sources are {key} than expected"), names, &got);
         }
         if let Some(next) = next {
             self.next(next);
         }
         if let Some(findings) = findings {
-            self.set("findings", "findings there are", findings.clone(), outcome.findings.clone());
+            self.set("findings", "other findings than expected", findings, &outcome.findings);
         }
         self.failures
     }
@@ -100,21 +106,20 @@ impl<'a> Judge<'a> {
     }
 
     /// Words that must be the same, each as often.
-    fn set(&mut self, key: &str, what: &str, wanted: Vec<String>, got: Vec<String>) {
-        let mut unexpected = got.clone();
+    fn set(&mut self, key: &str, message: &str, wanted: &[String], got: &[String]) {
+        let mut unexpected = got.to_vec();
         let mut missing = Vec::new();
         for word in wanted {
-            match unexpected.iter().position(|other| *other == word) {
+            match unexpected.iter().position(|other| other == word) {
                 Some(at) => drop(unexpected.remove(at)),
-                None => missing.push(word),
+                None => missing.push(word.clone()),
             }
         }
         if missing.is_empty() && unexpected.is_empty() {
             return;
         }
-        let message = format!("other {what} than expected");
         let label = if got.is_empty() { "there is none".to_owned() } else { got.join(", ") };
-        self.fail(key, message, &label).differing(missing, unexpected);
+        self.fail(key, message.to_owned(), &label).differing(missing, unexpected);
     }
 
     fn next(&mut self, wanted: &[Slot]) {

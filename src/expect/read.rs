@@ -275,17 +275,12 @@ impl Meaning {
         let mut read = Vec::new();
         for (position, text) in slots.0.iter().enumerate() {
             let pointer = if is_list { format!("{pointer}/slot/{position}") } else { at("slot") };
-            match text.parse::<Timestamp>() {
-                Ok(instant) => read.push(Slot::at(instant)),
-                Err(_) => {
-                    let message = format!("`{text}` is not an instant");
-                    self.find(
-                        Code::BadTime,
-                        &pointer,
-                        message,
-                        "write it like `2026-12-01T02:00:00Z`",
-                    );
-                }
+            if let Ok(instant) = text.parse::<Timestamp>() {
+                read.push(Slot::at(instant));
+            } else {
+                let message = format!("`{text}` is not an instant");
+                let hint = "write it like `2026-12-01T02:00:00Z`";
+                self.find(Code::BadTime, &pointer, message, hint);
             }
         }
         let stage = if let_go.is_some() { Stage::Deprecated } else { Stage::Active };
@@ -379,17 +374,12 @@ impl Meaning {
         }
         let mut by_reason = Vec::new();
         for (word, count) in map.by_reason.iter().flatten() {
-            match ReasonCode::ALL.iter().find(|code| code.word() == word) {
-                Some(code) => by_reason.push((*code, *count)),
-                None => {
-                    let words: Vec<&str> = ReasonCode::ALL.iter().map(|code| code.word()).collect();
-                    self.unknown(
-                        word,
-                        &words,
-                        "reason",
-                        &format!("{pointer}/byReason/{}", escape(word)),
-                    );
-                }
+            if let Some(code) = ReasonCode::ALL.iter().find(|code| code.word() == word) {
+                by_reason.push((*code, *count));
+            } else {
+                let words: Vec<&str> = ReasonCode::ALL.iter().map(|code| code.word()).collect();
+                let pointer = format!("{pointer}/byReason/{}", escape(word));
+                self.unknown(word, &words, "reason", &pointer);
             }
         }
         Points {

@@ -181,6 +181,7 @@ impl<'a> Setting<'a, '_> {
             }
         }
         let stretches = self.stretches(&sources);
+        let images: Vec<_> = case.images.iter().filter_map(|one| self.images(one)).collect();
         if self.findings.len() > before {
             return None;
         }
@@ -193,8 +194,8 @@ impl<'a> Setting<'a, '_> {
         if !stretches.is_empty() {
             worlds.entry(key).or_insert_with(|| world.clone());
         }
-        for images in &case.images {
-            self.images(images, &mut world);
+        for given in &images {
+            given.put(&mut world);
         }
         Some(world)
     }
@@ -252,15 +253,18 @@ impl<'a> Setting<'a, '_> {
             }
             match Stretch::new(history, policy, of) {
                 Ok(stretch) => stretches.push(stretch),
-                Err((key, message)) => {
-                    self.find(&format!("{}/{key}", history.pointer), message, None)
+                Err(mistakes) => {
+                    for (key, message) in mistakes {
+                        self.find(&format!("{}/{key}", history.pointer), message, None);
+                    }
                 }
             }
         }
         stretches
     }
 
-    fn images(&mut self, images: &Images, world: &mut World) {
+    /// Images with the policy and the source they are of.
+    fn images(&mut self, images: &'a Images) -> Option<Given<'a>> {
         let case = self.case;
         let (policy, source) = (
             images.policy.as_ref().or(case.policy.as_ref()),
@@ -273,19 +277,35 @@ impl<'a> Setting<'a, '_> {
                 self.find(&images.pointer, message, Some(hint));
             }
         }
-        let (Some(named), Some(source)) = (policy, source) else { return };
-        let (Some(policy), Some(source)) = (self.policy(named), self.source(source)) else {
-            return;
-        };
-        let Some(engine) = self.engine(source) else { return };
-        // A name that the policy had before is part of the identity of the image.
-        let Ok(name) = PolicyName::parse(&named.name) else { return };
+        let policy = policy.and_then(|named| {
+            // A name that the policy had before is part of the identity of the image.
+            Some((PolicyName::parse(&named.name).ok(), self.policy(named)?))
+        });
+        let source = source.and_then(|named| self.source(named));
+        let ((name, policy), source) = (policy?, source?);
+        Some(Given { images, name: name?, policy, source, engine: self.engine(source)? })
+    }
+}
+
+/// Images with what they are of.
+struct Given<'a> {
+    images: &'a Images,
+    name: PolicyName,
+    policy: &'a Policy,
+    source: &'a Source,
+    engine: &'a str,
+}
+
+impl Given<'_> {
+    fn put(&self, world: &mut World) {
+        let images = self.images;
         for slot in &images.slots {
-            let key = Key { policy: name.clone(), source: source.id.clone(), slot: *slot };
+            let key =
+                Key { policy: self.name.clone(), source: self.source.id.clone(), slot: *slot };
             let new = NewImage {
-                engine,
+                engine: self.engine,
                 key: &key,
-                policy,
+                policy: self.policy,
                 created_at: slot.instant(),
                 state: images.state,
                 location: images.location.clone(),

@@ -1,4 +1,4 @@
-//! How tests of policies went: for people, as JSON, and as JUnit XML for CI.
+//! How tests of policies went: for people, as JSON, and as the XML of `JUnit` for CI.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -150,7 +150,7 @@ const JUNIT: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 </testsuites>
 "#;
 
-/// All verdicts as JUnit XML: a suite for each document, and one for each file that has mistakes.
+/// All verdicts as `JUnit` XML: a suite for each document, and one for each file that has mistakes.
 pub fn junit(verdicts: &[Timed], found: &[Finding]) -> String {
     let mut suites: Vec<JunitSuite> = Vec::new();
     for (verdict, time) in verdicts {

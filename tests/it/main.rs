@@ -23,6 +23,7 @@ mod cli;
 mod copies;
 mod cron;
 mod engines;
+mod expectations;
 mod guards;
 mod hints;
 mod language;

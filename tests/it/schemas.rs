@@ -1,11 +1,13 @@
 //! `schemas/` hold what is written by hand and what the program prints.
 
 use std::fs;
+use std::path::PathBuf;
 
 use jsonschema::Validator;
 use serde_json::Value;
 use stillframe::engine;
-use stillframe::files::yaml_files;
+use stillframe::expect::test_schema;
+use stillframe::files::{read_tests, yaml_files};
 use stillframe::inventory::Inventory;
 use stillframe::plan::Plan;
 use stillframe::policy::schema::simplify;
@@ -20,11 +22,12 @@ fn of<T: schemars::JsonSchema>() -> Value {
 }
 
 /// Every schema there is, by the name of its file.
-fn schemas() -> [(&'static str, Value); 6] {
+fn schemas() -> [(&'static str, Value); 7] {
     [
         ("policy", policy_schema()),
         ("config", config_schema(&engine::kinds())),
         ("overlay", overlay_schema(&engine::kinds())),
+        ("test", test_schema()),
         ("instance", engine::local::instance::schema()),
         ("inventory", of::<Inventory>()),
         ("plan", of::<Plan>()),
@@ -56,7 +59,11 @@ fn the_files_are_what_the_types_say() {
 fn every_yaml_file_names_its_schema_and_holds_to_it() {
     let mut count = 0;
     for directory in ["policies", "examples"] {
-        for path in yaml_files(&project().join(directory)).unwrap() {
+        let directory = project().join(directory);
+        let (tests, unreadable) = read_tests(std::slice::from_ref(&directory));
+        assert_eq!(unreadable, []);
+        let tests = tests.iter().map(|file| PathBuf::from(&file.path));
+        for path in yaml_files(&directory).unwrap().into_iter().chain(tests) {
             let text = fs::read_to_string(&path).unwrap();
             let first = text.lines().next().unwrap();
             let schema = first
@@ -74,7 +81,7 @@ fn every_yaml_file_names_its_schema_and_holds_to_it() {
             }
         }
     }
-    assert!(count >= 10);
+    assert!(count >= 13);
 }
 
 #[test]
