@@ -31,3 +31,6 @@ pub fn test_schema() -> Value {
     simplify(&mut schema);
     schema
 }
+
+#[cfg(test)]
+mod tests;

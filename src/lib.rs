@@ -32,8 +32,8 @@
 //! | 4 | [`cli`] | one file per verb |
 //!
 //! The book: [`doc::architecture`], [`doc::language`], [`doc::semantics`], [`doc::embedded_engine`],
-//! [`doc::adding_an_engine`], [`doc::findings`], [`doc::testing`], [`doc::performance`],
-//! [`doc::changelog`].
+//! [`doc::adding_an_engine`], [`doc::findings`], [`doc::testing_policies`], [`doc::testing`],
+//! [`doc::performance`], [`doc::changelog`].
 
 pub mod apply;
 pub mod cli;
@@ -74,4 +74,6 @@ pub mod doc {
     pub mod semantics {}
     #[doc = include_str!("doc/testing.md")]
     pub mod testing {}
+    #[doc = include_str!("doc/testing-policies.md")]
+    pub mod testing_policies {}
 }

@@ -46,6 +46,7 @@ struct Results {
     verdicts: Vec<Timed>,
     findings: Vec<Finding>,
     left_out: usize,
+    not_run: usize,
 }
 
 impl Test {
@@ -77,11 +78,17 @@ impl Test {
                 .with_context(|| format!("cannot write {}", file.display()))?;
         }
         if self.json {
-            let Results { verdicts, findings, left_out } = &results;
-            console.json(&verdicts::json(verdicts, findings, *left_out))?;
+            let mut document = verdicts::json(&results.verdicts, &results.findings);
+            document["left_out"] = json!(results.left_out);
+            document["not_run"] = json!(results.not_run);
+            console.json(&document)?;
         } else {
             if !results.verdicts.is_empty() {
-                console.print(&verdicts::text(&results.verdicts, results.left_out));
+                console.print(&verdicts::text(
+                    &results.verdicts,
+                    results.left_out,
+                    results.not_run,
+                ));
             }
             if !results.findings.is_empty() {
                 console.note(&findings::text(&results.findings));
@@ -123,6 +130,7 @@ impl Test {
         for case in suite.cases.iter().filter(|case| self.chooses(suite, case)) {
             let began = Instant::now();
             let (verdict, findings) = runner.run(case);
+            results.not_run += usize::from(verdict.is_none());
             results.verdicts.extend(verdict.map(|verdict| (verdict, began.elapsed())));
             results.find(findings);
         }

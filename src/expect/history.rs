@@ -145,8 +145,13 @@ pub(super) fn carry_out(stretches: &[Stretch<'_>], policies: &Policies, world: &
     policies.policies.retain(|policy| concerned.contains(&policy.name));
     policies.removed.retain(|policy| concerned.contains(&policy.name));
     let rounds: BTreeSet<Timestamp> = planned.iter().flat_map(|one| one.rounds()).collect();
+    // Copies are made of what is READY: they come with the round after.
+    let copies = planned.iter().any(|stretch| !stretch.policy.copies.is_empty());
     for now in rounds {
         round(&planned, &policies, world, now);
+        if copies {
+            round(&planned, &policies, world, now);
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::policy::Finding;
 pub type Timed = (Verdict, Duration);
 
 /// Each case in a line, those that failed with what is not met, and how many there are.
-pub fn text(verdicts: &[Timed], left_out: usize) -> String {
+pub fn text(verdicts: &[Timed], left_out: usize, not_run: usize) -> String {
     let renderer = Renderer::styled();
     let mut text = String::new();
     for (verdict, _) in verdicts {
@@ -39,9 +39,13 @@ pub fn text(verdicts: &[Timed], left_out: usize) -> String {
         }
     }
     let failed = verdicts.iter().filter(|(verdict, _)| !verdict.has_passed()).count();
-    let left_out = if left_out > 0 { format!(", {left_out} left out") } else { String::new() };
+    let more: String = [(not_run, "not run because of mistakes"), (left_out, "left out")]
+        .iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, words)| format!(", {number} {words}"))
+        .collect();
     text.push_str(&format!(
-        "\n{} passed, {failed} failed{left_out}\n",
+        "\n{} passed, {failed} failed{more}\n",
         count(verdicts.len() - failed, "case"),
     ));
     text
@@ -53,7 +57,7 @@ fn full_name(verdict: &Verdict) -> String {
 }
 
 /// All verdicts as a JSON document, with what is wrong in the files.
-pub fn json(verdicts: &[Timed], found: &[Finding], left_out: usize) -> Value {
+pub fn json(verdicts: &[Timed], found: &[Finding]) -> Value {
     let failed = verdicts.iter().filter(|(verdict, _)| !verdict.has_passed()).count();
     let cases: Vec<Value> = verdicts
         .iter()
@@ -75,7 +79,6 @@ pub fn json(verdicts: &[Timed], found: &[Finding], left_out: usize) -> Value {
         "format_version": "1.0",
         "passed": verdicts.len() - failed,
         "failed": failed,
-        "left_out": left_out,
         "cases": cases,
         "errors": invalid["errors"],
         "findings": invalid["findings"],
@@ -352,9 +355,8 @@ mod tests {
 
     #[test]
     fn json_says_what_failed_and_what_is_invalid() {
-        let document = json(&[verdict("two", Some("not this"))], &[], 1);
+        let document = json(&[verdict("two", Some("not this"))], &[]);
         assert_eq!(document["passed"], 0);
-        assert_eq!(document["left_out"], 1);
         assert_eq!(document["cases"][0]["failures"][0]["finding"]["message"], "not this");
     }
 }

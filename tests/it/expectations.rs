@@ -172,3 +172,14 @@ fn policies_with_mistakes_can_be_tested_for_them() {
     let run = datacenter.run_to(3, &["test", "a.test.yaml"]);
     assert!(run.err.contains("error[bad-cron]"), "{}", run.err);
 }
+
+#[test]
+fn the_test_in_the_book_holds() {
+    let page = include_str!("../../src/doc/testing-policies.md");
+    let (_, rest) = page.split_once("```yaml\n").unwrap();
+    let (text, _) = rest.split_once("```").unwrap();
+    let datacenter = Datacenter::new();
+    fs::write(datacenter.path("policies/book.test.yaml"), text).unwrap();
+    let document = datacenter.json(0, &["test", "policies/book.test.yaml"]);
+    assert_eq!(document["passed"], 2);
+}
