@@ -83,6 +83,9 @@ impl<'a> Judge<'a> {
         if let Some(findings) = findings {
             self.set("findings", "other findings than expected", findings, &outcome.findings);
         }
+        // In the order of the text.
+        self.failures
+            .sort_by_key(|failure| failure.finding.place.as_ref().map(|place| place.span.start));
         self.failures
     }
 

@@ -461,7 +461,7 @@ fn unknown_kind(node: &Node, file: &Arc<SourceFile>) -> Finding {
     if word == "PolicyTest" {
         let message = "a test among policies";
         return Finding::new(Code::UnknownKind, place(entry.value.span.clone()), message).hint(
-            "put it into a file named like `web.test.yaml`, which is read by `stillframe test` only",
+            "tests stand in files named like `web.test.yaml`, and `stillframe test` reads them",
         );
     }
     let hint = match get_close_matches(word, &KINDS, 1, 0.5).first() {
