@@ -16,8 +16,10 @@ mod progress;
 #[cfg(feature = "local")]
 mod repository;
 mod restore;
+mod revision;
 mod schedule;
 mod setup;
+mod simulate;
 mod test;
 mod validate;
 mod verify;
@@ -167,6 +169,8 @@ pub enum Verb {
     Schedule(schedule::ScheduleCommand),
     /// Run the tests of the policies: what the plan for a world and an instant must be
     Test(test::Test),
+    /// Show what the policies will do over time: the real planner under a virtual clock
+    Simulate(simulate::SimulateCommand),
     /// Keys of embedded engines
     #[cfg(feature = "local")]
     Key(key::KeyCommand),
@@ -243,6 +247,7 @@ fn run_verb(cli: &Cli, console: &Console) -> anyhow::Result<Exit> {
             Verb::Verify(verb) => verb.run(&cli.global, console).await,
             Verb::Schedule(verb) => verb.run(&cli.global, console),
             Verb::Test(verb) => verb.run(&cli.global, console),
+            Verb::Simulate(verb) => verb.run(&cli.global, console).await,
             #[cfg(feature = "local")]
             Verb::Key(verb) => verb.run(&cli.global, console),
             #[cfg(feature = "local")]

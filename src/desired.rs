@@ -229,10 +229,9 @@ fn engine_desired<'a>(
                 .entry(source.clone())
                 .or_insert_with(|| SourceState::absent(engine, by_id.get(source).copied()));
         }
-        for (source, mut state) in sources {
+        for (source, state) in sources {
             let own = images.remove(&source).unwrap_or_default();
-            state.read_marks(&own, now);
-            series.push(build_series(policy, source, state, own, &slots, now));
+            series.push(one_series(policy, source, state.presence, own, &slots, now));
         }
     }
     let (mut unprotected, mut exempt) = (Vec::new(), Vec::new());
@@ -256,16 +255,19 @@ fn engine_desired<'a>(
     }
 }
 
-fn build_series<'a>(
+/// What should be of one series, given its images, the oldest first, and the slots of its policy.
+pub fn one_series<'a>(
     policy: &'a Policy,
     source: SourceId,
-    state: SourceState<'a>,
+    presence: Presence<'a>,
     images: Vec<(Key, &'a Image)>,
     slots: &Slots,
     now: Timestamp,
 ) -> Series<'a> {
     let (copies, images): (Vec<_>, Vec<_>) =
         images.into_iter().partition(|(_, image)| image.is_copy());
+    let mut state = SourceState { presence, marked_since: None };
+    state.read_marks(&images, now);
     let due = slots.due(policy, &source, &state, &images, now);
     let missed = slots.missed(policy, &due, &images);
     let coming = match due {

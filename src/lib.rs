@@ -24,6 +24,7 @@
 //! | 1 | [`plan`] | what brings the one to the other, and the guards |
 //! | 1 | [`cost`] | what stored bytes cost a month |
 //! | 1 | [`expect`] | tests of policies: a world, an instant, and what the plan must be |
+//! | 1 | [`simulate`] | the same functions under a virtual clock, and what they will do |
 //! | 2 | [`engine`] | what holds instances and images; one folder per engine |
 //! | 2 | [`files`] | finds and reads what users write |
 //! | 3 | [`apply`] | carries out a plan; makes no choices |
@@ -32,8 +33,8 @@
 //! | 4 | [`cli`] | one file per verb |
 //!
 //! The book: [`doc::architecture`], [`doc::language`], [`doc::semantics`], [`doc::embedded_engine`],
-//! [`doc::adding_an_engine`], [`doc::findings`], [`doc::testing_policies`], [`doc::testing`],
-//! [`doc::performance`], [`doc::changelog`].
+//! [`doc::adding_an_engine`], [`doc::findings`], [`doc::testing_policies`], [`doc::simulate`],
+//! [`doc::testing`], [`doc::performance`], [`doc::changelog`].
 
 pub mod apply;
 pub mod cli;
@@ -53,6 +54,7 @@ pub mod reconcile;
 pub mod report;
 pub mod retention;
 pub mod schedule;
+pub mod simulate;
 
 /// The book.
 pub mod doc {
@@ -72,6 +74,8 @@ pub mod doc {
     pub mod performance {}
     #[doc = include_str!("doc/semantics.md")]
     pub mod semantics {}
+    #[doc = include_str!("doc/simulate.md")]
+    pub mod simulate {}
     #[doc = include_str!("doc/testing.md")]
     pub mod testing {}
     #[doc = include_str!("doc/testing-policies.md")]

@@ -28,7 +28,7 @@ pub use document::{
 
 use crate::desired::{Desired, EngineDesired, STALLED_PERIODS, Series, desired};
 use crate::elapsed::{Elapsed, whole_second};
-use crate::inventory::{Gap, GapScope, ImageState, Inventory};
+use crate::inventory::{EngineInventory, Gap, GapScope, ImageState, Inventory};
 use crate::name::PolicyName;
 use crate::policy::{Policies, Policy};
 use decide::SeriesPlan;
@@ -107,16 +107,63 @@ fn listed_once(inventory: &Inventory) -> Cow<'_, Inventory> {
     Cow::Owned(once)
 }
 
+/// The part of a plan that is about one series: nothing of it depends on any other.
+#[derive(Debug)]
+pub struct SeriesPart {
+    /// What is to be done.
+    pub changes: Vec<Change>,
+    /// What would be done if nothing held it.
+    pub held_back: Vec<HeldBack>,
+    /// What stays as it is.
+    pub kept: Vec<Kept>,
+    /// Slots that can have no restore point any more.
+    pub missed: Vec<Missed>,
+    /// Why no restore point can be made.
+    pub blocked: Vec<Blocked>,
+    /// Whether it has no new READY restore point for too long.
+    pub stalled: Option<Stalled>,
+}
+
+/// How much a plan says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Telling {
+    /// Everything.
+    All,
+    /// Nothing of what stays as it is, nor why something is kept again.
+    Changes,
+}
+
+/// Plans one series of an engine; `is_taken` says whether it holds an image of a name.
+pub fn plan_series(
+    engine: &EngineInventory,
+    series: &Series<'_>,
+    is_taken: &dyn Fn(&str) -> bool,
+    now: Timestamp,
+    telling: Telling,
+) -> SeriesPart {
+    let mut part = SeriesPlan::new(engine, series, is_taken, now, telling).decide();
+    risk::classify(series, &mut part.changes, now);
+    SeriesPart {
+        changes: part.changes,
+        held_back: part.held_back,
+        kept: part.kept,
+        missed: part.missed,
+        blocked: part.blocked,
+        stalled: stalled(&engine.name, series, now),
+    }
+}
+
 fn plan_engine(desired: &mut EngineDesired<'_>, now: Timestamp, plan: &mut Plan) {
     let engine = &desired.engine.name;
     let names = Names::of(&desired.engine.images);
+    let is_taken = |name: &str| names.contains(name);
     plan.kept.reserve(desired.series.iter().map(|series| series.points.len()).sum());
     // What is planned for a series takes the place of what was desired of it. The list of what it
     // keeps is emptied and used again.
     let mut spare = Vec::new();
     for series in std::mem::take(&mut desired.series) {
         let series = &series;
-        let mut part = SeriesPlan::new(desired.engine, series, &names, now);
+        let mut part = SeriesPlan::new(desired.engine, series, &is_taken, now, Telling::All);
         part.kept = spare;
         let mut part = part.decide();
         risk::classify(series, &mut part.changes, now);

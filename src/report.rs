@@ -7,6 +7,7 @@ pub mod findings;
 mod images;
 mod outcome;
 mod plan;
+pub mod simulation;
 mod text;
 pub mod verdicts;
 

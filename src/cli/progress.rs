@@ -162,6 +162,13 @@ impl Listener for Lines {
     }
 }
 
+/// A bar over days that pass quickly.
+pub(super) fn days(days: u32, message: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template("  {msg:22!} {bar:12} {pos:>5} of {len} days")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(u64::from(days)).with_style(style).with_message(message.to_owned())
+}
+
 /// One bar for reading images back.
 pub(super) struct Bar {
     bar: ProgressBar,

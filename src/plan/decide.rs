@@ -12,9 +12,9 @@ use jiff::Timestamp;
 
 use gone::obstacle;
 
+use super::Telling;
 use super::action::{Action, Reason, ReasonCode};
 use super::document::{Blocked, Change, HeldBack, ImageRef, Kept, Missed, Update};
-use super::seen::Names;
 use crate::desired::{Due, Series, SeriesPoint};
 use crate::elapsed::Elapsed;
 use crate::inventory::{EngineInventory, Image, ImageState, LABEL_LET_GO, LABEL_STAGED, Stage};
@@ -30,9 +30,10 @@ pub(super) struct SeriesPlan<'a> {
     engine: &'a EngineInventory,
     engine_name: Arc<str>,
     series: &'a Series<'a>,
-    /// The names of all images of the engine.
-    names: &'a Names<'a>,
+    /// Whether the engine holds an image of a name.
+    is_taken: &'a dyn Fn(&str) -> bool,
     now: Timestamp,
+    telling: Telling,
     /// What keeps everything of this series from being deprecated or deleted.
     obstacle: Option<Reason>,
     /// The image that this plan creates.
@@ -50,15 +51,17 @@ impl<'a> SeriesPlan<'a> {
     pub(super) fn new(
         engine: &'a EngineInventory,
         series: &'a Series<'a>,
-        names: &'a Names<'a>,
+        is_taken: &'a dyn Fn(&str) -> bool,
         now: Timestamp,
+        telling: Telling,
     ) -> Self {
         Self {
             engine,
             engine_name: engine.name.as_str().into(),
             series,
-            names,
+            is_taken,
             now,
+            telling,
             obstacle: obstacle(engine, series, now),
             created: None,
             coming_copies: BTreeMap::new(),
@@ -108,8 +111,11 @@ impl<'a> SeriesPlan<'a> {
         // What is let go for the coming point stays where that cannot be made.
         let fate = if coming.is_some() { &point.fate_after } else { &point.fate };
         match fate {
-            Fate::Kept(reasons) => {
-                let mut reasons: Vec<Reason> = reasons.iter().map(Reason::from).collect();
+            Fate::Kept(keeps) => {
+                let mut reasons: Vec<Reason> = match self.telling {
+                    Telling::All => keeps.iter().map(Reason::from).collect(),
+                    Telling::Changes => Vec::new(),
+                };
                 let held = reasons.iter_mut().find(|reason| reason.code == ReasonCode::Held);
                 if let (Some(held), Some(why)) = (held, point.hold) {
                     held.detail = format!("held: {why}");
@@ -366,6 +372,9 @@ impl<'a> SeriesPlan<'a> {
     }
 
     fn keep(&mut self, point: &SeriesPoint<'_>, reasons: Vec<Reason>) {
+        if self.telling == Telling::Changes {
+            return;
+        }
         self.kept.push(Kept {
             engine: Arc::clone(&self.engine_name),
             key: point.key.clone(),

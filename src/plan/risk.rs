@@ -1,5 +1,7 @@
 //! What a delete costs, seen from the series it is taken from.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use jiff::Timestamp;
 
 use super::action::{Action, Reason, ReasonCode};
@@ -12,11 +14,16 @@ use crate::retention::{CLOCK_SKEW, Fate, Miss, Rule};
 
 /// Gives each delete of a series its risk class, and says how far the series reaches afterwards.
 pub(super) fn classify(series: &Series<'_>, changes: &mut [Change], now: Timestamp) {
-    let deleted: Vec<String> = changes
+    let deleted: BTreeSet<String> = changes
         .iter()
         .filter(|change| change.action == Action::Delete)
         .filter_map(|change| change.image.id.clone())
         .collect();
+    if deleted.is_empty() {
+        return;
+    }
+    let by_id: BTreeMap<&str, &SeriesPoint<'_>> =
+        series.points.iter().map(|point| (point.image.id.as_str(), point)).collect();
     let horizon = CLOCK_SKEW.after(now);
     let ready = || {
         series.points.iter().filter(|point| {
@@ -30,8 +37,7 @@ pub(super) fn classify(series: &Series<'_>, changes: &mut [Change], now: Timesta
         ready().rfind(|point| !deleted.contains(&point.image.id)).map(|point| point.key.slot);
     for change in changes.iter_mut().filter(|change| change.action == Action::Delete) {
         change.newest_ready = newest_left;
-        let point =
-            series.points.iter().find(|point| Some(&point.image.id) == change.image.id.as_ref());
+        let point = change.image.id.as_ref().and_then(|id| by_id.get(id.as_str())).copied();
         let Some(point) = point.filter(|point| point.image.state == ImageState::Ready) else {
             change.risk = Some(Risk::Rotation);
             continue;

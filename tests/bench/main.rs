@@ -22,6 +22,7 @@ mod engine;
 mod loading;
 mod planning;
 mod program;
+mod simulation;
 mod world;
 
 use std::time::{Duration, Instant};
@@ -29,10 +30,11 @@ use std::time::{Duration, Instant};
 const MIB: u64 = 1 << 20;
 
 /// The parts, in the order in which they run.
-const PARTS: [(&str, fn()); 4] = [
+const PARTS: [(&str, fn()); 5] = [
     ("program", program::run),
     ("loading", loading::run),
     ("planning", planning::run),
+    ("simulation", simulation::run),
     ("engine", engine::run),
 ];
 

@@ -10,6 +10,7 @@ use stillframe::files::yaml_files;
 use stillframe::policy::SourceFile;
 use stillframe::policy::format::format;
 
+use super::schemas::{assert_holds, validator};
 use super::support::{Datacenter, NOW, golden, transcript};
 
 const DB: &str = "db-4201-20261121-1115z-7tni6gfx";
@@ -254,6 +255,84 @@ fn schedules_seen_closer() {
             ],
         ),
     );
+}
+
+#[test]
+fn simulating() {
+    let datacenter = Datacenter::new();
+    datacenter.apply_at(NOW);
+    let month: [&str; 5] = ["simulate", "--days", "30", "--now", NOW];
+    let with = |arguments: &[&'static str]| -> Vec<&'static str> {
+        month.iter().chain(arguments).copied().collect()
+    };
+    fs::create_dir(datacenter.path("before")).unwrap();
+    for file in ["database.yaml", "web.yaml", "stillframe.yaml"] {
+        fs::copy(datacenter.path("policies").join(file), datacenter.path("before").join(file))
+            .unwrap();
+    }
+    datacenter.edit("before/database.yaml", |text| text.replace("last: 8", "last: 40"));
+    golden(
+        "simulate.txt",
+        &transcript(
+            &datacenter,
+            &[
+                &with(&[]),
+                &with(&["--fail-rate", "20%", "--growth", "0.1", "--seed", "7", "--policy", "db"]),
+                &with(&["--base", "policies"]),
+                &with(&["--base", "before"]),
+                &with(&["--base", "nothing-like-it"]),
+                &with(&["--policy", "nothing"]),
+                &with(&["--fail-rate", "2"]),
+                &["simulate", "--days", "0"],
+            ],
+        ),
+    );
+    let svg = datacenter.run_to(0, &with(&["--format", "svg", "--base", "before"])).out;
+    golden("simulate.svg", &svg);
+    let json = datacenter.json(0, &month);
+    assert_holds(&validator("simulation"), &json, "simulate --json");
+    for series in json["series"].as_array().unwrap() {
+        assert_eq!(series["track"]["ready"].as_array().unwrap().len(), 31, "{series}");
+    }
+    let other = datacenter.json(0, &month);
+    assert_eq!(json, other);
+}
+
+/// A revision of the repository the policies lie in, as a change under review has it.
+#[test]
+fn simulating_against_a_revision() {
+    let datacenter = Datacenter::new();
+    let git = |arguments: &[&str]| {
+        let output = std::process::Command::new("git")
+            .args(["-c", "user.name=t", "-c", "user.email=t@example.org", "-C"])
+            .arg(datacenter.path("."))
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+    };
+    git(&["init", "--quiet"]);
+    git(&["add", "policies"]);
+    git(&["commit", "--quiet", "--message", "before"]);
+    datacenter.edit("policies/database.yaml", |text| text.replace("last: 8", "last: 40"));
+    let run = |base: &'static str| {
+        let arguments = ["simulate", "--days", "20", "--now", NOW, "--json", "--base", base];
+        datacenter.run(&arguments)
+    };
+    let both: serde_json::Value = serde_json::from_str(&run("HEAD").out).unwrap();
+    let differences = both["differences"].as_array().unwrap();
+    assert_eq!(differences.len(), 1, "{differences:?}");
+    assert_eq!(differences[0]["policy"], "db");
+    let ready = |side: &str| differences[0][side]["ready"].as_u64().unwrap();
+    assert!(ready("before") < ready("after"), "{differences:?}");
+    for (base, message) in [
+        ("HEAD~1", "neither a directory nor a revision"),
+        ("--output=x", "neither a directory nor a revision"),
+    ] {
+        let arguments = ["simulate", "--days", "20", "--now", NOW, &format!("--base={base}")];
+        let wrong = datacenter.run_to(1, &arguments);
+        assert!(wrong.err.contains(message), "{}", wrong.err);
+    }
 }
 
 /// Every kind of mistake there is a code for, in two files, all found in one run.

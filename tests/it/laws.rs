@@ -7,6 +7,7 @@ mod format;
 mod identity;
 mod plan;
 mod retention;
+mod simulate;
 
 use std::fmt::Debug;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,8 +15,24 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 
+/// Like [`law`], in an eighth of the worlds: for what simulates weeks in each.
+pub fn long_law<W: Debug>(
+    worlds: impl Strategy<Value = W>,
+    check: impl Fn(W) -> Result<(), TestCaseError>,
+) {
+    law_in(Config::default().cases.div_ceil(8), worlds, check);
+}
+
 /// Tries `check` in many worlds; a failure prints the smallest world and the seed.
 pub fn law<W: Debug>(
+    worlds: impl Strategy<Value = W>,
+    check: impl Fn(W) -> Result<(), TestCaseError>,
+) {
+    law_in(Config::default().cases, worlds, check);
+}
+
+fn law_in<W: Debug>(
+    cases: u32,
     worlds: impl Strategy<Value = W>,
     check: impl Fn(W) -> Result<(), TestCaseError>,
 ) {
@@ -23,8 +40,12 @@ pub fn law<W: Debug>(
         Ok(text) => text.parse().expect("STILLFRAME_SEED is a number"),
         Err(_) => SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64,
     };
-    let config =
-        Config { rng_seed: RngSeed::Fixed(seed), failure_persistence: None, ..Config::default() };
+    let config = Config {
+        cases,
+        rng_seed: RngSeed::Fixed(seed),
+        failure_persistence: None,
+        ..Config::default()
+    };
     if let Err(failure) = TestRunner::new(config).run(&worlds, check) {
         panic!("repeat with STILLFRAME_SEED={seed}\n{failure}");
     }

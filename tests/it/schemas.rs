@@ -12,6 +12,7 @@ use stillframe::inventory::Inventory;
 use stillframe::plan::Plan;
 use stillframe::policy::schema::simplify;
 use stillframe::policy::{config_schema, overlay_schema, policy_schema};
+use stillframe::simulate::Simulation;
 
 use super::support::{Datacenter, NOW, golden, project};
 
@@ -22,7 +23,7 @@ fn of<T: schemars::JsonSchema>() -> Value {
 }
 
 /// Every schema there is, by the name of its file.
-fn schemas() -> [(&'static str, Value); 7] {
+fn schemas() -> [(&'static str, Value); 8] {
     [
         ("policy", policy_schema()),
         ("config", config_schema(&engine::kinds())),
@@ -31,15 +32,16 @@ fn schemas() -> [(&'static str, Value); 7] {
         ("instance", engine::local::instance::schema()),
         ("inventory", of::<Inventory>()),
         ("plan", of::<Plan>()),
+        ("simulation", of::<Simulation>()),
     ]
 }
 
-fn validator(name: &str) -> Validator {
+pub fn validator(name: &str) -> Validator {
     let text = fs::read_to_string(project().join(format!("schemas/{name}.schema.json"))).unwrap();
     jsonschema::validator_for(&serde_json::from_str(&text).unwrap()).unwrap()
 }
 
-fn assert_holds(validator: &Validator, document: &Value, what: &str) {
+pub fn assert_holds(validator: &Validator, document: &Value, what: &str) {
     let errors: Vec<String> = validator
         .iter_errors(document)
         .map(|error| format!("{}: {error}", error.instance_path()))

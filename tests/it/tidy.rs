@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::support::project;
 
 /// Every room and its level. A room imports its own level or lower.
-const ROOMS: [(&str, u8); 20] = [
+const ROOMS: [(&str, u8); 21] = [
     ("name", 0),
     ("elapsed", 0),
     ("inventory", 0),
@@ -20,6 +20,7 @@ const ROOMS: [(&str, u8); 20] = [
     ("plan", 1),
     ("cost", 1),
     ("expect", 1),
+    ("simulate", 1),
     ("engine", 2),
     ("files", 2),
     ("apply", 3),

@@ -125,9 +125,7 @@ impl SeriesPlan<'_> {
     ) -> Result<(), String> {
         match failed {
             // Only the failed attempt itself may stand in the way: it makes room.
-            _ if self.names.contains(name)
-                && failed.is_none_or(|failed| failed.image.name != name) =>
-            {
+            _ if (self.is_taken)(name) && failed.is_none_or(|failed| failed.image.name != name) => {
                 Err(format!(
                     "an image named {name} exists already and is not this restore point; rename or delete it"
                 ))

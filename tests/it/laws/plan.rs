@@ -19,7 +19,7 @@ const NOW: &str = "2026-11-21T12:00:00Z";
 const SOURCES: [&str; 3] = ["web-1", "web-2", "gone-1"];
 const POLICIES: [&str; 2] = ["nightly", "weekly"];
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     NOW.parse().unwrap()
 }
 
@@ -47,7 +47,7 @@ struct ImageSpec {
 }
 
 #[derive(Debug, Clone)]
-struct World {
+pub(super) struct World {
     policies: Vec<PolicySpec>,
     images: Vec<ImageSpec>,
     foreign: usize,
@@ -106,7 +106,7 @@ fn image_specs() -> impl Strategy<Value = ImageSpec> {
         )
 }
 
-fn worlds() -> impl Strategy<Value = World> {
+pub(super) fn worlds() -> impl Strategy<Value = World> {
     (
         proptest::collection::vec(policy_specs(), 2),
         proptest::collection::vec(image_specs(), 0..50),
@@ -116,7 +116,7 @@ fn worlds() -> impl Strategy<Value = World> {
 }
 
 impl World {
-    fn policies(&self) -> Policies {
+    pub(super) fn policies(&self) -> Policies {
         self.policies_of(&POLICIES)
     }
 
@@ -152,7 +152,7 @@ impl World {
         loaded.policies.unwrap_or_else(|| panic!("{:?}", loaded.findings))
     }
 
-    fn inventory(&self) -> Inventory {
+    pub(super) fn inventory(&self) -> Inventory {
         let mut images: BTreeMap<String, Image> = BTreeMap::new();
         for spec in &self.images {
             for image in spec.images() {

@@ -1,0 +1,113 @@
+//! Policies as they were: a directory, or a revision of the git repository they lie in.
+
+use std::ffi::OsStr;
+use std::path::{Component, Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, anyhow, bail};
+use tempfile::TempDir;
+
+use super::{Global, setup};
+use crate::policy::Loaded;
+
+/// Reads the policies of a base: a directory or file where there is one of that name, otherwise the
+/// same paths in that revision of git.
+pub(super) fn load_base(base: &str, global: &Global) -> anyhow::Result<Loaded> {
+    if Path::new(base).exists() {
+        return load(vec![PathBuf::from(base)], global);
+    }
+    let directory = tempfile::tempdir().context("no directory for the policies of the base")?;
+    let mut found = Vec::new();
+    for path in &global.policies {
+        found.push(check_out(base, path, &directory)?);
+    }
+    load(found, global)
+}
+
+fn load(policies: Vec<PathBuf>, global: &Global) -> anyhow::Result<Loaded> {
+    setup::load_policies(&Global { policies, ..global.clone() }, false)
+}
+
+/// Writes what a path holds in a revision into a directory, and says where.
+fn check_out(revision: &str, path: &Path, into: &TempDir) -> anyhow::Result<PathBuf> {
+    let absolute =
+        path.canonicalize().with_context(|| format!("cannot find {}", path.display()))?;
+    let beside = if absolute.is_dir() {
+        absolute.as_path()
+    } else {
+        absolute.parent().unwrap_or(Path::new("/"))
+    };
+    let root = git(beside, ["rev-parse", "--show-toplevel"]).map_err(|_| {
+        anyhow!("`{revision}` is no directory, and {} is in no git repository", path.display())
+    })?;
+    let root = PathBuf::from(String::from_utf8_lossy(&root).trim_end().to_owned());
+    // Resolved first: a revision that begins with `-` would be an option, and a tree has no files of
+    // its own outside it.
+    let spoken = format!("{revision}^{{commit}}");
+    let commit = git(&root, ["rev-parse", "--verify", "--quiet", "--end-of-options", &spoken])
+        .map_err(|_| {
+            anyhow!("`{revision}` is neither a directory nor a revision of {}", root.display())
+        })?;
+    let commit = String::from_utf8_lossy(&commit).trim().to_owned();
+    let inside = absolute.strip_prefix(&root).unwrap_or(&absolute);
+    // Everything below the path in that revision; `.` stands for the whole of it.
+    let wanted = if inside.as_os_str().is_empty() { Path::new(".") } else { inside };
+    let listed = git(
+        &root,
+        [
+            OsStr::new("ls-tree"),
+            OsStr::new("-r"),
+            OsStr::new("-z"),
+            OsStr::new("--name-only"),
+            OsStr::new("--full-tree"),
+            OsStr::new(&commit),
+            OsStr::new("--"),
+            wanted.as_os_str(),
+        ],
+    )?;
+    let listed = String::from_utf8(listed)
+        .context("the revision holds a path that is not UTF-8; name a directory instead")?;
+    let mut count = 0;
+    for name in listed.split('\0').filter(|name| is_policy_file(name)) {
+        if !Path::new(name).components().all(|part| matches!(part, Component::Normal(_))) {
+            bail!("the revision holds a path that leads elsewhere: {name}");
+        }
+        let text = git(&root, ["cat-file", "blob", &format!("{commit}:{name}")])?;
+        let target = into.path().join(name);
+        if let Some(parent) = target.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        std::fs::write(&target, text)
+            .with_context(|| format!("cannot write {}", target.display()))?;
+        count += 1;
+    }
+    if count == 0 {
+        bail!("`{revision}` holds no policy files at {}", inside.display());
+    }
+    Ok(into.path().join(inside))
+}
+
+fn is_policy_file(name: &str) -> bool {
+    let extension = Path::new(name).extension();
+    extension.is_some_and(|extension| extension == "yaml" || extension == "yml")
+}
+
+/// What git prints. It is told to ask nobody.
+fn git<S: AsRef<OsStr>>(
+    directory: &Path,
+    arguments: impl IntoIterator<Item = S>,
+) -> anyhow::Result<Vec<u8>> {
+    let output = Command::new("git")
+        .arg("-C")
+        .arg(directory)
+        .args(arguments)
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .env("GIT_OPTIONAL_LOCKS", "0")
+        .output()
+        .context("git cannot be run; name a directory instead of a revision")?;
+    if !output.status.success() {
+        let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        bail!("git: {message}");
+    }
+    Ok(output.stdout)
+}

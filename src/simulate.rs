@@ -1,0 +1,391 @@
+//! Simulation: the real planner and the real guards under a virtual clock.
+//!
+//! In go policies, an inventory and some days; out comes what the policies would hold, day by day,
+//! and what went otherwise than it should. Nothing here decides what is kept: every round asks
+//! `desired` and `plan` for each series, holds what they say against the guards and carries it out
+//! on the images in memory, creates first. Chance is a function of a seed. Pure, like all of this
+//! level.
+//!
+//! What makes years of thousands of sources quick: series never influence each other (law 11), so
+//! each is planned by itself, and two series of a policy in the same state are planned alike, so it
+//! is done once for both. Guards that look at a whole engine are held against the sums of a round.
+//! A test compares all of it with whole plans over whole inventories.
+//!
+//! There is a round for a policy at the start, whenever a slot of it has come, its jitter included,
+//! and where a day has gone by without one; for a series also where a grace ends.
+
+mod chance;
+mod decision;
+mod difference;
+pub mod forecast;
+mod outlook;
+mod series;
+mod size;
+pub mod steady;
+mod sums;
+mod track;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::iter::Peekable;
+use std::rc::Rc;
+
+use jiff::Timestamp;
+
+pub use chance::Share;
+pub use difference::{Comparison, Figures, PolicyDifference, compare};
+pub use size::{GROWTH_DAYS, INCREMENT_PERCENT, Sizes};
+pub use track::{
+    Event, FORMAT_VERSION, Happening, PolicyTrack, SeriesTrack, Simulation, Totals, Track,
+};
+
+use crate::cost::Prices;
+use crate::desired::{Slots, desired};
+use crate::elapsed::{Elapsed, whole_second};
+use crate::inventory::{EngineInventory, Inventory};
+use crate::name::Key;
+use crate::plan::Action;
+use crate::plan::guard::{Guard, SMALL_SERIES};
+use crate::policy::{Policies, Policy};
+use decision::{Bare, Decision, decide};
+use series::{Captured, EngineRefusal, Step, World};
+use size::Growth;
+use sums::{account, assumptions, policy_track};
+
+/// What is simulated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// When it begins: the first round is at this instant.
+    pub start: Timestamp,
+    /// For how many days of 24 hours.
+    pub days: u32,
+    /// The share of captures that fail.
+    pub fail_rate: Share,
+    /// The share by which what a capture stores grows every thirty days.
+    pub growth: Share,
+    /// The seed of its chance.
+    pub seed: u64,
+}
+
+/// Watches a simulation.
+pub trait Watcher {
+    /// So many of the days are done.
+    fn progress(&mut self, _days: u32) {}
+
+    /// A change was carried out. The image of a create has no id yet.
+    fn happened(&mut self, _at: Timestamp, _key: &Key, _image: &str, _action: Action) {}
+}
+
+/// Nobody watches.
+#[derive(Debug, Clone, Copy)]
+pub struct Unwatched;
+
+impl Watcher for Unwatched {}
+
+/// Simulates.
+pub fn simulate(
+    policies: &Policies,
+    inventory: &Inventory,
+    prices: Option<&Prices>,
+    options: &Options,
+    watcher: &mut dyn Watcher,
+) -> Simulation {
+    let options = Options { start: whole_second(options.start), ..*options };
+    let seen_whole = Inventory {
+        engines: inventory
+            .engines
+            .iter()
+            .map(|engine| EngineInventory { gaps: Vec::new(), ..engine.clone() })
+            .collect(),
+        ..inventory.clone()
+    };
+    let found = desired(policies, &seen_whole, options.start);
+    let mut bare = Vec::new();
+    let mut names = Vec::new();
+    let mut worlds = Vec::new();
+    for (index, engine) in found.engines.iter().enumerate() {
+        let mut others: BTreeSet<&str> =
+            engine.engine.images.iter().map(|image| image.name.as_str()).collect();
+        for series in &engine.series {
+            let policy = policies.policies.iter().position(|one| one.name == series.policy.name);
+            let at = (policy.unwrap_or_default(), index);
+            worlds.push(World::new(series, at, &engine.engine.name, prices));
+            for point in &series.points {
+                others.remove(point.image.name.as_str());
+            }
+        }
+        names.push(others);
+        bare.push(EngineInventory {
+            images_seen_before: None,
+            instances: Vec::new(),
+            images: Vec::new(),
+            name: engine.engine.name.clone(),
+            kind: engine.engine.kind.clone(),
+            identity: engine.engine.identity.clone(),
+            gaps: Vec::new(),
+            capabilities: engine.engine.capabilities.clone(),
+        });
+    }
+    let mut run = Run {
+        policies,
+        prices,
+        options,
+        bare: &bare,
+        names: &names,
+        growth: Growth::new(options.growth, options.days as usize),
+        due: BTreeSet::new(),
+        last: vec![Timestamp::MIN; policies.policies.len()],
+        worlds,
+        events: Vec::new(),
+        refused_before: BTreeSet::new(),
+    };
+    run.days(watcher);
+    run.told(inventory)
+}
+
+/// Whom a round is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Who {
+    /// All series of a policy, by its position.
+    Policy(usize),
+    /// One series, by its position.
+    Series(usize),
+}
+
+/// What is done to one series in a round.
+struct Turn {
+    /// The position of the series.
+    index: usize,
+    decision: Rc<Decision>,
+    /// Whether its capture, where it has one, becomes READY.
+    is_ready: bool,
+}
+
+/// A simulation under way.
+struct Run<'a> {
+    policies: &'a Policies,
+    prices: Option<&'a Prices>,
+    options: Options,
+    bare: &'a [EngineInventory],
+    /// Names of images that belong to no series, engine by engine.
+    names: &'a [BTreeSet<&'a str>],
+    growth: Growth,
+    /// Rounds to come.
+    due: BTreeSet<(Timestamp, Who)>,
+    /// The last round of each policy.
+    last: Vec<Timestamp>,
+    worlds: Vec<World<'a>>,
+    events: Vec<Event>,
+    /// Which guards refused for which engine in its last round with deletes.
+    refused_before: BTreeSet<(usize, Guard)>,
+}
+
+impl Run<'_> {
+    fn day(&self, number: u32) -> Timestamp {
+        Elapsed::days(number).after(self.options.start)
+    }
+
+    /// All rounds, and the figures of each day.
+    fn days(&mut self, watcher: &mut dyn Watcher) {
+        let has_prices = self.prices.is_some();
+        let start = self.options.start;
+        let end = self.day(self.options.days);
+        let policies = self.policies;
+        let mut comings: Vec<Peekable<_>> =
+            policies.policies.iter().map(|policy| rounds(policy, start, end).peekable()).collect();
+        self.worlds.iter_mut().for_each(|world| world.sample(start, has_prices));
+        for day in 0..=self.options.days {
+            let tick = self.day(day);
+            for (policy, coming) in comings.iter_mut().enumerate() {
+                let mut last = self.last[policy];
+                while let Some(at) = coming.next_if(|at| *at <= tick) {
+                    self.due.insert((at, Who::Policy(policy)));
+                    last = at;
+                }
+                if Elapsed::days(1).after(last) <= tick {
+                    self.due.insert((tick, Who::Policy(policy)));
+                    last = tick;
+                }
+                self.last[policy] = last;
+            }
+            while let Some((at, _)) = self.due.first().copied().filter(|(at, _)| *at <= tick) {
+                let mut whom = BTreeSet::new();
+                while self.due.first().is_some_and(|(other, _)| *other == at) {
+                    whom.extend(self.due.pop_first().map(|(_, who)| who));
+                }
+                self.round(at, &whom, watcher);
+            }
+            if day > 0 {
+                self.worlds.iter_mut().for_each(|world| world.sample(tick, has_prices));
+            }
+            watcher.progress(day);
+        }
+    }
+
+    /// One round.
+    fn round(&mut self, now: Timestamp, whom: &BTreeSet<Who>, watcher: &mut dyn Watcher) {
+        let mut decisions: BTreeMap<(usize, u128), Rc<Decision>> = BTreeMap::new();
+        let mut slots: BTreeMap<usize, Slots> = BTreeMap::new();
+        let mut taken: Vec<Turn> = Vec::new();
+        for (index, world) in self.worlds.iter().enumerate() {
+            let policy = world.policy_index;
+            if !whom.contains(&Who::Policy(policy)) && !whom.contains(&Who::Series(index)) {
+                continue;
+            }
+            let slots = slots.entry(policy).or_insert_with(|| Slots::new(world.policy, now));
+            let decision = decisions.entry((policy, world.state())).or_insert_with(|| {
+                let bare =
+                    Bare { engine: &self.bare[world.engine], names: &self.names[world.engine] };
+                Rc::new(decide(world, &bare, self.policies, slots, now))
+            });
+            let succeeds = |slot| {
+                let key = world.key(slot);
+                !chance::fails(self.options.fail_rate, self.options.seed, &key, now)
+            };
+            let is_ready =
+                decision.creation.as_ref().is_some_and(|creation| succeeds(creation.slot));
+            taken.push(Turn { index, decision: Rc::clone(decision), is_ready });
+        }
+        let refused = self.engine_guards(now, &taken);
+        for turn in taken {
+            let refusal = refused.get(&self.worlds[turn.index].engine).copied().unwrap_or_default();
+            self.carry_out(&turn, refusal, now, watcher);
+        }
+    }
+
+    /// The guards that look at a whole engine, held against the sums of this round, before its
+    /// captures and after them.
+    fn engine_guards(&mut self, now: Timestamp, taken: &[Turn]) -> BTreeMap<usize, EngineRefusal> {
+        let guards = &self.policies.config.guards;
+        let mut sums: BTreeMap<usize, (usize, u64, u64)> = BTreeMap::new();
+        for turn in taken {
+            let (all, ready, made) = sums.entry(self.worlds[turn.index].engine).or_default();
+            let deletes = &turn.decision.deletes;
+            *all += deletes.len();
+            *ready += deletes.iter().filter(|removal| removal.is_ready).count() as u64;
+            *made += u64::from(turn.is_ready);
+        }
+        sums.retain(|_, (all, ..)| *all > 0);
+        let mut refused = BTreeMap::new();
+        for (engine, (all, ready, made)) in sums {
+            let worlds = self.worlds.iter().filter(|world| world.engine == engine);
+            let managed: u64 = worlds.map(|world| world.managed(now)).sum();
+            let is_share = |managed: u64| {
+                managed >= SMALL_SERIES as u64
+                    && ready * 100 > u64::from(guards.engine_percent) * managed
+            };
+            let refusal = EngineRefusal {
+                all: all > guards.engine_count as usize,
+                ready: is_share(managed) || is_share(managed + made),
+            };
+            refused.insert(engine, refusal);
+            let ready = usize::try_from(ready).unwrap_or(usize::MAX);
+            for (guard, refuses, images) in
+                [(Guard::EngineCount, refusal.all, all), (Guard::EngineShare, refusal.ready, ready)]
+            {
+                if !refuses {
+                    self.refused_before.remove(&(engine, guard));
+                } else if self.refused_before.insert((engine, guard)) {
+                    self.events.push(Event {
+                        at: now,
+                        engine: self.bare[engine].name.clone(),
+                        policy: None,
+                        source: None,
+                        what: Happening::Refused { guard, images },
+                    });
+                }
+            }
+        }
+        refused
+    }
+
+    fn carry_out(
+        &mut self,
+        turn: &Turn,
+        refusal: EngineRefusal,
+        now: Timestamp,
+        watcher: &mut dyn Watcher,
+    ) {
+        let Turn { index, decision, is_ready } = turn;
+        let (index, is_ready) = (*index, *is_ready);
+        let before = self.events.len();
+        let Some(world) = self.worlds.get_mut(index) else { return };
+        world.look_at_age(now);
+        account(world, turn, refusal, self.options.start, now, &mut self.events);
+        let captured = decision.creation.as_ref().map(|creation| Captured { creation, is_ready });
+        let elapsed = Elapsed::between(self.options.start, now).as_seconds();
+        let day = usize::try_from(elapsed / Elapsed::days(1).as_seconds()).unwrap_or_default();
+        let step = Step { now, day, growth: &self.growth, prices: self.prices };
+        let mut let_go = false;
+        world.carry_out(decision, captured.as_ref(), refusal, &step, &mut |key, id, action| {
+            let_go |= action == Action::Deprecate;
+            watcher.happened(now, key, id, action);
+        });
+        let grace = world.policy.lifecycle.grace;
+        if let_go && grace > Elapsed::ZERO {
+            self.due.insert((grace.after(now), Who::Series(index)));
+        }
+        let engine = &self.bare[world.engine].name;
+        self.events[before..].iter_mut().for_each(|event| event.engine.clone_from(engine));
+    }
+
+    fn told(self, inventory: &Inventory) -> Simulation {
+        let assumptions = assumptions(inventory, &self.options);
+        let policies = self
+            .policies
+            .policies
+            .iter()
+            .enumerate()
+            .map(|(index, policy)| {
+                let worlds: Vec<&World<'_>> =
+                    self.worlds.iter().filter(|world| world.policy_index == index).collect();
+                policy_track(policy, &worlds, self.prices, self.options.days)
+            })
+            .collect();
+        let bare = self.bare;
+        Simulation {
+            format_version: FORMAT_VERSION.to_owned(),
+            policies_digest: self.policies.digest.clone(),
+            start: self.options.start,
+            days: self.options.days,
+            seed: self.options.seed,
+            fail_rate: self.options.fail_rate,
+            growth: self.options.growth,
+            assumptions,
+            policies,
+            series: self
+                .worlds
+                .into_iter()
+                .map(|world| SeriesTrack {
+                    policy: world.policy.name.clone(),
+                    engine: bare[world.engine].name.clone(),
+                    source: world.source,
+                    source_name: world.name,
+                    track: world.track,
+                    totals: world.totals,
+                })
+                .collect(),
+            events: self.events,
+        }
+    }
+}
+
+/// The instants after `start` at which a policy has a slot for all its sources, up to `end`.
+fn rounds(
+    policy: &Policy,
+    start: Timestamp,
+    end: Timestamp,
+) -> impl Iterator<Item = Timestamp> + '_ {
+    let schedule = &policy.schedule;
+    let end = Elapsed::seconds(1).after(end);
+    let from = schedule.jitter.before(start);
+    schedule
+        .slots(from, end)
+        .map(move |slot| {
+            if schedule.jitter == Elapsed::ZERO {
+                slot.instant()
+            } else {
+                schedule.jitter.after(slot.instant()).min(schedule.deadline_of(slot))
+            }
+        })
+        .filter(move |at| *at > start && *at < end)
+}

@@ -1,0 +1,162 @@
+//! The slots of a schedule that can make a difference to retention: few, however often it fires.
+//!
+//! A rule that counts periods sees of each period only whether it holds a point, and which one is
+//! its newest. So looking forward, the first slot of each coming period is enough, and looking back,
+//! the last one of each: whatever the real `retain` says over these, it says over all.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use crate::elapsed::Elapsed;
+use crate::name::Slot;
+use crate::policy::Policy;
+use crate::retention::Period;
+use crate::schedule::{Schedule, Zone};
+
+/// Nothing is predicted beyond this.
+pub const HORIZON: Elapsed = Elapsed::days(50 * 366);
+/// The most slots that one rule makes us look at.
+const SLOTS_MAX: usize = 100_000;
+
+/// Slots to come that can change what is kept of the points there are.
+pub(super) fn coming(policy: &Policy, from: Timestamp) -> BTreeSet<Slot> {
+    let schedule = &policy.schedule;
+    let horizon = HORIZON.after(from);
+    let mut slots = BTreeSet::new();
+    let at_least = policy.retention.at_least.max(1);
+    let counts = policy.retention.effective().filter(|(rule, _)| rule.age_limit(1).is_none());
+    let mut nearest = at_least as usize;
+    for (rule, count) in counts {
+        match rule.period() {
+            None => nearest = nearest.max(count as usize),
+            Some(period) => {
+                let mut at = from;
+                // One more: the present period may have a point already.
+                for _ in 0..(count as usize + 1).min(SLOTS_MAX) {
+                    let Some(slot) = schedule.next_slot(at) else { break };
+                    if slot.instant() > horizon {
+                        break;
+                    }
+                    slots.insert(slot);
+                    let next = first_after(period, slot.instant(), &schedule.zone);
+                    at = Elapsed::seconds(1).before(next);
+                }
+            }
+        }
+    }
+    let after = Elapsed::seconds(1).after(from);
+    slots.extend(schedule.slots(after, horizon).take(nearest.min(SLOTS_MAX)));
+    slots
+}
+
+/// Slots up to `at` that retention needs to see of a series that never missed one.
+pub(super) fn history(policy: &Policy, at: Timestamp) -> BTreeSet<Slot> {
+    let schedule = &policy.schedule;
+    let mut slots = BTreeSet::new();
+    let mut newest = policy.retention.at_least.max(1) as usize;
+    for (rule, count) in policy.retention.effective() {
+        if let Some(limit) = rule.age_limit(count) {
+            slots.extend(within(schedule, limit.min(HORIZON).before(at), at));
+        } else if let Some(period) = rule.period() {
+            let mut before = at;
+            for _ in 0..(count as usize).min(SLOTS_MAX) {
+                let Some(slot) = schedule.last_slot(before) else { break };
+                if slot.instant() < HORIZON.before(at) {
+                    break;
+                }
+                slots.insert(slot);
+                let first = first_of(period, slot.instant(), &schedule.zone);
+                before = Elapsed::seconds(1).before(first);
+            }
+        } else {
+            newest = newest.max(count as usize);
+        }
+    }
+    slots.extend(newest_slots(schedule, at, newest.min(SLOTS_MAX)));
+    slots
+}
+
+/// All slots in `[from, at]`, the newest where there are very many.
+pub(super) fn within(schedule: &Schedule, from: Timestamp, at: Timestamp) -> Vec<Slot> {
+    let mut slots: Vec<Slot> = schedule.slots(from, Elapsed::seconds(1).after(at)).collect();
+    if slots.len() > SLOTS_MAX {
+        slots.drain(..slots.len() - SLOTS_MAX);
+    }
+    slots
+}
+
+/// The newest slots up to `at`, found in ever longer spans.
+fn newest_slots(schedule: &Schedule, at: Timestamp, count: usize) -> Vec<Slot> {
+    let mut span = Elapsed::days(2);
+    loop {
+        let mut slots = within(schedule, span.before(at), at);
+        if slots.len() >= count || span > HORIZON {
+            slots.drain(..slots.len().saturating_sub(count));
+            return slots;
+        }
+        span = Elapsed::seconds(span.as_seconds() * 4);
+    }
+}
+
+/// Longer than any of these periods.
+fn longer_than(period: Period) -> Elapsed {
+    match period {
+        Period::Hour => Elapsed::hours(3),
+        Period::Day => Elapsed::days(3),
+        Period::Week => Elapsed::days(9),
+        Period::Month => Elapsed::days(33),
+        Period::Year => Elapsed::days(368),
+    }
+}
+
+/// The first instant after the period that `instant` lies in. Keys are in order, so it can be
+/// searched for.
+fn first_after(period: Period, instant: Timestamp, zone: &Zone) -> Timestamp {
+    let key = period.key(instant, zone);
+    boundary(instant, longer_than(period).after(instant), |at| period.key(at, zone) > key)
+}
+
+/// The first instant of the period that `instant` lies in.
+fn first_of(period: Period, instant: Timestamp, zone: &Zone) -> Timestamp {
+    let key = period.key(instant, zone);
+    boundary(longer_than(period).before(instant), instant, |at| period.key(at, zone) >= key)
+}
+
+/// The first second in `(low, high]` at which it is so, where it is so at `high` and stays so.
+fn boundary(low: Timestamp, high: Timestamp, is_so: impl Fn(Timestamp) -> bool) -> Timestamp {
+    let (mut low, mut high) = (low.as_second(), high.as_second());
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        let at = Timestamp::from_second(middle).unwrap_or(Timestamp::MAX);
+        if is_so(at) {
+            high = middle;
+        } else {
+            low = middle;
+        }
+    }
+    Timestamp::from_second(high).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_ends_of_periods_are_found_through_clock_changes() {
+        let zone = Zone::find("Europe/Berlin").unwrap();
+        for (period, instant, first, next) in [
+            (Period::Day, "2026-10-25T12:00:00Z", "2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z"),
+            (Period::Month, "2026-03-15T12:00:00Z", "2026-02-28T23:00:00Z", "2026-03-31T22:00:00Z"),
+            (Period::Year, "2026-03-15T12:00:00Z", "2025-12-31T23:00:00Z", "2026-12-31T23:00:00Z"),
+            (Period::Week, "2027-01-02T12:00:00Z", "2026-12-27T23:00:00Z", "2027-01-03T23:00:00Z"),
+        ] {
+            assert_eq!(first_of(period, at(instant), &zone), at(first), "{period:?}");
+            assert_eq!(first_after(period, at(instant), &zone), at(next), "{period:?}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What a policy holds of one source in the long run, when every capture succeeds.
+//!
+//! The real `retain` answers it over the slots that can matter, which are few however often the
+//! schedule fires. [`bound`] is a cheaper number that is never too small: who checks many policies
+//! against a quota asks it first.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use super::outlook::{history, within};
+use super::size::Sizes;
+use crate::elapsed::Elapsed;
+use crate::name::Slot;
+use crate::policy::Policy;
+use crate::retention::{Point, retain};
+
+/// What a series holds in the long run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SteadyState {
+    /// Restore points that a rule keeps.
+    pub kept: u64,
+    /// Restore points that were let go and whose grace has not passed.
+    pub in_grace: u64,
+    /// How far back the kept ones reach.
+    pub reach: Elapsed,
+}
+
+impl SteadyState {
+    /// All images of the series.
+    pub fn images(self) -> u64 {
+        self.kept + self.in_grace
+    }
+
+    /// Bytes of all images of the series.
+    pub fn bytes(self, sizes: Sizes) -> u64 {
+        let later = self.images().saturating_sub(1);
+        sizes.first.saturating_add(sizes.increment.saturating_mul(later))
+    }
+}
+
+/// What a series that never missed a slot holds at an instant; `None` where nothing is ever let go.
+pub fn steady_state(policy: &Policy, at: Timestamp) -> Option<SteadyState> {
+    policy.retention.effective().next()?;
+    let grace = policy.lifecycle.grace;
+    let before = grace.before(at);
+    let recent: BTreeSet<Slot> = within(&policy.schedule, before, at)
+        .into_iter()
+        .filter(|slot| slot.instant() > before)
+        .collect();
+    let mut slots = history(policy, at);
+    slots.extend(&recent);
+    slots.extend(history(policy, before));
+    let kept = kept_of(policy, &slots, at);
+    let old: BTreeSet<Slot> =
+        slots.iter().copied().filter(|slot| slot.instant() <= before).collect();
+    let were_kept = kept_of(policy, &old, before);
+    let in_grace = were_kept.union(&recent).filter(|slot| !kept.contains(slot)).count();
+    let oldest = kept.first().copied();
+    Some(SteadyState {
+        kept: kept.len() as u64,
+        in_grace: in_grace as u64,
+        reach: oldest.map_or(Elapsed::ZERO, |slot| Elapsed::between(slot.instant(), at)),
+    })
+}
+
+fn kept_of(policy: &Policy, slots: &BTreeSet<Slot>, at: Timestamp) -> BTreeSet<Slot> {
+    let points: Vec<Point<'_>> =
+        slots.iter().map(|slot| Point { slot: *slot, id: "", ready: true, held: false }).collect();
+    let fates = retain(&points, &policy.retention, &policy.schedule.zone, at);
+    slots
+        .iter()
+        .copied()
+        .zip(fates)
+        .filter(|(_, fate)| fate.is_kept())
+        .map(|(slot, _)| slot)
+        .collect()
+}
+
+/// At least as many images as a series ever holds in the long run; `None` where nothing is ever let
+/// go. It looks at no calendar beyond the shortest time between two slots.
+pub fn bound(policy: &Policy) -> Option<u64> {
+    policy.retention.effective().next()?;
+    let period = policy.schedule.shortest_period().as_seconds().max(1);
+    let fitting = |length: Elapsed| (length.as_seconds() / period + 1).unsigned_abs();
+    // These all keep the newest so many: the largest of them keeps what the others do.
+    let mut newest = u64::from(policy.retention.at_least.max(1));
+    let mut of_periods = 0;
+    for (rule, count) in policy.retention.effective() {
+        match (rule.age_limit(count), rule.period()) {
+            (Some(limit), _) => newest = newest.max(fitting(limit)),
+            (None, None) => newest = newest.max(u64::from(count)),
+            (None, Some(_)) => of_periods += u64::from(count),
+        }
+    }
+    let kept = newest + of_periods;
+    // What is let go waits for the grace, and then for a round.
+    Some(kept + fitting(policy.lifecycle.grace) + 1)
+}

@@ -1,0 +1,138 @@
+//! What a simulation adds up and says beside its days.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::series::{EngineRefusal, MissedBefore, World};
+use super::size::INCREMENT_PERCENT;
+use super::track::{Event, Happening, PolicyTrack, Totals, Track};
+use super::{Options, Turn};
+use crate::cost::{Amount, Prices};
+use crate::inventory::Inventory;
+use crate::plan::guard::Guard;
+use crate::policy::Policy;
+
+/// Something that happened to a series. Who collects events knows the engine.
+fn event(world: &World<'_>, at: Timestamp, what: Happening) -> Event {
+    Event {
+        at,
+        engine: String::new(),
+        policy: Some(world.policy.name.clone()),
+        source: Some(world.source.clone()),
+        what,
+    }
+}
+
+/// Counts what a decision says beside its changes.
+pub(super) fn account(
+    world: &mut World<'_>,
+    turn: &Turn,
+    refusal: EngineRefusal,
+    start: Timestamp,
+    now: Timestamp,
+    events: &mut Vec<Event>,
+) {
+    let Turn { decision, is_ready, .. } = turn;
+    if let Some((first, slot, count)) = decision.missed {
+        let known = world.missed.filter(|before| before.first == first);
+        let new = count.saturating_sub(known.map_or(0, |before| before.count));
+        world.missed = Some(MissedBefore { first, count });
+        // What was missed before the simulation began is no part of it.
+        if new > 0 && slot.instant() >= start {
+            world.totals.missed += new as u64;
+            events.push(event(world, now, Happening::Missed { slot, slots: new }));
+        }
+    }
+    if let Some(message) = &decision.blocked {
+        if world.totals.blocked == 0 {
+            events.push(event(world, now, Happening::Blocked { message: message.clone() }));
+        }
+        world.totals.blocked += 1;
+    }
+    if decision.stalled && !world.stalled {
+        world.totals.stalls += 1;
+        events.push(event(world, now, Happening::Stalled));
+    }
+    world.stalled = decision.stalled;
+    let mut refused: BTreeMap<Guard, usize> = BTreeMap::new();
+    for removal in &decision.deletes {
+        match removal.refused(*is_ready) {
+            Some(guard) => *refused.entry(guard).or_default() += 1,
+            None => world.totals.refused += u64::from(refusal.covers(removal)),
+        }
+    }
+    for (guard, images) in refused {
+        if world.refused_before.insert(guard) {
+            events.push(event(world, now, Happening::Refused { guard, images }));
+        }
+        world.totals.refused += images as u64;
+    }
+    if let (Some(creation), false) = (&decision.creation, *is_ready) {
+        events.push(event(world, now, Happening::Failed { slot: creation.slot }));
+    }
+}
+
+/// The sums over the series of a policy.
+pub(super) fn policy_track(
+    policy: &Policy,
+    worlds: &[&World<'_>],
+    prices: Option<&Prices>,
+    days: u32,
+) -> PolicyTrack {
+    let mut track = Track::default();
+    for day in 0..=days as usize {
+        let sum = |figures: fn(&Track) -> &Vec<u64>| -> u64 {
+            worlds.iter().filter_map(|world| figures(&world.track).get(day)).sum()
+        };
+        let oldest = |figures: fn(&Track) -> &Vec<Option<i64>>| -> Option<i64> {
+            worlds.iter().filter_map(|world| figures(&world.track).get(day).copied()?).max()
+        };
+        track.ready.push(sum(|track| &track.ready));
+        track.deprecated.push(sum(|track| &track.deprecated));
+        track.stored_bytes.push(sum(|track| &track.stored_bytes));
+        track.uncounted.push(sum(|track| &track.uncounted));
+        track.oldest_seconds.push(oldest(|track| &track.oldest_seconds));
+        track.newest_seconds.push(oldest(|track| &track.newest_seconds));
+        if prices.is_some() {
+            track.cost_micros.push(sum(|track| &track.cost_micros));
+        }
+    }
+    let mut totals = Totals::default();
+    for world in worlds {
+        totals.add(&world.totals);
+    }
+    totals.peak_ready = track.ready.iter().copied().max().unwrap_or(0);
+    let amount = worlds.iter().fold(Amount::default(), |sum, world| sum.plus(world.amount()));
+    PolicyTrack {
+        policy: policy.name.clone(),
+        engine: policy.engine.clone(),
+        sources: worlds.len(),
+        track,
+        totals,
+        cost_at_end: prices.map(|prices| prices.money(amount)),
+    }
+}
+
+/// What was taken for granted.
+pub(super) fn assumptions(inventory: &Inventory, options: &Options) -> Vec<String> {
+    let mut texts = vec![
+        "sources stay as they are; nobody adds, removes or relabels one".to_owned(),
+        format!(
+            "a restore point stores what the earlier ones of its source did (the median); without any, the first stores its disks whole and each later one {INCREMENT_PERCENT} % of that"
+        ),
+        "what the oldest restore point holds beyond an ordinary one is shared by the later ones and stays when it goes".to_owned(),
+    ];
+    if options.fail_rate.0 > 0 {
+        texts.push(
+            "a capture that fails is tried again at the next look within its deadline".to_owned(),
+        );
+    }
+    for engine in inventory.engines.iter().filter(|engine| !engine.is_complete()) {
+        texts.push(format!(
+            "{} was not seen whole: what was seen is taken for all there is; in truth nothing of it is deleted before it is seen whole",
+            engine.name
+        ));
+    }
+    texts
+}

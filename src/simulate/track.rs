@@ -1,0 +1,195 @@
+//! What a simulation found, as a document: `simulate --json` writes it.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::chance::Share;
+use crate::cost::Money;
+use crate::name::{PolicyName, Slot, SourceId};
+use crate::plan::guard::Guard;
+
+/// The version of the document. The first number changes when a reader must change.
+pub const FORMAT_VERSION: &str = "1.0";
+
+/// What policies did over some days, from what an inventory held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Simulation {
+    /// The version of this document.
+    pub format_version: String,
+    /// The digest of the policies.
+    pub policies_digest: String,
+    /// When it begins.
+    pub start: Timestamp,
+    /// For how many days.
+    pub days: u32,
+    /// The seed of its chance.
+    pub seed: u64,
+    /// The share of captures that fail, in millionths.
+    pub fail_rate: Share,
+    /// The share by which what a capture stores grows every thirty days, in millionths.
+    pub growth: Share,
+    /// What was taken for granted, for people.
+    pub assumptions: Vec<String>,
+    /// Every policy, in the order of their names.
+    pub policies: Vec<PolicyTrack>,
+    /// Every series, in the order of engine, policy and source.
+    pub series: Vec<SeriesTrack>,
+    /// What went otherwise than it should, in order.
+    pub events: Vec<Event>,
+}
+
+/// A policy over time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyTrack {
+    /// The policy.
+    pub policy: PolicyName,
+    /// Its engine.
+    pub engine: String,
+    /// How many sources it has images of or selects.
+    pub sources: usize,
+    /// The sums over its sources, day by day; of ages the largest.
+    pub track: Track,
+    /// What happened to all its sources.
+    pub totals: Totals,
+    /// What the images cost at the end; absent without a table of prices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_at_end: Option<Money>,
+}
+
+/// A series over time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SeriesTrack {
+    /// The policy.
+    pub policy: PolicyName,
+    /// The engine.
+    pub engine: String,
+    /// The id of the source.
+    pub source: SourceId,
+    /// The name of the source.
+    pub source_name: String,
+    /// Day by day.
+    pub track: Track,
+    /// What happened.
+    pub totals: Totals,
+}
+
+/// Figures day by day: the first is what was found, before anything was done.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Track {
+    /// READY restore points.
+    pub ready: Vec<u64>,
+    /// Those of them that are deprecated or obsolete.
+    pub deprecated: Vec<u64>,
+    /// Bytes in the store, failed attempts among them.
+    pub stored_bytes: Vec<u64>,
+    /// Age of the oldest READY restore point in seconds: how far back it reaches.
+    pub oldest_seconds: Vec<Option<i64>>,
+    /// Age of the newest READY restore point in seconds: what would be lost at that moment.
+    pub newest_seconds: Vec<Option<i64>>,
+    /// Cost in millionths of the currency a month; empty without a table of prices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cost_micros: Vec<u64>,
+    /// Images whose size is unknown or that no price fits: not part of bytes or cost.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uncounted: Vec<u64>,
+}
+
+/// How often what happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Totals {
+    /// Restore points that became READY.
+    pub created: u64,
+    /// Captures that failed.
+    pub failed: u64,
+    /// Slots whose deadline passed without a restore point.
+    pub missed: u64,
+    /// Rounds in which no restore point could be made though one was due.
+    pub blocked: u64,
+    /// Points that were let go.
+    pub deprecated: u64,
+    /// Points that were brought back.
+    pub reactivated: u64,
+    /// Images that were deleted.
+    pub deleted: u64,
+    /// Deletes that guards refused, counted in each round anew.
+    pub refused: u64,
+    /// How often a series stalled.
+    pub stalls: u64,
+    /// The most READY restore points there were at once.
+    pub peak_ready: u64,
+    /// The largest age that the newest READY restore point had, in seconds; absent where there was
+    /// none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worst_newest_seconds: Option<i64>,
+}
+
+impl Totals {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.created += other.created;
+        self.failed += other.failed;
+        self.missed += other.missed;
+        self.blocked += other.blocked;
+        self.deprecated += other.deprecated;
+        self.reactivated += other.reactivated;
+        self.deleted += other.deleted;
+        self.refused += other.refused;
+        self.stalls += other.stalls;
+        self.worst_newest_seconds = self.worst_newest_seconds.max(other.worst_newest_seconds);
+    }
+}
+
+/// Something that went otherwise than it should.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Event {
+    /// When.
+    pub at: Timestamp,
+    /// On which engine.
+    pub engine: String,
+    /// The policy; absent where a guard refused for a whole engine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyName>,
+    /// The source; absent where a guard refused for a whole engine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceId>,
+    /// What.
+    pub what: Happening,
+}
+
+/// What went otherwise than it should.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Happening {
+    /// A capture failed.
+    Failed {
+        /// The slot.
+        slot: Slot,
+    },
+    /// Slots passed without a restore point.
+    Missed {
+        /// The last of them.
+        slot: Slot,
+        /// How many.
+        slots: usize,
+    },
+    /// No restore point can be made.
+    Blocked {
+        /// Why, and what to do.
+        message: String,
+    },
+    /// There is no new READY restore point for too long: nothing is deleted until there is one.
+    Stalled,
+    /// A guard refused deletes: told once of each series, and of an engine whenever it begins to.
+    Refused {
+        /// The guard.
+        guard: Guard,
+        /// How many images.
+        images: usize,
+    },
+}
