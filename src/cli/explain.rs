@@ -46,7 +46,7 @@ impl Explain {
         }
         match (self.what.as_str(), &self.name) {
             ("policy", Some(name)) => {
-                let policies = match setup::explained_policies(global, console, self.json) {
+                let policies = match setup::policies(global, console, self.json) {
                     Ok(policies) => policies,
                     Err(early) => return early.exit(),
                 };
@@ -55,7 +55,7 @@ impl Explain {
             ("policy", None) => bail!("which policy? `stillframe explain policy NAME`"),
             (_, Some(_)) => bail!("only `explain policy NAME` takes two words"),
             (what, None) if is_policy(what, global)? => {
-                match setup::explained_policies(global, console, self.json) {
+                match setup::policies(global, console, self.json) {
                     Ok(policies) => self.policy(&policies, what, console),
                     Err(early) => early.exit(),
                 }

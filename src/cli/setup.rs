@@ -111,25 +111,7 @@ pub(super) fn test_paths(global: &Global) -> Vec<PathBuf> {
 
 /// The policies; their mistakes are shown, as JSON where that is asked for.
 pub(super) fn policies(global: &Global, console: &Console, json: bool) -> Result<Policies, Early> {
-    read_policies(global, console, json, false)
-}
-
-/// The same, each value with where it comes from.
-pub(super) fn explained_policies(
-    global: &Global,
-    console: &Console,
-    json: bool,
-) -> Result<Policies, Early> {
-    read_policies(global, console, json, true)
-}
-
-fn read_policies(
-    global: &Global,
-    console: &Console,
-    json: bool,
-    origins: bool,
-) -> Result<Policies, Early> {
-    let loaded = load_policies(global, origins).map_err(Early::Failed)?;
+    let loaded = load_policies(global, true).map_err(Early::Failed)?;
     if let Some(policies) = loaded.policies {
         if loaded.findings.iter().any(|finding| !finding.is_error()) {
             console.note(&findings::text(&loaded.findings));

@@ -81,7 +81,7 @@ enum FindingForm {
 
 impl Validate {
     pub(super) async fn run(&self, global: &Global, console: &Console) -> anyhow::Result<Exit> {
-        let mut loaded = setup::load_policies(global, false)?;
+        let mut loaded = self.load(global)?;
         if let Some(policies) = &loaded.policies {
             let now = setup::clock(self.now).now();
             loaded.findings.extend(policies.expired(now));
@@ -101,6 +101,17 @@ impl Validate {
             console.note(&format!("{denied} warning{plural} denied\n"));
         }
         Ok(if errors + denied > 0 { Exit::InvalidPolicy } else { Exit::Success })
+    }
+
+    /// The policies; where their values come from is looked up only where something is said of them.
+    fn load(&self, global: &Global) -> anyhow::Result<Loaded> {
+        let loaded = setup::load_policies(global, self.inventory.is_some() || self.observe)?;
+        let now = setup::clock(self.now).now();
+        let is_late = |policies: &Policies| !lint::at(policies, now).is_empty();
+        match &loaded.policies {
+            Some(policies) if is_late(policies) => setup::load_policies(global, true),
+            _ => Ok(loaded),
+        }
     }
 
     /// What the policies are held against, and the time.

@@ -186,7 +186,9 @@ impl Change {
     /// The ids of the images that it is about: its own, and that of one that makes room.
     pub fn image_ids(&self) -> impl Iterator<Item = &str> {
         let replaced = self.create.as_ref().and_then(|create| create.replaces.as_ref());
-        [Some(&self.image), replaced].into_iter().flatten().filter_map(|image| image.id.as_deref())
+        let copied_over = self.copy.as_ref().and_then(|copy| copy.replaces.as_ref());
+        let images = [Some(&self.image), replaced, copied_over];
+        images.into_iter().flatten().filter_map(|image| image.id.as_deref())
     }
 }
 

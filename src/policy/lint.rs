@@ -62,11 +62,21 @@ pub fn in_round(policies: &Policies, inventory: &Inventory, now: Timestamp) -> V
     findings
 }
 
+/// Whether anything would be said of policies of which nobody knows where their values come from.
+/// To say it right, that has to be known.
+pub(super) fn needs_origins(policies: &Policies, findings: &[Finding]) -> bool {
+    is_sound(findings) && !lint(policies).is_empty()
+}
+
+fn is_sound(findings: &[Finding]) -> bool {
+    !findings.iter().any(Finding::is_error)
+}
+
 /// Adds what can be said of the policies alone to what was found before, takes out warnings that
 /// are allowed, and says which allowances allow nothing.
 pub(super) fn with_lint(policies: &Policies, mut findings: Vec<Finding>) -> Vec<Finding> {
     // Where something is wrong, what is missing of a policy would be taken for what it says.
-    let is_sound = !findings.iter().any(Finding::is_error);
+    let is_sound = is_sound(&findings);
     if is_sound {
         findings.extend(lint(policies));
     }
@@ -146,5 +156,9 @@ fn origin_of<'a>(policy: &'a Policy, path: &str) -> Option<&'a Origin> {
 /// Whether a value is written in the policy itself or for its environment. What is inherited is
 /// meant for other policies too.
 fn is_own(policy: &Policy, path: &str) -> bool {
+    // Where nobody has looked, it may be: what is found then is looked at again (`load_with`).
+    if policy.effective.is_empty() {
+        return true;
+    }
     matches!(origin_of(policy, path), Some(Origin::Policy(_) | Origin::Overlay(_)))
 }

@@ -1,6 +1,7 @@
 //! From the files of a policy directory to policies or findings.
 
 mod config;
+mod schemas;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,12 +14,13 @@ use super::effective::{Layer, Layers, built_in};
 use super::finding::{Code, Finding, Place, SourceFile};
 use super::meaning::Meaning;
 use super::meant::{Config, Policies, Policy};
-use super::schema::{Checked, Schema};
+use super::schema::Checked;
 use super::select::Patterns;
 use super::written::PatchSpec;
 use super::yaml::{self, Node};
-use super::{EngineKind, config_schema, overlay_schema, policy_schema};
+use super::{EngineKind, lint};
 use crate::name;
+use schemas::Schemas;
 
 /// What came of reading policies.
 #[derive(Debug)]
@@ -108,7 +110,8 @@ pub fn includes(file: &Arc<SourceFile>) -> Vec<(String, Place)> {
 
 /// Reads all files of a policy directory. `kinds` are the engines there are.
 pub fn load(files: Vec<SourceFile>, kinds: &[EngineKind]) -> Loaded {
-    load_with(files.into_iter().map(Arc::new).collect(), kinds, Reading::default())
+    let reading = Reading { origins: true, ..Reading::default() };
+    load_with(files.into_iter().map(Arc::new).collect(), kinds, reading)
 }
 
 /// The same, for an environment, or where some files could not be read.
@@ -119,6 +122,7 @@ pub fn load_with(
 ) -> Loaded {
     let mut loader =
         Loader { kinds, origins: reading.origins, findings: Vec::new(), built_in: BTreeMap::new() };
+    let again = files.clone();
     let documents = loader.read(files);
     let nothing = json!({});
     let overlay = loader.overlay(&documents, reading.environment);
@@ -180,8 +184,18 @@ pub fn load_with(
         let digest = digest(&config, digests);
         config.policies(meant, digest)
     });
+    if let Some(policies) = policies.as_ref().filter(|_| !reading.origins)
+        && lint::needs_origins(policies, &findings)
+    {
+        return load_with(again, kinds, Reading { origins: true, ..reading });
+    }
+    ended(policies, findings)
+}
+
+/// What came of it all, with what can be said of the policies as a whole.
+fn ended(policies: Option<Policies>, mut findings: Vec<Finding>) -> Loaded {
     if let Some(policies) = &policies {
-        findings = super::lint::with_lint(policies, findings);
+        findings = lint::with_lint(policies, findings);
     }
     findings.sort_by(|one, other| one.sort_key().cmp(&other.sort_key()));
     findings.dedup();
@@ -474,24 +488,4 @@ fn unknown_kind(node: &Node, file: &Arc<SourceFile>) -> Finding {
         format!("stillframe knows no kind `{word}`"),
     )
     .hint(hint)
-}
-
-/// The schemas of documents, each compiled when it is first needed.
-struct Schemas<'a> {
-    kinds: &'a [EngineKind],
-    compiled: BTreeMap<String, Schema>,
-}
-
-impl Schemas<'_> {
-    fn of(&mut self, kind: &str) -> Result<&Schema, String> {
-        if !self.compiled.contains_key(kind) {
-            let json = match kind {
-                "BackupPolicy" => policy_schema(),
-                "Config" => config_schema(self.kinds),
-                _ => overlay_schema(self.kinds),
-            };
-            self.compiled.insert(kind.to_owned(), Schema::compile(json)?);
-        }
-        self.compiled.get(kind).ok_or_else(|| format!("no schema for {kind}"))
-    }
 }

@@ -417,7 +417,7 @@ fn formatting() {
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
     assert!(fs::symlink_metadata(datacenter.path("policies/link.yaml")).unwrap().is_symlink());
     let left = fs::read_dir(datacenter.path("policies")).unwrap().count();
-    assert_eq!(left, 8, "something was left beside the files");
+    assert_eq!(left, 11, "something was left beside the files");
 
     // Through a link the file itself is written.
     fs::write(&path, loose).unwrap();
