@@ -17,6 +17,7 @@ use crate::plan::guard::Guard;
 use crate::plan::{Plan, ReasonCode};
 use crate::policy::{Code, Policies, Severity};
 use crate::report::{ImageRow, clean, count, image_rows};
+use crate::simulate::forecast::of_image;
 use image::{fate, image_text};
 use policy::{policy_text, values_of};
 use source::Source;
@@ -124,13 +125,18 @@ impl Explain {
         let rows = image_rows(inventory);
         if let Some(row) = rows.iter().find(|row| row.image.name == what || row.image.id == what) {
             let fate = fate(&plan, &row.image.id);
+            let forecast = of_image(policies, inventory, &row.engine, &row.image.id, *now);
             if self.json {
                 let fate = fate.map(|(what, reasons)| json!({"what": what, "reasons": reasons}));
-                console.json(
-                    &json!({"format_version": "1.0", "image": row, "now": now, "fate": fate}),
-                )?;
+                console.json(&json!({
+                    "format_version": "1.1",
+                    "image": row,
+                    "now": now,
+                    "fate": fate,
+                    "forecast": forecast,
+                }))?;
             } else {
-                console.print(&image_text(row, fate));
+                console.print(&image_text(row, fate, forecast.as_ref()));
             }
             return Ok(exit);
         }
@@ -140,7 +146,7 @@ impl Explain {
             Some((engine.name.as_str(), found))
         });
         let Some((engine, instance)) = instance else {
-            return self.gone(what, &rows, &plan, console).map(|()| exit);
+            return self.gone(what, &rows, (&plan, seen), console).map(|()| exit);
         };
         let source = Source { policies, inventory, engine, instance, now: *now };
         if self.json {
@@ -158,7 +164,7 @@ impl Explain {
         &self,
         what: &str,
         rows: &[ImageRow],
-        plan: &Plan,
+        (plan, seen): (&Plan, &Seen),
         console: &Console,
     ) -> anyhow::Result<()> {
         let is_of = |row: &&ImageRow| {
@@ -181,7 +187,9 @@ impl Explain {
             count(rows.len(), "image")
         ));
         for row in rows {
-            console.print(&image_text(row, fate(plan, &row.image.id)));
+            let id = &row.image.id;
+            let forecast = of_image(&seen.policies, &seen.inventory, &row.engine, id, seen.now);
+            console.print(&image_text(row, fate(plan, id), forecast.as_ref()));
         }
         Ok(())
     }

@@ -304,6 +304,7 @@ impl<'a> Builder<'a> {
             Event::Alias(anchor) => {
                 if let Some(node) = self.anchors.get(&anchor) {
                     let node = node.clone();
+                    self.values += count(&node) - 1;
                     self.add(node, 0)
                 } else {
                     self.find(
@@ -349,7 +350,8 @@ impl<'a> Builder<'a> {
     }
 
     fn add(&mut self, node: Node, anchor: usize) -> Result<(), Stop> {
-        self.values += count(&node);
+        // What a collection holds was counted when it was read.
+        self.values += 1;
         if self.values > VALUES_MAX {
             self.find(
                 Code::AnchorLimit,
@@ -590,6 +592,15 @@ mod tests {
         assert_eq!(codes(&text).first().map(|(code, _)| *code), Some("anchor-limit"));
         assert_eq!(codes("a: &a [*a]")[0].0, "anchor-limit");
         assert_eq!(codes(&"[".repeat(100))[0].0, "anchor-limit");
+    }
+
+    #[test]
+    fn every_value_counts_once_however_deep_it_lies() {
+        let line = |depth: usize| format!("- {}x{}\n", "[".repeat(depth), "]".repeat(depth));
+        let (documents, findings) = read_text(&line(9).repeat(9_000));
+        assert_eq!((documents.len(), findings), (1, Vec::new()));
+        let (_, findings) = read_text(&line(9).repeat(11_000));
+        assert_eq!(findings[0].code, Code::AnchorLimit);
     }
 
     #[test]

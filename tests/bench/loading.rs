@@ -1,8 +1,9 @@
 //! Loading and validating ten thousand policy files against parsing them as bare YAML.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use stillframe::policy::{SourceFile, load};
+use stillframe::policy::{Reading, SourceFile, load_with};
 
 use crate::world;
 use crate::{MIB, row, seconds, share, worked};
@@ -26,8 +27,8 @@ pub fn run() {
         assert!(count > FILES);
         events = events.min(took);
         values = values.min(worked(|| files.iter().map(parse_values).collect::<Vec<_>>()).0);
-        let again = files.clone();
-        let (took, loaded) = worked(|| load(again, &[world::kind()]));
+        let again = files.iter().cloned().map(Arc::new).collect();
+        let (took, loaded) = worked(|| load_with(again, &[world::kind()], Reading::default()));
         loading = loading.min(took);
         assert_eq!(loaded.policies.unwrap().policies.len(), FILES);
         assert_eq!(loaded.findings, []);

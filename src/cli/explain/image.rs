@@ -2,7 +2,9 @@
 
 use crate::inventory::ImageState;
 use crate::plan::{Plan, Reason};
-use crate::report::{ImageRow, clean, minute, state};
+use crate::report::{ImageRow, clean, minute, state, table};
+use crate::retention::Rule;
+use crate::simulate::forecast::Forecast;
 
 /// What the plan says of an image.
 pub(super) fn fate<'a>(plan: &'a Plan, id: &str) -> Option<(String, &'a [Reason])> {
@@ -29,7 +31,12 @@ pub(super) fn fate<'a>(plan: &'a Plan, id: &str) -> Option<(String, &'a [Reason]
     Some((format!("the next plan will {} it", change.action.word()), &change.reasons))
 }
 
-pub(super) fn image_text(row: &ImageRow, fate: Option<(String, &[Reason])>) -> String {
+/// An image, what the plan says of it, and what becomes of it.
+pub(super) fn image_text(
+    row: &ImageRow,
+    fate: Option<(String, &[Reason])>,
+    forecast: Option<&Forecast>,
+) -> String {
     let mut text = format!("{}\n", clean(&row.image.name));
     match &row.key {
         Some(key) => {
@@ -54,6 +61,42 @@ pub(super) fn image_text(row: &ImageRow, fate: Option<(String, &[Reason])>) -> S
         }
     } else if row.key.is_some() {
         text.push_str("  its policy is not in the files: left alone\n");
+    }
+    if let Some(forecast) = forecast {
+        text.push_str(&forecast_text(forecast));
+    }
+    text
+}
+
+/// When each rule lets go, what follows from it, and what would change it.
+fn forecast_text(forecast: &Forecast) -> String {
+    let mut text = String::new();
+    let rows: Vec<Vec<String>> = forecast
+        .rules
+        .iter()
+        .map(|end| {
+            let rule = end.rule.map_or("at least", Rule::word).to_owned();
+            let at = end.lets_go_at.map_or_else(|| "never".to_owned(), minute);
+            vec![rule, at]
+        })
+        .collect();
+    if !rows.is_empty() {
+        text.push_str("  each rule lets go\n");
+        text.extend(table(&rows).iter().map(|line| format!("    {line}\n")));
+    }
+    let steps = [("deprecated", forecast.deprecated_at), ("deleted", forecast.deleted_at)];
+    let steps: Vec<String> =
+        steps.iter().filter_map(|(word, at)| Some(format!("{word} {}", minute((*at)?)))).collect();
+    let never = forecast.never.map(|never| format!("never deleted: {}", never.text()));
+    let ends: Vec<String> = steps.into_iter().chain(never).collect();
+    if !ends.is_empty() {
+        text.push_str(&format!("  if nothing changes: {}\n", ends.join(", ")));
+    }
+    if !forecast.changed_by.is_empty() {
+        text.push_str("  what would change that\n");
+        for influence in &forecast.changed_by {
+            text.push_str(&format!("    {}\n", influence.text()));
+        }
     }
     text
 }
