@@ -14,6 +14,7 @@
 //! There is a round for a policy at the start, whenever a slot of it has come, its jitter included,
 //! and where a day has gone by without one; for a series also where a grace ends.
 
+pub mod budget;
 mod chance;
 mod decision;
 mod difference;

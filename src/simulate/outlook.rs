@@ -2,7 +2,8 @@
 //!
 //! A rule that counts periods sees of each period only whether it holds a point, and which one is
 //! its newest. So looking forward, the first slot of each coming period is enough, and looking back,
-//! the last one of each: whatever the real `retain` says over these, it says over all.
+//! the last one of each: whatever the real `retain` says over these, it says over all. Slots that
+//! blackouts leave no time for are none.
 
 use std::collections::BTreeSet;
 
@@ -12,12 +13,43 @@ use crate::elapsed::Elapsed;
 use crate::name::Slot;
 use crate::policy::Policy;
 use crate::retention::Period;
-use crate::schedule::{Schedule, Zone};
+use crate::schedule::Zone;
 
 /// Nothing is predicted beyond this.
 pub const HORIZON: Elapsed = Elapsed::days(50 * 366);
 /// The most slots that one rule makes us look at.
 const SLOTS_MAX: usize = 100_000;
+/// So many slots in a row may be blacked out.
+const BLACKED_OUT_MAX: usize = 50_000;
+
+/// Whether blackouts leave time for a slot.
+pub(super) fn is_meant(policy: &Policy, slot: Slot) -> bool {
+    policy.blackouts.is_empty() || !policy.is_blacked_out(slot, policy.schedule.deadline_of(slot))
+}
+
+/// The first slot after an instant that is to have a restore point.
+pub(super) fn next_meant(policy: &Policy, after: Timestamp) -> Option<Slot> {
+    let next = policy.schedule.next_slot(after)?;
+    if is_meant(policy, next) {
+        return Some(next);
+    }
+    let after = Elapsed::seconds(1).after(next.instant());
+    let mut slots = policy.schedule.slots(after, HORIZON.after(after)).take(BLACKED_OUT_MAX);
+    slots.find(|slot| is_meant(policy, *slot))
+}
+
+/// The last slot at or before an instant that was to have a restore point.
+fn last_meant(policy: &Policy, at: Timestamp) -> Option<Slot> {
+    let mut before = at;
+    for _ in 0..BLACKED_OUT_MAX {
+        let slot = policy.schedule.last_slot(before)?;
+        if is_meant(policy, slot) {
+            return Some(slot);
+        }
+        before = Elapsed::seconds(1).before(slot.instant());
+    }
+    None
+}
 
 /// Slots to come that can change what is kept of the points there are.
 pub(super) fn coming(policy: &Policy, from: Timestamp) -> BTreeSet<Slot> {
@@ -34,7 +66,7 @@ pub(super) fn coming(policy: &Policy, from: Timestamp) -> BTreeSet<Slot> {
                 let mut at = from;
                 // One more: the present period may have a point already.
                 for _ in 0..(count as usize + 1).min(SLOTS_MAX) {
-                    let Some(slot) = schedule.next_slot(at) else { break };
+                    let Some(slot) = next_meant(policy, at) else { break };
                     if slot.instant() > horizon {
                         break;
                     }
@@ -46,7 +78,8 @@ pub(super) fn coming(policy: &Policy, from: Timestamp) -> BTreeSet<Slot> {
         }
     }
     let after = Elapsed::seconds(1).after(from);
-    slots.extend(schedule.slots(after, horizon).take(nearest.min(SLOTS_MAX)));
+    let nearer = schedule.slots(after, horizon).take(nearest.min(SLOTS_MAX) + BLACKED_OUT_MAX);
+    slots.extend(nearer.filter(|slot| is_meant(policy, *slot)).take(nearest.min(SLOTS_MAX)));
     slots
 }
 
@@ -57,11 +90,11 @@ pub(super) fn history(policy: &Policy, at: Timestamp) -> BTreeSet<Slot> {
     let mut newest = policy.retention.at_least.max(1) as usize;
     for (rule, count) in policy.retention.effective() {
         if let Some(limit) = rule.age_limit(count) {
-            slots.extend(within(schedule, limit.min(HORIZON).before(at), at));
+            slots.extend(within(policy, limit.min(HORIZON).before(at), at));
         } else if let Some(period) = rule.period() {
             let mut before = at;
             for _ in 0..(count as usize).min(SLOTS_MAX) {
-                let Some(slot) = schedule.last_slot(before) else { break };
+                let Some(slot) = last_meant(policy, before) else { break };
                 if slot.instant() < HORIZON.before(at) {
                     break;
                 }
@@ -73,25 +106,33 @@ pub(super) fn history(policy: &Policy, at: Timestamp) -> BTreeSet<Slot> {
             newest = newest.max(count as usize);
         }
     }
-    slots.extend(newest_slots(schedule, at, newest.min(SLOTS_MAX)));
+    slots.extend(newest_slots(policy, at, newest.min(SLOTS_MAX)));
     slots
 }
 
 /// All slots in `[from, at]`, the newest where there are very many.
-pub(super) fn within(schedule: &Schedule, from: Timestamp, at: Timestamp) -> Vec<Slot> {
-    let mut slots: Vec<Slot> = schedule.slots(from, Elapsed::seconds(1).after(at)).collect();
-    if slots.len() > SLOTS_MAX {
-        slots.drain(..slots.len() - SLOTS_MAX);
-    }
+pub(super) fn within(policy: &Policy, from: Timestamp, at: Timestamp) -> Vec<Slot> {
+    let mut slots = fired(policy, from, at);
+    slots.retain(|slot| is_meant(policy, *slot));
+    slots
+}
+
+/// The same with those that are blacked out.
+fn fired(policy: &Policy, from: Timestamp, at: Timestamp) -> Vec<Slot> {
+    let slots = policy.schedule.slots(from, Elapsed::seconds(1).after(at));
+    let mut slots: Vec<Slot> = slots.collect();
+    slots.drain(..slots.len().saturating_sub(SLOTS_MAX));
     slots
 }
 
 /// The newest slots up to `at`, found in ever longer spans.
-fn newest_slots(schedule: &Schedule, at: Timestamp, count: usize) -> Vec<Slot> {
+fn newest_slots(policy: &Policy, at: Timestamp, count: usize) -> Vec<Slot> {
     let mut span = Elapsed::days(2);
     loop {
-        let mut slots = within(schedule, span.before(at), at);
-        if slots.len() >= count || span > HORIZON {
+        let mut slots = fired(policy, span.before(at), at);
+        let are_all = slots.len() >= SLOTS_MAX || span > HORIZON;
+        slots.retain(|slot| is_meant(policy, *slot));
+        if slots.len() >= count || are_all {
             slots.drain(..slots.len().saturating_sub(count));
             return slots;
         }

@@ -3,7 +3,11 @@
 //! The real `retain` answers it over the slots that can matter, which are few however often the
 //! schedule fires. [`bound`] is a cheaper number that is never too small: who checks many policies
 //! against a quota asks it first.
+//!
+//! Blackouts that return leave slots out. Those with dates are over in the long run, and so are
+//! pauses: neither is looked at.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
@@ -13,6 +17,7 @@ use super::size::Sizes;
 use crate::elapsed::Elapsed;
 use crate::name::Slot;
 use crate::policy::Policy;
+use crate::policy::meant::Window;
 use crate::retention::{Point, retain};
 
 /// What a series holds in the long run.
@@ -42,12 +47,11 @@ impl SteadyState {
 /// What a series that never missed a slot holds at an instant; `None` where nothing is ever let go.
 pub fn steady_state(policy: &Policy, at: Timestamp) -> Option<SteadyState> {
     policy.retention.effective().next()?;
+    let policy = &*in_the_long_run(policy);
     let grace = policy.lifecycle.grace;
     let before = grace.before(at);
-    let recent: BTreeSet<Slot> = within(&policy.schedule, before, at)
-        .into_iter()
-        .filter(|slot| slot.instant() > before)
-        .collect();
+    let recent: BTreeSet<Slot> =
+        within(policy, before, at).into_iter().filter(|slot| slot.instant() > before).collect();
     let mut slots = history(policy, at);
     slots.extend(&recent);
     slots.extend(history(policy, before));
@@ -64,6 +68,17 @@ pub fn steady_state(policy: &Policy, at: Timestamp) -> Option<SteadyState> {
     })
 }
 
+/// The policy without the blackouts that come once.
+fn in_the_long_run(policy: &Policy) -> Cow<'_, Policy> {
+    let is_dated = |window: &Window| matches!(window, Window::Once { .. });
+    if !policy.blackouts.iter().any(|blackout| is_dated(&blackout.window)) {
+        return Cow::Borrowed(policy);
+    }
+    let mut policy = policy.clone();
+    policy.blackouts.retain(|blackout| !is_dated(&blackout.window));
+    Cow::Owned(policy)
+}
+
 fn kept_of(policy: &Policy, slots: &BTreeSet<Slot>, at: Timestamp) -> BTreeSet<Slot> {
     let points: Vec<Point<'_>> =
         slots.iter().map(|slot| Point { slot: *slot, id: "", ready: true, held: false }).collect();
@@ -78,7 +93,8 @@ fn kept_of(policy: &Policy, slots: &BTreeSet<Slot>, at: Timestamp) -> BTreeSet<S
 }
 
 /// At least as many images as a series ever holds in the long run; `None` where nothing is ever let
-/// go. It looks at no calendar beyond the shortest time between two slots.
+/// go. It looks at no calendar beyond the shortest time between two slots, and takes blackouts that
+/// return not to follow one another without a gap.
 pub fn bound(policy: &Policy) -> Option<u64> {
     policy.retention.effective().next()?;
     let period = policy.schedule.shortest_period().as_seconds().max(1);
@@ -94,6 +110,11 @@ pub fn bound(policy: &Policy) -> Option<u64> {
         }
     }
     let kept = newest + of_periods;
-    // What is let go waits for the grace, and then for a round.
-    Some(kept + fitting(policy.lifecycle.grace) + 1)
+    // What is let go waits for the grace, and then for a round: for both, blackouts let it wait.
+    let waits = policy.blackouts.iter().filter(|blackout| blackout.deletes);
+    let waits = waits.map(|blackout| match &blackout.window {
+        Window::Returning { duration, .. } => 2 * fitting(*duration),
+        Window::Once { .. } => 0,
+    });
+    Some(kept + fitting(policy.lifecycle.grace) + waits.sum::<u64>() + 1)
 }

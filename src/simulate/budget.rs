@@ -1,0 +1,243 @@
+//! What all policies together hold in the long run: images, bytes and cost, by engine and kind.
+//!
+//! The sources of now, each with the steady state of its policies. A policy is asked once, however
+//! many sources it has.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::size::Sizes;
+use super::steady::{SteadyState, steady_state};
+use crate::cost::{Amount, Prices};
+use crate::desired::{Desired, Presence, desired};
+use crate::inventory::{EngineInventory, ImageKind, Inventory};
+use crate::name::PolicyName;
+use crate::policy::{Policies, Policy};
+
+/// What the images of one kind on one engine come to in the long run.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SteadyTotal {
+    /// Series in the sums.
+    pub series: u64,
+    /// Images, copies among them.
+    pub images: u64,
+    /// Bytes of the images, of those whose size is known.
+    pub bytes: u64,
+    /// What those cost a month that have a price and a size.
+    pub amount: Amount,
+    /// Series of policies that never let go of anything: they grow for ever and are in no sum.
+    pub endless_series: u64,
+    /// Series of whose sizes nothing is known: in the sum of images alone.
+    pub unsized_series: u64,
+    /// Images with a size that no price fits: in no amount. Zero without a table of prices.
+    pub unpriced_images: u64,
+}
+
+/// The totals by engine and kind of image.
+pub type SteadyTotals = BTreeMap<(String, ImageKind), SteadyTotal>;
+
+/// What the sources that are there come to in the long run. Held images, failed attempts and sources
+/// that are gone are not looked at.
+pub fn steady_totals(policies: &Policies, inventory: &Inventory, now: Timestamp) -> SteadyTotals {
+    steady_totals_of(&desired(policies, inventory, now), policies.config.prices.as_ref(), now)
+}
+
+/// The same, for those who have asked already what should be.
+pub fn steady_totals_of(
+    desired: &Desired<'_>,
+    prices: Option<&Prices>,
+    now: Timestamp,
+) -> SteadyTotals {
+    let mut known: BTreeMap<(&str, &PolicyName), PolicySteady> = BTreeMap::new();
+    let mut totals = SteadyTotals::new();
+    for engine in &desired.engines {
+        let name = &engine.engine.name;
+        for series in &engine.series {
+            let policy = series.policy;
+            let Presence::Present(instance) = series.state.presence else { continue };
+            let steady = known
+                .entry((name, &policy.name))
+                .or_insert_with(|| PolicySteady::new(policy, engine.engine, prices, now));
+            let total = totals.entry((name.clone(), policy.capture.kind)).or_default();
+            let images = series.points.iter().map(|point| point.image);
+            steady.add(total, Sizes::of(images, policy, Some(instance)), prices.is_some());
+        }
+    }
+    totals
+}
+
+/// What is the same for all sources of a policy.
+struct PolicySteady {
+    state: Option<SteadyState>,
+    /// The price in each location that its images are in, its copies included.
+    rates: Vec<Option<u64>>,
+}
+
+impl PolicySteady {
+    fn new(
+        policy: &Policy,
+        engine: &EngineInventory,
+        prices: Option<&Prices>,
+        now: Timestamp,
+    ) -> Self {
+        let own = match policy.location.as_str() {
+            "" => engine.capabilities.locations.first().map_or("", String::as_str),
+            location => location,
+        };
+        let copies = policy.copies.iter().map(String::as_str).filter(|location| *location != own);
+        let copies = copies.take(if engine.capabilities.copies { usize::MAX } else { 0 });
+        let rate = |location: &str| prices?.rate(&engine.name, location, policy.capture.kind);
+        Self {
+            state: steady_state(policy, now),
+            rates: std::iter::once(own).chain(copies).map(rate).collect(),
+        }
+    }
+
+    fn add(&self, total: &mut SteadyTotal, sizes: Sizes, has_prices: bool) {
+        let Some(state) = self.state else {
+            total.endless_series += 1;
+            return;
+        };
+        let locations = self.rates.len() as u64;
+        total.series += 1;
+        total.images = total.images.saturating_add(state.images().saturating_mul(locations));
+        if sizes.first == 0 && sizes.increment == 0 {
+            total.unsized_series += 1;
+            return;
+        }
+        let bytes = state.bytes(sizes);
+        total.bytes = total.bytes.saturating_add(bytes.saturating_mul(locations));
+        for rate in &self.rates {
+            match rate {
+                Some(rate) => total.amount = total.amount.plus(Amount::of(bytes, *rate)),
+                None if has_prices => total.unpriced_images += state.images(),
+                None => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inventory::{Capabilities, Disk, FORMAT_VERSION, Instance};
+    use crate::name::SourceId;
+    use crate::policy::{EngineKind, SourceFile, load};
+
+    const GIB: u64 = 1 << 30;
+    const NOW: &str = "2026-11-21T12:00:00Z";
+
+    fn policies(config: &str, policies: &[(&str, &str)]) -> Policies {
+        let kind = EngineKind {
+            name: "memory",
+            settings_schema: serde_json::json!({"type": "object"}),
+            capabilities: |_| capabilities(),
+        };
+        let mut text = format!(
+            "apiVersion: stillframe/v1\nkind: Config\nspec:\n  engines: {{memory: {{memory: {{}}}}}}\n{config}"
+        );
+        for (name, spec) in policies {
+            text.push_str(&format!(
+                "---\napiVersion: stillframe/v1\nkind: BackupPolicy\nmetadata: {{name: {name}}}\nspec:\n{spec}"
+            ));
+        }
+        let loaded = load(vec![SourceFile { path: "all.yaml".to_owned(), text }], &[kind]);
+        loaded.policies.unwrap_or_else(|| panic!("{:?}", loaded.findings))
+    }
+
+    fn capabilities() -> Capabilities {
+        let locations = vec!["near".to_owned(), "far".to_owned()];
+        Capabilities { locations, copies: true, ..Capabilities::default() }
+    }
+
+    fn inventory(instances: &[(&str, Option<u64>)]) -> Inventory {
+        let instance = |(name, gibs): &(&str, Option<u64>)| Instance {
+            id: SourceId::parse(name).unwrap(),
+            name: (*name).to_owned(),
+            zone: String::new(),
+            labels: BTreeMap::new(),
+            status: String::new(),
+            machine_type: String::new(),
+            disks: vec![Disk {
+                name: "boot".into(),
+                boot: true,
+                size_bytes: gibs.map(|gibs| gibs * GIB),
+                problem: None,
+            }],
+        };
+        let engine = EngineInventory {
+            name: "memory".to_owned(),
+            kind: "memory".to_owned(),
+            identity: "here".to_owned(),
+            gaps: Vec::new(),
+            images_seen_before: None,
+            capabilities: capabilities(),
+            instances: instances.iter().map(instance).collect(),
+            images: Vec::new(),
+        };
+        let observed_at = NOW.parse().unwrap();
+        Inventory { format_version: FORMAT_VERSION.to_owned(), observed_at, engines: vec![engine] }
+    }
+
+    const NIGHTLY: &str = "  source: {match: [{names: [\"web-*\"]}]}\n  schedule: {cron: \"0 2 * * *\"}\n  \
+                           lifecycle: {grace: 48h}\n  capture: {kind: machine-image}\n";
+
+    #[test]
+    fn images_of_all_sources_and_locations_are_added_up() {
+        let nightly = format!("{NIGHTLY}  retention: {{last: 5}}\n  storage: {{copies: [far]}}\n");
+        let prices = "  prices: {currency: USD, asOf: 2026-11-01, perGibMonth: [{location: near, price: 0.05}, {location: far, price: 0.01}]}\n";
+        let policies = policies(prices, &[("nightly", &nightly)]);
+        let inventory =
+            inventory(&[("web-1", Some(100)), ("web-2", Some(200)), ("web-3", None), ("db", None)]);
+        let totals = steady_totals(&policies, &inventory, NOW.parse().unwrap());
+        // Five are kept and two are in their grace: a first one and six of 3 % each.
+        let gibs = 300 / 100 * (100 + 6 * 3);
+        let bytes = [100_u64, 200].map(|gibs| gibs * GIB + 6 * (gibs * GIB / 100 * 3));
+        let bytes: u64 = bytes.iter().sum();
+        assert!(bytes.abs_diff(gibs * GIB) < 6_000, "{bytes}");
+        let total = &totals[&("memory".to_owned(), ImageKind::MachineImage)];
+        assert_eq!(
+            *total,
+            SteadyTotal {
+                series: 3,
+                images: 3 * 7 * 2,
+                bytes: 2 * bytes,
+                amount: Amount::of(bytes, 60_000),
+                unsized_series: 1,
+                ..SteadyTotal::default()
+            }
+        );
+        assert_eq!(totals.len(), 1);
+    }
+
+    #[test]
+    fn what_has_no_end_and_what_has_no_price_is_said() {
+        let kept = format!("{NIGHTLY}  retention: {{}}\n");
+        let other = NIGHTLY.replace("machine-image", "snapshot").replace("web-*", "db");
+        let other = format!("{other}  retention: {{last: 1}}\n  storage: {{copies: [far]}}\n");
+        let prices = "  prices: {currency: USD, asOf: 2026-11-01, perGibMonth: [{location: near, price: 0.05}]}\n";
+        let policies = policies(prices, &[("endless", &kept), ("other", &other)]);
+        let inventory = inventory(&[("web-1", Some(100)), ("db", Some(100))]);
+        let totals = steady_totals(&policies, &inventory, NOW.parse().unwrap());
+        let endless = &totals[&("memory".to_owned(), ImageKind::MachineImage)];
+        assert_eq!((endless.series, endless.images, endless.endless_series), (0, 0, 1));
+        let snapshots = &totals[&("memory".to_owned(), ImageKind::Snapshot)];
+        assert_eq!((snapshots.images, snapshots.unpriced_images), (6, 3));
+        assert_eq!(snapshots.amount, Amount::of(snapshots.bytes / 2, 50_000));
+    }
+
+    #[test]
+    fn blackouts_that_return_leave_slots_out() {
+        let weekdays = format!(
+            "{NIGHTLY}  retention: {{days: 14}}\n  blackouts: [{{cron: \"0 0 * * sat,sun\", duration: 26h, reason: rest}}, {{from: 2026-11-01, until: 2026-11-20, reason: move}}]\n"
+        );
+        let policies = policies("", &[("nightly", &weekdays)]);
+        let inventory = inventory(&[("web-1", Some(1))]);
+        let totals = steady_totals(&policies, &inventory, NOW.parse().unwrap());
+        // It is a Saturday. Of fourteen days ten are weekdays; one slot of the two days before that
+        // was one.
+        let total = &totals[&("memory".to_owned(), ImageKind::MachineImage)];
+        assert_eq!(total.images, 10 + 1);
+    }
+}
