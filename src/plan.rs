@@ -22,8 +22,9 @@ use sha2::{Digest, Sha256};
 pub use action::{Action, Reason, ReasonCode};
 pub use agree::{in_both, still_wanted};
 pub use document::{
-    Blocked, BrokenLabels, Change, Copy, Create, EngineSummary, Exempt, FORMAT_VERSION, HeldBack,
-    ImageRef, Kept, Missed, Orphans, Plan, PolicySchedule, Stalled, Summary, Unprotected, Update,
+    Blocked, BrokenLabels, Budget, Change, Copy, Costs, Create, EngineSummary, Exempt,
+    FORMAT_VERSION, HeldBack, ImageRef, Kept, Missed, Orphans, Plan, PolicySchedule, QuotaUse,
+    Stalled, Summary, Unprotected, Update,
 };
 
 use crate::desired::{Desired, EngineDesired, STALLED_PERIODS, Series, desired};
@@ -70,6 +71,7 @@ pub fn plan(policies: &Policies, inventory: &Inventory, now: Timestamp) -> Plan 
             })
             .collect(),
         refusals: Vec::new(),
+        budget: None,
     };
     for engine in &mut desired.engines {
         plan_engine(engine, now, &mut plan);

@@ -18,6 +18,7 @@ use crate::inventory::{FORMAT_VERSION, Inventory};
 use crate::plan::guard::{Guard, Override, Refusal, guard, stale, withheld};
 use crate::plan::{Change, Plan, in_both, plan, still_wanted};
 use crate::policy::{Finding, Policies, lint};
+use crate::simulate::expense::budget;
 
 /// Everything a round is made of.
 pub struct Room {
@@ -113,6 +114,7 @@ impl Room {
         let mut inventory = self.observe().await;
         approval.found(&lint::in_round(&self.policies, &inventory, self.clock.now()));
         let mut plan = self.plan(&inventory, self.clock.now());
+        plan.budget = budget(&self.policies, &inventory, &plan, plan.now);
         let approved = approval.approve(&plan).await;
         let mut not_approved = Vec::new();
         if approved && approval.takes_time() && !stop.is_asked() {

@@ -18,6 +18,7 @@ pub mod budget;
 mod chance;
 mod decision;
 mod difference;
+pub mod expense;
 pub mod forecast;
 mod outlook;
 mod series;

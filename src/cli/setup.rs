@@ -20,6 +20,7 @@ use crate::plan::{Plan, plan};
 use crate::policy::{Finding, Loaded, Policies, Reading, lint, load_with};
 use crate::reconcile::{Room, guarded};
 use crate::report::findings;
+use crate::simulate::expense::budget;
 
 /// Sets up logging on standard error. `RUST_LOG` says otherwise.
 pub(super) fn logging(global: &Global) {
@@ -218,7 +219,9 @@ impl Seen {
     /// The plan over what was seen, with what the guards refuse.
     pub(super) fn plan(&self, overrides: &[Override]) -> Plan {
         let plan = plan(&self.policies, &self.inventory, self.now);
-        guarded(plan, &self.policies, &self.inventory, overrides, self.now)
+        let mut plan = guarded(plan, &self.policies, &self.inventory, overrides, self.now);
+        plan.budget = budget(&self.policies, &self.inventory, &plan, self.now);
+        plan
     }
 }
 

@@ -2,12 +2,16 @@
 //!
 //! This is a frozen form with a version of its own. The JSON Schema is `schemas/plan.schema.json`.
 
+mod budget;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use budget::{Budget, Costs, QuotaUse};
 
 use super::action::{Action, Reason};
 use super::guard::Refusal;
@@ -60,6 +64,9 @@ pub struct Plan {
     /// What the guards refuse.
     #[serde(default)]
     pub refusals: Vec<Refusal>,
+    /// What it costs and how much of the quotas it takes, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
 }
 
 /// An engine as the plan saw it.

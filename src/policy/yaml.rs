@@ -3,6 +3,7 @@
 //! One reading of the text: the JSON that the schema sees and the typed values both come from this
 //! tree. Duplicate keys are findings, aliases are put in place under a limit, `<<` merges.
 
+mod merge;
 mod offsets;
 mod scalar;
 
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
 use super::finding::{Code, Finding, Place, SourceFile};
+use merge::merged;
 pub(super) use offsets::ByteOffsets;
 use scalar::core_schema;
 
@@ -458,38 +460,6 @@ fn insert(entries: &mut Vec<Entry>, key: Node, value: Node) -> Option<Refused> {
     }
     entries.push(Entry { key: text, key_span: key.span, value });
     None
-}
-
-/// Puts what `<<` refers to beside the entries that are written out, which win.
-fn merged(mut entries: Vec<Entry>) -> Vec<Entry> {
-    let Some(position) = entries.iter().position(|entry| entry.key == "<<") else {
-        return entries;
-    };
-    let is_mapping = |node: &Node| matches!(node.value, Value::Map(_));
-    let merge = &entries[position].value;
-    let mergeable = match &merge.value {
-        Value::List(items) => items.iter().all(is_mapping),
-        _ => is_mapping(merge),
-    };
-    if !mergeable {
-        return entries;
-    }
-    let merge = entries.remove(position).value;
-    let sources = match merge.value {
-        Value::List(items) => items,
-        value => vec![Node { span: merge.span, value }],
-    };
-    for source in sources {
-        let Value::Map(inherited) = source.value else {
-            continue;
-        };
-        for entry in inherited {
-            if !entries.iter().any(|own| own.key == entry.key) {
-                entries.push(entry);
-            }
-        }
-    }
-    entries
 }
 
 fn count(node: &Node) -> usize {

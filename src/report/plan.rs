@@ -1,5 +1,6 @@
 //! A plan as text: the verdict first, deletes never folded away and grouped by what they cost.
 
+mod budget;
 mod schedule;
 
 use serde::Serialize;
@@ -39,6 +40,7 @@ pub fn plan_text(plan: &Plan) -> String {
     sections.extend(others(plan));
     sections.extend(unprotected(plan));
     sections.extend(exempt(plan));
+    sections.extend(budget::budget(plan));
     sections.extend(schedule::schedules(plan));
     let view = PlanView { title: title(plan), counts: verdict(plan), sections };
     render(include_str!("templates/plan.txt.hbs"), &view)

@@ -13,6 +13,9 @@ use stillframe::plan::{Action, Change, Plan, ReasonCode, in_both, plan};
 use stillframe::policy::meant::Origin;
 use stillframe::policy::{EngineKind, Loaded, Policies, Reading, SourceFile, load_with};
 
+use stillframe::simulate::expense::budget;
+use stillframe::simulate::steady::steady_state;
+
 use super::guards::{ago, inventory, now};
 use super::memory;
 
@@ -763,6 +766,37 @@ fn prices_are_read_exactly_or_refused() {
     finds(&table("{location: us}"), AT_TWO, &[("missing-key", "{location: us}")]);
     let dated = table("{price: 1}").replace("2026-11-01", "yesterday");
     finds(&dated, AT_TWO, &[("bad-time", "yesterday")]);
+}
+
+#[test]
+fn a_plan_shows_what_it_costs_and_what_quotas_it_takes() {
+    let prices = "  prices: {currency: EUR, asOf: 2026-11-01, perGibMonth: [{price: 0.05}]}\n";
+    let spec = format!("{AT_TWO}  retention: {{last: 3}}\n  lifecycle: {{grace: 0}}\n");
+    let policies = policies(prices, &spec);
+    let sized = |day| Image { stored_bytes: Some(1 << 30), ..night("nightly", day) };
+    let mut foreign = sized(9);
+    foreign.id = "foreign".to_owned();
+    foreign.labels.clear();
+    let mut inventory =
+        world(vec![sized(1), sized(2), let_go(sized(3), 1), let_go(sized(4), 1), foreign]);
+    let limits = &mut inventory.engines[0].capabilities.limits;
+    limits.images.insert(ImageKind::MachineImage, 4);
+    let plan = plan(&policies, &inventory, now());
+    let budget = budget(&policies, &inventory, &plan, now()).unwrap();
+    let costs = budget.costs.unwrap();
+    assert_eq!(costs.now.to_string(), "0.20 EUR/month");
+    // One is made, and the oldest goes.
+    assert_eq!(ids(&plan, Action::Delete), ["nightly-4"]);
+    assert_eq!(costs.after.to_string(), "0.20 EUR/month");
+    assert!(costs.notes.iter().any(|note| note.contains("may free less")), "{:?}", costs.notes);
+    let [quota] = budget.quotas.as_slice() else { panic!("{:?}", budget.quotas) };
+    // The one that is not ours stays.
+    assert_eq!((quota.limit, quota.now, quota.after), (4, 5, 5));
+    assert_eq!(quota.long_run, 1 + steady_state(&policies.policies[0], now()).unwrap().images());
+    assert!(!quota.is_endless);
+    let without = super::language::policies("", &spec);
+    inventory.engines[0].capabilities.limits.images.clear();
+    assert_eq!(stillframe::simulate::expense::budget(&without, &inventory, &plan, now()), None);
 }
 
 #[test]
