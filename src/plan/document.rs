@@ -3,6 +3,7 @@
 //! This is a frozen form with a version of its own. The JSON Schema is `schemas/plan.schema.json`.
 
 mod budget;
+mod outside;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use budget::{Budget, Costs, QuotaUse};
+pub use outside::{BrokenLabels, Exempt, Orphans, Unprotected};
 
 use super::action::{Action, Reason};
 use super::guard::Refusal;
@@ -410,70 +412,6 @@ pub struct Stalled {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub newest_ready: Option<Slot>,
     /// What it is waiting for, or what became of the last attempt.
-    pub message: String,
-}
-
-/// An instance that no policy protects.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Unprotected {
-    /// On which engine.
-    pub engine: String,
-    /// Its id.
-    pub id: SourceId,
-    /// Its name.
-    pub name: String,
-    /// The policy that would select it, but excludes it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub excluded_by: Option<PolicyName>,
-    /// By which condition.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub condition: Option<String>,
-}
-
-/// An instance that is meant to be without protection.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Exempt {
-    /// On which engine.
-    pub engine: String,
-    /// Its id.
-    pub id: SourceId,
-    /// Its name.
-    pub name: String,
-    /// Who answers for it.
-    pub owner: String,
-    /// Why.
-    pub reason: String,
-    /// Until when.
-    pub until: Timestamp,
-}
-
-/// Images of a policy that is not in the files.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Orphans {
-    /// On which engine.
-    pub engine: String,
-    /// The policy they were made for.
-    pub policy: PolicyName,
-    /// How many there are.
-    pub images: usize,
-    /// Their names, at most ten.
-    pub names: Vec<String>,
-}
-
-/// An image with some of our labels that do not parse back to a key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct BrokenLabels {
-    /// On which engine.
-    pub engine: String,
-    /// Its id.
-    pub id: String,
-    /// Its name.
-    pub name: String,
-    /// What is wrong with them.
     pub message: String,
 }
 
