@@ -25,6 +25,7 @@ use run::EngineRun;
 use crate::clock::Clock;
 use crate::engine::{Engine, Progress};
 use crate::inventory::Image;
+use crate::plan::guard::Refusal;
 use crate::plan::{Action, Change, Plan};
 
 /// What came of a change.
@@ -137,7 +138,7 @@ pub struct Hands<'a> {
     pub engines: &'a [Arc<dyn Engine>],
     /// How many captures each engine takes at once.
     pub captures_max: BTreeMap<String, usize>,
-    /// Images that may not be deleted, by engine and id.
+    /// Images that nothing may be taken from, by engine and id.
     pub withheld: BTreeSet<(String, String)>,
     /// The ledger.
     pub ledger: Arc<Ledger>,
@@ -152,7 +153,7 @@ pub struct Hands<'a> {
 /// Looks again once captures have taken their time.
 #[async_trait]
 pub trait SecondLook: Send + Sync {
-    /// Which of these changes are still wanted, and what may not be deleted, by engine and id.
+    /// Which of these changes are still wanted, and what is refused.
     async fn look(&self, plan: &Plan) -> Confirmed;
 }
 
@@ -161,8 +162,10 @@ pub trait SecondLook: Send + Sync {
 pub struct Confirmed {
     /// The positions of the changes that a fresh plan has too.
     pub changes: BTreeSet<usize>,
-    /// Images that may not be deleted, by engine and id.
+    /// Images that nothing may be taken from, by engine and id.
     pub withheld: BTreeSet<(String, String)>,
+    /// What keeps that from happening.
+    pub refusals: Vec<Refusal>,
 }
 
 /// Carries out a plan. The outcomes come back in the order of the changes.
@@ -182,6 +185,7 @@ pub async fn apply(
     // That may have taken hours: what follows is held against the world as it is then.
     let looks = plan.changes.iter().any(rest) && !outcomes.is_empty() && !hands.stop.is_asked();
     let confirmed = if looks { Some(second.look(plan).await) } else { None };
+    tell_refused(plan, hands, confirmed.as_ref());
     let made = made_so_far(plan, &outcomes);
     outcomes.extend(run_engines(plan, hands, rest, &made, confirmed.as_ref()).await);
     for change in 0..plan.changes.len() {
@@ -258,4 +262,16 @@ async fn run_engines(
         outcomes.extend(finished.unwrap_or_default());
     }
     outcomes
+}
+
+/// Says what the second look has refused, beside what was refused before.
+fn tell_refused(plan: &Plan, hands: &Hands<'_>, confirmed: Option<&Confirmed>) {
+    for refusal in confirmed.iter().flat_map(|confirmed| &confirmed.refusals) {
+        let is_it =
+            |known: &Refusal| (known.guard, &known.engine) == (refusal.guard, &refusal.engine);
+        if !refusal.overridden && !plan.refusals.iter().any(is_it) {
+            let text = format!("refused by {}: {}", refusal.guard.word(), refusal.message);
+            hands.listener.note(&text);
+        }
+    }
 }

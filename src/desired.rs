@@ -277,6 +277,7 @@ pub fn one_series<'a>(
     let expired = expired(policy, &state, now);
     let judge = Judge {
         policy,
+        source: &source,
         retention: expired.as_ref().unwrap_or(&policy.retention),
         source_name: state.instance().map(|instance| instance.name.as_str()),
         now,
@@ -321,6 +322,7 @@ fn expired(policy: &Policy, state: &SourceState<'_>, now: Timestamp) -> Option<R
 /// Says what retention thinks of the points of one series.
 struct Judge<'a, 'r> {
     policy: &'a Policy,
+    source: &'r SourceId,
     retention: &'r Retention,
     source_name: Option<&'a str>,
     now: Timestamp,
@@ -351,7 +353,10 @@ impl<'a> Judge<'a, '_> {
         let fates = retain(&points, self.retention, zone, now);
         let fates_after = match coming {
             Some(slot) => {
-                points.push(Point { slot, id: "", ready: true, held: false });
+                let (name, source) = (policy.name.clone(), self.source.clone());
+                let key = Key { policy: name, source, slot };
+                let held = policy.will_hold(&key, self.source_name, now);
+                points.push(Point { slot, id: "", ready: true, held });
                 let mut fates = retain(&points, self.retention, zone, now);
                 fates.truncate(images.len());
                 fates

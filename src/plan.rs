@@ -1,11 +1,12 @@
 //! Plans: what brings an inventory to what the policies ask for.
 //!
 //! [`plan`] is a pure function of (policies, inventory, now): the same inputs give the same bytes.
-//! It decides everything; apply carries out and decides nothing. `guard` holds every plan against
-//! rules of its own and shares no judgement with the planner.
+//! It decides everything; apply carries out and decides nothing. `guard` and `check` hold every plan
+//! against rules of their own and share no judgement with the planner.
 
 mod action;
 mod agree;
+pub mod check;
 mod decide;
 mod document;
 pub mod guard;

@@ -1,4 +1,4 @@
-//! One round: observe, plan, guard, apply, report.
+//! One round: observe, plan, guard (with the check), apply, report.
 //!
 //! There is no other way through the house. `plan` the command stops before apply; whatever runs
 //! for long repeats rounds. Everything is read afresh each time.
@@ -15,6 +15,7 @@ use crate::apply::{
 use crate::clock::Clock;
 use crate::engine::{Engine, EngineError, Settled};
 use crate::inventory::{FORMAT_VERSION, Inventory};
+use crate::plan::check::{check, check_rest, refusals};
 use crate::plan::guard::{Guard, Override, Refusal, guard, stale, withheld};
 use crate::plan::{Change, Plan, in_both, plan, still_wanted};
 use crate::policy::{Finding, Policies, lint};
@@ -93,7 +94,7 @@ impl Room {
         }
     }
 
-    /// Plans over an inventory and holds the plan against the guards.
+    /// Plans over an inventory and holds the plan against the guards and the check.
     pub fn plan(&self, inventory: &Inventory, now: Timestamp) -> Plan {
         guarded(
             plan(&self.policies, inventory, now),
@@ -169,12 +170,16 @@ impl Room {
 impl SecondLook for Room {
     async fn look(&self, plan: &Plan) -> Confirmed {
         let inventory = self.observe().await;
-        let fresh = self.plan(&inventory, self.clock.now());
-        let changes = still_wanted(plan, &fresh, &inventory);
-        // The guards judge the plan that was approved, over what is there now.
         let now = self.clock.now();
-        let refusals = guard(plan, &inventory, &self.policies, &self.overrides, now);
-        Confirmed { changes, withheld: owned(withheld(&refusals)) }
+        let fresh = crate::plan::plan(&self.policies, &inventory, now);
+        let changes = still_wanted(plan, &fresh, &inventory);
+        // Guards and check judge the plan that was approved, over what is there now. A fresh plan
+        // that breaks a rule confirms nothing.
+        let mut refused = guard(plan, &inventory, &self.policies, &self.overrides, now);
+        let mut violations = check_rest(plan, &changes, &inventory, &self.policies, now);
+        violations.extend(check(&fresh, &inventory, &self.policies, now));
+        refused.extend(refusals(plan, &violations));
+        Confirmed { changes, withheld: owned(withheld(&refused)), refusals: refused }
     }
 }
 
@@ -195,7 +200,7 @@ impl Round {
     }
 }
 
-/// Holds a plan against the guards; what they refuse is written into it.
+/// Holds a plan against the guards and the check; what they refuse is written into it.
 pub fn guarded(
     mut plan: Plan,
     policies: &Policies,
@@ -204,6 +209,8 @@ pub fn guarded(
     now: Timestamp,
 ) -> Plan {
     plan.refusals = guard(&plan, inventory, policies, overrides, now);
+    let violations = check(&plan, inventory, policies, now);
+    plan.refusals.extend(refusals(&plan, &violations));
     plan
 }
 

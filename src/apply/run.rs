@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use super::{Ending, LONG, Ledger, Listener, Made, Outcome, Stop};
 use crate::clock::Clock;
 use crate::engine::{CopyRequest, CreateRequest, Created, Engine, EngineError, Progress, Watcher};
+use crate::plan::check::takes_away;
 use crate::plan::{Action, Change, Copy, Create, ImageRef};
 
 /// The changes of one engine.
@@ -131,7 +132,7 @@ impl EngineRun {
     /// One change, if it is to be carried out at all.
     async fn one(self: &Arc<Self>, index: usize, change: &Change) -> Ending {
         let is_withheld = self.is_withheld(change, &change.image);
-        let ending = if change.action == Action::Delete && is_withheld {
+        let ending = if takes_away(change.action) && is_withheld {
             Ending::Refused
         } else if self.stop.is_asked() {
             Ending::Left

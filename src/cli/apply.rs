@@ -12,7 +12,7 @@ use super::progress::{Bars, Lines, show_keys};
 use super::{Console, Exit, Global, parse_instant, setup};
 use crate::apply::{Ending, Listener, Stop};
 use crate::plan::Plan;
-use crate::plan::guard::{Override, unused, withheld};
+use crate::plan::guard::{Override, refuses, unused};
 use crate::policy::Finding;
 use crate::reconcile::{Approval, Room, Round};
 use crate::report::{apply_text, findings, plan_text, protection, protection_text};
@@ -116,7 +116,9 @@ impl Apply {
 
 /// How a round ends the run.
 fn exit_of(round: &Round, dry_run: bool) -> Exit {
-    let refused = !withheld(&round.plan.refusals).is_empty();
+    // Also what was refused only when everything was looked at again.
+    let refused = refuses(&round.plan.refusals)
+        || round.outcomes.iter().any(|outcome| outcome.ending == Ending::Refused);
     if !round.approved {
         return match (dry_run, refused) {
             (_, true) => Exit::Refused,

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{Console, Exit, Global, parse_instant, setup};
 use crate::plan::Plan;
-use crate::plan::guard::{Override, unused, withheld};
+use crate::plan::guard::{Override, refuses, unused};
 use crate::report::plan_text;
 
 /// Show what would be done.
@@ -56,7 +56,7 @@ impl PlanCommand {
 fn exit_of(plan: &Plan, detailed: bool) -> Exit {
     if plan.engines.iter().any(|engine| !engine.complete) {
         Exit::Failed
-    } else if !withheld(&plan.refusals).is_empty() {
+    } else if refuses(&plan.refusals) {
         Exit::Refused
     } else if detailed && (plan.summary.has_changes() || plan.summary.blocked > 0) {
         Exit::Pending

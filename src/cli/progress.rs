@@ -115,7 +115,7 @@ impl Listener for Bars {
     }
 
     fn note(&self, text: &str) {
-        let _ = self.all.println(text);
+        let _ = self.all.println(clean(text));
     }
 
     fn ended(&self, change: usize, ending: &Ending) {
@@ -145,7 +145,7 @@ impl Listener for Lines {
     fn progress(&self, _: usize, _: Progress) {}
 
     fn note(&self, text: &str) {
-        self.console.note(&format!("{text}\n"));
+        self.console.note(&format!("{}\n", clean(text)));
     }
 
     fn ended(&self, change: usize, ending: &Ending) {

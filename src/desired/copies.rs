@@ -30,9 +30,10 @@ impl<'a> Series<'a> {
             let fate = if coming.is_some() { &point.fate_after } else { &point.fate };
             matches!(fate, Fate::Kept(_))
         };
-        let missing: Vec<&SeriesPoint<'a>> = self
+        let mut missing: Vec<&SeriesPoint<'a>> = self
             .points
             .iter()
+            .rev()
             .filter(|point| {
                 point.image.location != location
                     && point.is_ready(now)
@@ -40,6 +41,8 @@ impl<'a> Series<'a> {
                     && !is_there(point.key.slot)
             })
             .collect();
+        // Of two images of one slot the one that stands for both is copied.
+        missing.dedup_by_key(|point| point.key.slot);
         if missing.is_empty() {
             return missing;
         }
@@ -62,9 +65,7 @@ impl<'a> Series<'a> {
         let policy = self.policy;
         let fates = retain(&there, &policy.retention, &policy.schedule.zone, now);
         let kept = missing.into_iter().zip(fates).filter(|(_, fate)| fate.is_kept());
-        let mut kept: Vec<_> = kept.map(|(point, _)| point).collect();
-        kept.reverse();
-        kept
+        kept.map(|(point, _)| point).collect()
     }
 
     /// Whether the policy would hold the copy of a point. A label on the original holds that alone.

@@ -148,7 +148,9 @@ impl Slots {
         if self.pauses.iter().any(|pause| pause.creates) {
             return Due::Paused { slot };
         }
-        let failed = images.iter().find(|(key, _)| key.slot == slot);
+        // An attempt under a name that the policy had is no attempt at this key.
+        let is_it = |(key, _): &&(Key, &Image)| key.slot == slot && key.policy == policy.name;
+        let failed = images.iter().find(is_it);
         Due::Create { slot, deadline, replaces: failed.map(|(_, image)| image.id.clone()) }
     }
 

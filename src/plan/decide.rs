@@ -262,8 +262,7 @@ impl<'a> SeriesPlan<'a> {
 
     /// A failed attempt: cleared away once something newer is READY, or after a week.
     fn failed(&mut self, point: &SeriesPoint<'_>, has_ready: bool) {
-        let is_replaced = matches!(&self.series.due, Due::Create { replaces, .. } if replaces.as_ref() == Some(&point.image.id));
-        if is_replaced && self.created.is_some() {
+        if self.is_replaced(point.image) {
             return;
         }
         if point.is_held(self.now) {
@@ -296,6 +295,12 @@ impl<'a> SeriesPlan<'a> {
         }
         let change = self.change(Action::Delete, point, why);
         self.changes.push(change);
+    }
+
+    /// Whether what this plan creates takes the place of an image.
+    fn is_replaced(&self, image: &Image) -> bool {
+        let Due::Create { replaces, .. } = &self.series.due else { return false };
+        self.created.is_some() && replaces.as_ref() == Some(&image.id)
     }
 
     fn key(&self, slot: Slot) -> Key {

@@ -43,7 +43,7 @@ pub struct Refusal {
     pub engine: String,
     /// Why, and what to do.
     pub message: String,
-    /// The ids of the images that are not deleted because of it.
+    /// The ids of the images that nothing is taken from because of it.
     pub images: Vec<String>,
     /// The flag that says that it is meant, bound to this plan and this number of images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -161,7 +161,12 @@ pub fn unused(plan: &Plan, overrides: &[Override]) -> Vec<String> {
     texts
 }
 
-/// The ids of the images that may not be deleted, engine by engine.
+/// Whether anything is refused.
+pub fn refuses(refusals: &[Refusal]) -> bool {
+    refusals.iter().any(|refusal| !refusal.overridden)
+}
+
+/// The ids of the images that nothing may be taken from, engine by engine.
 pub fn withheld(refusals: &[Refusal]) -> BTreeSet<(&str, &str)> {
     refusals
         .iter()

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::text::{bytes, clean, count, minute, table};
+use super::text::{bytes, clean, count, minute, table, withheld};
 use super::{Row, Section, render};
 use crate::apply::{Ending, Outcome};
 use crate::elapsed::Elapsed;
 use crate::inventory::{ImageState, Inventory};
 use crate::name::{Ownership, PolicyName, Slot, SourceId};
+use crate::plan::guard::Guard;
 use crate::plan::{Action, Change};
 use crate::policy::Policies;
 use crate::reconcile::Round;
@@ -223,9 +224,11 @@ fn refused_rows(round: &Round) -> Vec<Row> {
     let refusals = round.plan.refusals.iter().filter(|refusal| !refusal.overridden);
     refusals
         .map(|refusal| {
-            let images = count(refusal.images.len(), "image");
-            let mut row =
-                Row::new("held", format!("! {}: {images} not deleted", refusal.guard.word()));
+            let text = format!("! {}: {}", refusal.guard.word(), withheld(refusal));
+            let mut row = Row::new("held", text);
+            if refusal.guard == Guard::Check {
+                row.notes.push(clean(&refusal.message));
+            }
             if let Some(flag) = &refusal.override_flag {
                 row.notes.push(format!("if that is meant: {flag}"));
             }

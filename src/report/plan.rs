@@ -5,7 +5,7 @@ mod schedule;
 
 use serde::Serialize;
 
-use super::text::{bytes, clean, count, grouped, minute, table};
+use super::text::{bytes, clean, count, grouped, minute, table, withheld};
 use super::{Row, Section, render};
 use crate::desired::MISSED_MAX;
 use crate::elapsed::Elapsed;
@@ -160,7 +160,7 @@ fn refusals(plan: &Plan) -> Option<Section> {
                 "held",
                 format!("! {what}: {}: {}", refusal.guard.word(), clean(&refusal.message)),
             );
-            row.notes.push(format!("{} not deleted", count(refusal.images.len(), "image")));
+            row.notes.push(withheld(refusal));
             if refusal.overridden {
                 row.notes = vec![format!(
                     "{} will be deleted, because the override was given",

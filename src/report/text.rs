@@ -4,6 +4,8 @@ use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::plan::guard::{Guard, Refusal};
+
 /// The style of a word used in views.
 pub(super) fn style(word: &str) -> Style {
     match word {
@@ -15,6 +17,15 @@ pub(super) fn style(word: &str) -> Style {
         "heading" => Style::new().bold(),
         "dim" => Style::new().dimmed(),
         _ => Style::new(),
+    }
+}
+
+/// What a refusal keeps from happening: `31 images not deleted`.
+pub(super) fn withheld(refusal: &Refusal) -> String {
+    let images = count(refusal.images.len(), "image");
+    match refusal.guard {
+        Guard::Check => format!("nothing is taken from {images}"),
+        _ => format!("{images} not deleted"),
     }
 }
 

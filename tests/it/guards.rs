@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use stillframe::inventory::{
     Capabilities, EngineInventory, FORMAT_VERSION, Gap, GapScope, Image, ImageState, Inventory,
-    LABEL_HOLD, LABEL_LET_GO,
+    LABEL_COPY, LABEL_HOLD, LABEL_LET_GO,
 };
 use stillframe::name::{Key, PolicyName, Slot, SourceId, stamp};
 use stillframe::plan::guard::{Guard, Override, Refusal, guard, stale, withheld};
@@ -147,6 +147,34 @@ fn the_newest_points_are_never_deleted() {
         inventory.engines[0].images.push(future);
     };
     assert!(refused(29, only_future_newer).contains(&Guard::Floor));
+}
+
+#[test]
+fn the_floor_is_at_least_and_copies_are_no_part_of_it() {
+    let policies = policies("  retention: {last: 5, atLeast: 3}\n  lifecycle: {grace: 1d}\n");
+    let refused = |images: Vec<Image>, id: &str| {
+        let inventory = inventory(images);
+        let plan = deleting(&inventory, &policies, &[id]);
+        refusals(&inventory, &policies, &plan).contains_key(&Guard::Floor)
+    };
+    let four = || (0..4).map(|day| image("web-1", day, Some(3))).collect::<Vec<_>>();
+    assert!(!refused(four(), "web-1-3"));
+    assert!(refused(four(), "web-1-2"));
+    // Three newer ones, but one of them is a copy.
+    let mut copied = four();
+    copied[1].labels.insert(LABEL_COPY.to_owned(), "yes".to_owned());
+    copied[1].location = "eu".to_owned();
+    assert!(refused(copied, "web-1-3"));
+}
+
+#[test]
+fn what_the_policy_holds_stays() {
+    let hold = "  hold: [{sources: [\"web-*\"], reason: case}]\n";
+    let policies =
+        policies(&format!("  retention: {{last: 5}}\n  lifecycle: {{grace: 1d}}\n{hold}"));
+    let inventory = inventory(month());
+    let plan = deleting(&inventory, &policies, &["web-1-29"]);
+    assert!(refusals(&inventory, &policies, &plan).contains_key(&Guard::Held));
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use stillframe::inventory::{
-    Capabilities, DrillCheck, Grant, Image, ImageKind, Inventory, LABEL_COPY, LABEL_DRILLED,
-    LABEL_MISSING,
+    Capabilities, DrillCheck, Grant, Image, ImageKind, ImageState, Inventory, LABEL_COPY,
+    LABEL_DRILLED, LABEL_MISSING,
 };
 use stillframe::name::{Key, Ownership, PolicyName, Slot, SourceId, stamp};
 use stillframe::plan::guard::{guard, withheld};
@@ -301,6 +301,19 @@ fn a_renamed_policy_keeps_its_series() {
 }
 
 #[test]
+fn an_attempt_under_a_former_name_makes_no_room() {
+    let moved = "  moved: [{from: old, to: nightly}]\n";
+    let policies = policies(moved, &format!("{AT_TWO}  retention: {{last: 4}}\n"));
+    let mut failed = night("old", 0);
+    failed.state = ImageState::Failed;
+    let inventory = world(vec![failed, night("old", 1)]);
+    let plan = plan(&policies, &inventory, now());
+    let create = of(&plan, Action::Create)[0].create.as_ref().unwrap();
+    assert_eq!(create.replaces, None);
+    nothing_withheld(&policies, &inventory, &plan, now());
+}
+
+#[test]
 fn moves_lead_somewhere() {
     finds("  moved: [{from: a, to: b}]\n", AT_TWO, &[("bad-move", "b")]);
     finds(
@@ -423,6 +436,34 @@ fn a_stalled_series_expires_only_where_that_is_asked_for() {
     assert_eq!(planned("keep").summary.delete, 0);
     assert_eq!(planned("expire").summary.delete, 5);
     assert_eq!(planned("expire").summary.stalled, 1);
+}
+
+#[test]
+fn what_a_location_would_let_go_at_once_is_not_copied() {
+    let spec = format!("{AT_TWO}  retention: {{last: 2}}\n  storage: {{copies: [eu]}}\n");
+    let policies = policies("", &spec);
+    // The original of the copy is lost; the copy is still among the newest two there.
+    let images = vec![night("nightly", 0), night("nightly", 8), copy("nightly", 1, "eu")];
+    let lost = plan(&policies, &world(images), now());
+    assert_eq!(ids(&lost, Action::Copy), ["nightly-0"]);
+    // A hold on the original is none on its copy.
+    let mut held = night("nightly", 9);
+    held.labels.insert("stillframe-hold".to_owned(), "yes".to_owned());
+    let images = vec![night("nightly", 0), night("nightly", 1), held];
+    let held = plan(&policies, &world(images), now());
+    assert_eq!(ids(&held, Action::Copy), ["nightly-1", "nightly-0"]);
+}
+
+#[test]
+fn two_images_of_one_slot_are_copied_once() {
+    let spec = format!("{AT_TWO}  storage: {{copies: [eu]}}\n");
+    let policies = policies("", &spec);
+    let mut twin = night("nightly", 0);
+    twin.id = "twin".to_owned();
+    twin.name = "twin".to_owned();
+    let plan = plan(&policies, &world(vec![night("nightly", 0), twin]), now());
+    // Without rules both stay; the one with the greater id stands for both.
+    assert_eq!(ids(&plan, Action::Copy), ["twin"]);
 }
 
 #[test]

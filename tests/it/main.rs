@@ -19,6 +19,7 @@
     reason = "tests stop where something is not as it should be, and read the environment"
 )]
 
+mod check;
 mod cli;
 mod copies;
 mod cron;
@@ -38,3 +39,4 @@ mod sim;
 mod support;
 mod tidy;
 mod translate;
+mod worlds;

@@ -7,7 +7,7 @@ use stillframe::inventory::{
 use stillframe::name::stamp;
 use stillframe::plan::guard::{Guard, guard, withheld};
 use stillframe::plan::{Action, Plan, ReasonCode, plan};
-use stillframe::policy::{Risk, SourceFile, load};
+use stillframe::policy::{EngineKind, Risk, SourceFile, load};
 
 use super::engines::policies;
 use super::guards::{ago, image, inventory, now};
@@ -243,4 +243,69 @@ fn a_jitter_that_would_starve_sources_is_a_finding() {
     assert_eq!(findings("cron: \"0 2 * * 1\", jitter: 24h"), 1);
     assert_eq!(findings("cron: \"0 2 * * *\", jitter: 1h, deadline: 1h"), 1);
     assert_eq!(findings("cron: \"0 2 * * *\", jitter: 1h"), 0);
+}
+
+#[test]
+fn a_failed_attempt_stays_until_something_as_new_is_ready() {
+    let spec = "  retention: {last: 3}\n";
+    let with = |state: ImageState, day: i64| {
+        let mut image = night(day, None);
+        image.state = state;
+        image.created_at = ago(1);
+        image
+    };
+    let making = with(ImageState::Creating, 0);
+    let failed = with(ImageState::Failed, 1);
+    let images = vec![making.clone(), failed.clone(), night(2, None)];
+    assert_eq!(of(&planned(spec, images), Action::Delete), [""; 0]);
+    let images = vec![night(0, None), failed, night(2, None)];
+    assert_eq!(of(&planned(spec, images), Action::Delete), ["web-1-1"]);
+}
+
+#[test]
+fn what_is_late_or_early_is_not_made() {
+    let creates = |schedule: &str| {
+        let text = format!(
+            "apiVersion: stillframe/v1\nkind: Config\nspec:\n  engines: {{memory: {{memory: {{}}}}}}\n---\n\
+             apiVersion: stillframe/v1\nkind: BackupPolicy\nmetadata: {{name: nightly}}\nspec:\n  \
+             source: {{match: [{{names: [\"web-*\"]}}]}}\n  schedule: {schedule}\n  retention: {{last: 3}}\n"
+        );
+        let kind = EngineKind {
+            name: "memory",
+            settings_schema: serde_json::json!({"type": "object"}),
+            capabilities: |_| stillframe::inventory::Capabilities::default(),
+        };
+        let file = SourceFile { path: "all.yaml".to_owned(), text };
+        let policies = load(vec![file], &[kind]).policies.unwrap();
+        plan(&policies, &inventory(vec![night(1, None)]), now()).summary.create
+    };
+    // It is noon.
+    assert_eq!(creates("{cron: \"0 2 * * *\"}"), 2);
+    assert_eq!(creates("{cron: \"0 2 * * *\", deadline: 10h}"), 2);
+    assert_eq!(creates("{cron: \"0 2 * * *\", deadline: 9h59m}"), 0);
+    let policy = stillframe::name::PolicyName::parse("nightly").unwrap();
+    let starts = ["web-1", "web-2"].map(|source| {
+        let source = stillframe::name::SourceId::parse(source).unwrap();
+        stillframe::name::spread(&policy, &source, 12 * 3_600)
+    });
+    let begun = starts.iter().filter(|start| **start <= 2 * 3_600).count();
+    assert!(begun < 2, "both have begun: {starts:?}");
+    assert_eq!(creates("{cron: \"0 10 * * *\", jitter: 12h}"), begun);
+}
+
+#[test]
+fn a_source_is_gone_since_the_earliest_mark() {
+    let spec = "  retention: {last: 1}\n  lifecycle: {grace: 0, sourceGoneGrace: 14d}\n";
+    let deletes = |marks: [i64; 2]| {
+        let mut images = [night(3, Some(9)), night(4, Some(9)), night(5, Some(9))];
+        for (image, days) in images.iter_mut().zip(marks) {
+            image.labels.insert(LABEL_MISSING.to_owned(), stamp(ago(days)));
+        }
+        let mut seen = inventory(images.to_vec());
+        seen.engines[0].instances.clear();
+        plan(&policies(spec), &seen, now()).summary.delete
+    };
+    assert_eq!(deletes([1, 13]), 0);
+    assert_eq!(deletes([1, 14]), 2);
+    assert_eq!(deletes([14, 1]), 2);
 }

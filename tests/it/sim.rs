@@ -10,7 +10,7 @@ use stillframe::clock::Clock;
 use stillframe::engine::{Engine, Fault, Faulty};
 use stillframe::inventory::{Image, ImageState};
 use stillframe::name::{Key, Ownership};
-use stillframe::plan::guard::Override;
+use stillframe::plan::guard::{Guard, Override};
 use stillframe::policy::Policies;
 use stillframe::reconcile::Round;
 
@@ -130,6 +130,7 @@ impl Simulation {
             _ => unreachable!(),
         };
         for round in rounds {
+            self.assert_unrefused(&round);
             for outcome in &round.outcomes {
                 let message = outcome.ending.message().unwrap_or_default();
                 let is_known = !matches!(outcome.ending, Ending::Failed { .. })
@@ -152,7 +153,16 @@ impl Simulation {
             .filter_map(|refusal| refusal.override_flag.as_deref())
             .map(|flag| Override::parse(flag.strip_prefix("--override ").unwrap()).unwrap())
             .collect();
-        room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap()
+        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+        self.assert_unrefused(&round);
+        round
+    }
+
+    /// The check finds nothing in what the planner makes.
+    fn assert_unrefused(&self, round: &Round) {
+        let found: Vec<_> =
+            round.plan.refusals.iter().filter(|one| one.guard == Guard::Check).collect();
+        assert!(found.is_empty(), "{found:#?}; {}", self.random);
     }
 
     /// What must hold after every round. `before` is what was there when it began.

@@ -273,6 +273,11 @@ impl Random {
         Self { seed, state: seed }
     }
 
+    /// What repeats this run.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// The next number (splitmix64).
     pub fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -190,6 +190,59 @@ fn the_pure_core_touches_nothing() {
     assert_none(&findings);
 }
 
+/// What judges for the planner or for the guards. The check works everything out by itself.
+const JUDGES: [&str; 25] = [
+    "desired",
+    "decide",
+    "agree",
+    "risk",
+    "retain",
+    "Fate",
+    "Period",
+    "Slots",
+    "SeriesPlan",
+    "EngineChecks",
+    "guard::guard",
+    "guard::{guard",
+    "withheld",
+    "listed_once",
+    "hold_on",
+    "will_hold",
+    "pauses_at",
+    "is_blacked_out",
+    "end_at",
+    ".decide(",
+    ".last_slot(",
+    ".next_slot(",
+    ".deadline_of(",
+    ".is_held(",
+    ".let_go_at(",
+];
+
+#[test]
+fn the_check_shares_no_judgement_with_the_planner() {
+    let mut findings = Vec::new();
+    let mut files = 0;
+    for source in sources() {
+        if !source.path.starts_with("plan/check") && source.path != Path::new("plan/check.rs") {
+            continue;
+        }
+        files += 1;
+        for (number, line) in source.code() {
+            let is_part = |c: char| c.is_alphanumeric() || c == '_';
+            let words: Vec<&str> = line.split(|c| !is_part(c)).collect();
+            for judge in JUDGES {
+                let is_word = judge.chars().all(is_part);
+                if if is_word { words.contains(&judge) } else { line.contains(judge) } {
+                    findings.push(format!("{}: uses {judge}", source.place(number)));
+                }
+            }
+        }
+    }
+    assert!(files > 5, "only {files} files of the check were found");
+    assert_none(&findings);
+}
+
 #[test]
 fn nobody_but_its_own_folder_names_a_cloud() {
     let mut findings = Vec::new();

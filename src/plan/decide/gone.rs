@@ -26,7 +26,8 @@ impl SeriesPlan<'_> {
             Presence::Present(_) if self.engine.gaps.is_empty() => {
                 let reason = Reason::new(ReasonCode::SourceBack, "the source is back");
                 for point in series.points.iter().filter(|point| is_settled(point)) {
-                    if point.image.labels.contains_key(LABEL_MISSING) {
+                    let is_marked = point.image.labels.contains_key(LABEL_MISSING);
+                    if is_marked && !self.is_replaced(point.image) {
                         self.relabel(point, &reason, |update| {
                             update.remove_labels.push(LABEL_MISSING.to_owned());
                         });

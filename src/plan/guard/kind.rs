@@ -33,11 +33,13 @@ pub enum Guard {
     RiskClass,
     /// The plan is too old, or made from other policies.
     Stale,
+    /// The plan breaks a rule of the independent check: a defect of stillframe.
+    Check,
 }
 
 impl Guard {
     /// Every guard there is.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Floor,
         Self::Ownership,
         Self::InventoryGap,
@@ -50,6 +52,7 @@ impl Guard {
         Self::EngineCount,
         Self::RiskClass,
         Self::Stale,
+        Self::Check,
     ];
 
     /// What it refuses, and what to do.
@@ -95,6 +98,12 @@ impl Guard {
                 "refuses deletes of the classes that `guards.refuse` lists, like the last point of \
                  a source."
             }
+            Self::Check => {
+                "refuses everything that takes away on an engine of which the plan breaks a rule that \
+                 it is checked by, apart from the planner: that is a defect of stillframe. Creates, \
+                 copies, drills and what brings back go on. It cannot be overridden: please report it \
+                 with what `plan --json` and `inventory --json` print."
+            }
             Self::Stale => {
                 "refuses a plan that is too old or was made from other policies. It cannot be \
                  overridden: plan again."
@@ -117,6 +126,7 @@ impl Guard {
             Self::EngineCount => "engine-count",
             Self::RiskClass => "risk-class",
             Self::Stale => "stale",
+            Self::Check => "check",
         }
     }
 

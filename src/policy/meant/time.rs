@@ -138,30 +138,41 @@ impl Policy {
         source_name: Option<&str>,
         now: Timestamp,
     ) -> Option<&Hold> {
-        let holds = |hold: &&Hold| {
-            hold.until.is_none_or(|until| now < until) && hold.is_of(key, image, source_name)
-        };
-        self.holds.iter().find(holds)
+        let mut holds = self.holds.iter().filter(|hold| hold.lasts(now));
+        holds.find(|hold| hold.is_of(key, image, source_name))
+    }
+
+    /// Whether the policy will hold a restore point that is still to come. What names images can
+    /// only mean those that are there.
+    pub fn will_hold(&self, key: &Key, source_name: Option<&str>, now: Timestamp) -> bool {
+        let mut holds = self.holds.iter().filter(|hold| hold.images.is_none() && hold.lasts(now));
+        holds.any(|hold| hold.is_about(key, [source_name, None]))
     }
 }
 
 impl Hold {
     /// Whether it is about a restore point, whatever the time.
     pub fn is_of(&self, key: &Key, image: &Image, source_name: Option<&str>) -> bool {
-        let slot = key.slot.instant();
         let remembered = image.source.as_ref().map(|source| source.name.as_str());
-        let is_source = self.sources.as_ref().is_none_or(|sources| {
-            [Some(key.source.as_str()), source_name, remembered]
-                .into_iter()
-                .flatten()
-                .any(|name| sources.matches(name))
-        });
         let is_image = self
             .images
             .as_ref()
             .is_none_or(|images| images.matches(&image.name) || images.matches(&image.id));
+        is_image && self.is_about(key, [source_name, remembered])
+    }
+
+    fn lasts(&self, now: Timestamp) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
+
+    /// Whether it is about a source, which has these names, and a slot of it.
+    fn is_about(&self, key: &Key, names: [Option<&str>; 2]) -> bool {
+        let slot = key.slot.instant();
+        let is_source = self.sources.as_ref().is_none_or(|sources| {
+            let names = names.into_iter().flatten();
+            names.chain([key.source.as_str()]).any(|name| sources.matches(name))
+        });
         is_source
-            && is_image
             && self.from.is_none_or(|from| from <= slot)
             && self.before.is_none_or(|before| slot < before)
     }

@@ -17,7 +17,6 @@ use stillframe::simulate::{
     Happening, Options, Share, Simulation, Unwatched, Watcher, compare, simulate,
 };
 
-use super::plan as plans;
 use super::{law, long_law};
 use crate::memory::{self, instance};
 
@@ -155,77 +154,100 @@ impl Reference<'_> {
 
 #[test]
 fn a_simulation_does_what_whole_plans_would_do() {
-    long_law((plans::worlds(), 0_u32..400_000, any::<u64>()), |(world, rate, seed)| {
-        let (policies, inventory) = (world.policies(), world.inventory());
-        let start = plans::now();
-        let mut log = Log::default();
-        let simulation =
-            simulate(&policies, &inventory, None, &options(start, 12, rate, seed), &mut log);
-        let failed = simulation
-            .events
-            .iter()
-            .filter(|event| matches!(event.what, Happening::Failed { .. }))
-            .map(|event| (event.at, event.policy.clone().unwrap(), event.source.clone().unwrap()))
-            .collect();
-        let mut reference = Reference {
-            policies: &policies,
-            inventory,
-            failed,
-            log: BTreeSet::new(),
-            due: BTreeSet::new(),
-            made: 0,
-        };
-        reference.days(start, 12);
-        let simulated: BTreeSet<(Timestamp, Key, Action)> =
-            log.0.into_iter().map(|(at, key, action, _)| (at, key, action)).collect();
-        let differing: Vec<_> = simulated.symmetric_difference(&reference.log).collect();
-        prop_assert!(differing.is_empty(), "{differing:#?}");
-        let ready = reference.inventory.engines[0]
-            .images
-            .iter()
-            .filter(|image| image.state == ImageState::Ready && !image.labels.is_empty())
-            .count() as u64;
-        let told: u64 =
-            simulation.policies.iter().filter_map(|policy| policy.track.ready.last()).sum();
-        prop_assert_eq!(told, ready);
-        Ok(())
-    });
+    long_law(
+        (
+            crate::worlds::worlds().prop_map(crate::worlds::World::plain),
+            0_u32..400_000,
+            any::<u64>(),
+        ),
+        |(world, rate, seed)| {
+            let (policies, inventory) = (world.policies(), world.inventory());
+            let start = crate::worlds::now();
+            let mut log = Log::default();
+            let simulation =
+                simulate(&policies, &inventory, None, &options(start, 12, rate, seed), &mut log);
+            let failed = simulation
+                .events
+                .iter()
+                .filter(|event| matches!(event.what, Happening::Failed { .. }))
+                .map(|event| {
+                    (event.at, event.policy.clone().unwrap(), event.source.clone().unwrap())
+                })
+                .collect();
+            let mut reference = Reference {
+                policies: &policies,
+                inventory,
+                failed,
+                log: BTreeSet::new(),
+                due: BTreeSet::new(),
+                made: 0,
+            };
+            reference.days(start, 12);
+            let simulated: BTreeSet<(Timestamp, Key, Action)> =
+                log.0.into_iter().map(|(at, key, action, _)| (at, key, action)).collect();
+            let differing: Vec<_> = simulated.symmetric_difference(&reference.log).collect();
+            prop_assert!(differing.is_empty(), "{differing:#?}");
+            let ready = reference.inventory.engines[0]
+                .images
+                .iter()
+                .filter(|image| image.state == ImageState::Ready && !image.labels.is_empty())
+                .count() as u64;
+            let told: u64 =
+                simulation.policies.iter().filter_map(|policy| policy.track.ready.last()).sum();
+            prop_assert_eq!(told, ready);
+            Ok(())
+        },
+    );
 }
 
 #[test]
 fn a_simulation_is_a_function_of_its_inputs() {
-    long_law((plans::worlds(), 0_u32..400_000, any::<u64>()), |(world, rate, seed)| {
-        let (policies, inventory) = (world.policies(), world.inventory());
-        let run = || {
-            let options = options(plans::now(), 20, rate, seed);
-            simulate(&policies, &inventory, None, &options, &mut Unwatched)
-        };
-        let (one, other) = (run(), run());
-        prop_assert_eq!(
-            serde_json::to_string(&one).unwrap(),
-            serde_json::to_string(&other).unwrap()
-        );
-        prop_assert!(compare("the same", one, other).differences.is_empty());
-        Ok(())
-    });
+    long_law(
+        (
+            crate::worlds::worlds().prop_map(crate::worlds::World::plain),
+            0_u32..400_000,
+            any::<u64>(),
+        ),
+        |(world, rate, seed)| {
+            let (policies, inventory) = (world.policies(), world.inventory());
+            let run = || {
+                let options = options(crate::worlds::now(), 20, rate, seed);
+                simulate(&policies, &inventory, None, &options, &mut Unwatched)
+            };
+            let (one, other) = (run(), run());
+            prop_assert_eq!(
+                serde_json::to_string(&one).unwrap(),
+                serde_json::to_string(&other).unwrap()
+            );
+            prop_assert!(compare("the same", one, other).differences.is_empty());
+            Ok(())
+        },
+    );
 }
 
 #[test]
 fn no_source_loses_its_last_restore_point() {
-    long_law((plans::worlds(), 0_u32..1_000_001, any::<u64>()), |(world, rate, seed)| {
-        let (policies, inventory) = (world.policies(), world.inventory());
-        let options = options(plans::now(), 40, rate, seed);
-        let simulation = simulate(&policies, &inventory, None, &options, &mut Unwatched);
-        for series in &simulation.series {
-            let ready = &series.track.ready;
-            prop_assert!(
-                ready.windows(2).all(|days| days[0] == 0 || days[1] > 0),
-                "{}: {ready:?}",
-                series.source
-            );
-        }
-        Ok(())
-    });
+    long_law(
+        (
+            crate::worlds::worlds().prop_map(crate::worlds::World::plain),
+            0_u32..1_000_001,
+            any::<u64>(),
+        ),
+        |(world, rate, seed)| {
+            let (policies, inventory) = (world.policies(), world.inventory());
+            let options = options(crate::worlds::now(), 40, rate, seed);
+            let simulation = simulate(&policies, &inventory, None, &options, &mut Unwatched);
+            for series in &simulation.series {
+                let ready = &series.track.ready;
+                prop_assert!(
+                    ready.windows(2).all(|days| days[0] == 0 || days[1] > 0),
+                    "{}: {ready:?}",
+                    series.source
+                );
+            }
+            Ok(())
+        },
+    );
 }
 
 /// One policy and one source with a history of its own.
@@ -346,7 +368,7 @@ fn ends(log: &Log) -> BTreeMap<String, (Option<Timestamp>, Option<Timestamp>)> {
 fn forecasts_come_true() {
     const DAYS: u32 = 80;
     long_law(solos(), |solo| {
-        let now = plans::now();
+        let now = crate::worlds::now();
         let policies = solo.policies();
         let inventory = solo.inventory(&policies, now);
         let mut log = Log::default();
@@ -390,7 +412,7 @@ fn forecasts_come_true() {
 #[test]
 fn rules_let_go_when_the_forecast_says() {
     law(solos(), |solo| {
-        let now = plans::now();
+        let now = crate::worlds::now();
         let policies = solo.policies();
         let inventory = solo.inventory(&policies, now);
         let desired = desired(&policies, &inventory, now);
@@ -412,7 +434,7 @@ fn rules_let_go_when_the_forecast_says() {
 
 #[test]
 fn what_holds_an_image_for_good_is_said() {
-    let now = plans::now();
+    let now = crate::worlds::now();
     let solo = Solo {
         cron: "0 2 * * *",
         zone: "UTC",
