@@ -8,7 +8,7 @@
 //! one may free less than it shows, because later ones may need its blocks: [`MAY_FREE_LESS`] is what
 //! people are told beside every sum after deletes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use jiff::civil::Date;
@@ -201,7 +201,8 @@ pub fn of_inventory(prices: &Prices, inventory: &Inventory) -> Bill {
 }
 
 /// What the images of ours cost once a plan is carried out. `size` says how many bytes an image
-/// that is to be created will store; what it does not know is counted as of unknown size.
+/// that is to be created will store; what it does not know is counted as of unknown size. A copy stores
+/// what its original does.
 pub fn after_plan(
     prices: &Prices,
     inventory: &Inventory,
@@ -218,8 +219,9 @@ fn after(
     size: impl Fn(&Change) -> Option<u64>,
 ) -> Bill {
     let replaced = |change: &Change| {
-        let create = change.create.as_ref()?;
-        Some((change.engine.clone(), create.replaces.as_ref()?.id.clone()?))
+        let create = change.create.as_ref().and_then(|create| create.replaces.as_ref());
+        let copy = change.copy.as_ref().and_then(|copy| copy.replaces.as_ref());
+        Some((change.engine.clone(), create.or(copy)?.id.clone()?))
     };
     let deleted = |change: &Change| {
         let is_delete = change.action == Action::Delete;
@@ -228,8 +230,17 @@ fn after(
     let gone: BTreeSet<(String, String)> =
         changes.iter().filter_map(|change| deleted(change).or_else(|| replaced(change))).collect();
     let mut bill = Bill::default();
+    let copied: BTreeSet<(&str, &str)> = changes
+        .iter()
+        .filter(|change| change.copy.is_some())
+        .filter_map(|change| Some((change.engine.as_str(), change.image.id.as_deref()?)))
+        .collect();
+    let mut originals = BTreeMap::new();
     for engine in &inventory.engines {
         for image in &engine.images {
+            if copied.contains(&(engine.name.as_str(), image.id.as_str())) {
+                originals.insert((&engine.name, &image.name), (image.kind, image.stored_bytes));
+            }
             let is_gone = gone.contains(&(engine.name.clone(), image.id.clone()));
             if !is_gone && matches!(image.ownership(), Ownership::Ours(_)) {
                 bill.add(prices, &engine.name, &image.location, image.kind, image.stored_bytes);
@@ -238,8 +249,15 @@ fn after(
     }
     for change in changes {
         if let Some(create) = &change.create {
-            let location = &change.image.location;
-            bill.add(prices, &change.engine, location, create.kind, size(change));
+            let (location, bytes) = (&change.image.location, size(change));
+            bill.add(prices, &change.engine, location, create.kind, bytes);
+            originals.insert((&change.engine, &change.image.name), (create.kind, bytes));
+        }
+    }
+    for change in changes {
+        let original = originals.get(&(&change.engine, &change.image.name));
+        if let (Some(copy), Some((kind, bytes))) = (&change.copy, original) {
+            bill.add(prices, &change.engine, &copy.location, *kind, *bytes);
         }
     }
     bill

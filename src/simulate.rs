@@ -12,8 +12,10 @@
 //! A test compares all of it with whole plans over whole inventories.
 //!
 //! There is a round for a policy at the start, whenever a slot of it has come, its jitter included,
-//! and where a day has gone by without one; for a series also where a grace ends.
+//! where a pause or a blackout ends, and where a day has gone by without one; for a series also where
+//! a grace ends.
 
+mod bare;
 pub mod budget;
 mod chance;
 mod decision;
@@ -23,6 +25,7 @@ pub mod forecast;
 mod outlook;
 mod series;
 mod size;
+mod state;
 pub mod steady;
 mod sums;
 mod track;
@@ -44,11 +47,12 @@ use crate::cost::Prices;
 use crate::desired::{Slots, desired};
 use crate::elapsed::{Elapsed, whole_second};
 use crate::inventory::{EngineInventory, Inventory};
-use crate::name::Key;
+use crate::name::{Key, PolicyName};
 use crate::plan::Action;
 use crate::plan::guard::{Guard, SMALL_SERIES};
 use crate::policy::{Policies, Policy};
-use decision::{Bare, Decision, decide};
+use bare::Bare;
+use decision::{Decision, decide};
 use series::{Captured, EngineRefusal, Step, World};
 use size::Growth;
 use sums::{account, assumptions, policy_track};
@@ -73,7 +77,7 @@ pub trait Watcher {
     /// So many of the days are done.
     fn progress(&mut self, _days: u32) {}
 
-    /// A change was carried out. The image of a create has no id yet.
+    /// A change was carried out. The image of a create has no id yet; of a copy it is the location.
     fn happened(&mut self, _at: Timestamp, _key: &Key, _image: &str, _action: Action) {}
 }
 
@@ -101,41 +105,27 @@ pub fn simulate(
         ..inventory.clone()
     };
     let found = desired(policies, &seen_whole, options.start);
-    let mut bare = Vec::new();
-    let mut names = Vec::new();
+    let all: Vec<&Policy> = policies.all().collect();
+    let positions: BTreeMap<&PolicyName, usize> =
+        all.iter().enumerate().map(|(position, policy)| (&policy.name, position)).collect();
     let mut worlds = Vec::new();
     for (index, engine) in found.engines.iter().enumerate() {
-        let mut others: BTreeSet<&str> =
-            engine.engine.images.iter().map(|image| image.name.as_str()).collect();
         for series in &engine.series {
-            let policy = policies.policies.iter().position(|one| one.name == series.policy.name);
-            let at = (policy.unwrap_or_default(), index);
-            worlds.push(World::new(series, at, &engine.engine.name, prices));
-            for point in &series.points {
-                others.remove(point.image.name.as_str());
-            }
+            let Some(policy) = positions.get(&series.policy.name) else { continue };
+            worlds.push(World::new(series, (*policy, index), &engine.engine.name, prices));
         }
-        names.push(others);
-        bare.push(EngineInventory {
-            images_seen_before: None,
-            instances: Vec::new(),
-            images: Vec::new(),
-            name: engine.engine.name.clone(),
-            kind: engine.engine.kind.clone(),
-            identity: engine.engine.identity.clone(),
-            gaps: Vec::new(),
-            capabilities: engine.engine.capabilities.clone(),
-        });
     }
+    let bare: Vec<Bare<'_>> =
+        found.engines.iter().map(|engine| Bare::new(engine, policies)).collect();
     let mut run = Run {
+        last: vec![Timestamp::MIN; all.len()],
+        all,
         policies,
         prices,
         options,
         bare: &bare,
-        names: &names,
         growth: Growth::new(options.growth, options.days as usize),
         due: BTreeSet::new(),
-        last: vec![Timestamp::MIN; policies.policies.len()],
         worlds,
         events: Vec::new(),
         refused_before: BTreeSet::new(),
@@ -165,11 +155,11 @@ struct Turn {
 /// A simulation under way.
 struct Run<'a> {
     policies: &'a Policies,
+    /// Its policies, the removed ones last: positions are theirs.
+    all: Vec<&'a Policy>,
     prices: Option<&'a Prices>,
     options: Options,
-    bare: &'a [EngineInventory],
-    /// Names of images that belong to no series, engine by engine.
-    names: &'a [BTreeSet<&'a str>],
+    bare: &'a [Bare<'a>],
     growth: Growth,
     /// Rounds to come.
     due: BTreeSet<(Timestamp, Who)>,
@@ -191,9 +181,9 @@ impl Run<'_> {
         let has_prices = self.prices.is_some();
         let start = self.options.start;
         let end = self.day(self.options.days);
-        let policies = self.policies;
+        let all = self.all.clone();
         let mut comings: Vec<Peekable<_>> =
-            policies.policies.iter().map(|policy| rounds(policy, start, end).peekable()).collect();
+            all.iter().map(|policy| rounds(policy, start, end).peekable()).collect();
         self.worlds.iter_mut().for_each(|world| world.sample(start, has_prices));
         for day in 0..=self.options.days {
             let tick = self.day(day);
@@ -228,16 +218,20 @@ impl Run<'_> {
         let mut decisions: BTreeMap<(usize, u128), Rc<Decision>> = BTreeMap::new();
         let mut slots: BTreeMap<usize, Slots> = BTreeMap::new();
         let mut taken: Vec<Turn> = Vec::new();
+        self.wait_for_pauses(now, whom);
         for (index, world) in self.worlds.iter().enumerate() {
             let policy = world.policy_index;
             if !whom.contains(&Who::Policy(policy)) && !whom.contains(&Who::Series(index)) {
                 continue;
             }
             let slots = slots.entry(policy).or_insert_with(|| Slots::new(world.policy, now));
-            let decision = decisions.entry((policy, world.state())).or_insert_with(|| {
-                let bare =
-                    Bare { engine: &self.bare[world.engine], names: &self.names[world.engine] };
-                Rc::new(decide(world, &bare, self.policies, slots, now))
+            let bare = &self.bare[world.engine];
+            let state = (policy, world.state());
+            let known = decisions.get(&state).filter(|known| bare.is_shared(known, world));
+            let decision = known.cloned().unwrap_or_else(|| {
+                let decision = Rc::new(decide(world, bare, self.policies, slots, now));
+                decisions.entry(state).or_insert_with(|| Rc::clone(&decision));
+                decision
             });
             let succeeds = |slot| {
                 let key = world.key(slot);
@@ -245,12 +239,27 @@ impl Run<'_> {
             };
             let is_ready =
                 decision.creation.as_ref().is_some_and(|creation| succeeds(creation.slot));
-            taken.push(Turn { index, decision: Rc::clone(decision), is_ready });
+            taken.push(Turn { index, decision, is_ready });
         }
         let refused = self.engine_guards(now, &taken);
         for turn in taken {
             let refusal = refused.get(&self.worlds[turn.index].engine).copied().unwrap_or_default();
             self.carry_out(&turn, refusal, now, watcher);
+        }
+    }
+
+    /// What is paused or blacked out in a round is looked at again when that ends.
+    fn wait_for_pauses(&mut self, now: Timestamp, whom: &BTreeSet<Who>) {
+        for who in whom {
+            let policy = match who {
+                Who::Policy(policy) => self.all[*policy],
+                Who::Series(series) => self.worlds[*series].policy,
+            };
+            for until in policy.pauses_at(now).into_iter().filter_map(|pause| pause.until) {
+                let second = whole_second(until);
+                let begun = if second < until { Elapsed::seconds(1) } else { Elapsed::ZERO };
+                self.due.insert((begun.after(second), *who));
+            }
         }
     }
 
@@ -265,12 +274,14 @@ impl Run<'_> {
             *all += deletes.len();
             *ready += deletes.iter().filter(|removal| removal.is_ready).count() as u64;
             *made += u64::from(turn.is_ready);
+            *made += turn.decision.copied(turn.is_ready).count() as u64;
         }
         sums.retain(|_, (all, ..)| *all > 0);
         let mut refused = BTreeMap::new();
         for (engine, (all, ready, made)) in sums {
             let worlds = self.worlds.iter().filter(|world| world.engine == engine);
             let managed: u64 = worlds.map(|world| world.managed(now)).sum();
+            let managed = managed + self.bare[engine].managed(now);
             let is_share = |managed: u64| {
                 managed >= SMALL_SERIES as u64
                     && ready * 100 > u64::from(guards.engine_percent) * managed
@@ -289,7 +300,7 @@ impl Run<'_> {
                 } else if self.refused_before.insert((engine, guard)) {
                     self.events.push(Event {
                         at: now,
-                        engine: self.bare[engine].name.clone(),
+                        engine: self.bare[engine].engine.name.clone(),
                         policy: None,
                         source: None,
                         what: Happening::Refused { guard, images },
@@ -326,15 +337,14 @@ impl Run<'_> {
         if let_go && grace > Elapsed::ZERO {
             self.due.insert((grace.after(now), Who::Series(index)));
         }
-        let engine = &self.bare[world.engine].name;
+        let engine = &self.bare[world.engine].engine.name;
         self.events[before..].iter_mut().for_each(|event| event.engine.clone_from(engine));
     }
 
     fn told(self, inventory: &Inventory) -> Simulation {
-        let assumptions = assumptions(inventory, &self.options);
+        let assumptions = assumptions(self.policies, inventory, &self.options);
         let policies = self
-            .policies
-            .policies
+            .all
             .iter()
             .enumerate()
             .map(|(index, policy)| {
@@ -357,9 +367,13 @@ impl Run<'_> {
             series: self
                 .worlds
                 .into_iter()
+                .map(|mut world| {
+                    world.track.forget_none();
+                    world
+                })
                 .map(|world| SeriesTrack {
                     policy: world.policy.name.clone(),
-                    engine: bare[world.engine].name.clone(),
+                    engine: bare[world.engine].engine.name.clone(),
                     source: world.source,
                     source_name: world.name,
                     track: world.track,
@@ -371,7 +385,8 @@ impl Run<'_> {
     }
 }
 
-/// The instants after `start` at which a policy has a slot for all its sources, up to `end`.
+/// The instants after `start` at which a policy has a slot for all its sources, up to `end`. One that
+/// was removed has none.
 fn rounds(
     policy: &Policy,
     start: Timestamp,
@@ -381,7 +396,7 @@ fn rounds(
     let end = Elapsed::seconds(1).after(end);
     let from = schedule.jitter.before(start);
     schedule
-        .slots(from, end)
+        .slots(from, if policy.removed.is_some() { from } else { end })
         .map(move |slot| {
             if schedule.jitter == Elapsed::ZERO {
                 slot.instant()

@@ -136,7 +136,7 @@ impl SimulateCommand {
 
     fn policy_name(&self, policies: &Policies) -> anyhow::Result<Option<PolicyName>> {
         let Some(text) = &self.policy else { return Ok(None) };
-        match policies.policies.iter().find(|policy| policy.name.as_str() == text) {
+        match policies.all().find(|policy| policy.name.as_str() == text) {
             Some(policy) => Ok(Some(policy.name.clone())),
             None => bail!("there is no policy `{}`", clean(text)),
         }

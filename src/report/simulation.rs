@@ -40,6 +40,7 @@ pub fn table(simulation: &Simulation) -> String {
     ])];
     rows.extend(simulation.policies.iter().map(policy_row));
     text.push_str(&lines(&rows));
+    text.push_str(&copies(simulation));
     text.push_str(&uncounted(simulation));
     text.push_str(&worst(simulation));
     text.push_str(&events(simulation));
@@ -71,6 +72,12 @@ fn heading(simulation: &Simulation) -> String {
     text + "\n\n"
 }
 
+/// A policy, and whether it was removed.
+fn named(policy: &PolicyTrack) -> String {
+    let removed = if policy.removed.is_some() { " (removed)" } else { "" };
+    format!("{}{removed}", policy.policy)
+}
+
 fn policy_row(policy: &PolicyTrack) -> Vec<String> {
     let Track { ready, stored_bytes, oldest_seconds, .. } = &policy.track;
     let ends = |figures: &[u64]| {
@@ -80,7 +87,7 @@ fn policy_row(policy: &PolicyTrack) -> Vec<String> {
         (ends(ready), ends(stored_bytes));
     let totals = &policy.totals;
     vec![
-        policy.policy.to_string(),
+        named(policy),
         policy.sources.to_string(),
         format!("{ready_before} → {ready_after}"),
         totals.peak_ready.to_string(),
@@ -94,6 +101,18 @@ fn policy_row(policy: &PolicyTrack) -> Vec<String> {
         totals.deleted.to_string(),
         totals.refused.to_string(),
     ]
+}
+
+fn copies(simulation: &Simulation) -> String {
+    let at = |end: fn(&[u64]) -> Option<&u64>| -> u64 {
+        simulation.policies.iter().filter_map(|policy| end(&policy.track.copies)).sum()
+    };
+    let made: u64 = simulation.policies.iter().map(|policy| policy.totals.copied).sum();
+    let (before, after) = (at(<[u64]>::first), at(<[u64]>::last));
+    if made + before + after == 0 {
+        return String::new();
+    }
+    format!("beside them READY copies in other locations: {before} → {after}; {made} made\n")
 }
 
 fn uncounted(simulation: &Simulation) -> String {

@@ -6,17 +6,23 @@
 //! only ever lets go more (law 13), so the instants are searched for, not walked to. A test holds the
 //! answers against what the simulation does.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::outlook::{HORIZON, coming};
-use crate::desired::{Due, Presence, Series, SeriesPoint, desired};
+use super::outlook::{HORIZON, arrivals, next_meant, resumed};
+use crate::desired::{Presence, STALLED_PERIODS, Series, SeriesPoint, desired};
 use crate::elapsed::Elapsed;
 use crate::inventory::{ImageState, Inventory, LABEL_HOLD};
 use crate::name::{Slot, parse_stamp, spread};
 use crate::policy::Policies;
-use crate::retention::{CLOCK_SKEW, Fate, Keep, Point, Rule, retain};
+use crate::policy::meant::{Hold, OnSourceGone, WhenStalled};
+use crate::retention::{CLOCK_SKEW, Fate, Keep, Point, Retention, Rule, retain};
+
+/// So many pauses in a row are waited for.
+const PAUSES_MAX: usize = 1_000;
 
 /// What becomes of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -86,6 +92,8 @@ closed_list! {
         InUse "in-use" "an instance, a template or a family needs it"
         Paused "paused" "the deletes of its policy are paused without an end"
         NoNewPoints "no-new-points" "no newer restore points come, so nothing takes its place"
+        SourceGoneKept "source-gone-kept" "its source is gone, and its policy says that restore points stay then"
+        CopyMissing "copy-missing" "a location has no READY copy of it or of a newer one, and none will come"
         NotReady "not-ready" "it is not READY, and what is under way is left alone"
         InventoryGap "inventory-gap" "its engine was not seen whole, and nothing is deleted until it is"
         BeyondHorizon "beyond-horizon" "a rule keeps it for more than fifty years"
@@ -115,9 +123,12 @@ pub struct Prospect<'p> {
     arrivals: Vec<(Slot, Timestamp)>,
     /// When the series begins to be stalled and when it ends, where it is or will be.
     stall: Option<(Timestamp, Option<Timestamp>)>,
+    /// When all but the newest go because the source is gone, where the policy says so.
+    expires_at: Option<Timestamp>,
 }
 
-/// The forecast of an image of ours; `None` where no policy of the files made it or it is not there.
+/// The forecast of a restore point of ours; `None` where no policy keeps it, where it is not there and
+/// for copies in other locations.
 pub fn of_image(
     policies: &Policies,
     inventory: &Inventory,
@@ -139,37 +150,14 @@ impl<'p> Prospect<'p> {
         let jitter = policy.schedule.jitter.as_seconds().unsigned_abs();
         let offset = spread(&policy.name, &series.source, jitter);
         let offset = Elapsed::seconds(i64::try_from(offset).unwrap_or(0));
-        let pause = policy.pauses_at(now).into_iter().find(|pause| pause.creates);
-        let from = match pause {
-            Some(pause) => pause.until,
-            None => Some(now),
-        };
         let is_there = matches!(series.state.presence, Presence::Present(_));
-        let mut arrivals = Vec::new();
-        if let (Due::Create { slot, .. }, true) = (&series.due, is_there) {
-            arrivals.push((*slot, now));
-        }
-        if let (Some(from), true) = (from, is_there) {
-            // A slot may have come and its capture still be ahead; what has its point is behind.
-            let has_point = |point: &&SeriesPoint<'_>| {
-                point.image.state != ImageState::Failed
-                    && point.key.slot.instant() <= CLOCK_SKEW.after(now)
-            };
-            let newest =
-                series.points.iter().rfind(has_point).map(|point| point.key.slot.instant());
-            let begun = offset.before(from);
-            let begun = newest.map_or(begun, |newest| newest.max(begun));
-            let slots = coming(policy, begun).into_iter();
-            arrivals.extend(
-                slots
-                    .map(|slot| (slot, offset.after(slot.instant())))
-                    .filter(|(slot, at)| {
-                        *at > now && arrivals.first().is_none_or(|due| due.0 < *slot)
-                    })
-                    .collect::<Vec<_>>(),
-            );
-        }
-        let mut prospect = Self { series, is_seen_whole, now, arrivals, stall: None };
+        let from = resumed(policy, now).filter(|_| is_there);
+        let arrivals = from.map(|from| arrivals(series, from, offset, now)).unwrap_or_default();
+        let lifecycle = &policy.lifecycle;
+        let expires = lifecycle.on_source_gone == OnSourceGone::Expire && series.state.is_gone();
+        let since = series.state.marked_since.unwrap_or(now);
+        let expires_at = expires.then(|| lifecycle.source_gone_grace.after(since).max(now));
+        let mut prospect = Self { series, is_seen_whole, now, arrivals, stall: None, expires_at };
         prospect.stall = prospect.stalled();
         prospect
     }
@@ -185,13 +173,14 @@ impl<'p> Prospect<'p> {
         }
         let policy = self.series.policy;
         let newest = self.series.newest_ready(self.now)?.key.slot.instant();
-        let begins = match policy.stalled_after {
-            Some(limit) => limit.after(newest),
-            None => policy
-                .schedule
-                .next_slots(newest, crate::desired::STALLED_PERIODS)
-                .last()?
-                .instant(),
+        let begins = if let Some(limit) = policy.stalled_after {
+            limit.after(newest)
+        } else {
+            let mut slot = next_meant(policy, newest)?;
+            for _ in 1..STALLED_PERIODS {
+                slot = next_meant(policy, slot.instant())?;
+            }
+            slot.instant()
         };
         ends.is_none_or(|ends| begins < ends).then_some((begins, ends))
     }
@@ -219,13 +208,13 @@ impl<'p> Prospect<'p> {
 
     fn ready(&self, point: &SeriesPoint<'_>, forecast: &mut Forecast) {
         let policy = self.series.policy;
-        if policy.retention.effective().next().is_none() {
+        if policy.retention.effective().next().is_none() && self.expires_at.is_none() {
             forecast.never = Some(Never::NoRules);
             return;
         }
         let instants = self.instants(point);
         forecast.rules = self.rules(point, &instants);
-        let Some(hold_ends) = hold_end(point, self.now) else {
+        let Some(hold_ends) = self.hold_end(point) else {
             forecast.never = Some(Never::Held);
             return;
         };
@@ -243,8 +232,9 @@ impl<'p> Prospect<'p> {
                     Some(if beyond { Never::BeyondHorizon } else { Never::NoNewPoints });
                 return;
             };
-            match self.unhindered(let_go.max(hold_ends)) {
-                Ok(at) => self.round_at(at),
+            let round = self.unhindered(let_go.max(hold_ends)).map(|at| self.round_at(at));
+            match round.and_then(|round| self.unhindered(round)) {
+                Ok(at) => at,
                 Err(never) => {
                     forecast.never = Some(never);
                     return;
@@ -257,6 +247,10 @@ impl<'p> Prospect<'p> {
             return;
         }
         let passed = policy.lifecycle.grace.after(deprecated).max(self.now);
+        let Some(passed) = self.copied_at(point).map(|copied| copied.max(passed)) else {
+            forecast.never = Some(Never::CopyMissing);
+            return;
+        };
         match self.unhindered(passed) {
             // Without a grace it is the next round that deletes.
             Ok(at) if policy.lifecycle.grace == Elapsed::ZERO && since.is_none() => {
@@ -273,7 +267,12 @@ impl<'p> Prospect<'p> {
             forecast.never = Some(Never::InUse);
             return;
         }
-        let Some(hold_ends) = hold_end(point, self.now) else {
+        let policy = self.series.policy;
+        if policy.retention.effective().next().is_none() && policy.removed.is_none() {
+            forecast.never = Some(Never::NoRules);
+            return;
+        }
+        let Some(hold_ends) = self.hold_end(point) else {
             forecast.never = Some(Never::Held);
             return;
         };
@@ -328,7 +327,8 @@ impl<'p> Prospect<'p> {
                 instants.push(Elapsed::seconds(1).after(limit.after(slot)));
             }
         }
-        instants.extend(self.series.points.iter().filter_map(|point| hold_end(point, self.now)));
+        instants.extend(self.series.points.iter().filter_map(|point| self.hold_end(point)));
+        instants.extend(self.expires_at);
         // A point of the future counts from here on.
         instants.push(CLOCK_SKEW.before(slot));
         instants.retain(|at| *at >= self.now && *at <= HORIZON.after(self.now));
@@ -350,7 +350,7 @@ impl<'p> Prospect<'p> {
             slot: point.key.slot,
             id: &point.image.id,
             ready: point.image.state == ImageState::Ready,
-            held: point.image.is_held(at),
+            held: point.image.is_held(at) || self.hold_on(point, at).is_some(),
         }));
         let came = self.arrivals.iter().take_while(|(_, arrival)| *arrival <= at);
         points.extend(came.map(|(slot, _)| Point {
@@ -360,8 +360,44 @@ impl<'p> Prospect<'p> {
             held: false,
         }));
         let policy = self.series.policy;
-        let mut fates = retain(&points, &policy.retention, &policy.schedule.zone, at);
+        let newest = Retention { rules: BTreeMap::from([(Rule::Last, 1)]), at_least: 1 };
+        let has_expired = self.expires_at.is_some_and(|expires| expires <= at);
+        let retention = if has_expired { &newest } else { &policy.retention };
+        let mut fates = retain(&points, retention, &policy.schedule.zone, at);
         fates.swap_remove(0)
+    }
+
+    fn hold_on(&self, point: &SeriesPoint<'_>, at: Timestamp) -> Option<&Hold> {
+        let name = self.series.state.instance().map(|instance| instance.name.as_str());
+        self.series.policy.hold_on(&point.key, point.image, name, at)
+    }
+
+    /// When the last hold on a point ends: now where there is none, `None` where one has no end.
+    fn hold_end(&self, point: &SeriesPoint<'_>) -> Option<Timestamp> {
+        let mut end = label_end(point, self.now)?;
+        while let Some(hold) = self.hold_on(point, end) {
+            end = hold.until?;
+        }
+        Some(end)
+    }
+
+    /// From when on every location holds a copy of a restore point or of a newer one; `None` where
+    /// that never is so.
+    fn copied_at(&self, point: &SeriesPoint<'_>) -> Option<Timestamp> {
+        let series = self.series;
+        let has_copy = |location: &str| {
+            series
+                .copies_in(location)
+                .any(|copy| copy.is_ready(self.now) && copy.key.slot >= point.key.slot)
+        };
+        let mut at = self.now;
+        for location in series.policy.copies.iter().filter(|location| !has_copy(location)) {
+            let mut kept = series.uncopied(location, None, self.now).into_iter();
+            if !kept.any(|kept| kept.key.slot >= point.key.slot) {
+                at = at.max(self.arrivals.first()?.1);
+            }
+        }
+        Some(at)
     }
 
     /// The first instant from `at` on at which nothing stands in the way of letting go.
@@ -371,25 +407,37 @@ impl<'p> Prospect<'p> {
         }
         let mut at = at.max(self.now);
         let policy = self.series.policy;
-        if let Some(pause) = policy.pauses_at(at).into_iter().find(|pause| pause.deletes) {
-            at = at.max(pause.until.ok_or(Never::Paused)?);
-        }
         match self.series.state.presence {
             Presence::Missing | Presence::Unselected(_) => {
+                if policy.lifecycle.on_source_gone == OnSourceGone::Keep {
+                    return Err(Never::SourceGoneKept);
+                }
                 let since = self.series.state.marked_since.unwrap_or(self.now);
                 at = at.max(policy.lifecycle.source_gone_grace.after(since));
             }
             Presence::Unknown => return Err(Never::InventoryGap),
             Presence::Present(_) => {}
         }
-        match self.stall {
-            Some((begins, ends)) if at >= begins => Ok(at.max(ends.ok_or(Never::NoNewPoints)?)),
-            _ => Ok(at),
+        match self.stall.filter(|_| policy.when_stalled == WhenStalled::Keep) {
+            Some((begins, ends)) if at >= begins => at = at.max(ends.ok_or(Never::NoNewPoints)?),
+            _ => {}
         }
+        for _ in 0..PAUSES_MAX {
+            let pauses = policy.pauses_at(at);
+            let Some(pause) = pauses.into_iter().find(|pause| pause.deletes) else {
+                return Ok(at);
+            };
+            at = pause.until.ok_or(Never::Paused)?;
+        }
+        Err(Never::Paused)
     }
 
     /// The round in which something is seen: the next that a slot brings, or within a day.
     fn round_at(&self, at: Timestamp) -> Timestamp {
+        // What a restore point pushes out is let go in the round that makes it.
+        if self.arrivals.iter().any(|(_, arrival)| *arrival == at) {
+            return at;
+        }
         let within = Elapsed::days(1).after(at);
         let schedule = &self.series.policy.schedule;
         let offset = self
@@ -422,8 +470,8 @@ fn first(instants: &[Timestamp], is_so: impl Fn(Timestamp) -> bool) -> Option<Ti
     instants.get(instants.partition_point(|at| !is_so(*at))).copied()
 }
 
-/// When the hold on a point ends: now where there is none, `None` where it has no end.
-fn hold_end(point: &SeriesPoint<'_>, now: Timestamp) -> Option<Timestamp> {
+/// When the hold by a label ends: now where there is none, `None` where it has no end.
+fn label_end(point: &SeriesPoint<'_>, now: Timestamp) -> Option<Timestamp> {
     if !point.image.is_held(now) {
         return Some(now);
     }

@@ -9,10 +9,12 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
+use crate::desired::{Due, Series, SeriesPoint};
 use crate::elapsed::Elapsed;
+use crate::inventory::ImageState;
 use crate::name::Slot;
 use crate::policy::Policy;
-use crate::retention::Period;
+use crate::retention::{CLOCK_SKEW, Period};
 use crate::schedule::Zone;
 
 /// Nothing is predicted beyond this.
@@ -25,6 +27,29 @@ const BLACKED_OUT_MAX: usize = 50_000;
 /// Whether blackouts leave time for a slot.
 pub(super) fn is_meant(policy: &Policy, slot: Slot) -> bool {
     policy.blackouts.is_empty() || !policy.is_blacked_out(slot, policy.schedule.deadline_of(slot))
+}
+
+/// The first instant from `at` on at which no blackout keeps a policy from creating.
+fn after_blackouts(policy: &Policy, at: Timestamp) -> Timestamp {
+    let creates = policy.blackouts.iter().filter(|blackout| blackout.creates);
+    let end_at = |at| creates.clone().filter_map(|blackout| blackout.window.end_at(at)).max();
+    // As many in a row as the policy itself follows.
+    (0..1_000).try_fold(at, |at, _| end_at(at).ok_or(at)).unwrap_or_else(|end| end)
+}
+
+/// When the restore point of a slot is made that begins so long after it; `None` where blackouts
+/// leave no time for it, or a newer slot has come by then.
+fn arrival(policy: &Policy, slot: Slot, offset: Elapsed) -> Option<Timestamp> {
+    let begins = offset.after(slot.instant());
+    if policy.blackouts.is_empty() {
+        return Some(begins);
+    }
+    let at = after_blackouts(policy, begins);
+    if !is_meant(policy, slot) || at > policy.schedule.deadline_of(slot) {
+        return None;
+    }
+    let newer = (at > begins).then(|| next_meant(policy, slot.instant())).flatten();
+    newer.is_none_or(|newer| offset.after(newer.instant()) > at).then_some(at)
 }
 
 /// The first slot after an instant that is to have a restore point.
@@ -52,7 +77,7 @@ fn last_meant(policy: &Policy, at: Timestamp) -> Option<Slot> {
 }
 
 /// Slots to come that can change what is kept of the points there are.
-pub(super) fn coming(policy: &Policy, from: Timestamp) -> BTreeSet<Slot> {
+fn coming(policy: &Policy, from: Timestamp) -> BTreeSet<Slot> {
     let schedule = &policy.schedule;
     let horizon = HORIZON.after(from);
     let mut slots = BTreeSet::new();
@@ -81,6 +106,52 @@ pub(super) fn coming(policy: &Policy, from: Timestamp) -> BTreeSet<Slot> {
     let nearer = schedule.slots(after, horizon).take(nearest.min(SLOTS_MAX) + BLACKED_OUT_MAX);
     slots.extend(nearer.filter(|slot| is_meant(policy, *slot)).take(nearest.min(SLOTS_MAX)));
     slots
+}
+
+/// From when on a policy makes restore points, its blackouts aside; `None` where it never does.
+pub(super) fn resumed(policy: &Policy, now: Timestamp) -> Option<Timestamp> {
+    match policy.paused.as_ref().filter(|pause| pause.creates) {
+        Some(pause) => pause.until.map(|until| until.max(now)),
+        None => Some(now),
+    }
+}
+
+/// The slots to come that can matter, with the instant at which each has its point.
+pub(super) fn arrivals(
+    series: &Series<'_>,
+    from: Timestamp,
+    offset: Elapsed,
+    now: Timestamp,
+) -> Vec<(Slot, Timestamp)> {
+    let policy = series.policy;
+    // A slot may have come and its capture still be ahead; what has its point is behind.
+    let has_point = |point: &&SeriesPoint<'_>| {
+        point.image.state != ImageState::Failed && point.key.slot.instant() <= CLOCK_SKEW.after(now)
+    };
+    let newest = series.points.iter().rfind(has_point).map(|point| point.key.slot);
+    let mut arrivals = Vec::new();
+    let resumed = after_blackouts(policy, from);
+    if let Due::Create { slot, .. } = &series.due {
+        arrivals.push((*slot, now));
+    } else if resumed > now {
+        // What is due when a pause ends is made then.
+        let due = last_meant(policy, offset.before(resumed));
+        let is_open = |slot: &Slot| {
+            newest.is_none_or(|newest| *slot > newest)
+                && policy.schedule.deadline_of(*slot) >= resumed
+        };
+        arrivals.extend(due.filter(is_open).map(|slot| (slot, resumed)));
+    }
+    let begun = offset.before(resumed);
+    let begun = newest.map_or(begun, |newest| newest.instant().max(begun));
+    let first = arrivals.first().map(|(slot, _)| *slot);
+    arrivals.extend(
+        coming(policy, begun)
+            .into_iter()
+            .filter_map(|slot| Some((slot, arrival(policy, slot, offset)?)))
+            .filter(|(slot, at)| *at > now && first.is_none_or(|first| first < *slot)),
+    );
+    arrivals
 }
 
 /// Slots up to `at` that retention needs to see of a series that never missed one.

@@ -1,24 +1,24 @@
 //! One series in a simulated world: its points, what they sum up to, and what carrying out does.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 use jiff::Timestamp;
 
-use super::decision::{self, Creation, Decision, Removal};
+use super::decision::{self, Copying, Creation, Decision, Drilling, Removal};
 use super::size::{Growth, Sizes};
+use super::state::simulated;
 use super::track::{Totals, Track};
 use crate::cost::{Amount, Prices};
 use crate::desired::{Presence, Series};
 use crate::elapsed::Elapsed;
-use crate::inventory::{Image, ImageKind, ImageState, Stage};
-use crate::name::{Key, LABEL_KEY, LABEL_POLICY, LABEL_SLOT, LABEL_SOURCE, Slot, SourceId};
+use crate::inventory::{Image, ImageState, Stage};
+use crate::name::{Key, Slot, SourceId};
 use crate::plan::guard::Guard;
 use crate::plan::{Action, Update};
 use crate::policy::Policy;
 use crate::retention::CLOCK_SKEW;
 
-/// A restore point of a simulated series.
+/// A restore point of a simulated series, or a copy of one.
 #[derive(Debug, Clone)]
 pub(super) struct Point {
     pub(super) key: Key,
@@ -29,6 +29,17 @@ pub(super) struct Point {
     rate: Option<u64>,
     /// What the planner sees of it.
     hash: u128,
+}
+
+impl Point {
+    pub(super) fn is_ready(&self) -> bool {
+        self.image.state == ImageState::Ready
+    }
+
+    /// Where it is a copy, in which location: those are a series of their own.
+    pub(super) fn copied_to(&self) -> Option<&str> {
+        self.image.is_copy().then_some(self.image.location.as_str())
+    }
 }
 
 /// What is known of the slots that a series has missed.
@@ -49,15 +60,17 @@ pub(super) struct World<'a> {
     pub(super) source: SourceId,
     pub(super) name: String,
     pub(super) presence: Presence<'a>,
-    /// The oldest first.
+    /// Restore points and their copies, the oldest first.
     pub(super) points: Vec<Point>,
     pub(super) sizes: Sizes,
     /// What the planner sees of the series beside its points.
     base: u128,
     /// What it sees of the points, in any order.
     seen: u128,
+    /// READY restore points, those of them that are deprecated, and READY copies.
     pub(super) ready: u64,
     deprecated: u64,
+    copies: u64,
     bytes: u64,
     amount: Amount,
     uncounted: u64,
@@ -115,6 +128,7 @@ impl<'a> World<'a> {
             seen: 0,
             ready: 0,
             deprecated: 0,
+            copies: 0,
             bytes: 0,
             amount: Amount::default(),
             uncounted: 0,
@@ -125,7 +139,7 @@ impl<'a> World<'a> {
             totals: Totals::default(),
         };
         world.base = world.base_hash();
-        for point in &series.points {
+        for point in series.points.iter().chain(&series.copies) {
             let bytes = point.image.stored_bytes;
             world.insert(point.key.clone(), point.image.clone(), bytes, prices);
         }
@@ -138,26 +152,6 @@ impl<'a> World<'a> {
         self.base.wrapping_add(self.seen)
     }
 
-    /// All that a plan for a series takes from its source: whether it is there, which of its disks
-    /// are captured, and when its captures begin.
-    fn base_hash(&self) -> u128 {
-        let presence = match self.presence {
-            Presence::Present(_) => 0_u8,
-            Presence::Unselected(_) => 1,
-            Presence::Missing => 2,
-            Presence::Unknown => 3,
-        };
-        let has_disks = self.instance_disks();
-        let jitter = self.policy.schedule.jitter.as_seconds().unsigned_abs();
-        let start = crate::name::spread(&self.policy.name, &self.source, jitter);
-        digest(|hasher| (presence, has_disks, start, self.engine).hash(hasher))
-    }
-
-    fn instance_disks(&self) -> bool {
-        let Presence::Present(instance) = self.presence else { return false };
-        instance.disks.iter().any(|disk| self.policy.capture.disks.takes(&disk.name, disk.boot))
-    }
-
     fn insert(&mut self, key: Key, image: Image, bytes: Option<u64>, prices: Option<&Prices>) {
         let rate =
             prices.and_then(|prices| prices.rate(self.engine_name, &image.location, image.kind));
@@ -165,7 +159,7 @@ impl<'a> World<'a> {
             .points
             .partition_point(|point| (point.key.slot, &point.image.id) <= (key.slot, &image.id));
         let twins = self.twins_before(at, key.slot);
-        let hash = point_hash(&key, &image, twins);
+        let hash = self.point_hash(&key, &image, twins);
         let point = Point { key, image, bytes, rate, hash };
         self.count(&point, true, prices.is_some());
         self.points.insert(at, point);
@@ -178,7 +172,9 @@ impl<'a> World<'a> {
 
     /// Takes a point into the sums or out of them.
     fn count(&mut self, point: &Point, is_in: bool, has_prices: bool) {
-        let ready = u64::from(point.image.state == ImageState::Ready);
+        let is_copy = point.image.is_copy();
+        let ready = u64::from(point.is_ready() && !is_copy);
+        let copies = u64::from(point.is_ready() && is_copy);
         let deprecated = u64::from(ready == 1 && point.image.stage >= Stage::Deprecated);
         let is_uncounted = point.bytes.is_none() || (has_prices && point.rate.is_none());
         let bytes = point.bytes.unwrap_or(0);
@@ -186,6 +182,7 @@ impl<'a> World<'a> {
         if is_in {
             self.seen = self.seen.wrapping_add(point.hash);
             self.ready += ready;
+            self.copies += copies;
             self.deprecated += deprecated;
             self.bytes = self.bytes.saturating_add(bytes);
             self.amount = self.amount.plus(amount);
@@ -193,6 +190,7 @@ impl<'a> World<'a> {
         } else {
             self.seen = self.seen.wrapping_sub(point.hash);
             self.ready -= ready;
+            self.copies -= copies;
             self.deprecated -= deprecated;
             self.bytes = self.bytes.saturating_sub(bytes);
             self.amount = self.amount.minus(amount);
@@ -205,18 +203,18 @@ impl<'a> World<'a> {
         let horizon = CLOCK_SKEW.after(now);
         let mut points = self.points.iter().rev();
         let newest = points.find(|point| {
-            point.image.state == ImageState::Ready && point.key.slot.instant() <= horizon
+            point.is_ready() && !point.image.is_copy() && point.key.slot.instant() <= horizon
         });
         newest.map(|point| point.key.slot)
     }
 
-    /// READY points that are not in the future: what guards count shares of.
+    /// READY images that are not in the future: what guards count shares of an engine of.
     pub(super) fn managed(&self, now: Timestamp) -> u64 {
         let horizon = CLOCK_SKEW.after(now);
         let future =
             self.points.iter().rev().take_while(|point| point.key.slot.instant() > horizon);
-        let ready = future.filter(|point| point.image.state == ImageState::Ready).count();
-        self.ready - ready as u64
+        let ready = future.filter(|point| point.is_ready()).count();
+        self.ready + self.copies - ready as u64
     }
 
     /// Looks at how much would be lost at this moment.
@@ -231,11 +229,13 @@ impl<'a> World<'a> {
     pub(super) fn sample(&mut self, now: Timestamp, has_prices: bool) {
         self.look_at_age(now);
         let age = |slot: Slot| Elapsed::between(slot.instant(), now).as_seconds();
-        let oldest = self.points.iter().find(|point| point.image.state == ImageState::Ready);
+        let mut points = self.points.iter();
+        let oldest = points.find(|point| point.is_ready() && !point.image.is_copy());
         self.track.oldest_seconds.push(oldest.map(|point| age(point.key.slot)));
         self.track.newest_seconds.push(self.newest_ready(now).map(age));
         self.track.ready.push(self.ready);
         self.track.deprecated.push(self.deprecated);
+        self.track.copies.push(self.copies);
         self.track.stored_bytes.push(self.bytes);
         self.track.uncounted.push(self.uncounted);
         if has_prices {
@@ -264,17 +264,29 @@ impl<'a> World<'a> {
                 continue;
             }
             self.update(*index, update, step);
+            let point = &self.points[*index];
             match action {
-                Action::Deprecate => self.totals.deprecated += 1,
-                Action::Reactivate => self.totals.reactivated += 1,
+                Action::Deprecate if !point.image.is_copy() => self.totals.deprecated += 1,
+                Action::Reactivate if !point.image.is_copy() => self.totals.reactivated += 1,
                 _ => {}
             }
-            let point = &self.points[*index];
             tell(&point.key, &point.image.id, *action);
         }
+        let drilled = decision.drill.as_ref().filter(|drill| drill.is_done(is_ready));
+        let mut drilled_key = None;
+        if let Some(Drilling { of: Some(index), update }) = drilled {
+            self.update(*index, update, step);
+            drilled_key = Some(self.points[*index].key.clone());
+        }
+        let copies: Vec<&Copying> = decision.copied(is_ready).collect();
+        let originals: Vec<Option<(Key, Option<u64>)>> = copies
+            .iter()
+            .map(|copy| copy.of.map(|index| &self.points[index]))
+            .map(|point| point.map(|point| (point.key.clone(), point.bytes)))
+            .collect();
         let replaced = captured.and_then(|captured| captured.creation.replaces);
-        let mut removed: Vec<(usize, bool)> =
-            replaced.map(|index| (index, false)).into_iter().collect();
+        let replaced = replaced.into_iter().chain(copies.iter().filter_map(|copy| copy.replaces));
+        let mut removed: Vec<(usize, bool)> = replaced.map(|index| (index, false)).collect();
         let deletes = decision.deletes.iter();
         removed.extend(
             deletes
@@ -289,10 +301,26 @@ impl<'a> World<'a> {
                 tell(&point.key, &point.image.id, Action::Delete);
             }
         }
+        let mut made = None;
         if let Some(captured) = captured {
-            self.capture(captured, step);
+            let drill = drilled.filter(|drill| drill.of.is_none());
             let key = self.key(captured.creation.slot);
+            made = Some((key.clone(), Some(self.capture(captured, drill, step))));
             tell(&key, "", Action::Create);
+        }
+        let pairs = copies.into_iter().zip(originals);
+        let pairs: Vec<_> = pairs
+            .filter_map(|(copy, original)| Some((copy, original.or_else(|| made.clone())?)))
+            .collect();
+        for (copy, (key, _)) in &pairs {
+            tell(key, &copy.location, Action::Copy);
+        }
+        self.copy(pairs, step);
+        if drilled.is_some() {
+            self.totals.drilled += 1;
+            if let Some(key) = drilled_key.or(made.map(|(key, _)| key)) {
+                tell(&key, "", Action::Drill);
+            }
         }
     }
 
@@ -302,19 +330,23 @@ impl<'a> World<'a> {
         point.image.stage = update.stage_after;
         point.image.labels.retain(|label, _| !update.remove_labels.contains(label));
         point.image.labels.extend(update.set_labels.clone());
+        if let Some(sharing) = &update.sharing {
+            point.image.sharing = Some(sharing.clone());
+        }
         let twins = self.twins_before(index, point.key.slot);
-        point.hash = point_hash(&point.key, &point.image, twins);
+        point.hash = self.point_hash(&point.key, &point.image, twins);
         self.count(&point, true, step.prices.is_some());
         self.points[index] = point;
     }
 
-    /// What the oldest point holds beyond an ordinary one is what later ones share: it stays.
+    /// What the oldest point, or copy in a location, holds beyond an ordinary one is what later ones share: it stays.
     fn remove(&mut self, index: usize, step: &Step<'_>) -> Point {
         let point = self.points.remove(index);
         self.count(&point, false, step.prices.is_some());
         let ordinary = step.growth.grown(self.sizes.increment, step.day);
         let shared = point.bytes.map_or(0, |bytes| bytes.saturating_sub(ordinary));
-        let is_ready = |point: &Point| point.image.state == ImageState::Ready;
+        let copied_to = point.copied_to();
+        let is_ready = |other: &Point| other.is_ready() && other.copied_to() == copied_to;
         let is_oldest = is_ready(&point) && !self.points[..index].iter().any(is_ready);
         let heir = self.points[index..].iter().position(is_ready).map(|at| index + at);
         if let (true, true, Some(heir)) = (is_oldest, shared > 0, heir) {
@@ -327,14 +359,22 @@ impl<'a> World<'a> {
         point
     }
 
-    fn capture(&mut self, captured: &Captured<'_>, step: &Step<'_>) {
+    /// The bytes that were captured.
+    fn capture(
+        &mut self,
+        captured: &Captured<'_>,
+        drill: Option<&Drilling>,
+        step: &Step<'_>,
+    ) -> u64 {
         let Captured { creation, is_ready } = captured;
         let size = if self.ready == 0 { self.sizes.first } else { self.sizes.increment };
         let bytes = if *is_ready { step.growth.grown(size, step.day) } else { 0 };
         let key = self.key(creation.slot);
         let state = if *is_ready { ImageState::Ready } else { ImageState::Failed };
-        let image =
+        let mut image =
             simulated(creation.kind, creation.location.clone(), state, creation.slot, step.now);
+        image.name = self.image_name(&key);
+        image.labels.extend(drill.into_iter().flat_map(|drill| drill.update.set_labels.clone()));
         self.insert(key, image, Some(bytes), step.prices);
         if *is_ready {
             self.totals.created += 1;
@@ -342,6 +382,48 @@ impl<'a> World<'a> {
         } else {
             self.totals.failed += 1;
         }
+        bytes
+    }
+
+    /// A copy stores what its original does. The oldest of those that begin a location stores at
+    /// least what the first restore point of a source does.
+    fn copy(&mut self, copied: Vec<(&Copying, (Key, Option<u64>))>, step: &Step<'_>) {
+        let first = step.growth.grown(self.sizes.first, step.day);
+        let mut begun: BTreeMap<&str, Slot> = BTreeMap::new();
+        for (copy, (key, _)) in &copied {
+            let location = copy.location.as_str();
+            let is_there = |point: &Point| point.is_ready() && point.copied_to() == Some(location);
+            if !self.points.iter().any(is_there) {
+                let slot = begun.entry(location).or_insert(key.slot);
+                *slot = key.slot.min(*slot);
+            }
+        }
+        for (copy, (key, bytes)) in copied {
+            let location = copy.location.as_str();
+            let is_first = begun.get(location) == Some(&key.slot);
+            let bytes = bytes.map(|bytes| if is_first { bytes.max(first) } else { bytes });
+            let mut image = copy.image(&key, step.now);
+            image.name = self.copy_name(&key, location);
+            self.insert(key, image, bytes, step.prices);
+            self.totals.copied += 1;
+        }
+    }
+
+    /// The name of a restore point, where a hold looks at it.
+    pub(super) fn image_name(&self, key: &Key) -> String {
+        self.seen_name(|prefix| key.image_name(prefix), key)
+    }
+
+    /// The name of a copy, where a hold looks at it.
+    pub(super) fn copy_name(&self, key: &Key, location: &str) -> String {
+        self.seen_name(|prefix| key.copy_name(prefix, location), key)
+    }
+
+    fn seen_name(&self, name: impl Fn(&str) -> String, key: &Key) -> String {
+        if self.policy.holds.iter().all(|hold| hold.images.is_none()) {
+            return String::new();
+        }
+        name(&self.policy.naming.prefix(key, &self.policy.schedule.zone))
     }
 
     pub(super) fn key(&self, slot: Slot) -> Key {
@@ -356,64 +438,4 @@ pub(super) struct Step<'s> {
     pub(super) day: usize,
     pub(super) growth: &'s Growth,
     pub(super) prices: Option<&'s Prices>,
-}
-
-/// An image that only the simulation has. Its ownership labels are left out: the key stands beside
-/// it, and a million of them would be needed.
-pub(super) fn simulated(
-    kind: ImageKind,
-    location: String,
-    state: ImageState,
-    slot: Slot,
-    now: Timestamp,
-) -> Image {
-    Image {
-        id: format!("simulated-{slot}-{}", now.as_second()),
-        name: String::new(),
-        kind,
-        state,
-        stage: Stage::Active,
-        created_at: now,
-        location,
-        kms_key: None,
-        family: None,
-        sharing: None,
-        labels: BTreeMap::new(),
-        source: None,
-        stored_bytes: None,
-        disk_bytes: None,
-        fingerprint: String::new(),
-        in_use_by: Vec::new(),
-        message: None,
-    }
-}
-
-/// Everything of a point that a plan may depend on but whose it is: names, ids and sizes are left
-/// out, of the labels all that are no part of the key are in.
-fn point_hash(key: &Key, image: &Image, twins: usize) -> u128 {
-    const OWNERSHIP: [&str; 4] = [LABEL_POLICY, LABEL_SOURCE, LABEL_SLOT, LABEL_KEY];
-    digest(|hasher| {
-        (key.slot, image.state, image.stage, twins, &image.location, image.kind).hash(hasher);
-        if image.state != ImageState::Ready {
-            image.created_at.hash(hasher);
-        }
-        image.in_use_by.hash(hasher);
-        for (label, value) in &image.labels {
-            if label.starts_with(crate::name::LABEL_PREFIX) && !OWNERSHIP.contains(&label.as_str())
-            {
-                (label, value).hash(hasher);
-            }
-        }
-    })
-}
-
-/// A hash of 128 bits. It never leaves the process: it only tells equal states.
-fn digest(write: impl Fn(&mut DefaultHasher)) -> u128 {
-    let lane = |number: u8| {
-        let mut hasher = DefaultHasher::new();
-        number.hash(&mut hasher);
-        write(&mut hasher);
-        u128::from(hasher.finish())
-    };
-    (lane(0) << 64) | lane(1)
 }

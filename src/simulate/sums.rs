@@ -11,7 +11,7 @@ use super::{Options, Turn};
 use crate::cost::{Amount, Prices};
 use crate::inventory::Inventory;
 use crate::plan::guard::Guard;
-use crate::policy::Policy;
+use crate::policy::{Policies, Policy};
 
 /// Something that happened to a series. Who collects events knows the engine.
 fn event(world: &World<'_>, at: Timestamp, what: Happening) -> Event {
@@ -90,6 +90,7 @@ pub(super) fn policy_track(
         };
         track.ready.push(sum(|track| &track.ready));
         track.deprecated.push(sum(|track| &track.deprecated));
+        track.copies.push(sum(|track| &track.copies));
         track.stored_bytes.push(sum(|track| &track.stored_bytes));
         track.uncounted.push(sum(|track| &track.uncounted));
         track.oldest_seconds.push(oldest(|track| &track.oldest_seconds));
@@ -98,6 +99,7 @@ pub(super) fn policy_track(
             track.cost_micros.push(sum(|track| &track.cost_micros));
         }
     }
+    track.forget_none();
     let mut totals = Totals::default();
     for world in worlds {
         totals.add(&world.totals);
@@ -107,6 +109,7 @@ pub(super) fn policy_track(
     PolicyTrack {
         policy: policy.name.clone(),
         engine: policy.engine.clone(),
+        removed: policy.removed.clone(),
         sources: worlds.len(),
         track,
         totals,
@@ -115,7 +118,11 @@ pub(super) fn policy_track(
 }
 
 /// What was taken for granted.
-pub(super) fn assumptions(inventory: &Inventory, options: &Options) -> Vec<String> {
+pub(super) fn assumptions(
+    policies: &Policies,
+    inventory: &Inventory,
+    options: &Options,
+) -> Vec<String> {
     let mut texts = vec![
         "sources stay as they are; nobody adds, removes or relabels one".to_owned(),
         format!(
@@ -127,6 +134,12 @@ pub(super) fn assumptions(inventory: &Inventory, options: &Options) -> Vec<Strin
         texts.push(
             "a capture that fails is tried again at the next look within its deadline".to_owned(),
         );
+    }
+    if policies.all().any(|policy| !policy.copies.is_empty()) {
+        texts.push("a copy stores what its original does, the first of a location what the first restore point of its source does; copies never fail".to_owned());
+    }
+    if policies.all().any(|policy| policy.drill.is_some()) {
+        texts.push("every drill succeeds".to_owned());
     }
     for engine in inventory.engines.iter().filter(|engine| !engine.is_complete()) {
         texts.push(format!(

@@ -32,7 +32,7 @@ pub struct Simulation {
     pub growth: Share,
     /// What was taken for granted, for people.
     pub assumptions: Vec<String>,
-    /// Every policy, in the order of their names.
+    /// Every policy, in the order of their names, the removed ones last.
     pub policies: Vec<PolicyTrack>,
     /// Every series, in the order of engine, policy and source.
     pub series: Vec<SeriesTrack>,
@@ -48,6 +48,9 @@ pub struct PolicyTrack {
     pub policy: PolicyName,
     /// Its engine.
     pub engine: String,
+    /// Why it was removed; absent for a policy that is in the files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed: Option<String>,
     /// How many sources it has images of or selects.
     pub sources: usize,
     /// The sums over its sources, day by day; of ages the largest.
@@ -85,7 +88,10 @@ pub struct Track {
     pub ready: Vec<u64>,
     /// Those of them that are deprecated or obsolete.
     pub deprecated: Vec<u64>,
-    /// Bytes in the store, failed attempts among them.
+    /// READY copies in other locations; empty where there never were any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub copies: Vec<u64>,
+    /// Bytes in the store, copies and failed attempts among them.
     pub stored_bytes: Vec<u64>,
     /// Age of the oldest READY restore point in seconds: how far back it reaches.
     pub oldest_seconds: Vec<Option<i64>>,
@@ -99,12 +105,27 @@ pub struct Track {
     pub uncounted: Vec<u64>,
 }
 
+impl Track {
+    /// Leaves out copies where there never were any.
+    pub(super) fn forget_none(&mut self) {
+        if self.copies.iter().all(|copies| *copies == 0) {
+            self.copies = Vec::new();
+        }
+    }
+}
+
 /// How often what happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Totals {
     /// Restore points that became READY.
     pub created: u64,
+    /// Copies that were made; absent where there were none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub copied: u64,
+    /// Restore points that were proven restorable; absent where there were none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub drilled: u64,
     /// Captures that failed.
     pub failed: u64,
     /// Slots whose deadline passed without a restore point.
@@ -115,7 +136,7 @@ pub struct Totals {
     pub deprecated: u64,
     /// Points that were brought back.
     pub reactivated: u64,
-    /// Images that were deleted.
+    /// Images that were deleted, copies among them.
     pub deleted: u64,
     /// Deletes that guards refused, counted in each round anew.
     pub refused: u64,
@@ -129,9 +150,16 @@ pub struct Totals {
     pub worst_newest_seconds: Option<i64>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 impl Totals {
     pub(super) fn add(&mut self, other: &Self) {
         self.created += other.created;
+        self.copied += other.copied;
+        self.drilled += other.drilled;
         self.failed += other.failed;
         self.missed += other.missed;
         self.blocked += other.blocked;
