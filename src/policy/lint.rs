@@ -1,7 +1,7 @@
 //! Lint of meaning: what is valid, and probably not what was meant.
 //!
 //! Every warning has a code and can be allowed with a reason: in the policy
-//! (`metadata.allow`), or for all policies in the configuration. [`lint`] needs the policies only,
+//! (`metadata.allow`), or for all policies in the configuration. `lint` needs the policies only,
 //! [`at`] the time as well, [`over`] what the engines hold. A warning that is wrong costs more than
 //! one that is missing: where something cannot be decided, nothing is said.
 
