@@ -65,7 +65,7 @@ pub fn in_round(policies: &Policies, inventory: &Inventory, now: Timestamp) -> V
 /// Whether anything would be said of policies of which nobody knows where their values come from.
 /// To say it right, that has to be known.
 pub(super) fn needs_origins(policies: &Policies, findings: &[Finding]) -> bool {
-    is_sound(findings) && !lint(policies).is_empty()
+    is_sound(findings) && !without_allowed(policies, lint(policies)).0.is_empty()
 }
 
 fn is_sound(findings: &[Finding]) -> bool {
