@@ -118,7 +118,7 @@ pub fn simulate(
     let bare: Vec<Bare<'_>> =
         found.engines.iter().map(|engine| Bare::new(engine, policies)).collect();
     let mut run = Run {
-        last: vec![Timestamp::MIN; all.len()],
+        last: vec![None; all.len()],
         all,
         policies,
         prices,
@@ -164,7 +164,7 @@ struct Run<'a> {
     /// Rounds to come.
     due: BTreeSet<(Timestamp, Who)>,
     /// The last round of each policy.
-    last: Vec<Timestamp>,
+    last: Vec<Option<Timestamp>>,
     worlds: Vec<World<'a>>,
     events: Vec<Event>,
     /// Which guards refused for which engine in its last round with deletes.
@@ -189,13 +189,13 @@ impl Run<'_> {
             let tick = self.day(day);
             for (policy, coming) in comings.iter_mut().enumerate() {
                 let mut last = self.last[policy];
-                while let Some(at) = coming.next_if(|at| *at <= tick) {
+                loop {
+                    // Never more than a day without a round.
+                    let daily = last.map_or(start, |last| Elapsed::days(1).after(last));
+                    let next = coming.next_if(|at| *at <= tick.min(daily));
+                    let Some(at) = next.or((daily <= tick).then_some(daily)) else { break };
                     self.due.insert((at, Who::Policy(policy)));
-                    last = at;
-                }
-                if Elapsed::days(1).after(last) <= tick {
-                    self.due.insert((tick, Who::Policy(policy)));
-                    last = tick;
+                    last = Some(at);
                 }
                 self.last[policy] = last;
             }
