@@ -314,6 +314,21 @@ fn an_attempt_under_a_former_name_makes_no_room() {
 }
 
 #[test]
+fn a_failed_copy_under_another_name_makes_no_room() {
+    let moved = "  moved: [{from: old, to: nightly}]\n";
+    let spec = format!("{AT_TWO}  retention: {{last: 4}}\n  storage: {{copies: [vault]}}\n");
+    let policies = policies(moved, &spec);
+    let mut failed = copy("nightly", 1, "vault");
+    failed.state = ImageState::Failed;
+    let inventory = world(vec![night("nightly", 0), night("old", 1), failed]);
+    let plan = plan(&policies, &inventory, now());
+    let copies = of(&plan, Action::Copy);
+    assert_eq!(copies.len(), 2);
+    assert!(copies.iter().all(|change| change.copy.as_ref().unwrap().replaces.is_none()));
+    nothing_withheld(&policies, &inventory, &plan, now());
+}
+
+#[test]
 fn moves_lead_somewhere() {
     finds("  moved: [{from: a, to: b}]\n", AT_TWO, &[("bad-move", "b")]);
     finds(

@@ -3,7 +3,7 @@
 use super::SeriesPlan;
 use crate::desired::SeriesPoint;
 use crate::inventory::{ImageState, LABEL_COPY};
-use crate::name::{Key, Slot};
+use crate::name::Key;
 use crate::plan::action::{Action, Reason, ReasonCode};
 use crate::plan::document::{Blocked, Change, Copy, ImageRef};
 use crate::retention::Fate;
@@ -27,7 +27,7 @@ impl<'a> SeriesPlan<'a> {
         let (key, stored_in) = (create.key.clone(), create.image.location.clone());
         let source_name = create.source_name.clone();
         for location in self.copy_locations() {
-            let there = self.copy_of(location, key.slot);
+            let there = self.copy_of(location, &key);
             let is_there = there.is_some_and(|copy| copy.image.state != ImageState::Failed);
             if is_there || *location == stored_in {
                 continue;
@@ -71,7 +71,7 @@ impl<'a> SeriesPlan<'a> {
             }
             for point in series.uncopied(location, coming.map(|create| create.key.slot), self.now) {
                 let name = self.copy_name(&point.key, location);
-                let failed = self.copy_of(location, point.key.slot);
+                let failed = self.copy_of(location, &point.key);
                 if let Err(message) = self.check_name(&name, failed) {
                     self.block(&point.key, &self.source_name(point), message);
                     continue;
@@ -88,7 +88,7 @@ impl<'a> SeriesPlan<'a> {
     fn copy(&mut self, change: &mut Change, location: &str, name: String) {
         let policy = self.series.policy;
         let key = &change.key;
-        let failed = self.copy_of(location, key.slot).map(|copy| ImageRef::of(copy.image));
+        let failed = self.copy_of(location, key).map(|copy| ImageRef::of(copy.image));
         if let Some(failed) = &failed {
             // It makes room and is not cleared away as well.
             self.changes.retain(|change| change.image.id != failed.id);
@@ -111,12 +111,15 @@ impl<'a> SeriesPlan<'a> {
         });
     }
 
-    /// The copy of a slot in a location; a failed attempt at it only where that is all there is.
-    fn copy_of(&self, location: &str, slot: Slot) -> Option<&'a SeriesPoint<'a>> {
+    /// The copy of a restore point in a location; a failed attempt at it only where that is all
+    /// there is. An attempt under a name that the policy had is none at this key.
+    fn copy_of(&self, location: &str, key: &Key) -> Option<&'a SeriesPoint<'a>> {
+        let is_failed = |copy: &SeriesPoint<'_>| copy.image.state == ImageState::Failed;
         let copies = self.series.copies.iter();
         copies
-            .filter(|copy| copy.key.slot == slot && copy.image.location == location)
-            .min_by_key(|copy| copy.image.state == ImageState::Failed)
+            .filter(|copy| copy.key.slot == key.slot && copy.image.location == location)
+            .filter(|copy| !is_failed(copy) || copy.key == *key)
+            .min_by_key(|copy| is_failed(copy))
     }
 
     fn copy_name(&self, key: &Key, location: &str) -> String {
