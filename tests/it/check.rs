@@ -14,6 +14,7 @@ use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use stillframe::apply::{Confirmed, Ending, Hands, Ledger, Listener, SecondLook, Stop, apply};
 use stillframe::clock::FixedClock;
+use stillframe::elapsed::Elapsed;
 use stillframe::engine::{Engine, Progress};
 use stillframe::inventory::{
     Gap, GapScope, Grant, Image, ImageState, Inventory, LABEL_COPY, LABEL_HOLD, LABEL_LET_GO,
@@ -497,7 +498,12 @@ const BUGS: [Bug; 53] = [
         spec.is_some_and(|spec| is_ordinary(&spec) && spec.more.stalled_after_days.is_none())
     }),
     ("takes a source for there that is gone", CheckRule::SourceGone, |case| {
-        let Some(id) = case.deleted() else { return false };
+        // Where there is no grace, what is gone need not have been gone for it.
+        let waits = |key: &Key| {
+            let keeper = case.policies.keeper(&key.policy);
+            keeper.is_some_and(|policy| policy.lifecycle.source_gone_grace != Elapsed::ZERO)
+        };
+        let Some(id) = case.deleted_of(waits) else { return false };
         let key = key_of(case.image(&id));
         for image in case.images() {
             image.labels.remove(LABEL_MISSING);

@@ -1,7 +1,8 @@
 //! The laws of the product as property tests over generated worlds; the number of the law is part
 //! of the test's name.
 //!
-//! `PROPTEST_CASES` sets how many worlds each law is tried in, `STILLFRAME_SEED` repeats a run.
+//! `PROPTEST_CASES` sets how many worlds each law is tried in, and then they are new ones;
+//! `STILLFRAME_SEED` repeats a run.
 
 mod format;
 mod identity;
@@ -10,10 +11,11 @@ mod retention;
 mod simulate;
 
 use std::fmt::Debug;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
+
+use super::support::seed;
 
 /// Like [`law`], in an eighth of the worlds: for what simulates weeks in each.
 pub fn long_law<W: Debug>(
@@ -36,10 +38,7 @@ fn law_in<W: Debug>(
     worlds: impl Strategy<Value = W>,
     check: impl Fn(W) -> Result<(), TestCaseError>,
 ) {
-    let seed = match std::env::var("STILLFRAME_SEED") {
-        Ok(text) => text.parse().expect("STILLFRAME_SEED is a number"),
-        Err(_) => SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64,
-    };
+    let seed = seed();
     let config = Config {
         cases,
         rng_seed: RngSeed::Fixed(seed),

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::SystemTime;
 
 use tempfile::TempDir;
 
@@ -253,22 +254,28 @@ pub fn transcript(datacenter: &Datacenter, commands: &[&[&str]]) -> String {
     text
 }
 
-/// Random numbers from a seed that a failure can print; `STILLFRAME_SEED` repeats a run.
+/// The seed of a random run: `STILLFRAME_SEED`; a new one where `PROPTEST_CASES` asks for more worlds
+/// than usual; else always the same, so that the same code passes twice.
+pub fn seed() -> u64 {
+    match (std::env::var("STILLFRAME_SEED"), std::env::var_os("PROPTEST_CASES")) {
+        (Ok(text), _) => text.parse().expect("STILLFRAME_SEED is a number"),
+        (Err(_), Some(_)) => {
+            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as u64
+        }
+        (Err(_), None) => 20_261_121,
+    }
+}
+
+/// Random numbers from a [`seed`] that a failure can print.
 pub struct Random {
     seed: u64,
     state: u64,
 }
 
 impl Random {
-    /// A new seed, or the one that was given.
+    /// From the seed of this run.
     pub fn new() -> Self {
-        let seed = match std::env::var("STILLFRAME_SEED") {
-            Ok(text) => text.parse().expect("STILLFRAME_SEED is a number"),
-            Err(_) => std::time::SystemTime::now()
-                .duration_since(std::time::UNIX_EPOCH)
-                .unwrap()
-                .as_nanos() as u64,
-        };
+        let seed = seed();
         println!("STILLFRAME_SEED={seed}");
         Self { seed, state: seed }
     }
