@@ -23,7 +23,12 @@ use crate::inventory::Inventory;
 use rhythm::Rhythms;
 use seen::View;
 
-/// What can be said of the policies alone.
+/// What can be said of the policies alone, where nothing else is wrong: else what is missing of a
+/// policy would be taken for what it says.
+pub(super) fn alone(policies: &Policies, findings: &[Finding]) -> Vec<Finding> {
+    if is_sound(findings) { lint(policies) } else { Vec::new() }
+}
+
 fn lint(policies: &Policies) -> Vec<Finding> {
     let mut rhythms = Rhythms::default();
     let mut changes = schedules::Changes::default();
@@ -64,22 +69,23 @@ pub fn in_round(policies: &Policies, inventory: &Inventory, now: Timestamp) -> V
 
 /// Whether anything would be said of policies of which nobody knows where their values come from.
 /// To say it right, that has to be known.
-pub(super) fn needs_origins(policies: &Policies, findings: &[Finding]) -> bool {
-    is_sound(findings) && !without_allowed(policies, lint(policies)).0.is_empty()
+pub(super) fn needs_origins(policies: &Policies, said: &[Finding]) -> bool {
+    !without_allowed(policies, said.to_vec()).0.is_empty()
 }
 
 fn is_sound(findings: &[Finding]) -> bool {
     !findings.iter().any(Finding::is_error)
 }
 
-/// Adds what can be said of the policies alone to what was found before, takes out warnings that
+/// Adds what is [said of the policies alone](alone) to what was found before, takes out warnings that
 /// are allowed, and says which allowances allow nothing.
-pub(super) fn with_lint(policies: &Policies, mut findings: Vec<Finding>) -> Vec<Finding> {
-    // Where something is wrong, what is missing of a policy would be taken for what it says.
+pub(super) fn with_lint(
+    policies: &Policies,
+    mut findings: Vec<Finding>,
+    said: Vec<Finding>,
+) -> Vec<Finding> {
     let is_sound = is_sound(&findings);
-    if is_sound {
-        findings.extend(lint(policies));
-    }
+    findings.extend(said);
     let (mut kept, used) = without_allowed(policies, findings);
     let own = policies.policies.iter().flat_map(|policy| &policy.allowed);
     for allowed in own.chain(&policies.config.allowed) {

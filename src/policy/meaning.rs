@@ -21,12 +21,14 @@ use crate::name::PolicyName;
 use crate::retention::Retention;
 use crate::schedule::Zone;
 use reader::Reader;
+pub(super) use time::Periods;
 
 /// Reads one policy.
 pub(super) struct Meaning<'a> {
     reader: Reader<'a>,
     damaged: &'a BTreeSet<String>,
     capabilities: Option<&'a Capabilities>,
+    periods: &'a Periods,
 }
 
 impl<'a> Meaning<'a> {
@@ -34,8 +36,9 @@ impl<'a> Meaning<'a> {
         layers: &'a Layers<'a>,
         damaged: &'a BTreeSet<String>,
         capabilities: Option<&'a Capabilities>,
+        periods: &'a Periods,
     ) -> Self {
-        Self { reader: Reader::new(layers), damaged, capabilities }
+        Self { reader: Reader::new(layers), damaged, capabilities, periods }
     }
 
     pub(super) fn into_findings(self) -> Vec<Finding> {

@@ -25,6 +25,7 @@ mod program;
 mod simulation;
 mod world;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;
@@ -85,8 +86,25 @@ fn worked<T>(work: impl FnOnce() -> T) -> (Duration, T) {
     (processor_time().saturating_sub(began), result)
 }
 
+/// The same for work of several threads that outlive it: on the clock, on the processors, and what
+/// it returns.
+fn shared<T>(work: impl FnOnce() -> T) -> (Duration, Duration, T) {
+    let began = all_threads();
+    let (clock, result) = timed(work);
+    (clock, all_threads().saturating_sub(began), result)
+}
+
 /// How long this thread has run (proc(5), `schedstat`).
 fn processor_time() -> Duration {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    ran(Path::new("/proc/thread-self"))
+}
+
+/// How long all threads of this process have run.
+fn all_threads() -> Duration {
+    std::fs::read_dir("/proc/self/task").unwrap().map(|task| ran(&task.unwrap().path())).sum()
+}
+
+fn ran(task: &Path) -> Duration {
+    let text = std::fs::read_to_string(task.join("schedstat")).unwrap();
     Duration::from_nanos(text.split_whitespace().next().unwrap().parse().unwrap())
 }

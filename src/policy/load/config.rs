@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::civil::Date;
 use serde_json::{Value, json};
 
-use super::{Document, Loader};
+use super::Loader;
+use super::documents::Document;
 use crate::cost::{Prices, Rate};
 use crate::elapsed::Elapsed;
 use crate::inventory::{Consistency, ImageKind};

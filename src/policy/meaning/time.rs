@@ -1,11 +1,28 @@
 //! When restore points are due, when a policy does nothing, and what it holds.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
 use super::Meaning;
 use crate::elapsed::Elapsed;
 use crate::policy::finding::Code;
 use crate::policy::meant::{Drill, Hold, Pause};
 use crate::policy::written::{DrillSpec, HoldSpec, PausedSpec, ScheduleSpec};
-use crate::schedule::{DEADLINE_DEFAULT_MAX, Schedule, Zone};
+use crate::schedule::{Crontab, DEADLINE_DEFAULT_MAX, Schedule, Zone};
+
+/// The shortest time between two slots of each schedule that was asked for: it takes a while to find
+/// out, and many policies have the same schedule.
+#[derive(Default)]
+pub(in crate::policy) struct Periods(Mutex<BTreeMap<String, Elapsed>>);
+
+impl Periods {
+    fn of(&self, schedule: &Schedule) -> Elapsed {
+        let mut key: Vec<&str> = schedule.crontabs.iter().map(Crontab::as_str).collect();
+        key.push(schedule.zone.name());
+        let mut periods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *periods.entry(key.join("\n")).or_insert_with(|| schedule.shortest_period())
+    }
+}
 
 impl Meaning<'_> {
     pub(super) fn schedule(&mut self, written: &ScheduleSpec) -> Option<Schedule> {
@@ -25,7 +42,7 @@ impl Meaning<'_> {
         }
         let schedule = Schedule { crontabs: crontabs?, zone: zone?, deadline, jitter };
         if jitter > Elapsed::ZERO {
-            let between = schedule.shortest_period();
+            let between = self.periods.of(&schedule);
             let limit = deadline.unwrap_or(DEADLINE_DEFAULT_MAX).min(between);
             if jitter >= limit {
                 let what =
