@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Series, SeriesPoint};
+use super::{Series, SeriesPoint, expired};
 use crate::inventory::{Image, ImageState};
 use crate::name::Slot;
 use crate::retention::{Fate, Point, retain};
@@ -63,7 +63,9 @@ impl<'a> Series<'a> {
         }));
         there.extend(coming.map(|slot| Point { slot, id: "", ready: true, held: false }));
         let policy = self.policy;
-        let fates = retain(&there, &policy.retention, &policy.schedule.zone, now);
+        let expired = expired(policy, &self.state, now);
+        let retention = expired.as_ref().unwrap_or(&policy.retention);
+        let fates = retain(&there, retention, &policy.schedule.zone, now);
         let kept = missing.into_iter().zip(fates).filter(|(_, fate)| fate.is_kept());
         kept.map(|(point, _)| point).collect()
     }

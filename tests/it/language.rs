@@ -595,6 +595,21 @@ fn what_the_rules_would_let_go_at_once_is_not_copied() {
 }
 
 #[test]
+fn what_expires_is_not_copied() {
+    let lifecycle = "  lifecycle: {onSourceGone: expire, sourceGoneGrace: 1d}\n";
+    let policies = policies("", &format!("{AT_TWO}{lifecycle}  storage: {{copies: [vault]}}\n"));
+    // The label holds the newest and takes no place, so the one before it stays as the newest does.
+    let mut newest = night("nightly", 0);
+    newest.labels.insert("stillframe-hold".to_owned(), "yes".to_owned());
+    let mut before = night("nightly", 1);
+    before.labels.insert("stillframe-source-missing".to_owned(), stamp(ago(9)));
+    let mut inventory = world(vec![newest, before]);
+    inventory.engines[0].instances.clear();
+    let plan = plan(&policies, &inventory, now());
+    assert_eq!(ids(&plan, Action::Copy), ["nightly-0"]);
+}
+
+#[test]
 fn what_an_engine_cannot_do_is_found_before_anything_is_called() {
     let spec = format!(
         "{AT_TWO}  storage: {{copies: [vault]}}\n  capture: {{kind: disk-image, family: web}}\n  \
