@@ -501,7 +501,10 @@ fn forecasts_come_true() {
         let mut log = Log::default();
         simulate(&policies, &inventory, None, &options(now, DAYS, 0, 0), &mut log);
         let ends = ends(&log);
-        let (from, until) = (now + DAY, now + DAY * 9);
+        // What is let go a day sooner may be so before the blackout and not after it, and then its
+        // grace begins there.
+        let grace = SignedDuration::from_hours(i64::from(solo.grace_hours));
+        let (from, until) = (now + DAY, now + DAY * 9 + grace);
         let is_blacked_out =
             |at: Timestamp| solo.blackouts.contains("year end") && from <= at && at <= until;
         let horizon = now + DAY * (i32::try_from(DAYS).unwrap() - 2);
