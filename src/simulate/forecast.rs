@@ -434,8 +434,9 @@ impl<'p> Prospect<'p> {
 
     /// The round in which something is seen: the next that a slot brings, or within a day.
     fn round_at(&self, at: Timestamp) -> Timestamp {
-        // What a restore point pushes out is let go in the round that makes it.
-        if self.arrivals.iter().any(|(_, arrival)| *arrival == at) {
+        // What is so now is seen now; what a restore point pushes out is let go in the round that
+        // makes it.
+        if at <= self.now || self.arrivals.iter().any(|(_, arrival)| *arrival == at) {
             return at;
         }
         let within = Elapsed::days(1).after(at);
