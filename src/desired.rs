@@ -14,7 +14,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 pub use due::{Due, MISSED_MAX, MissedSlots, Slots};
-pub use source::{Presence, SourceState};
+pub use source::{Presence, SourceState, is_settled, mark_of};
 
 use crate::elapsed::Elapsed;
 use crate::inventory::{EngineInventory, Image, ImageState, Instance, Inventory};
@@ -267,7 +267,7 @@ pub fn one_series<'a>(
     let (copies, images): (Vec<_>, Vec<_>) =
         images.into_iter().partition(|(_, image)| image.is_copy());
     let mut state = SourceState { presence, marked_since: None };
-    state.read_marks(&images, now);
+    state.read_marks(policy, &images, now);
     let due = slots.due(policy, &source, &state, &images, now);
     let missed = slots.missed(policy, &due, &images);
     let coming = match due {
@@ -390,8 +390,6 @@ fn is_stalled(series: &Series<'_>, slots: &Slots, now: Timestamp) -> bool {
     let slot = newest.key.slot;
     match series.policy.stalled_after {
         Some(limit) => Elapsed::between(slot.instant(), now) > limit,
-        None => {
-            slots.strictly_before(now).nth(STALLED_PERIODS - 1).is_some_and(|third| slot < third)
-        }
+        None => slots.have_passed(STALLED_PERIODS, slot, now),
     }
 }

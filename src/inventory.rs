@@ -31,10 +31,15 @@ pub const LABEL_STAGE: &str = "stillframe-stage";
 pub const LABEL_HOLD: &str = "stillframe-hold";
 /// Label on the newest image of a series whose source was found missing, with the time.
 pub const LABEL_MISSING: &str = "stillframe-source-missing";
+/// Label on the newest image of a series whose policy was found removed, with the time.
+pub const LABEL_REMOVED: &str = "stillframe-policy-removed";
 /// Label that tells a copy from its original: any value.
 pub const LABEL_COPY: &str = "stillframe-copy";
 /// Label with the time at which an image was last proven restorable.
 pub const LABEL_DRILLED: &str = "stillframe-drilled";
+/// Label on the newest image of a series with the time of its last drill, where the image that was
+/// drilled goes.
+pub const LABEL_DRILLED_BEFORE: &str = "stillframe-drilled-before";
 
 /// What all engines were seen to hold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -306,8 +311,9 @@ impl Image {
         self.labels.get(LABEL_DRILLED).and_then(|text| name::parse_stamp(text))
     }
 
-    /// When its source was first found missing, where the label is on this image.
-    pub fn source_missing_since(&self) -> Option<Timestamp> {
-        self.labels.get(LABEL_MISSING).and_then(|text| name::parse_stamp(text))
+    /// The last drill of its series that it knows of: of itself, or of one that went.
+    pub fn drill_known(&self) -> Option<Timestamp> {
+        let before = self.labels.get(LABEL_DRILLED_BEFORE);
+        self.drilled_at().max(before.and_then(|text| name::parse_stamp(text)))
     }
 }

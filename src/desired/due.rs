@@ -15,8 +15,8 @@ use crate::schedule::Firings;
 
 /// How many past slots of a policy are looked at.
 const PAST_SLOTS: usize = 8;
-/// For each of them so many are looked at that may be blacked out.
-const BLACKED_OUT_MAX: usize = 64;
+/// So many are looked at that may be blacked out: a year of every five minutes.
+const BLACKED_OUT_MAX: usize = 100_000;
 /// So many missed slots are counted one by one.
 pub const MISSED_MAX: usize = 10_000;
 
@@ -69,6 +69,8 @@ const DRILL_REACH: Elapsed = Elapsed::days(400);
 pub struct Slots {
     /// Its past slots with their deadlines, the newest first.
     past: Vec<(Slot, Timestamp)>,
+    /// Whether all that matter were looked at.
+    is_whole: bool,
     pauses: Arc<[Pause]>,
     drill: Option<Timestamp>,
 }
@@ -79,8 +81,10 @@ impl Slots {
         let schedule = &policy.schedule;
         let mut past = Vec::with_capacity(PAST_SLOTS);
         let mut before = now;
-        for _ in 0..PAST_SLOTS * BLACKED_OUT_MAX {
+        let mut is_whole = false;
+        for _ in 0..BLACKED_OUT_MAX {
             let Some(slot) = schedule.last_slot(before).filter(|_| past.len() < PAST_SLOTS) else {
+                is_whole = true;
                 break;
             };
             let deadline = schedule.deadline_of(slot);
@@ -94,7 +98,7 @@ impl Slots {
             let last = |crontab| Firings::new(crontab, &schedule.zone, from, until).last();
             drill.crontabs.iter().filter_map(last).max()
         });
-        Self { past, pauses: policy.pauses_at(now).into(), drill }
+        Self { past, is_whole, pauses: policy.pauses_at(now).into(), drill }
     }
 
     /// What the policy does not do.
@@ -107,9 +111,11 @@ impl Slots {
         self.drill
     }
 
-    /// Slots before `now`, the newest first.
-    pub(super) fn strictly_before(&self, now: Timestamp) -> impl Iterator<Item = Slot> + '_ {
-        self.past.iter().map(|(slot, _)| *slot).filter(move |slot| slot.instant() < now)
+    /// Whether a series has had no restore point since `newest` for so many slots before `now`. Where
+    /// blackouts leave more out than is looked at, nobody knows and it has not.
+    pub(super) fn have_passed(&self, count: usize, newest: Slot, now: Timestamp) -> bool {
+        let mut before = self.past.iter().filter(|(slot, _)| slot.instant() < now);
+        before.nth(count - 1).map_or(!self.is_whole, |(slot, _)| newest < *slot)
     }
 
     /// What is due of one series.

@@ -2,8 +2,11 @@
 
 use jiff::Timestamp;
 
-use crate::inventory::{EngineInventory, GapScope, Image, Instance};
-use crate::name::Key;
+use crate::inventory::{
+    EngineInventory, GapScope, Image, ImageState, Instance, LABEL_MISSING, LABEL_REMOVED,
+};
+use crate::name::{Key, parse_stamp};
+use crate::policy::Policy;
 use crate::retention::CLOCK_SKEW;
 
 /// What is known of a source.
@@ -11,7 +14,7 @@ use crate::retention::CLOCK_SKEW;
 pub struct SourceState<'a> {
     /// Whether it is there.
     pub presence: Presence<'a>,
-    /// Since when its images say that it is gone.
+    /// Since when its images say that it is gone, or that its policy was removed.
     pub marked_since: Option<Timestamp>,
 }
 
@@ -26,6 +29,17 @@ pub enum Presence<'a> {
     Missing,
     /// Not in the inventory, but some instances were not seen.
     Unknown,
+}
+
+/// The label that says since when a series is without a source: that it is missing, or that the
+/// policy was removed, each with a grace of its own.
+pub fn mark_of(policy: &Policy) -> &'static str {
+    if policy.removed.is_some() { LABEL_REMOVED } else { LABEL_MISSING }
+}
+
+/// Whether labels of an image can be changed: nobody is at it.
+pub fn is_settled(image: &Image) -> bool {
+    matches!(image.state, ImageState::Ready | ImageState::Failed)
 }
 
 impl<'a> SourceState<'a> {
@@ -45,13 +59,14 @@ impl<'a> SourceState<'a> {
     }
 
     /// Reads the marks on the images: the earliest counts. They are taken away as soon as the source
-    /// is back, so an old one says that it never was. Images of a wrong clock say nothing.
-    pub(super) fn read_marks(&mut self, images: &[(Key, &Image)], now: Timestamp) {
+    /// is back, so an old one says that it never was. Images of a wrong clock say nothing, nor do
+    /// those that nobody takes a mark from.
+    pub(super) fn read_marks(&mut self, policy: &Policy, images: &[(Key, &Image)], now: Timestamp) {
         let horizon = CLOCK_SKEW.after(now);
         self.marked_since = images
             .iter()
-            .filter(|(key, _)| key.slot.instant() <= horizon)
-            .filter_map(|(_, image)| image.source_missing_since())
+            .filter(|(key, image)| key.slot.instant() <= horizon && is_settled(image))
+            .filter_map(|(_, image)| parse_stamp(image.labels.get(mark_of(policy))?))
             .min();
     }
 

@@ -11,6 +11,8 @@ use super::judge::{Failure, Judge};
 use super::outcome::{Outcome, Scope};
 use super::world::{NewImage, World, instance};
 use super::written::How;
+use crate::desired::mark_of;
+use crate::inventory::LABEL_MISSING;
 use crate::name::{Key, PolicyName};
 use crate::policy::finding::{Code, Finding, Place};
 use crate::policy::select::Decision;
@@ -314,6 +316,9 @@ impl Given<'_> {
             world.add(&new, |image| {
                 image.stage = images.stage;
                 image.labels.extend(images.labels.clone());
+                if let Some(since) = image.labels.remove(LABEL_MISSING) {
+                    image.labels.insert(mark_of(self.policy).to_owned(), since);
+                }
                 image.in_use_by.clone_from(&images.in_use_by);
             });
         }

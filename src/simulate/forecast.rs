@@ -386,9 +386,12 @@ impl<'p> Prospect<'p> {
     fn copied_at(&self, point: &SeriesPoint<'_>) -> Option<Timestamp> {
         let series = self.series;
         let has_copy = |location: &str| {
-            series
+            let copied = series
                 .copies_in(location)
-                .any(|copy| copy.is_ready(self.now) && copy.key.slot >= point.key.slot)
+                .any(|copy| copy.is_ready(self.now) && copy.key.slot >= point.key.slot);
+            let mut newer = series.points.iter().filter(|other| other.key.slot > point.key.slot);
+            copied
+                || newer.any(|newer| newer.is_ready(self.now) && newer.image.location == location)
         };
         let mut at = self.now;
         for location in series.policy.copies.iter().filter(|location| !has_copy(location)) {

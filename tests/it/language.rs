@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use stillframe::inventory::{
     Capabilities, DrillCheck, Grant, Image, ImageKind, ImageState, Inventory, LABEL_COPY,
-    LABEL_DRILLED, LABEL_MISSING,
+    LABEL_DRILLED, LABEL_DRILLED_BEFORE, LABEL_MISSING, LABEL_REMOVED,
 };
 use stillframe::name::{Key, Ownership, PolicyName, Slot, SourceId, stamp};
 use stillframe::plan::guard::{guard, withheld};
@@ -368,7 +368,7 @@ fn moves_lead_somewhere() {
 #[test]
 fn what_becomes_of_a_removed_policy_is_said() {
     let marked = |mut images: Vec<Image>| {
-        images[0].labels.insert(LABEL_MISSING.to_owned(), stamp(ago(20)));
+        images[0].labels.insert(LABEL_REMOVED.to_owned(), stamp(ago(20)));
         images
     };
     let images = || -> Vec<Image> { (0..8).map(|day| let_go(night("gone", day), 3)).collect() };
@@ -403,6 +403,180 @@ fn what_becomes_of_a_removed_policy_is_said() {
     assert!(ids(&longer, Action::Delete).is_empty());
     let rules = planned(", images: rules, retention: {last: 3, atLeast: 2}", marked(images()));
     assert_eq!(ids(&rules, Action::Delete).len(), 5);
+}
+
+#[test]
+fn a_source_that_was_gone_before_its_policy_waits_for_the_grace_of_the_removal() {
+    let gone = "  removed: [{policy: gone, images: expire, grace: 30d, reason: x}]\n";
+    let policies_without = policies(gone, AT_TWO);
+    let mut images: Vec<Image> = (0..8).map(|day| let_go(night("gone", day), 3)).collect();
+    images[0].labels.insert(LABEL_MISSING.to_owned(), stamp(ago(99)));
+    let inventory = world(images);
+    let made = plan(&policies_without, &inventory, now());
+    nothing_withheld(&policies_without, &inventory, &made, now());
+    assert!(ids(&made, Action::Delete).is_empty() && ids(&made, Action::Deprecate).is_empty());
+    let change = of(&made, Action::Relabel)[0].update.clone().unwrap();
+    assert_eq!(change.remove_labels, [LABEL_MISSING]);
+    assert_eq!(change.set_labels.get(LABEL_REMOVED), Some(&stamp(now())));
+    // And the other way round, where the policy is back and does not select the source any more.
+    let back = AT_TWO.to_owned() + "  lifecycle: {onSourceGone: expire}\n";
+    let policies_with = policies("", &back);
+    let mut images: Vec<Image> = (0..8).map(|day| let_go(night("nightly", day), 3)).collect();
+    images[0].labels.insert(LABEL_REMOVED.to_owned(), stamp(ago(99)));
+    let mut inventory = world(images);
+    inventory.engines[0].instances.clear();
+    let made = plan(&policies_with, &inventory, now());
+    nothing_withheld(&policies_with, &inventory, &made, now());
+    assert!(ids(&made, Action::Delete).is_empty());
+    let change = of(&made, Action::Relabel)[0];
+    assert!(change.reasons.iter().any(|reason| reason.code == ReasonCode::PolicyBack));
+    assert_eq!(change.update.as_ref().unwrap().remove_labels, [LABEL_REMOVED]);
+}
+
+#[test]
+fn blackouts_hold_for_removed_policies_too() {
+    let freeze = "  blackouts: [{from: 2026-11-20, until: 2026-11-25, deletes: true, reason: x}]\n";
+    let removed = "  removed: [{policy: gone, images: expire, grace: 1d, reason: x}]\n";
+    let mut images: Vec<Image> = (0..8).map(|day| let_go(night("gone", day), 3)).collect();
+    images[0].labels.insert(LABEL_REMOVED.to_owned(), stamp(ago(20)));
+    let deletes = |config: &str| {
+        plan(&policies(config, AT_TWO), &world(images.clone()), now()).summary.delete
+    };
+    assert_eq!(deletes(removed), 7);
+    assert_eq!(deletes(&format!("{freeze}{removed}")), 0);
+}
+
+#[test]
+fn a_mark_is_written_and_taken_away_whatever_else_is_done() {
+    let copied = format!("{AT_TWO}  retention: {{last: 4}}\n  storage: {{copies: [vault]}}\n");
+    let policies_copied = policies("", &copied);
+    // The source is back, and a copy is made of the image that is marked.
+    let mut marked = night("nightly", 0);
+    marked.labels.insert(LABEL_MISSING.to_owned(), stamp(ago(9)));
+    let inventory = world(vec![marked]);
+    let made = plan(&policies_copied, &inventory, now());
+    nothing_withheld(&policies_copied, &inventory, &made, now());
+    assert_eq!(ids(&made, Action::Copy), ["nightly-0"]);
+    assert_eq!(ids(&made, Action::Relabel), ["nightly-0"]);
+    // It is gone, and a copy is made.
+    let mut inventory = world(vec![night("nightly", 0)]);
+    inventory.engines[0].instances.clear();
+    let made = plan(&policies_copied, &inventory, now());
+    nothing_withheld(&policies_copied, &inventory, &made, now());
+    assert_eq!(ids(&made, Action::Relabel), ["nightly-0"]);
+    // The source is back, and the marked image would be let go for the one that is coming.
+    let policies_one = policies("", &format!("{AT_TWO}  retention: {{last: 1}}\n"));
+    let mut marked = night("nightly", 1);
+    marked.labels.insert(LABEL_MISSING.to_owned(), stamp(ago(9)));
+    let inventory = world(vec![marked]);
+    let made = plan(&policies_one, &inventory, now());
+    nothing_withheld(&policies_one, &inventory, &made, now());
+    assert_eq!(ids(&made, Action::Relabel), ["nightly-1"]);
+    assert_eq!((made.summary.create, ids(&made, Action::Deprecate)), (1, Vec::new()));
+}
+
+#[test]
+fn a_mark_goes_with_the_newest() {
+    let spec = format!("{AT_TWO}  lifecycle: {{onSourceGone: expire}}\n");
+    let policies = policies("", &spec);
+    let mut before = night("nightly", 1);
+    before.labels.insert(LABEL_MISSING.to_owned(), stamp(ago(9)));
+    let mut inventory = world(vec![night("nightly", 0), before]);
+    inventory.engines[0].instances.clear();
+    let made = plan(&policies, &inventory, now());
+    nothing_withheld(&policies, &inventory, &made, now());
+    let change = of(&made, Action::Relabel)[0];
+    assert_eq!(change.image.id.as_deref(), Some("nightly-0"));
+    assert_eq!(change.update.as_ref().unwrap().set_labels[LABEL_MISSING], stamp(ago(9)));
+}
+
+#[test]
+fn a_stall_is_not_forgotten_in_a_long_blackout() {
+    let freeze = "  blackouts: [{from: 2026-11-18, until: 2026-11-25, creates: true, reason: x}]\n";
+    let spec =
+        "  schedule: {cron: \"*/5 * * * *\"}\n  retention: {days: 1}\n  lifecycle: {grace: 1d}\n";
+    let policies = policies(freeze, spec);
+    let images = (10..14).map(|day| let_go(night("nightly", day), 3)).collect();
+    let inventory = world(images);
+    let made = plan(&policies, &inventory, now());
+    nothing_withheld(&policies, &inventory, &made, now());
+    assert_eq!(made.summary.delete, 0);
+    assert!(held_back(&made).iter().all(|(_, code)| *code == ReasonCode::Stalled));
+    assert!(!held_back(&made).is_empty());
+}
+
+#[test]
+fn originals_that_lie_where_copies_go_are_not_kept_for_their_copies() {
+    let spec = format!(
+        "{AT_TWO}  storage: {{location: main, copies: [vault]}}\n  lifecycle: {{onSourceGone: expire, sourceGoneGrace: 1d, grace: 1d}}\n"
+    );
+    let policies = policies("", &spec);
+    let mut images: Vec<Image> = (0..3).map(|day| let_go(night("nightly", day), 3)).collect();
+    for image in &mut images {
+        "vault".clone_into(&mut image.location);
+    }
+    images[0].labels.insert(LABEL_MISSING.to_owned(), stamp(ago(20)));
+    let mut inventory = world(images);
+    inventory.engines[0].instances.clear();
+    let made = plan(&policies, &inventory, now());
+    nothing_withheld(&policies, &inventory, &made, now());
+    assert_eq!(ids(&made, Action::Delete), ["nightly-2", "nightly-1"]);
+}
+
+#[test]
+fn a_drill_is_remembered_when_the_one_that_was_drilled_goes() {
+    let spec = format!("{AT_TWO}  retention: {{last: 2}}\n  drill: {{cron: \"0 6 1 * *\"}}\n");
+    let policies = policies("", &spec);
+    let mut drilled = night("nightly", 2);
+    drilled.labels.insert(LABEL_DRILLED.to_owned(), stamp(ago(19)));
+    let images = vec![night("nightly", 0), night("nightly", 1), drilled, night("nightly", 30)];
+    let made = plan(&policies, &world(images.clone()), now());
+    nothing_withheld(&policies, &world(images), &made, now());
+    let change = of(&made, Action::Relabel)[0];
+    assert_eq!(change.image.id.as_deref(), Some("nightly-0"));
+    assert_eq!(change.update.as_ref().unwrap().set_labels[LABEL_DRILLED_BEFORE], stamp(ago(19)));
+    // What the newest knows counts as much.
+    let mut newest = night("nightly", 0);
+    newest.labels.insert(LABEL_DRILLED_BEFORE.to_owned(), stamp(ago(19)));
+    let images = vec![newest, night("nightly", 1), night("nightly", 30)];
+    let made = plan(&policies, &world(images), now());
+    assert_eq!((made.summary.drill, ids(&made, Action::Relabel)), (0, Vec::new()));
+}
+
+#[test]
+fn many_files_are_read_as_few_are() {
+    let file = |path: String, text: String| Arc::new(SourceFile { path, text });
+    let config =
+        "apiVersion: stillframe/v1\nkind: Config\nspec: {engines: {memory: {memory: {}}}}\n";
+    let policy = |number: usize| {
+        let wrong = if number % 7 == 3 { "  retention: {lats: 3}\n" } else { "" };
+        let name = if number % 11 == 5 { 5 } else { number };
+        format!(
+            "apiVersion: stillframe/v1\nkind: BackupPolicy\nmetadata: {{name: p-{name}}}\nspec:\n  \
+             source: {{match: [{{names: [\"web-{number}\"]}}]}}\n{AT_TWO}{wrong}"
+        )
+    };
+    let found = |files: Vec<Arc<SourceFile>>| {
+        let reading = Reading { origins: true, ..Reading::default() };
+        let kind = EngineKind {
+            name: "memory",
+            settings_schema: serde_json::json!({"type": "object"}),
+            capabilities: capable,
+        };
+        let loaded = load_with(files, &[kind], reading);
+        loaded
+            .findings
+            .iter()
+            .map(|finding| format!("{:?} {}", finding.code, finding.message))
+            .collect::<Vec<_>>()
+    };
+    let config = file("a.yaml".to_owned(), config.to_owned());
+    let each = (0..99).map(|number| file(format!("b-{number:02}.yaml"), policy(number)));
+    let many = found([Arc::clone(&config)].into_iter().chain(each).collect());
+    let all: Vec<String> = (0..99).map(policy).collect();
+    let one = found(vec![config, file("b.yaml".to_owned(), all.join("---\n"))]);
+    assert_eq!(many, one);
+    assert!(many.len() > 20);
 }
 
 #[test]

@@ -9,7 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use stillframe::inventory::{
     Capabilities, DrillCheck, EngineInventory, FORMAT_VERSION, Grant, Image, ImageState, Inventory,
-    LABEL_COPY, LABEL_DRILLED, LABEL_HOLD, LABEL_LET_GO, LABEL_MISSING, LABEL_STAGED, Stage,
+    LABEL_COPY, LABEL_DRILLED, LABEL_HOLD, LABEL_LET_GO, LABEL_MISSING, LABEL_REMOVED,
+    LABEL_STAGED, Stage,
 };
 use stillframe::name::{Key, Ownership, PolicyName, Slot, SourceId, stamp};
 use stillframe::plan::{Action, Change, Plan, plan};
@@ -474,7 +475,11 @@ impl ImageSpec {
             set(LABEL_HOLD, "yes".to_owned());
         }
         if self.marked_missing {
-            set(LABEL_MISSING, stamp(hours_ago(24 * 20)));
+            // One that is not of its policy counts for nothing.
+            let is_removed = self.policy == 3;
+            let is_other = self.days_ago % 4 == 3;
+            let mark = if is_removed == is_other { LABEL_MISSING } else { LABEL_REMOVED };
+            set(mark, stamp(hours_ago(24 * 20)));
         }
         if self.drilled {
             set(LABEL_DRILLED, stamp(hours_ago(24 * self.days_ago.max(0))));

@@ -6,7 +6,8 @@ use super::seen::{Point, Presence, Series};
 use super::times::{self, first_firing, moved};
 use super::{CheckRule, EngineCheck, let_go_since};
 use crate::inventory::{
-    ImageState, LABEL_DRILLED, LABEL_LET_GO, LABEL_MISSING, LABEL_STAGED, Stage,
+    ImageState, LABEL_DRILLED, LABEL_DRILLED_BEFORE, LABEL_LET_GO, LABEL_MISSING, LABEL_REMOVED,
+    LABEL_STAGED, Stage,
 };
 use crate::name::stamp;
 use crate::plan::action::{Action, ReasonCode};
@@ -90,7 +91,7 @@ impl<'s> EngineCheck<'s, '_> {
         if matches!(change.action, Action::Delete | Action::Copy) {
             return self.find(CheckRule::Mark, change, "it changes labels, which it should not");
         }
-        if !self.are_labels_right(change, update) {
+        if !self.are_labels_right(change, update, series) {
             self.find(CheckRule::Mark, change, "labels change that no reason asks for");
         }
         if update.stage_before != point.image.stage || !is_stage_right(change, update) {
@@ -113,7 +114,7 @@ impl<'s> EngineCheck<'s, '_> {
         }
     }
 
-    fn are_labels_right(&self, change: &Change, update: &Update) -> bool {
+    fn are_labels_right(&self, change: &Change, update: &Update, series: &Series<'_>) -> bool {
         let action = change.action;
         let now = stamp(self.plan.now);
         let sets = |(label, value): (&String, &String)| {
@@ -122,15 +123,27 @@ impl<'s> EngineCheck<'s, '_> {
                 LABEL_STAGED => {
                     matches!(action, Action::Deprecate | Action::Obsolete | Action::Reactivate)
                 }
-                LABEL_MISSING => change.reasons.iter().any(|reason| is_gone_reason(reason.code)),
+                LABEL_MISSING | LABEL_REMOVED => {
+                    change.reasons.iter().any(|reason| is_gone_reason(reason.code))
+                }
                 LABEL_DRILLED => action == Action::Drill,
+                LABEL_DRILLED_BEFORE => has(change, ReasonCode::DrillRemembered),
                 _ => false,
             };
-            is_asked && *value == now
+            // What goes on another image says when it was, and not when it was written.
+            let known = match label.as_str() {
+                LABEL_MISSING | LABEL_REMOVED => series.missing_since,
+                LABEL_DRILLED_BEFORE => series.drilled,
+                _ => None,
+            };
+            is_asked && *value == known.map_or_else(|| now.clone(), stamp)
         };
         let removes = |label: &String| match label.as_str() {
             LABEL_LET_GO | LABEL_STAGED => action == Action::Reactivate,
-            LABEL_MISSING => has(change, ReasonCode::SourceBack),
+            LABEL_MISSING => {
+                has(change, ReasonCode::SourceBack) || has(change, ReasonCode::PolicyRemoved)
+            }
+            LABEL_REMOVED => has(change, ReasonCode::PolicyBack),
             _ => false,
         };
         update.set_labels.iter().all(sets) && update.remove_labels.iter().all(removes)
@@ -138,31 +151,40 @@ impl<'s> EngineCheck<'s, '_> {
 
     /// Since when a source is missing begins where it is, and ends where it is not.
     fn source_reasons(&mut self, change: &Change, series: &'s Series<'_>, point: &Point<'_>) {
-        let is_marked = point.image.labels.contains_key(LABEL_MISSING);
+        let is_marked = |label: &str| point.image.labels.contains_key(label);
         let sees_all = self.seen.engine.gaps.is_empty();
         let update = change.update.as_ref();
-        let sets = update.is_some_and(|update| update.set_labels.contains_key(LABEL_MISSING));
-        let removes = update
-            .is_some_and(|update| update.remove_labels.iter().any(|one| one == LABEL_MISSING));
+        let sets = |label: &str| update.is_some_and(|update| update.set_labels.contains_key(label));
+        let removes = |label: &str| {
+            let removed = update.map_or(&[][..], |update| &update.remove_labels);
+            removed.iter().any(|one| one == label) && is_marked(label) && sees_all
+        };
+        let lets_go = series.policy.lifecycle.on_source_gone != OnSourceGone::Keep;
+        // A mark that is there is written again only where it was not.
+        let begins = |label: &str| sets(label) && lets_go && !is_marked(label);
+        let is_removed = series.policy.removed.is_some();
         for reason in &change.reasons {
-            let is_removed = series.policy.removed.is_some();
             let is_right = match reason.code {
                 ReasonCode::SourceBack => {
-                    removes && is_marked && matches!(series.presence, Presence::There(_))
+                    removes(LABEL_MISSING) && matches!(series.presence, Presence::There(_))
                 }
-                ReasonCode::PolicyRemoved => sets && is_removed,
+                ReasonCode::PolicyBack => removes(LABEL_REMOVED) && !is_removed,
+                ReasonCode::PolicyRemoved => {
+                    is_removed && (begins(LABEL_REMOVED) || removes(LABEL_MISSING))
+                }
                 ReasonCode::SourceUnselected => {
-                    sets && !is_removed && matches!(series.presence, Presence::Unselected)
+                    begins(LABEL_MISSING)
+                        && !is_removed
+                        && matches!(series.presence, Presence::Unselected)
                 }
                 ReasonCode::SourceMissing => {
-                    sets && !is_removed && matches!(series.presence, Presence::Missing)
+                    begins(LABEL_MISSING)
+                        && !is_removed
+                        && matches!(series.presence, Presence::Missing)
                 }
                 _ => true,
             };
-            let begins = is_gone_reason(reason.code);
-            let may_begin = series.missing_since.is_none()
-                && series.policy.lifecycle.on_source_gone != OnSourceGone::Keep;
-            if !is_right || !sees_all && removes || begins && !may_begin {
+            if !is_right {
                 self.find(CheckRule::SourceMark, change, "its source is not as the mark says");
             }
         }

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use super::times::moved;
 use crate::inventory::{
-    EngineInventory, GapScope, Image, ImageState, Instance, LABEL_COPY, LABEL_DRILLED, LABEL_HOLD,
-    LABEL_MISSING,
+    EngineInventory, GapScope, Image, ImageState, Instance, LABEL_COPY, LABEL_DRILLED,
+    LABEL_DRILLED_BEFORE, LABEL_HOLD, LABEL_MISSING, LABEL_REMOVED,
 };
 use crate::name::{Key, LABEL_SLOT, LABEL_SOURCE, Ownership, PolicyName, parse_stamp};
 use crate::plan::action::Action;
@@ -59,6 +59,8 @@ pub(super) struct Series<'a> {
     pub(super) points: Vec<Point<'a>>,
     /// The newest slot that is READY, of originals (`""`) and of the copies in each location.
     pub(super) newest: BTreeMap<&'a str, Timestamp>,
+    /// The newest slot that is READY of the originals that lie in each location.
+    pub(super) newest_stored: BTreeMap<&'a str, Timestamp>,
     /// The oldest slot of an original that is READY.
     pub(super) oldest: Option<Timestamp>,
     /// Since when the source is marked as missing.
@@ -147,6 +149,7 @@ impl<'a> Seen<'a> {
                 instance_name: instance.map(|instance| instance.name.as_str()),
                 points: Vec::new(),
                 newest: BTreeMap::new(),
+                newest_stored: BTreeMap::new(),
                 oldest: None,
                 missing_since: None,
                 drilled: None,
@@ -214,17 +217,26 @@ impl<'a> Series<'a> {
             let newest = self.newest.entry(point.copy_in.unwrap_or_default()).or_insert(slot);
             *newest = slot.max(*newest);
         }
+        if point.is_ready && point.copy_in.is_none() {
+            let stored = self.newest_stored.entry(&point.image.location).or_insert(slot);
+            *stored = slot.max(*stored);
+        }
         // Copies say nothing about the source: nobody marks them, and nobody takes a mark away.
         if point.copy_in.is_none() {
-            if let Some(marked) = stamp(LABEL_MISSING).filter(|_| slot <= horizon) {
+            let mark = if self.policy.removed.is_some() { LABEL_REMOVED } else { LABEL_MISSING };
+            let counts = slot <= horizon
+                && matches!(point.image.state, ImageState::Ready | ImageState::Failed);
+            if let Some(marked) = stamp(mark).filter(|_| counts) {
                 let since = self.missing_since.map_or(marked, |since| since.min(marked));
                 self.missing_since = Some(since);
             }
             if point.is_ready {
                 self.oldest = Some(self.oldest.map_or(slot, |oldest| oldest.min(slot)));
             }
-            if let Some(tried) = stamp(LABEL_DRILLED).filter(|at| *at <= now) {
-                self.drilled = Some(self.drilled.map_or(tried, |last| last.max(tried)));
+            for tried in [stamp(LABEL_DRILLED), stamp(LABEL_DRILLED_BEFORE)].into_iter().flatten() {
+                if tried <= now {
+                    self.drilled = Some(self.drilled.map_or(tried, |last| last.max(tried)));
+                }
             }
         }
         self.points.push(point);

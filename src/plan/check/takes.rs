@@ -45,7 +45,10 @@ impl<'s> EngineCheck<'s, '_> {
         }
         if point.copy_in.is_none() {
             let lacks = |location: &&String| {
-                series.newest.get(location.as_str()).is_none_or(|newest| *newest < point.slot)
+                let copied = series.newest.get(location.as_str());
+                let stored = series.newest_stored.get(location.as_str());
+                copied.is_none_or(|newest| *newest < point.slot)
+                    && stored.is_none_or(|newest| *newest <= point.slot)
             };
             if let Some(location) = series.policy.copies.iter().find(lacks) {
                 self.find(CheckRule::CopyGate, change, format!("{location} has no copy"));

@@ -136,18 +136,20 @@ impl<'a> SeriesPlan<'a> {
         });
     }
 
-    /// A location of copies that holds no READY copy of an original or of a newer one.
+    /// A location of copies that holds no READY copy of an original or of a newer one, nor a newer
+    /// original.
     pub(super) fn missing_copy(&self, point: &SeriesPoint<'_>) -> Option<&str> {
         if point.image.is_copy() {
             return None;
         }
         let series = self.series;
         series.policy.copies.iter().map(String::as_str).find(|location| {
-            !series.copies.iter().any(|copy| {
-                copy.is_ready(self.now)
-                    && copy.image.location == *location
-                    && copy.key.slot >= point.key.slot
-            })
+            let is_there = |other: &SeriesPoint<'_>| {
+                other.is_ready(self.now) && other.image.location == *location
+            };
+            let copies = series.copies.iter().filter(|copy| copy.key.slot >= point.key.slot);
+            let newer = series.points.iter().filter(|other| other.key.slot > point.key.slot);
+            !copies.chain(newer).any(is_there)
         })
     }
 

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
+
 use super::SeriesPlan;
-use crate::desired::Presence;
-use crate::inventory::{LABEL_DRILLED, Stage};
+use crate::desired::{Presence, SeriesPoint};
+use crate::inventory::{LABEL_DRILLED, LABEL_DRILLED_BEFORE, Stage};
 use crate::name::stamp;
 use crate::plan::action::{Action, Reason, ReasonCode};
 use crate::plan::document::{Change, Update};
+use crate::retention::Fate;
 
 use super::minute;
 
@@ -29,11 +32,11 @@ impl SeriesPlan<'_> {
         let mut slots =
             ready.map(|point| point.key.slot).chain(create.map(|create| create.key.slot));
         let has_begun = slots.any(|slot| slot.instant() <= due);
-        let is_done = series
-            .points
-            .iter()
-            .any(|point| point.image.drilled_at().is_some_and(|at| at >= due && at <= self.now));
-        if !has_begun || is_done {
+        let last = self.last_drill();
+        if last.is_some_and(|last| last >= due) {
+            return self.remember_drill();
+        }
+        if !has_begun {
             return;
         }
         let detail = format!("a drill was due {}", minute(due));
@@ -70,5 +73,31 @@ impl SeriesPlan<'_> {
             ..Update::default()
         });
         self.changes.push(change);
+    }
+
+    /// When the newest drill of the series was, as its images know it.
+    fn last_drill(&self) -> Option<Timestamp> {
+        let known = self.series.points.iter().filter_map(|point| point.image.drill_known());
+        known.filter(|at| *at <= self.now).max()
+    }
+
+    /// Where nothing that stays knows of the last drill, the newest is to know: without it the drill
+    /// would be due again as soon as the one that was drilled is gone.
+    fn remember_drill(&mut self) {
+        let series = self.series;
+        let (Some(last), false) = (self.last_drill(), self.is_frozen()) else { return };
+        let stays = |point: &&SeriesPoint<'_>| {
+            point.is_ready(self.now) && matches!(point.fate_after, Fate::Kept(_))
+        };
+        let mut staying = series.points.iter().filter(stays);
+        if staying.any(|point| point.image.drill_known() == Some(last)) {
+            return;
+        }
+        if let Some(newest) = series.newest_ready(self.now) {
+            let reason = Reason::new(ReasonCode::DrillRemembered, minute(last));
+            self.relabel(newest, &reason, |update| {
+                update.set_labels.insert(LABEL_DRILLED_BEFORE.to_owned(), stamp(last));
+            });
+        }
     }
 }

@@ -6,59 +6,65 @@
 use jiff::Timestamp;
 
 use super::{SeriesPlan, describe_pause, minute};
-use crate::desired::{Presence, Series, SeriesPoint};
-use crate::inventory::{EngineInventory, ImageState, LABEL_MISSING};
+use crate::desired::{Presence, Series, SeriesPoint, is_settled, mark_of};
+use crate::inventory::{EngineInventory, ImageState, LABEL_MISSING, LABEL_REMOVED};
 use crate::name::stamp;
 use crate::plan::action::{Action, Reason, ReasonCode};
-use crate::plan::document::Update;
+use crate::plan::document::{Change, Update};
 use crate::policy::meant::{OnSourceGone, WhenStalled};
 use crate::retention::CLOCK_SKEW;
 
 impl SeriesPlan<'_> {
-    /// Writes on the newest image that the source is missing, and takes the mark away when it is
-    /// back.
+    /// Writes on the newest image that the source is missing or its policy removed, and takes the mark
+    /// away when that is over. The newest always has it: the image that was marked may go.
     pub(super) fn source_marks(&mut self) {
         let series = self.series;
+        let mark = mark_of(series.policy);
         let can_mark = !self.is_paused_or_unseen();
-        match series.state.presence {
-            // Taking a mark away keeps for longer, so it waits for no pause: a mark that stayed on
-            // would cut the next grace short.
-            Presence::Present(_) if self.engine.gaps.is_empty() => {
-                let reason = Reason::new(ReasonCode::SourceBack, "the source is back");
-                for point in series.points.iter().filter(|point| is_settled(point)) {
-                    let is_marked = point.image.labels.contains_key(LABEL_MISSING);
-                    if is_marked && !self.is_replaced(point.image) {
-                        self.relabel(point, &reason, |update| {
-                            update.remove_labels.push(LABEL_MISSING.to_owned());
-                        });
-                    }
-                }
+        // Taking a mark away keeps for longer, so it waits for no pause: a mark that stayed on would
+        // cut the next grace short.
+        if self.engine.gaps.is_empty() {
+            let is_back = matches!(series.state.presence, Presence::Present(_));
+            if is_back {
+                self.unmark(mark, &Reason::new(ReasonCode::SourceBack, "the source is back"));
             }
-            Presence::Missing | Presence::Unselected(_)
-                if can_mark
-                    && series.state.marked_since.is_none()
-                    && series.policy.lifecycle.on_source_gone != OnSourceGone::Keep =>
-            {
-                let newest_ready = series.newest_ready(self.now);
-                let horizon = CLOCK_SKEW.after(self.now);
-                let newest_failed = || {
-                    series.points.iter().rfind(|point| {
-                        point.image.state == ImageState::Failed
-                            && point.key.slot.instant() <= horizon
-                    })
-                };
-                if let Some(newest) = newest_ready.or_else(newest_failed) {
-                    let mark = stamp(self.now);
-                    self.relabel(newest, &gone_reason(series), |update| {
-                        update.set_labels.insert(LABEL_MISSING.to_owned(), mark);
-                    });
-                }
+            if series.policy.removed.is_some() {
+                self.unmark(LABEL_MISSING, &gone_reason(series));
+            } else {
+                let back = Reason::new(ReasonCode::PolicyBack, "the policy is back");
+                self.unmark(LABEL_REMOVED, &back);
             }
-            _ => {}
+        }
+        let lets_go = series.policy.lifecycle.on_source_gone != OnSourceGone::Keep;
+        if !series.state.is_gone() || !can_mark || !lets_go {
+            return;
+        }
+        let newest_failed = || {
+            let horizon = CLOCK_SKEW.after(self.now);
+            series.points.iter().rfind(|point| {
+                point.image.state == ImageState::Failed && point.key.slot.instant() <= horizon
+            })
+        };
+        let newest = series.newest_ready(self.now).or_else(newest_failed);
+        if let Some(newest) = newest.filter(|newest| !newest.image.labels.contains_key(mark)) {
+            let since = stamp(series.state.marked_since.unwrap_or(self.now));
+            self.relabel(newest, &gone_reason(series), |update| {
+                update.set_labels.insert(mark.to_owned(), since);
+            });
         }
     }
 
-    /// Changes labels of a point: as a part of what is done to it anyway, or by itself.
+    fn unmark(&mut self, mark: &str, reason: &Reason) {
+        let series = self.series;
+        for point in series.points.iter().filter(|point| is_settled(point.image)) {
+            if point.image.labels.contains_key(mark) && !self.is_replaced(point.image) {
+                self.relabel(point, reason, |update| update.remove_labels.push(mark.to_owned()));
+            }
+        }
+    }
+
+    /// Changes labels of a point: as a part of what is done to it anyway, or by itself. A copy of it
+    /// changes nothing on it; what waits for a restore point may never be done, and is put off.
     pub(super) fn relabel(
         &mut self,
         point: &SeriesPoint<'_>,
@@ -66,9 +72,10 @@ impl SeriesPlan<'_> {
         edit: impl FnOnce(&mut Update),
     ) {
         let id = &point.image.id;
-        if let Some(change) =
-            self.changes.iter_mut().find(|change| change.image.id.as_ref() == Some(id))
-        {
+        let is_it =
+            |change: &Change| change.image.id.as_ref() == Some(id) && change.action != Action::Copy;
+        self.changes.retain(|change| !is_it(change) || change.waits_for.is_none());
+        if let Some(change) = self.changes.iter_mut().find(|change| is_it(change)) {
             if let Some(update) = &mut change.update {
                 change.reasons.push(reason.clone());
                 edit(update);
@@ -83,11 +90,6 @@ impl SeriesPlan<'_> {
         change.update = Some(update);
         self.changes.push(change);
     }
-}
-
-/// Whether labels of an image can be changed: nobody is at it.
-fn is_settled(point: &SeriesPoint<'_>) -> bool {
-    matches!(point.image.state, ImageState::Ready | ImageState::Failed)
 }
 
 /// What keeps everything of a series from being deprecated or deleted.

@@ -388,8 +388,9 @@ impl Configured {
     }
 
     /// The policies with what holds for all of them.
-    pub(super) fn policies(self, mut policies: Vec<Policy>, digest: String) -> Policies {
-        for policy in &mut policies {
+    pub(super) fn policies(mut self, mut policies: Vec<Policy>, digest: String) -> Policies {
+        let mut removed = std::mem::take(&mut self.removed);
+        for policy in policies.iter_mut().chain(&mut removed) {
             policy.blackouts.extend(self.blackouts.iter().cloned());
         }
         let moved = self
@@ -397,7 +398,6 @@ impl Configured {
             .iter()
             .filter_map(|moved| Some((moved.from.clone(), self.last_name(&moved.to)?)))
             .collect();
-        let mut removed = self.removed;
         removed.sort_by(|one, other| one.name.cmp(&other.name));
         let places = self.moved.into_iter().map(|moved| (moved.from, moved.from_place));
         let moved_places = places.collect();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use rayon::ThreadPoolBuilder;
 use rayon::prelude::*;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -74,10 +75,13 @@ pub(super) fn built_in_for(config: Option<&Config>) -> BTreeMap<Option<String>, 
 impl Common<'_> {
     /// What comes of all batches, in their order.
     pub(super) fn outcomes(&self, batches: Vec<Batch>) -> Vec<Outcome> {
-        if batches.len() < SHARED_FROM {
-            batches.into_iter().map(|batch| self.outcome(batch)).collect()
-        } else {
-            batches.into_par_iter().map(|batch| self.outcome(batch)).collect()
+        let is_worth_it = batches.len() >= SHARED_FROM;
+        // Where no thread can be had, it goes without.
+        let threads = is_worth_it.then(|| ThreadPoolBuilder::new().build().ok()).flatten();
+        match threads {
+            Some(threads) => threads
+                .install(|| batches.into_par_iter().map(|batch| self.outcome(batch)).collect()),
+            None => batches.into_iter().map(|batch| self.outcome(batch)).collect(),
         }
     }
 
@@ -86,7 +90,8 @@ impl Common<'_> {
         let documents = match batch {
             Batch::Read(documents) => documents,
             Batch::Unread(file) => {
-                let Documents { policies, findings, .. } = read(&file, self.schemas);
+                let Documents { policies, findings, configs, overlays } = read(&file, self.schemas);
+                debug_assert!(configs.is_empty() && overlays.is_empty(), "{}", file.path);
                 outcome.findings = findings;
                 policies
             }
