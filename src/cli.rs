@@ -18,6 +18,8 @@ mod repository;
 mod restore;
 mod revision;
 mod schedule;
+#[cfg(feature = "serve")]
+mod serve;
 mod setup;
 mod simulate;
 mod test;
@@ -171,6 +173,12 @@ pub enum Verb {
     Test(test::Test),
     /// Show what the policies will do over time: the real planner under a virtual clock
     Simulate(simulate::SimulateCommand),
+    /// Speak the API of a cloud over an embedded engine, for programs of this machine
+    ///
+    /// Prints the address when it is ready. Clients of the cloud work against it unchanged, once
+    /// they are given the address and any credentials.
+    #[cfg(feature = "serve")]
+    Serve(serve::Serve),
     /// Keys of embedded engines
     #[cfg(feature = "local")]
     Key(key::KeyCommand),
@@ -248,6 +256,8 @@ fn run_verb(cli: &Cli, console: &Console) -> anyhow::Result<Exit> {
             Verb::Schedule(verb) => verb.run(&cli.global, console),
             Verb::Test(verb) => verb.run(&cli.global, console),
             Verb::Simulate(verb) => verb.run(&cli.global, console).await,
+            #[cfg(feature = "serve")]
+            Verb::Serve(verb) => verb.run(&cli.global, console).await,
             #[cfg(feature = "local")]
             Verb::Key(verb) => verb.run(&cli.global, console),
             #[cfg(feature = "local")]

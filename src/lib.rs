@@ -30,6 +30,7 @@
 //! | 3 | [`apply`] | carries out a plan; makes no choices |
 //! | 3 | [`reconcile`] | one round: observe, plan, guard, apply, report |
 //! | 4 | [`report`] | one view, as text and JSON |
+//! | 4 | `serve` | the API of a cloud over an embedded engine; one folder per API |
 //! | 4 | [`cli`] | one file per verb |
 //!
 //! The book: [`doc::architecture`], [`doc::language`], [`doc::semantics`], [`doc::embedded_engine`],
@@ -54,6 +55,8 @@ pub mod reconcile;
 pub mod report;
 pub mod retention;
 pub mod schedule;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod simulate;
 
 /// The book.

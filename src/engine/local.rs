@@ -30,6 +30,7 @@ use serde_json::{Value, json};
 
 use attempt::Attempts;
 use home::Home;
+use instance::LocalInstance;
 use key::{KeyError, KeyFiles};
 use observe::Found;
 use repository::{Opened, Repaired, RepositoryError, Stored};
@@ -40,7 +41,7 @@ use super::{
     Store, Verification, Watcher,
 };
 use crate::clock::Clock;
-use crate::inventory::{DrillCheck, EngineInventory, Gap, GapScope, Image};
+use crate::inventory::{DrillCheck, EngineInventory, Gap, GapScope, Image, Instance};
 use crate::plan::{ImageRef, Update};
 use crate::policy::EngineKind;
 use crate::policy::schema::simplify;
@@ -111,6 +112,24 @@ impl LocalEngine {
     /// Gives up packs of a repository that are gone for good, and takes in those that came back.
     pub fn repair_repository(&self, home: &Home) -> Result<Repaired, EngineError> {
         self.inner.repair(home)
+    }
+
+    /// The directory that belongs to this engine alone, with all it keeps beside its repositories.
+    pub fn directory(&self) -> &Path {
+        &self.inner.paths.store
+    }
+
+    /// The directory with the instance files.
+    pub fn instance_files(&self) -> &Path {
+        &self.inner.paths.instances
+    }
+
+    /// The instances as they are described, each with what is seen of it, and what could not be
+    /// read.
+    pub async fn described(
+        &self,
+    ) -> Result<(Vec<(LocalInstance, Instance)>, Vec<Gap>), EngineError> {
+        self.blocking(|inner| Ok(inner.described())).await
     }
 
     /// Opens a repository of this engine.

@@ -75,6 +75,16 @@ impl Inner {
         inventory
     }
 
+    /// The instances as they are described, each with what is seen of it.
+    pub(super) fn described(&self) -> (Vec<(LocalInstance, Instance)>, Vec<Gap>) {
+        let (instances, gaps) = instance::read_directory(&self.paths.instances);
+        let seen = instances.into_iter().map(|instance| {
+            let seen = observe_instance(&instance);
+            (instance, seen)
+        });
+        (seen.collect(), gaps)
+    }
+
     /// The images of a repository, and what is said of those that are damaged.
     fn images_of(&self, home: &Home) -> Result<(Vec<Image>, Vec<String>), RepositoryError> {
         let listing = home.open(&self.keys)?.images()?;

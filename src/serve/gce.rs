@@ -1,0 +1,165 @@
+//! The Compute Engine API over an embedded engine: one project, whose instances are those of the
+//! instance files and whose images are those of the engine's repositories.
+//!
+//! Every change is validated while the request waits, then runs under an operation. Nothing is
+//! answered from what cannot be seen: where the engine reports a gap, so does the server.
+
+mod answer;
+mod fields;
+mod filter;
+mod instance;
+mod label;
+mod link;
+mod operation;
+mod page;
+mod place;
+mod request;
+mod shelf;
+
+use std::fs::{self, File, TryLockError};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::json;
+use tokio::sync::watch;
+
+use answer::{Answer, Refusal};
+use fields::Fields;
+use instance::Machine;
+use link::{Links, Scope};
+use operation::Operations;
+use request::Request;
+
+use super::{Call, Reply, ServeError, Service};
+use crate::clock::Clock;
+use crate::engine::Engine;
+use crate::engine::local::LocalEngine;
+use crate::inventory::{GapScope, Image};
+
+/// The API over an embedded engine.
+#[derive(Clone)]
+pub struct ComputeEngine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    engine: LocalEngine,
+    clock: Arc<dyn Clock>,
+    links: Links,
+    operations: Operations,
+    /// Is told when the server stops.
+    stop: watch::Sender<bool>,
+    /// Held as long as the server runs: what it remembers has one writer.
+    _alone: File,
+}
+
+impl ComputeEngine {
+    /// Takes up what an earlier server over the same engine has left.
+    pub fn open(
+        engine: LocalEngine,
+        project: &str,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ServeError> {
+        let directory = engine.directory().join("serve").join("gce");
+        let failed = |error: &dyn std::fmt::Display| {
+            ServeError::State(format!("cannot use {}: {error}", directory.display()))
+        };
+        fs::create_dir_all(&directory).map_err(|error| failed(&error))?;
+        let alone = File::create(directory.join("lock")).map_err(|error| failed(&error))?;
+        match alone.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(failed(&"another server is at work over the same engine"));
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(&error)),
+        }
+        let operations = Operations::open(&directory.join("operations"), clock.now())
+            .map_err(ServeError::State)?;
+        let links = Links { project: project.to_owned() };
+        let stop = watch::channel(false).0;
+        let inner = Inner { engine, clock, links, operations, stop, _alone: alone };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+}
+
+#[async_trait]
+impl Service for ComputeEngine {
+    async fn answer(&self, call: Call) -> Reply {
+        answer::reply(self.inner.answer(&call).await)
+    }
+
+    async fn stop(&self) {
+        self.inner.stop.send_replace(true);
+    }
+}
+
+impl Inner {
+    async fn answer(self: &Arc<Self>, call: &Call) -> Answer {
+        if (call.method.as_str(), call.path.as_str()) == ("POST", "/token") {
+            // Who asks for a token before anything else gets one that nobody looks at.
+            return Ok(json!({
+                "access_token": "loopback",
+                "expires_in": 3600,
+                "token_type": "Bearer",
+            }));
+        }
+        let request = Request::read(call)?;
+        if request.project != self.links.project {
+            return Err(Refusal {
+                status: 404,
+                reason: "notFound",
+                message: format!(
+                    "The resource 'projects/{}' was not found; the project here is '{}'",
+                    request.project, self.links.project
+                ),
+            });
+        }
+        let answer = self.dispatch(&request).await?;
+        match request.query("fields") {
+            Some(fields) if request.method == "GET" => Ok(Fields::read(fields)?.of(answer)),
+            _ => Ok(answer),
+        }
+    }
+
+    async fn dispatch(self: &Arc<Self>, request: &Request) -> Answer {
+        let links = &self.links;
+        match (&request.scope, request.collection.as_str()) {
+            (Scope::Project, "") => {
+                place::project(request, links, &self.machines().await?, &self.images().await?)
+            }
+            (Scope::Project, "zones") => place::zones(request, links, &self.machines().await?),
+            (Scope::Project, "regions") => place::regions(request, links, &self.machines().await?),
+            (Scope::Zone(_) | Scope::Aggregated, "instances") => {
+                instance::answer(request, links, &self.machines().await?)
+            }
+            (Scope::Zone(_) | Scope::Aggregated, "disks") => {
+                instance::answer_disks(request, links, &self.machines().await?)
+            }
+            (_, "operations") => {
+                self.operations.answer(request, links, self.stop.subscribe()).await
+            }
+            _ => Err(request.not_done()),
+        }
+    }
+
+    /// All instances; an error where not all of them can be seen.
+    async fn machines(&self) -> Result<Vec<Machine>, Refusal> {
+        let (described, gaps) = self.engine.described().await?;
+        match gaps.first() {
+            Some(gap) => Err(Refusal::unseen(format!("{}: {}", gap.place, gap.message))),
+            None => {
+                let machine = |(local, seen)| Machine { local, seen };
+                Ok(described.into_iter().map(machine).collect())
+            }
+        }
+    }
+
+    /// All images; an error where not all of them can be seen.
+    async fn images(&self) -> Result<Vec<Image>, Refusal> {
+        let seen = self.engine.observe().await;
+        match seen.gaps.iter().find(|gap| gap.scope == GapScope::Images) {
+            Some(gap) => Err(Refusal::unseen(format!("{}: {}", gap.place, gap.message))),
+            None => Ok(seen.images),
+        }
+    }
+}

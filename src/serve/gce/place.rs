@@ -1,0 +1,105 @@
+//! The project, its quotas, its zones and regions.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::answer::{Answer, Refusal};
+use super::instance::{Machine, number_of};
+use super::link::{Links, Scope, region_of};
+use super::page;
+use super::request::Request;
+use crate::inventory::{Image, ImageKind};
+
+/// The embedded engine has no quotas; clients that look for some find these.
+const LIMIT: f64 = 100_000.0;
+
+/// Answers a request for the project.
+pub fn project(request: &Request, links: &Links, machines: &[Machine], images: &[Image]) -> Answer {
+    if request.method != "GET" {
+        return Err(request.not_done());
+    }
+    let count = |kind: ImageKind| images.iter().filter(|image| image.kind == kind).count();
+    let quota =
+        |metric: &str, usage: usize| json!({"metric": metric, "limit": LIMIT, "usage": usage});
+    Ok(json!({
+        "kind": "compute#project",
+        "id": number_of(&links.project),
+        "name": links.project,
+        "selfLink": links.link(&Scope::Project, "", ""),
+        "quotas": [
+            quota("SNAPSHOTS", count(ImageKind::Snapshot)),
+            quota("IMAGES", count(ImageKind::DiskImage)),
+            quota("MACHINE_IMAGES", count(ImageKind::MachineImage)),
+            quota("INSTANCES", machines.len()),
+        ],
+    }))
+}
+
+fn zone_names(machines: &[Machine]) -> BTreeSet<&str> {
+    machines.iter().map(Machine::zone).collect()
+}
+
+fn zone_json(links: &Links, zone: &str) -> Value {
+    json!({
+        "kind": "compute#zone",
+        "id": number_of(&format!("zone {zone}")),
+        "name": zone,
+        "description": zone,
+        "status": "UP",
+        "region": links.region(region_of(zone)),
+        "selfLink": links.zone(zone),
+    })
+}
+
+/// Answers a request for zones: those that instances are in.
+pub fn zones(request: &Request, links: &Links, machines: &[Machine]) -> Answer {
+    let zones = zone_names(machines);
+    match request.parts() {
+        ("GET", None, None) => {
+            let shown = zones.into_iter().map(|zone| zone_json(links, zone)).collect();
+            page::list(request, links, "zone", shown)
+        }
+        ("GET", Some(name), None) => match zones.get(name) {
+            Some(zone) => Ok(zone_json(links, zone)),
+            None => Err(Refusal::not_found(&links.path(&Scope::Project, "zones", name))),
+        },
+        _ => Err(request.not_done()),
+    }
+}
+
+/// Answers a request for regions: those that zones are in.
+pub fn regions(request: &Request, links: &Links, machines: &[Machine]) -> Answer {
+    let mut regions: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for zone in zone_names(machines) {
+        regions.entry(region_of(zone)).or_default().push(zone);
+    }
+    let shown = |region: &str, zones: &[&str]| {
+        let is_here = |machine: &&Machine| region_of(machine.zone()) == region;
+        json!({
+            "kind": "compute#region",
+            "id": number_of(&format!("region {region}")),
+            "name": region,
+            "description": region,
+            "status": "UP",
+            "zones": zones.iter().map(|zone| links.zone(zone)).collect::<Vec<_>>(),
+            "quotas": [{
+                "metric": "INSTANCES",
+                "limit": LIMIT,
+                "usage": machines.iter().filter(is_here).count(),
+            }],
+            "selfLink": links.region(region),
+        })
+    };
+    match request.parts() {
+        ("GET", None, None) => {
+            let all = regions.iter().map(|(region, zones)| shown(region, zones)).collect();
+            page::list(request, links, "region", all)
+        }
+        ("GET", Some(name), None) => match regions.get(name) {
+            Some(zones) => Ok(shown(name, zones)),
+            None => Err(Refusal::not_found(&links.path(&Scope::Project, "regions", name))),
+        },
+        _ => Err(request.not_done()),
+    }
+}
