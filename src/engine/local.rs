@@ -119,6 +119,11 @@ impl LocalEngine {
         &self.inner.paths.store
     }
 
+    /// How many captures run at once.
+    pub fn captures(&self) -> usize {
+        self.inner.settings.capabilities().captures_max
+    }
+
     /// The directory with the instance files.
     pub fn instance_files(&self) -> &Path {
         &self.inner.paths.instances

@@ -5,8 +5,11 @@
 //! answered from what cannot be seen: where the engine reports a gap, so does the server.
 
 mod answer;
+mod capture;
+mod family;
 mod fields;
 mod filter;
+mod image;
 mod instance;
 mod label;
 mod link;
@@ -16,25 +19,28 @@ mod place;
 mod request;
 mod shelf;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 
 use async_trait::async_trait;
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use answer::{Answer, Refusal};
 use fields::Fields;
+use image::Kept;
 use instance::Machine;
 use link::{Links, Scope};
 use operation::Operations;
 use request::Request;
+use shelf::Shelf;
 
 use super::{Call, Reply, ServeError, Service};
 use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::engine::local::LocalEngine;
-use crate::inventory::{GapScope, Image};
+use crate::inventory::{EngineInventory, GapScope};
 
 /// The API over an embedded engine.
 #[derive(Clone)]
@@ -47,6 +53,16 @@ struct Inner {
     clock: Arc<dyn Clock>,
     links: Links,
     operations: Operations,
+    /// What is remembered of images, by their ids.
+    shelf: Shelf<Kept>,
+    /// What will be remembered of images that are being made, by their links.
+    pending: Mutex<BTreeMap<String, Kept>>,
+    /// Held while a change is validated and begun, so that two do not take each other's place.
+    gate: tokio::sync::Mutex<()>,
+    /// As many captures run at once.
+    captures: Semaphore,
+    /// What runs under an operation outlives the request that began it.
+    own: Weak<Inner>,
     /// Is told when the server stops.
     stop: watch::Sender<bool>,
     /// Held as long as the server runs: what it remembers has one writer.
@@ -75,10 +91,22 @@ impl ComputeEngine {
         }
         let operations = Operations::open(&directory.join("operations"), clock.now())
             .map_err(ServeError::State)?;
-        let links = Links { project: project.to_owned() };
-        let stop = watch::channel(false).0;
-        let inner = Inner { engine, clock, links, operations, stop, _alone: alone };
-        Ok(Self { inner: Arc::new(inner) })
+        let shelf = Shelf::open(&directory.join("images")).map_err(ServeError::State)?;
+        let captures = Semaphore::new(engine.captures().max(1));
+        let inner = Arc::new_cyclic(|own| Inner {
+            engine,
+            clock,
+            links: Links { project: project.to_owned() },
+            operations,
+            shelf,
+            pending: Mutex::default(),
+            gate: tokio::sync::Mutex::default(),
+            captures,
+            own: Weak::clone(own),
+            stop: watch::channel(false).0,
+            _alone: alone,
+        });
+        Ok(Self { inner })
     }
 }
 
@@ -90,11 +118,12 @@ impl Service for ComputeEngine {
 
     async fn stop(&self) {
         self.inner.stop.send_replace(true);
+        self.inner.operations.until_idle().await;
     }
 }
 
 impl Inner {
-    async fn answer(self: &Arc<Self>, call: &Call) -> Answer {
+    async fn answer(&self, call: &Call) -> Answer {
         if (call.method.as_str(), call.path.as_str()) == ("POST", "/token") {
             // Who asks for a token before anything else gets one that nobody looks at.
             return Ok(json!({
@@ -121,19 +150,26 @@ impl Inner {
         }
     }
 
-    async fn dispatch(self: &Arc<Self>, request: &Request) -> Answer {
+    async fn dispatch(&self, request: &Request) -> Answer {
         let links = &self.links;
         match (&request.scope, request.collection.as_str()) {
             (Scope::Project, "") => {
-                place::project(request, links, &self.machines().await?, &self.images().await?)
+                place::project(request, links, &self.machines().await?, &self.seen().await?)
             }
             (Scope::Project, "zones") => place::zones(request, links, &self.machines().await?),
             (Scope::Project, "regions") => place::regions(request, links, &self.machines().await?),
             (Scope::Zone(_) | Scope::Aggregated, "instances") => {
                 instance::answer(request, links, &self.machines().await?)
             }
-            (Scope::Zone(_) | Scope::Aggregated, "disks") => {
-                instance::answer_disks(request, links, &self.machines().await?)
+            (Scope::Zone(_) | Scope::Aggregated, "disks") => match request.parts() {
+                ("POST", Some(disk), Some("createSnapshot")) => {
+                    self.create_snapshot(request, disk).await
+                }
+                _ => instance::answer_disks(request, links, &self.machines().await?),
+            },
+            (Scope::Global, collection) if image::kind_of(collection).is_some() => {
+                let kind = image::kind_of(collection).unwrap_or_default();
+                self.answer_images(request, kind).await
             }
             (_, "operations") => {
                 self.operations.answer(request, links, self.stop.subscribe()).await
@@ -142,24 +178,31 @@ impl Inner {
         }
     }
 
-    /// All instances; an error where not all of them can be seen.
-    async fn machines(&self) -> Result<Vec<Machine>, Refusal> {
-        let (described, gaps) = self.engine.described().await?;
-        match gaps.first() {
-            Some(gap) => Err(Refusal::unseen(format!("{}: {}", gap.place, gap.message))),
-            None => {
-                let machine = |(local, seen)| Machine { local, seen };
-                Ok(described.into_iter().map(machine).collect())
-            }
+    /// Runs what outlives the request that began it.
+    fn spawn<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        work: impl FnOnce(Arc<Self>) -> F + Send + 'static,
+    ) {
+        if let Some(own) = self.own.upgrade() {
+            tokio::spawn(work(own));
         }
     }
 
-    /// All images; an error where not all of them can be seen.
-    async fn images(&self) -> Result<Vec<Image>, Refusal> {
+    /// All instances; an error where not all of them can be seen.
+    async fn machines(&self) -> Result<Vec<Machine>, Refusal> {
+        let (described, gaps) = self.engine.described().await?;
+        if let Some(gap) = gaps.first() {
+            return Err(Refusal::unseen(format!("{}: {}", gap.place, gap.message)));
+        }
+        Ok(described.into_iter().map(|(local, seen)| Machine { local, seen }).collect())
+    }
+
+    /// All that the engine holds; an error where not all images can be seen.
+    async fn seen(&self) -> Result<EngineInventory, Refusal> {
         let seen = self.engine.observe().await;
         match seen.gaps.iter().find(|gap| gap.scope == GapScope::Images) {
             Some(gap) => Err(Refusal::unseen(format!("{}: {}", gap.place, gap.message))),
-            None => Ok(seen.images),
+            None => Ok(seen),
         }
     }
 }

@@ -74,13 +74,14 @@ impl Refusal {
     fn word(&self) -> &'static str {
         match (self.status, self.reason) {
             (_, "rateLimitExceeded" | "quotaExceeded") => "RESOURCE_EXHAUSTED",
-            (_, "resourceNotReady" | "resourceInUseByAnotherResource") => "FAILED_PRECONDITION",
+            (_, "resourceNotReady" | "resourceInUseByAnotherResource") | (412, _) => {
+                "FAILED_PRECONDITION"
+            }
             (400, _) => "INVALID_ARGUMENT",
             (401, _) => "UNAUTHENTICATED",
             (403, _) => "PERMISSION_DENIED",
             (404, _) => "NOT_FOUND",
             (409, _) => "ALREADY_EXISTS",
-            (412, _) => "FAILED_PRECONDITION",
             (501, _) => "UNIMPLEMENTED",
             (503, _) => "UNAVAILABLE",
             _ => "INTERNAL",

@@ -94,7 +94,9 @@ impl Expression {
 fn find<'a>(value: &'a Value, path: &[String], found: &mut Vec<&'a Value>) {
     match (value, path) {
         (Value::Array(elements), [_, ..]) => {
-            elements.iter().for_each(|element| find(element, path, found));
+            for element in elements {
+                find(element, path, found);
+            }
         }
         (value, []) => found.push(value),
         (Value::Object(object), [first, rest @ ..]) => {
@@ -218,9 +220,8 @@ impl Reader {
     fn test(&mut self, field: &str) -> Result<Expression, String> {
         let path = field.split('.').map(|part| part.trim_matches('"').to_owned()).collect();
         let operator = self.tokens.next();
-        let value = match self.tokens.next() {
-            Some(Token::Word(text) | Token::Quoted(text)) => text,
-            _ => return Err(format!("A value is expected for {field}.")),
+        let Some(Token::Word(value) | Token::Quoted(value)) = self.tokens.next() else {
+            return Err(format!("A value is expected for {field}."));
         };
         let plain = || unescaped(&value);
         let test = match operator {

@@ -20,7 +20,7 @@ use super::request::Request;
 use super::shelf::Shelf;
 
 /// How long `wait` waits.
-const WAIT: Duration = Duration::from_secs(120);
+const WAIT: Duration = Duration::from_mins(2);
 /// How long finished operations are kept.
 const KEPT: SignedDuration = SignedDuration::from_hours(24);
 /// Operations that may begin within a second, so that their numbers rise with time.
@@ -239,6 +239,16 @@ impl Operations {
     /// Whether anything is under way.
     pub fn is_idle(&self) -> bool {
         self.running().is_empty()
+    }
+
+    /// Waits until nothing is under way.
+    pub async fn until_idle(&self) {
+        let mut ended = self.ended.subscribe();
+        while !self.is_idle() {
+            if ended.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Whether something is being done to what a link names.

@@ -45,10 +45,19 @@ impl Order {
             Self::Newest => (text("creationTimestamp"), name),
         }
     }
+}
 
-    fn compare(self, one: &Place, other: &Place) -> std::cmp::Ordering {
-        other.0.cmp(&one.0).then_with(|| one.1.cmp(&other.1))
-    }
+/// Which of two comes first: the newer one, where times count, else by name.
+fn compare(one: &Place, other: &Place) -> std::cmp::Ordering {
+    other.0.cmp(&one.0).then_with(|| one.1.cmp(&other.1))
+}
+
+/// A page of a list.
+struct Page {
+    /// Each item with its scope.
+    items: Vec<(Scope, Value)>,
+    /// The token of the next page.
+    next: Option<String>,
 }
 
 /// The page of a request, each item with its scope, and the token of the next one.
@@ -56,7 +65,7 @@ fn page(
     request: &Request,
     items: Vec<(Scope, Value)>,
     scope_key: impl Fn(&Scope) -> String,
-) -> Result<(Vec<(Scope, Value)>, Option<String>), Refusal> {
+) -> Result<Page, Refusal> {
     let filter = request.query("filter").map(Filter::read).transpose()?;
     let order = Order::read(request)?;
     let size = match request.query("maxResults") {
@@ -72,15 +81,14 @@ fn page(
         .into_iter()
         .filter(|(_, item)| filter.as_ref().is_none_or(|filter| filter.matches(item)))
         .map(|(scope, item)| (order.place(&item, &scope_key(&scope)), scope, item))
-        .filter(|(place, ..)| {
-            after.as_ref().is_none_or(|after| order.compare(place, after).is_gt())
-        })
+        .filter(|(place, ..)| after.as_ref().is_none_or(|after| compare(place, after).is_gt()))
         .collect();
-    placed.sort_by(|one, other| order.compare(&one.0, &other.0));
+    placed.sort_by(|one, other| compare(&one.0, &other.0));
     let is_more = placed.len() > size;
     placed.truncate(size);
     let next = if is_more { placed.last().map(|(place, ..)| write_token(place)) } else { None };
-    Ok((placed.into_iter().map(|(_, scope, item)| (scope, item)).collect(), next))
+    let items = placed.into_iter().map(|(_, scope, item)| (scope, item)).collect();
+    Ok(Page { items, next })
 }
 
 fn write_token(place: &Place) -> String {
@@ -98,7 +106,7 @@ fn read_token(token: &str) -> Result<Place, Refusal> {
 /// Answers with a list. `kind` is what one item is, as in `compute#machineImage`.
 pub fn list(request: &Request, links: &Links, kind: &str, items: Vec<Value>) -> Answer {
     let items = items.into_iter().map(|item| (request.scope.clone(), item)).collect();
-    let (items, next) = page(request, items, |_| String::new())?;
+    let Page { items, next } = page(request, items, |_| String::new())?;
     let items: Vec<Value> = items.into_iter().map(|(_, item)| item).collect();
     let mut answer = json!({
         "kind": format!("compute#{kind}List"),
@@ -128,12 +136,12 @@ pub fn aggregated(
     };
     let mut scopes: BTreeMap<String, Vec<Value>> =
         items.iter().map(|(scope, _)| (key(scope), Vec::new())).collect();
-    let (items, next) = page(request, items, key)?;
+    let Page { items, next } = page(request, items, key)?;
     for (scope, item) in items {
         scopes.entry(key(&scope)).or_default().push(item);
     }
     let collection = &request.collection;
-    let scoped = scopes.into_iter().map(|(key, items)| {
+    let shown = scopes.into_iter().map(|(key, items)| {
         let value = if items.is_empty() {
             json!({"warning": {
                 "code": "NO_RESULTS_ON_PAGE",
@@ -148,7 +156,7 @@ pub fn aggregated(
     let mut answer = json!({
         "kind": format!("compute#{kind}AggregatedList"),
         "id": links.path(&Scope::Aggregated, collection, ""),
-        "items": scoped.collect::<serde_json::Map<String, Value>>(),
+        "items": shown.collect::<serde_json::Map<String, Value>>(),
         "selfLink": links.link(&Scope::Aggregated, collection, ""),
     });
     if let Some(next) = next {

@@ -9,17 +9,22 @@ use super::instance::{Machine, number_of};
 use super::link::{Links, Scope, region_of};
 use super::page;
 use super::request::Request;
-use crate::inventory::{Image, ImageKind};
+use crate::inventory::{EngineInventory, ImageKind};
 
 /// The embedded engine has no quotas; clients that look for some find these.
 const LIMIT: f64 = 100_000.0;
 
 /// Answers a request for the project.
-pub fn project(request: &Request, links: &Links, machines: &[Machine], images: &[Image]) -> Answer {
+pub fn project(
+    request: &Request,
+    links: &Links,
+    machines: &[Machine],
+    seen: &EngineInventory,
+) -> Answer {
     if request.method != "GET" {
         return Err(request.not_done());
     }
-    let count = |kind: ImageKind| images.iter().filter(|image| image.kind == kind).count();
+    let count = |kind: ImageKind| seen.images.iter().filter(|image| image.kind == kind).count();
     let quota =
         |metric: &str, usage: usize| json!({"metric": metric, "limit": LIMIT, "usage": usage});
     Ok(json!({

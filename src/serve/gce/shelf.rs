@@ -58,7 +58,7 @@ impl<T: Serialize + DeserializeOwned + Clone> Shelf<T> {
     /// Keeps one.
     pub fn put(&self, id: &str, thing: T) -> Result<(), Refusal> {
         let mut things = self.things();
-        write_json(&self.path(id), &thing).map_err(|error| failed(error.to_string()))?;
+        write_json(&self.path(id), &thing).map_err(|error| failed(&error.to_string()))?;
         things.insert(id.to_owned(), thing);
         Ok(())
     }
@@ -67,7 +67,7 @@ impl<T: Serialize + DeserializeOwned + Clone> Shelf<T> {
     pub fn remove(&self, id: &str) -> Result<(), Refusal> {
         let mut things = self.things();
         match fs::remove_file(self.path(id)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(failed(error.to_string())),
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(failed(&error.to_string())),
             _ => {
                 things.remove(id);
                 Ok(())
@@ -86,7 +86,7 @@ impl<T: Serialize + DeserializeOwned + Clone> Shelf<T> {
     }
 }
 
-fn failed(error: String) -> Refusal {
+fn failed(error: &str) -> Refusal {
     Refusal {
         status: 500,
         reason: "internalError",

@@ -1,0 +1,97 @@
+//! Image families and the deprecation of disk images.
+
+use serde_json::{Map, Value, json};
+
+use super::Inner;
+use super::answer::{Answer, Refusal};
+use super::image::{self, Kept};
+use super::link::Scope;
+use super::request::Request;
+use crate::engine::Engine;
+use crate::inventory::{Image, ImageKind, ImageState, Stage};
+use crate::plan::{ImageRef, Update};
+
+impl Inner {
+    /// The newest image of a family that is not deprecated.
+    pub(super) async fn newest_of_family(&self, family: &str) -> Answer {
+        let seen = self.seen().await?;
+        let candidates = seen.images.iter().filter_map(|image| {
+            let kept = self.kept(image, &seen);
+            let is_it = image.kind == ImageKind::DiskImage
+                && image.state == ImageState::Ready
+                && image.stage == Stage::Active
+                && kept.shown.get("family").and_then(Value::as_str) == Some(family);
+            is_it.then_some((image, kept))
+        });
+        let newest =
+            candidates.max_by_key(|(image, kept)| (image.created_at, kept.sequence, &image.name));
+        let Some((image, kept)) = newest else {
+            let name = format!("family/{family}");
+            return Err(Refusal::not_found(&self.links.path(&Scope::Global, "images", &name)));
+        };
+        Ok(image::json(image, &kept, &self.links))
+    }
+
+    /// Deprecates an image, or takes that back where the body is empty.
+    pub(super) async fn deprecate(&self, request: &Request, name: &str) -> Answer {
+        let _gate = self.gate.lock().await;
+        if let Some(operation) = self.operations.replayed(request)? {
+            return Ok(operation.json(&self.links));
+        }
+        let seen = self.seen().await?;
+        let image = image::find(&seen, ImageKind::DiskImage, name, &self.links)?;
+        if image.state != ImageState::Ready {
+            return Err(Refusal::not_ready(format!("The image {} is not ready", image.name)));
+        }
+        let (stage, deprecated) = self.read_deprecation(request)?;
+        self.set_stage(image, stage).await?;
+        let kept = Kept { deprecated, ..self.kept(image, &seen) };
+        self.shelf.put(&image.id, kept)?;
+        self.done(request, "deprecate", ImageKind::DiskImage, image)
+    }
+
+    async fn set_stage(&self, image: &Image, stage: Stage) -> Result<(), Refusal> {
+        if image.stage == stage {
+            return Ok(());
+        }
+        let update = Update {
+            stage_before: image.stage,
+            stage_after: stage,
+            set_labels: image.labels.clone(),
+            remove_labels: Vec::new(),
+            replacement: None,
+            sharing: None,
+        };
+        self.engine.update(&ImageRef::of(image), &update).await?;
+        Ok(())
+    }
+
+    fn read_deprecation(&self, request: &Request) -> Result<(Stage, Option<Value>), Refusal> {
+        let mut deprecated = Map::new();
+        for date in ["deprecated", "obsolete", "deleted"] {
+            if let Some(text) = request.text(date)? {
+                deprecated.insert(date.to_owned(), json!(text));
+            }
+        }
+        if let Some(text) = request.text("replacement")? {
+            let named = self.links.reference("resource.replacement", text, "images")?;
+            let link = self.links.link(&named.scope, &named.collection, &named.name);
+            deprecated.insert("replacement".to_owned(), json!(link));
+        }
+        let asked = request.text("state")?;
+        let stage = match asked {
+            None | Some("ACTIVE") => Stage::Active,
+            Some("DEPRECATED") => Stage::Deprecated,
+            Some("OBSOLETE" | "DELETED") => Stage::Obsolete,
+            Some(other) => {
+                let why = "It is ACTIVE, DEPRECATED, OBSOLETE or DELETED.";
+                return Err(Refusal::invalid("resource.state", other, why));
+            }
+        };
+        if let Some(state) = asked {
+            deprecated.insert("state".to_owned(), json!(state));
+        }
+        let is_empty = deprecated.is_empty();
+        Ok((stage, (!is_empty).then_some(Value::Object(deprecated))))
+    }
+}
