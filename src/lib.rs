@@ -35,7 +35,7 @@
 //!
 //! The book: [`doc::architecture`], [`doc::language`], [`doc::semantics`], [`doc::embedded_engine`],
 //! [`doc::adding_an_engine`], [`doc::findings`], [`doc::testing_policies`], [`doc::simulate`],
-//! [`doc::testing`], [`doc::performance`], [`doc::changelog`].
+//! [`doc::serve`], [`doc::testing`], [`doc::performance`], [`doc::changelog`].
 
 pub mod apply;
 pub mod cli;
@@ -77,6 +77,8 @@ pub mod doc {
     pub mod performance {}
     #[doc = include_str!("doc/semantics.md")]
     pub mod semantics {}
+    #[doc = include_str!("doc/serve.md")]
+    pub mod serve {}
     #[doc = include_str!("doc/simulate.md")]
     pub mod simulate {}
     #[doc = include_str!("doc/testing.md")]

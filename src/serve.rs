@@ -89,15 +89,17 @@ pub trait Service: Send + Sync {
     async fn stop(&self);
 }
 
-/// Opens the service of a dialect over an embedded engine, which is served as a project.
+/// Opens the service of a dialect over an embedded engine, which is served as a project. With
+/// `faults`, clients may ask it to go wrong.
 pub fn open(
     dialect: Dialect,
     engine: LocalEngine,
     project: &str,
     clock: Arc<dyn Clock>,
+    faults: bool,
 ) -> Result<Arc<dyn Service>, ServeError> {
     match dialect {
-        Dialect::Gce => Ok(Arc::new(gce::ComputeEngine::open(engine, project, clock)?)),
+        Dialect::Gce => Ok(Arc::new(gce::ComputeEngine::open(engine, project, clock, faults)?)),
     }
 }
 

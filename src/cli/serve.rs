@@ -28,6 +28,9 @@ pub struct Serve {
     /// The address to listen on, a loopback one; port 0 takes any that is free
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8470")]
     listen: SocketAddr,
+    /// Go wrong where a client asks for it with POST /faults: for tests of clients
+    #[arg(long)]
+    faults: bool,
 }
 
 impl Serve {
@@ -38,7 +41,7 @@ impl Serve {
         };
         let project = self.project.clone().unwrap_or_else(|| engine.name().to_owned());
         let listener = serve::listen(self.listen).await?;
-        let service = serve::open(self.dialect, engine, &project, setup::clock(None))?;
+        let service = serve::open(self.dialect, engine, &project, setup::clock(None), self.faults)?;
         let address = listener.local_addr().context("the address is not known")?;
         let (stop, stopped) = watch::channel(false);
         let mut interrupted =

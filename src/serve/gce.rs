@@ -7,8 +7,10 @@
 mod answer;
 mod capture;
 mod family;
+mod fault;
 mod fields;
 mod filter;
+mod iam;
 mod image;
 mod instance;
 mod label;
@@ -28,6 +30,7 @@ use serde_json::json;
 use tokio::sync::{Semaphore, watch};
 
 use answer::{Answer, Refusal};
+use fault::{Fault, Faults};
 use fields::Fields;
 use image::Kept;
 use instance::Machine;
@@ -59,6 +62,8 @@ struct Inner {
     pending: Mutex<BTreeMap<String, Kept>>,
     /// Held while a change is validated and begun, so that two do not take each other's place.
     gate: tokio::sync::Mutex<()>,
+    /// What goes wrong on purpose, where that was asked for.
+    faults: Option<Faults>,
     /// As many captures run at once.
     captures: Semaphore,
     /// What runs under an operation outlives the request that began it.
@@ -70,11 +75,13 @@ struct Inner {
 }
 
 impl ComputeEngine {
-    /// Takes up what an earlier server over the same engine has left.
+    /// Takes up what an earlier server over the same engine has left. With `faults`, clients may
+    /// ask for faults.
     pub fn open(
         engine: LocalEngine,
         project: &str,
         clock: Arc<dyn Clock>,
+        faults: bool,
     ) -> Result<Self, ServeError> {
         let directory = engine.directory().join("serve").join("gce");
         let failed = |error: &dyn std::fmt::Display| {
@@ -101,6 +108,7 @@ impl ComputeEngine {
             shelf,
             pending: Mutex::default(),
             gate: tokio::sync::Mutex::default(),
+            faults: faults.then(Faults::default),
             captures,
             own: Weak::clone(own),
             stop: watch::channel(false).0,
@@ -132,6 +140,11 @@ impl Inner {
                 "token_type": "Bearer",
             }));
         }
+        if let (Some(faults), "POST", "/faults") =
+            (&self.faults, call.method.as_str(), call.path.as_str())
+        {
+            return faults.add(&call.body).map(|()| serde_json::Value::Null);
+        }
         let request = Request::read(call)?;
         if request.project != self.links.project {
             return Err(Refusal {
@@ -143,7 +156,14 @@ impl Inner {
                 ),
             });
         }
+        let fault = self.fault(&request, |fault| fault != Fault::QuotaInOperation);
+        if let Some(fault) = fault.filter(|fault| *fault != Fault::ReplyLost) {
+            return Err(fault.refusal());
+        }
         let answer = self.dispatch(&request).await?;
+        if let Some(fault) = fault {
+            return Err(fault.refusal());
+        }
         match request.query("fields") {
             Some(fields) if request.method == "GET" => Ok(Fields::read(fields)?.of(answer)),
             _ => Ok(answer),
@@ -171,11 +191,24 @@ impl Inner {
                 let kind = image::kind_of(collection).unwrap_or_default();
                 self.answer_images(request, kind).await
             }
+            (Scope::Global, "instanceTemplates") => place::none(request, links, "instanceTemplate"),
+            (Scope::Region(_), "resourcePolicies") => place::none(request, links, "resourcePolicy"),
+            (Scope::Aggregated, "instanceTemplates") => {
+                place::none(request, links, "instanceTemplate")
+            }
+            (Scope::Aggregated, "resourcePolicies") => {
+                place::none(request, links, "resourcePolicy")
+            }
             (_, "operations") => {
                 self.operations.answer(request, links, self.stop.subscribe()).await
             }
             _ => Err(request.not_done()),
         }
+    }
+
+    /// What goes wrong on purpose with a request.
+    fn fault(&self, request: &Request, can_be: impl Fn(Fault) -> bool) -> Option<Fault> {
+        self.faults.as_ref()?.take(request, can_be)
     }
 
     /// Runs what outlives the request that began it.

@@ -35,6 +35,8 @@ mod memory;
 mod misfortune;
 mod plans;
 mod schemas;
+#[cfg(feature = "serve")]
+mod serve;
 mod sim;
 mod support;
 mod tidy;

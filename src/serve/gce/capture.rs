@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::Inner;
 use super::answer::{Answer, Refusal};
+use super::fault::Fault;
 use super::image::{Kept, collection_of, machine_fields};
 use super::instance::{self, Machine, named};
 use super::label::{self, Labels};
@@ -81,11 +82,15 @@ impl Inner {
         let link = self.links.link(&Scope::Global, collection_of(kind), &order.name);
         let begun = order.begun.clone();
         let operation = self.operations.begin(request, begun, self.clock.now())?;
-        let kept = Kept { sequence: operation.id, shown: order.shown.clone(), deprecated: None };
+        let kept = Kept { sequence: operation.id, shown: order.shown.clone(), ..Kept::default() };
         self.lock_pending().insert(link.clone(), kept.clone());
         let id = operation.id;
+        let fault = self.fault(request, |fault| fault == Fault::QuotaInOperation);
         self.spawn(move |inner| async move {
-            let came = inner.capture(order, id, kept).await;
+            let came = match fault {
+                Some(fault) => Err(fault.refusal()),
+                None => inner.capture(order, id, kept).await,
+            };
             inner.lock_pending().remove(&link);
             inner.operations.end(id, came.map(Some).map_err(Into::into), inner.clock.now());
         });

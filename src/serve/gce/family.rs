@@ -45,7 +45,7 @@ impl Inner {
         }
         let (stage, deprecated) = self.read_deprecation(request)?;
         self.set_stage(image, stage).await?;
-        let kept = Kept { deprecated, ..self.kept(image, &seen) };
+        let kept = Kept { deprecated, ..self.whole(image, &seen).await? };
         self.shelf.put(&image.id, kept)?;
         self.done(request, "deprecate", ImageKind::DiskImage, image)
     }

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::answer::Refusal;
 
-/// Parentheses may be so deep.
+/// Parentheses and negations may be so deep.
 const DEPTH_MAX: usize = 32;
 
 /// A filter.
@@ -191,17 +191,26 @@ impl Reader {
         }
     }
 
+    fn deeper(&mut self) -> Result<(), String> {
+        self.depth += 1;
+        if self.depth > DEPTH_MAX {
+            Err(format!("It is more than {DEPTH_MAX} deep."))
+        } else {
+            Ok(())
+        }
+    }
+
     fn one(&mut self) -> Result<Expression, String> {
         if self.is_next("NOT") {
             self.tokens.next();
-            return Ok(Expression::Not(Box::new(self.one()?)));
+            self.deeper()?;
+            let inner = self.one()?;
+            self.depth -= 1;
+            return Ok(Expression::Not(Box::new(inner)));
         }
         match self.tokens.next() {
             Some(Token::Open) => {
-                self.depth += 1;
-                if self.depth > DEPTH_MAX {
-                    return Err(format!("Parentheses are at most {DEPTH_MAX} deep."));
-                }
+                self.deeper()?;
                 let inner = self.any()?;
                 self.depth -= 1;
                 match self.tokens.next() {
@@ -220,6 +229,12 @@ impl Reader {
     fn test(&mut self, field: &str) -> Result<Expression, String> {
         let path = field.split('.').map(|part| part.trim_matches('"').to_owned()).collect();
         let operator = self.tokens.next();
+        let is_old = |word: &String| word == "eq" || word == "ne";
+        if !matches!(&operator, Some(Token::Operator(_)))
+            && !matches!(&operator, Some(Token::Word(word)) if is_old(word))
+        {
+            return Err(format!("A comparison is expected behind {field}."));
+        }
         let Some(Token::Word(value) | Token::Quoted(value)) = self.tokens.next() else {
             return Err(format!("A value is expected for {field}."));
         };
@@ -403,6 +418,7 @@ mod tests {
             ("name eq \"[\"", "unclosed"),
             ("= a", "field is expected"),
             (&"(".repeat(40), "deep"),
+            (&"NOT ".repeat(40_000), "deep"),
         ] {
             let refusal = Filter::read(filter).unwrap_err();
             assert_eq!(refusal.status, 400, "{filter}");

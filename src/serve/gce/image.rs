@@ -33,6 +33,9 @@ pub struct Kept {
     /// How it is deprecated.
     #[serde(default)]
     pub deprecated: Option<Value>,
+    /// Who may use it, as the API shows that.
+    #[serde(default)]
+    pub bindings: Value,
 }
 
 /// Which images a collection holds.
@@ -149,6 +152,13 @@ impl Inner {
             (("POST", Some(name), Some("deprecate")), ImageKind::DiskImage) => {
                 self.deprecate(request, name).await
             }
+            (("GET", Some(name), Some("getIamPolicy")), _) => self.policy(kind, name).await,
+            (("POST", Some(name), Some("setIamPolicy")), _) => {
+                self.set_policy(request, kind, name).await
+            }
+            (("POST", Some(name), Some("testIamPermissions")), _) => {
+                self.permissions(request, kind, name).await
+            }
             _ => Err(request.not_done()),
         }
     }
@@ -174,12 +184,22 @@ impl Inner {
     async fn image(&self, kind: ImageKind, name: &str) -> Answer {
         let seen = self.seen().await?;
         let image = find(&seen, kind, name, &self.links)?;
-        let mut kept = self.kept(image, &seen);
+        let kept = self.whole(image, &seen).await?;
+        Ok(json(image, &kept, &self.links))
+    }
+
+    /// All that can be told of an image, from the image itself where this server did not make it.
+    pub(super) async fn whole(
+        &self,
+        image: &Image,
+        seen: &EngineInventory,
+    ) -> Result<Kept, Refusal> {
+        let mut kept = self.kept(image, seen);
         if self.shelf.get(&image.id).is_none() && image.state == ImageState::Ready {
             let record = self.engine.record(&image.id).await?;
             kept.shown.extend(recorded(&record, &self.links));
         }
-        Ok(json(image, &kept, &self.links))
+        Ok(kept)
     }
 
     async fn delete(&self, request: &Request, kind: ImageKind, name: &str) -> Answer {

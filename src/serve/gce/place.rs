@@ -41,6 +41,20 @@ pub fn project(
     }))
 }
 
+/// Answers a request for what the data centre knows nothing of.
+pub fn none(request: &Request, links: &Links, kind: &str) -> Answer {
+    match (request.parts(), &request.scope) {
+        (("GET", None, None), Scope::Aggregated) => {
+            page::aggregated(request, links, kind, Vec::new())
+        }
+        (("GET", None, None), _) => page::list(request, links, kind, Vec::new()),
+        (("GET", Some(name), None), scope) => {
+            Err(Refusal::not_found(&links.path(scope, &request.collection, name)))
+        }
+        _ => Err(request.not_done()),
+    }
+}
+
 fn zone_names(machines: &[Machine]) -> BTreeSet<&str> {
     machines.iter().map(Machine::zone).collect()
 }

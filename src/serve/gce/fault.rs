@@ -1,0 +1,112 @@
+//! Faults on purpose, for tests of clients: whoever starts the server with `--faults` may ask for
+//! them with `POST /faults`, one after the other.
+
+use std::sync::{Mutex, PoisonError};
+
+use serde::Deserialize;
+
+use super::answer::Refusal;
+use super::request::Request;
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fault {
+    /// The rate of requests is used up.
+    RateLimit,
+    /// The server is not there for a moment; nothing was done.
+    Unavailable,
+    /// What was asked for is done, and the answer is lost.
+    ReplyLost,
+    /// The labels have just been changed by somebody else.
+    StaleFingerprint,
+    /// The operation of a new image ends with a quota that is used up.
+    QuotaInOperation,
+}
+
+/// Which requests go wrong, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Script {
+    fault: Fault,
+    /// How many requests.
+    #[serde(default = "once")]
+    times: u32,
+    /// Only those with this method.
+    #[serde(default)]
+    method: Option<String>,
+    /// Only those for this collection.
+    #[serde(default)]
+    collection: Option<String>,
+}
+
+fn once() -> u32 {
+    1
+}
+
+impl Script {
+    fn is_for(&self, request: &Request) -> bool {
+        let is_named =
+            |asked: &Option<String>, is: &str| asked.as_ref().is_none_or(|one| one == is);
+        let is_kind = match self.fault {
+            Fault::StaleFingerprint => request.verb.as_deref() == Some("setLabels"),
+            _ => true,
+        };
+        is_kind
+            && is_named(&self.method, &request.method)
+            && is_named(&self.collection, &request.collection)
+    }
+}
+
+/// The faults that are still to come.
+#[derive(Debug, Default)]
+pub struct Faults {
+    scripts: Mutex<Vec<Script>>,
+}
+
+impl Faults {
+    /// Adds what a body asks for.
+    pub fn add(&self, body: &[u8]) -> Result<(), Refusal> {
+        let script: Script = serde_json::from_slice(body)
+            .map_err(|error| Refusal::bad(format!("this is no fault: {error}")))?;
+        self.lock().push(script);
+        Ok(())
+    }
+
+    /// The fault of a request, if one is due that is among those that can befall it here.
+    pub fn take(&self, request: &Request, can_be: impl Fn(Fault) -> bool) -> Option<Fault> {
+        let mut scripts = self.lock();
+        let due =
+            |script: &Script| script.times > 0 && script.is_for(request) && can_be(script.fault);
+        let found = scripts.iter().position(due)?;
+        let fault = scripts[found].fault;
+        scripts[found].times -= 1;
+        scripts.retain(|script| script.times > 0);
+        Some(fault)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Script>> {
+        self.scripts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Fault {
+    /// What the client is told.
+    pub fn refusal(self) -> Refusal {
+        let (status, reason, message) = match self {
+            Self::RateLimit => (
+                403,
+                "rateLimitExceeded",
+                "Quota exceeded for quota metric 'Queries' and limit 'Queries per minute'",
+            ),
+            Self::Unavailable | Self::ReplyLost => {
+                (503, "backendError", "The service is currently unavailable.")
+            }
+            Self::StaleFingerprint => return Refusal::stale_labels(),
+            Self::QuotaInOperation => {
+                (403, "quotaExceeded", "Quota 'MACHINE_IMAGES' exceeded. Limit: 0.0 globally.")
+            }
+        };
+        Refusal { status, reason, message: message.to_owned() }
+    }
+}
