@@ -245,6 +245,9 @@ impl Inner {
 
     async fn set_labels(&self, request: &Request, kind: ImageKind, name: &str) -> Answer {
         let _gate = self.gate.lock().await;
+        if let Some(operation) = self.operations.replayed(request)? {
+            return Ok(operation.json(&self.links));
+        }
         let seen = self.seen().await?;
         let image = find(&seen, kind, name, &self.links)?;
         let labels = label::replace(request, &image.labels)?;

@@ -228,17 +228,17 @@ impl Operations {
             Err(failure) => operation.failure = Some(failure),
         }
         // It is over even where that cannot be written; then a restart finds it unfinished.
-        if let Err(refusal) = self.shelf.put(&operation.name(), operation) {
-            tracing::error!("{}", refusal.message);
-        } else {
-            self.running().remove(&id);
+        self.running().insert(id, operation.clone());
+        match self.shelf.put(&operation.name(), operation) {
+            Ok(()) => drop(self.running().remove(&id)),
+            Err(refusal) => tracing::error!("{}", refusal.message),
         }
         self.ended.send_modify(|count| *count += 1);
     }
 
     /// Whether anything is under way.
     pub fn is_idle(&self) -> bool {
-        self.running().is_empty()
+        self.running().values().all(|operation| operation.ended.is_some())
     }
 
     /// Waits until nothing is under way.
@@ -253,7 +253,9 @@ impl Operations {
 
     /// Whether something is being done to what a link names.
     pub fn is_busy(&self, target: &str) -> bool {
-        self.running().values().any(|operation| operation.target == target)
+        let is_at_it =
+            |operation: &Operation| operation.ended.is_none() && operation.target == target;
+        self.running().values().any(is_at_it)
     }
 
     /// Answers a request for operations.
