@@ -8,6 +8,8 @@
 //! The registry at the end of this file is the one place that knows which kinds there are.
 
 mod fault;
+#[cfg(feature = "gce")]
+pub mod gce;
 #[cfg(feature = "local")]
 pub mod local;
 
@@ -303,6 +305,8 @@ struct Registered {
 /// Every kind of engine there is: one line each.
 fn registry() -> Vec<Registered> {
     vec![
+        #[cfg(feature = "gce")]
+        Registered { kind: gce::kind(), open: gce::open },
         #[cfg(feature = "local")]
         Registered { kind: local::kind(), open: local::open },
     ]

@@ -259,6 +259,11 @@ fn nobody_but_its_own_folder_names_a_cloud() {
                     format!("serve/{cloud}"),
                     "schedule/translate".to_owned(),
                 ];
+                // The one list of all engines there are.
+                let is_listed = ["mod ", "feature = ", "Registered {"].iter();
+                if path == "engine.rs" && is_listed.clone().any(|word| line.contains(word)) {
+                    continue;
+                }
                 // A registry lists whose APIs there are.
                 let is_registry = path == "serve.rs";
                 if !is_registry && !own.iter().any(|folder| path.starts_with(folder.as_str())) {
