@@ -21,6 +21,7 @@ use stillframe::plan::{Action, Copy, Create, ImageRef, Plan, Update};
 use stillframe::policy::{EngineKind, Policies, SourceFile, load};
 use stillframe::reconcile::{Approval, Room, Round};
 
+use super::gce::{Fake, Swift};
 use super::memory::{MemoryEngine, instance};
 use super::support::Datacenter;
 
@@ -72,6 +73,30 @@ impl Bench for Local {
             }
         }
     }
+}
+
+/// The engine for Compute Engine over a little of it.
+struct Gce(Fake);
+
+impl Bench for Gce {
+    fn open(&self, clock: Arc<dyn Clock>) -> Arc<dyn Engine> {
+        self.0.state().now = clock.now();
+        let settings = serde_json::json!({"projects": ["p"]});
+        Arc::new(
+            super::gce::open(&self.0, "memory", clock, Arc::new(Swift::default()), settings)
+                .unwrap(),
+        )
+    }
+
+    fn damage(&self, _: &Image) {}
+}
+
+fn gce() -> Gce {
+    let fake = Fake::new(noon(0));
+    for name in ["web-1", "web-2"] {
+        fake.state().add_instance("p", "zone-a", name, name);
+    }
+    Gce(fake)
 }
 
 fn memory() -> Memory {
@@ -330,6 +355,11 @@ macro_rules! suite {
                 #[tokio::test]
                 async fn memory_engine() {
                     check(Case { bench: Box::new(memory()), directory: tempfile::tempdir().unwrap(), spec: $spec }).await;
+                }
+
+                #[tokio::test]
+                async fn gce_engine() {
+                    check(Case { bench: Box::new(gce()), directory: tempfile::tempdir().unwrap(), spec: $spec }).await;
                 }
 
                 #[tokio::test]

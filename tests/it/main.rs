@@ -25,6 +25,7 @@ mod copies;
 mod cron;
 mod engines;
 mod expectations;
+mod gce;
 mod guards;
 mod hints;
 mod language;

@@ -1,0 +1,519 @@
+//! The engine for Compute Engine against a little of it on a port of this machine, with faults.
+
+mod fake;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use stillframe::clock::{Clock, FixedClock};
+use stillframe::engine::gce::{GceEngine, Pause};
+use stillframe::engine::{
+    CreateRequest, Created, Engine, EngineError, Progress, Unwatched, Watcher,
+};
+use stillframe::inventory::{Consistency, GapScope, ImageKind, ImageState, Stage};
+use stillframe::name::{Key, PolicyName, Slot, SourceId};
+use stillframe::plan::{Create, ImageRef, Update};
+
+pub use fake::{Fake, Wrong};
+
+/// Lets no time pass, and remembers how much was asked for.
+#[derive(Default)]
+pub struct Swift(Mutex<Vec<Duration>>);
+
+#[async_trait]
+impl Pause for Swift {
+    async fn pause(&self, time: Duration) {
+        self.0.lock().unwrap().push(time);
+        tokio::task::yield_now().await;
+    }
+}
+
+impl Swift {
+    fn longest(&self) -> Duration {
+        self.0.lock().unwrap().iter().max().copied().unwrap_or_default()
+    }
+}
+
+/// Twenty seconds into a minute.
+fn now() -> Timestamp {
+    "2026-11-21T12:00:20Z".parse().unwrap()
+}
+
+/// An engine over a fake.
+pub fn open(
+    fake: &Fake,
+    name: &str,
+    clock: Arc<dyn Clock>,
+    pause: Arc<dyn Pause>,
+    mut settings: Value,
+) -> Result<GceEngine, String> {
+    settings["endpoint"] = json!(format!("http://{}", fake.address));
+    GceEngine::open(name, &settings, Path::new("/nowhere"), clock, pause)
+}
+
+struct Case {
+    fake: Fake,
+    pause: Arc<Swift>,
+}
+
+impl Case {
+    fn new() -> Self {
+        let fake = Fake::new(now());
+        fake.state().add_instance("p", "us-a", "web-1", "4201");
+        fake.state().quotas = json!([{"metric": "SNAPSHOTS", "limit": 1000.0}, {"metric": "MACHINE_IMAGES", "limit": 100.0}]);
+        Self { fake, pause: Arc::default() }
+    }
+
+    fn engine_of(&self, projects: &[&str]) -> GceEngine {
+        let clock = Arc::new(FixedClock(now()));
+        open(&self.fake, "cloud", clock, self.pause.clone(), json!({"projects": projects})).unwrap()
+    }
+
+    fn engine(&self) -> GceEngine {
+        self.engine_of(&["p"])
+    }
+
+    fn wrong(&self, wrong: &[Wrong]) {
+        self.fake.state().wrong = wrong.to_vec();
+    }
+
+    async fn create(&self, request: CreateRequest) -> Result<Created, EngineError> {
+        self.engine().create(request, Arc::new(Unwatched)).await
+    }
+
+    /// How many images of a collection there are.
+    fn count(&self, collection: &str) -> usize {
+        self.fake.state().images.get(collection).map_or(0, BTreeMap::len)
+    }
+}
+
+fn request(kind: ImageKind, hour: i8) -> CreateRequest {
+    let slot = jiff::civil::date(2026, 11, 21).at(hour, 0, 0, 0);
+    let key = Key {
+        policy: PolicyName::parse("nightly").unwrap(),
+        source: SourceId::parse("4201").unwrap(),
+        slot: Slot::at(slot.to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp()),
+    };
+    let mut labels = key.labels();
+    labels.insert("team".to_owned(), "web".to_owned());
+    let disks = if kind == ImageKind::MachineImage { vec!["boot", "data"] } else { vec!["data"] };
+    CreateRequest {
+        name: key.image_name(&key.default_prefix()),
+        location: "us".to_owned(),
+        create: Create {
+            kind,
+            consistency: Consistency::Crash,
+            kms_key: Some("projects/p/locations/us/keyRings/r/cryptoKeys/k".to_owned()),
+            disks: disks.into_iter().map(str::to_owned).collect(),
+            excluded_disks: Vec::new(),
+            disk_bytes: 20 << 30,
+            labels,
+            description: "a description".to_owned(),
+            deadline: now(),
+            replaces: None,
+            problems: Vec::new(),
+            family: None,
+            sharing: None,
+        },
+        key,
+    }
+}
+
+fn machine_image(hour: i8) -> CreateRequest {
+    request(ImageKind::MachineImage, hour)
+}
+
+fn set(label: &str, value: &str) -> Update {
+    Update {
+        set_labels: BTreeMap::from([(label.to_owned(), value.to_owned())]),
+        ..Update::default()
+    }
+}
+
+#[tokio::test]
+async fn everything_is_seen_over_all_projects() {
+    let case = Case::new();
+    case.fake.state().add_instance("q", "us-b", "db-1", "17");
+    case.create(machine_image(2)).await.unwrap();
+    let mut inventory = case.engine_of(&["p", "q"]).observe().await;
+    assert!(inventory.is_complete(), "{:?}", inventory.gaps);
+    assert_eq!(inventory.identity, format!("p, q at http://{}/compute/v1/", case.fake.address));
+    let ids: Vec<&str> = inventory.instances.iter().map(|one| one.id.as_str()).collect();
+    assert_eq!(ids, ["17", "4201"]);
+    let instance = &inventory.instances[1];
+    assert_eq!((instance.zone.as_str(), instance.machine_type.as_str()), ("us-a", "e2-small"));
+    let disks: Vec<_> = instance
+        .disks
+        .iter()
+        .map(|disk| (disk.name.as_str(), disk.boot, disk.size_bytes))
+        .collect();
+    assert_eq!(disks, [("boot", true, Some(10 << 30)), ("data", false, Some(20 << 30))]);
+    let image = inventory.images.pop().unwrap();
+    assert_eq!((image.state, image.stage), (ImageState::Ready, Stage::Active));
+    assert_eq!((image.location.as_str(), image.stored_bytes), ("us", Some(1 << 20)));
+    assert_eq!(image.source.unwrap().name, "web-1");
+    assert!(image.id.starts_with("p/machineImages/"));
+    // How full one of two projects is says nothing about both.
+    assert!(inventory.capabilities.limits.images.is_empty());
+    let limits = case.engine().observe().await.capabilities.limits;
+    assert_eq!(limits.images[&ImageKind::MachineImage], 100);
+    assert_eq!((limits.source_interval_seconds, limits.source_hourly), (Some(600), Some(6)));
+}
+
+#[tokio::test]
+async fn lists_are_read_to_the_end() {
+    let case = Case::new();
+    for hour in 1..8 {
+        case.create(machine_image(hour)).await.unwrap();
+    }
+    case.fake.state().page_length = 2;
+    let inventory = case.engine().observe().await;
+    assert!(inventory.is_complete(), "{:?}", inventory.gaps);
+    assert_eq!(inventory.images.len(), 7);
+    assert!(inventory.images.is_sorted_by_key(|image| image.name.clone()));
+}
+
+#[tokio::test]
+async fn what_was_not_seen_is_a_gap() {
+    let case = Case::new();
+    for hour in 1..6 {
+        case.create(machine_image(hour)).await.unwrap();
+    }
+    case.fake.state().page_length = 2;
+    for (wrong, scope, place, message, images) in [
+        (
+            Wrong::SecondPage,
+            GapScope::Images,
+            "p/machineImages",
+            "Required permission (forbidden)",
+            2,
+        ),
+        (Wrong::SamePage, GapScope::Images, "p/machineImages", "the same page again", 4),
+        (Wrong::EmptyAnswer, GapScope::Images, "p/machineImages", "missing field `kind`", 0),
+        (Wrong::Redirection, GapScope::Images, "p/machineImages", "a redirection (HTTP 302)", 0),
+        (Wrong::ZoneUnreachable, GapScope::Instances, "p/zones/us-a", "does not answer", 5),
+        (Wrong::ZoneSilent, GapScope::Instances, "p/zones/us-a", "says nothing of it", 5),
+    ] {
+        case.wrong(&[wrong]);
+        let inventory = case.engine().observe().await;
+        let [gap] = &inventory.gaps[..] else { panic!("{wrong:?}: {:?}", inventory.gaps) };
+        assert_eq!((gap.scope, gap.place.as_str()), (scope, place), "{wrong:?}");
+        assert!(gap.message.contains(message), "{wrong:?}: {}", gap.message);
+        assert_eq!(inventory.images.len(), images, "{wrong:?}");
+    }
+    case.wrong(&[]);
+    assert!(case.engine().observe().await.is_complete());
+}
+
+#[tokio::test]
+async fn an_entry_that_cannot_be_read_is_a_gap_and_the_others_are_seen() {
+    let case = Case::new();
+    for hour in [1, 2] {
+        case.create(machine_image(hour)).await.unwrap();
+    }
+    let first = |state: &mut fake::State, field: &str, value: Value| {
+        let images = state.images.get_mut("machineImages").unwrap();
+        images.values_mut().next().unwrap()[field] = value;
+    };
+    first(&mut case.fake.state(), "creationTimestamp", json!("yesterday"));
+    let inventory = case.engine().observe().await;
+    assert_eq!((inventory.images.len(), inventory.gaps.len()), (1, 1));
+    assert!(inventory.gaps[0].message.ends_with("does not say when it was made"));
+    case.fake.state().add_instance("p", "us-a", "odd", "Not An Id");
+    assert!(case.engine().observe().await.gaps.iter().any(|gap| gap.scope == GapScope::Instances));
+}
+
+#[tokio::test]
+async fn two_instances_with_one_id_are_a_gap() {
+    let case = Case::new();
+    case.fake.state().add_instance("p", "us-b", "web-2", "4201");
+    let inventory = case.engine().observe().await;
+    assert_eq!(inventory.instances.len(), 1);
+    assert!(inventory.gaps[0].message.contains("on two instances"), "{:?}", inventory.gaps);
+}
+
+#[tokio::test]
+async fn a_machine_image_is_asked_for_with_all_that_was_planned() {
+    let case = Case::new();
+    let mut wanted = machine_image(2);
+    wanted.create.consistency = Consistency::Application;
+    wanted.create.excluded_disks = vec!["data".to_owned()];
+    case.create(wanted.clone()).await.unwrap();
+    let state = case.fake.state();
+    assert_eq!(
+        state.bodies,
+        [json!({
+            "name": wanted.name,
+            "description": "a description",
+            "labels": wanted.create.labels,
+            "storageLocations": ["us"],
+            "sourceInstance": "projects/p/zones/us-a/instances/web-1",
+            "guestFlush": true,
+            "params": {"excludedDisks": ["data"]},
+            "machineImageEncryptionKey": {"kmsKeyName": "projects/p/locations/us/keyRings/r/cryptoKeys/k"},
+        })]
+    );
+    assert_eq!(state.asked("GET projects/p/global/operations/"), 2);
+}
+
+#[tokio::test]
+async fn disk_images_and_snapshots_are_of_one_disk() {
+    let case = Case::new();
+    for (kind, collection) in [(ImageKind::DiskImage, "images"), (ImageKind::Snapshot, "snapshots")]
+    {
+        let mut wanted = request(kind, 2);
+        if kind == ImageKind::DiskImage {
+            wanted.create.family = Some("golden".to_owned());
+        }
+        let made = case.create(wanted.clone()).await.unwrap();
+        assert!(matches!(&made, Created::Made(image) if image.kind == kind), "{made:?}");
+        let body = case.fake.state().bodies.last().unwrap().clone();
+        assert_eq!(body["sourceDisk"], "projects/p/zones/us-a/disks/web-1-data");
+        // A round that sees it knows it again.
+        assert!(matches!(case.create(wanted.clone()).await.unwrap(), Created::Found(_)));
+        assert_eq!(case.count(collection), 1);
+        wanted.create.disks.push("boot".to_owned());
+        assert!(matches!(case.create(wanted).await, Err(EngineError::Refused(_))));
+    }
+    let inventory = case.engine().observe().await;
+    let image = inventory.images.iter().find(|image| image.kind == ImageKind::DiskImage).unwrap();
+    assert_eq!(image.family.as_deref(), Some("golden"));
+    assert_eq!(image.source.as_ref().unwrap().name, "web-1");
+    let mut flushed = request(ImageKind::DiskImage, 3);
+    flushed.create.consistency = Consistency::Application;
+    assert!(matches!(case.create(flushed).await, Err(EngineError::Refused(_))));
+}
+
+#[tokio::test]
+async fn an_answer_that_was_lost_makes_one_image() {
+    let case = Case::new();
+    case.wrong(&[Wrong::InsertReplyLost]);
+    case.create(machine_image(2)).await.unwrap();
+    // The same request was sent again, and the service knew it.
+    assert_eq!(case.fake.state().asked("POST projects/p/global/machineImages"), 2);
+    assert_eq!(case.count("machineImages"), 1);
+    assert!(matches!(case.create(machine_image(2)).await.unwrap(), Created::Found(_)));
+    assert_eq!(case.fake.state().asked("POST projects/p/global/machineImages"), 2);
+}
+
+#[tokio::test]
+async fn a_service_that_is_not_there_for_a_moment_is_asked_again() {
+    let case = Case::new();
+    case.wrong(&[Wrong::Unavailable; 3]);
+    case.create(machine_image(2)).await.unwrap();
+    assert_eq!(case.pause.longest(), Duration::from_secs(4));
+    // One that stays away is a failure, and makes nothing.
+    case.wrong(&[Wrong::Unavailable; 40]);
+    let failed = case.create(machine_image(3)).await;
+    assert!(matches!(failed, Err(EngineError::Failed(_))), "{failed:?}");
+    case.wrong(&[]);
+    assert_eq!(case.count("machineImages"), 1);
+}
+
+#[tokio::test]
+async fn a_used_up_minute_is_waited_out() {
+    for wrong in [Wrong::Rate, Wrong::RateByStatus] {
+        let case = Case::new();
+        case.wrong(&[wrong; 4]);
+        case.create(machine_image(2)).await.unwrap();
+        let longest = case.pause.longest();
+        assert!(
+            (Duration::from_secs(40)..Duration::from_secs(45)).contains(&longest),
+            "{longest:?}"
+        );
+        assert_eq!(case.count("machineImages"), 1);
+    }
+}
+
+#[tokio::test]
+async fn an_operation_that_fails_is_a_failure() {
+    let case = Case::new();
+    case.wrong(&[Wrong::InsertFails]);
+    let failed = case.create(machine_image(2)).await.unwrap_err();
+    assert!(
+        matches!(&failed, EngineError::Busy(message) if message.contains("one image in 10 minutes")),
+        "{failed}"
+    );
+    case.wrong(&[Wrong::QuotaFails]);
+    let failed = case.create(machine_image(2)).await.unwrap_err();
+    assert!(
+        matches!(&failed, EngineError::Refused(message) if message.contains("QUOTA_EXCEEDED")),
+        "{failed}"
+    );
+    assert_eq!(case.count("machineImages"), 0);
+    // The next run is not answered with what became of this one.
+    assert!(matches!(case.create(machine_image(2)).await.unwrap(), Created::Made(_)));
+}
+
+#[tokio::test]
+async fn a_name_that_is_taken_is_ours_only_with_key_and_source() {
+    let case = Case::new();
+    let wanted = machine_image(2);
+    case.create(wanted.clone()).await.unwrap();
+    let change = |field: &str, value: Value| {
+        let mut state = case.fake.state();
+        let images = state.images.get_mut("machineImages").unwrap();
+        std::mem::replace(&mut images.values_mut().next().unwrap()[field], value)
+    };
+    let labels = change("labels", json!(machine_image(3).create.labels));
+    let taken = Err(EngineError::NameTaken(wanted.name.clone()));
+    assert_eq!(case.create(wanted.clone()).await, taken);
+    change("labels", labels);
+    // An instance of the same key that is not this one.
+    let source = change(
+        "sourceInstance",
+        json!("https://www.googleapis.com/compute/v1/projects/p/zones/us-a/instances/web-9"),
+    );
+    assert_eq!(case.create(wanted.clone()).await, taken);
+    change("sourceInstance", source);
+    change("status", json!("INVALID"));
+    assert!(matches!(case.create(wanted.clone()).await, Err(EngineError::Failed(_))));
+    change("status", json!("READY"));
+    assert!(matches!(case.create(wanted).await, Ok(Created::Found(_))));
+    assert_eq!(case.count("machineImages"), 1);
+}
+
+#[tokio::test]
+async fn a_source_that_is_gone_makes_nothing() {
+    let case = Case::new();
+    let engine = case.engine();
+    engine.observe().await;
+    // Another instance of its name is another source.
+    case.fake.state().instances.clear();
+    case.fake.state().add_instance("p", "us-a", "web-1", "4202");
+    let failed = engine.create(machine_image(2), Arc::new(Unwatched)).await;
+    assert_eq!(
+        failed,
+        Err(EngineError::Failed("there is no instance with the id 4201".to_owned()))
+    );
+    assert_eq!(case.count("machineImages"), 0);
+}
+
+/// Has asked to stop.
+struct Stopped;
+
+impl Watcher for Stopped {
+    fn progress(&self, _: Progress) {}
+
+    fn is_cancelled(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn what_is_given_up_is_found_again() {
+    let case = Case::new();
+    let given_up = case.engine().create(machine_image(2), Arc::new(Stopped)).await;
+    assert_eq!(given_up, Err(EngineError::Interrupted));
+    assert_eq!(case.count("machineImages"), 0);
+    case.create(machine_image(2)).await.unwrap();
+    assert_eq!(case.count("machineImages"), 1);
+}
+
+#[tokio::test]
+async fn labels_that_others_have_set_meanwhile_are_kept() {
+    let case = Case::new();
+    let image = case.create(machine_image(2)).await.unwrap().image().clone();
+    case.wrong(&[Wrong::LabelChanged]);
+    let changed =
+        case.engine().update(&ImageRef::of(&image), &set("colour", "blue")).await.unwrap();
+    assert_eq!(
+        (changed.labels["colour"].as_str(), changed.labels["team"].as_str()),
+        ("blue", "theirs")
+    );
+    assert_eq!(case.fake.state().asked("POST"), 3);
+    // What a plan looks at is another matter.
+    case.wrong(&[Wrong::HoldChanged]);
+    let refused = case.engine().update(&ImageRef::of(&changed), &set("colour", "red")).await;
+    assert_eq!(refused, Err(EngineError::Changed));
+    let seen = case.engine().observe().await.images.remove(0);
+    assert_eq!(
+        (seen.labels["colour"].as_str(), seen.labels["stillframe-hold"].as_str()),
+        ("blue", "theirs")
+    );
+}
+
+#[tokio::test]
+async fn the_stage_is_a_label_or_the_state_of_a_disk_image() {
+    let case = Case::new();
+    for kind in [ImageKind::MachineImage, ImageKind::Snapshot, ImageKind::DiskImage] {
+        let image = case.create(request(kind, 2)).await.unwrap().image().clone();
+        let deprecate = Update {
+            stage_after: Stage::Deprecated,
+            replacement: Some("newer".to_owned()),
+            ..set("colour", "blue")
+        };
+        let old = case.engine().update(&ImageRef::of(&image), &deprecate).await.unwrap();
+        assert_eq!((old.stage, old.labels["colour"].as_str()), (Stage::Deprecated, "blue"));
+        assert_ne!(old.fingerprint, image.fingerprint);
+        let is_native = kind == ImageKind::DiskImage;
+        assert_eq!(old.labels.contains_key("stillframe-stage"), !is_native);
+        if is_native {
+            let state = case.fake.state();
+            let deprecated = &state.images["images"].values().next().unwrap()["deprecated"];
+            assert_eq!(
+                *deprecated,
+                json!({"state": "DEPRECATED", "replacement": "projects/p/global/images/newer"})
+            );
+        }
+        // Done once more, it is done.
+        assert_eq!(case.engine().update(&ImageRef::of(&image), &deprecate).await, Ok(old.clone()));
+        let back = Update { remove_labels: vec!["colour".to_owned()], ..Update::default() };
+        let back = case.engine().update(&ImageRef::of(&old), &back).await.unwrap();
+        assert_eq!((back.stage, &back.labels), (Stage::Active, &image.labels));
+    }
+}
+
+#[tokio::test]
+async fn only_the_image_that_was_meant_is_deleted() {
+    let case = Case::new();
+    let image = case.create(machine_image(2)).await.unwrap().image().clone();
+    let meant = ImageRef::of(&image);
+    let mut others = [meant.clone(), meant.clone(), meant.clone()];
+    others[0].fingerprint = Some("another".to_owned());
+    others[1].name = "another".to_owned();
+    others[2].created_at = Some(Timestamp::UNIX_EPOCH);
+    for other in &others {
+        assert_eq!(case.engine().delete(other).await, Err(EngineError::Changed));
+    }
+    for id in ["p/machineImages/1", "q/machineImages/7002", "7002", ""] {
+        let nowhere = ImageRef { id: Some(id.to_owned()), ..meant.clone() };
+        assert_eq!(case.engine().delete(&nowhere).await, Err(EngineError::NotFound), "{id}");
+    }
+    assert_eq!(case.fake.state().asked("DELETE"), 0);
+    // By its number, which no other ever has.
+    case.wrong(&[Wrong::DeleteReplyLost]);
+    assert_eq!(case.engine().delete(&meant).await, Ok(()));
+    let number = image.id.rsplit('/').next().unwrap().to_owned();
+    let line = format!("DELETE projects/p/global/machineImages/{number}");
+    assert_eq!(case.fake.state().asked(&line), 2);
+    assert_eq!(case.engine().delete(&meant).await, Err(EngineError::NotFound));
+}
+
+#[tokio::test]
+async fn a_token_is_read_afresh_and_said_nowhere() {
+    let case = Case::new();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("token");
+    let settings = json!({"projects": ["p"], "tokenFile": file, "quotaProject": "billing"});
+    let clock = Arc::new(FixedClock(now()));
+    let engine = open(&case.fake, "cloud", clock, case.pause.clone(), settings).unwrap();
+    let gaps = engine.observe().await.gaps;
+    assert!(gaps.iter().all(|gap| gap.message.contains("cannot read the token in ")), "{gaps:?}");
+    assert_eq!(case.fake.state().log.len(), 0);
+    for token in ["ya29.first", "ya29.second"] {
+        std::fs::write(&file, format!("{token}\n")).unwrap();
+        assert!(engine.observe().await.is_complete());
+        let state = case.fake.state();
+        assert_eq!(state.headers["authorization"], format!("Bearer {token}"));
+        assert_eq!(state.headers["x-goog-user-project"], "billing");
+    }
+    std::fs::write(&file, "two words").unwrap();
+    let text = format!("{:?}", engine.observe().await.gaps);
+    assert!(text.contains("is not an access token") && !text.contains("two words"), "{text}");
+}

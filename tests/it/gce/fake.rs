@@ -1,0 +1,410 @@
+//! A little of Compute Engine on a port of this machine: the few paths that the engine uses, what
+//! the service does with them, and faults that can be asked for.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+/// What goes wrong, once each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wrong {
+    /// A request to make an image is carried out, and the connection breaks.
+    InsertReplyLost,
+    /// A request to delete an image is carried out, and the connection breaks.
+    DeleteReplyLost,
+    /// The second page of the machine images cannot be had.
+    SecondPage,
+    /// The second page of the machine images is the first one again, for ever.
+    SamePage,
+    /// Any request finds the service not available.
+    Unavailable,
+    /// A request to make an image fails in its operation, for the rate of its source.
+    InsertFails,
+    /// A request to make an image fails in its operation, for the quota.
+    QuotaFails,
+    /// Any request finds the quota of its minute used up: 403.
+    Rate,
+    /// The same in the words of another front end: 429.
+    RateByStatus,
+    /// Somebody changes a label of the image just before labels are set.
+    LabelChanged,
+    /// Somebody changes a label of stillframe just before labels are set.
+    HoldChanged,
+    /// A zone does not answer.
+    ZoneUnreachable,
+    /// A zone is named and nothing is said of it.
+    ZoneSilent,
+    /// The answer of a list is empty.
+    EmptyAnswer,
+    /// A list answers with a redirection.
+    Redirection,
+}
+
+/// What the fake has, and what it was asked.
+#[derive(Default)]
+pub struct State {
+    pub now: Timestamp,
+    /// By path from the project on.
+    pub instances: BTreeMap<String, Value>,
+    pub disks: BTreeMap<String, Value>,
+    /// By collection, then number.
+    pub images: BTreeMap<String, BTreeMap<u64, Value>>,
+    operations: BTreeMap<String, Value>,
+    /// Operations by request id.
+    known: BTreeMap<String, Value>,
+    last_number: u64,
+    pub page_length: usize,
+    pub wrong: Vec<Wrong>,
+    /// Requests as `METHOD path`, in order.
+    pub log: Vec<String>,
+    /// Bodies of requests that have one.
+    pub bodies: Vec<Value>,
+    /// The headers of the last request.
+    pub headers: BTreeMap<String, String>,
+    pub quotas: Value,
+}
+
+impl State {
+    fn strike(&mut self, wrong: Wrong) -> bool {
+        let position = self.wrong.iter().position(|scripted| *scripted == wrong);
+        position.map(|position| self.wrong.remove(position)).is_some()
+    }
+
+    fn number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    /// How often a request was made whose `METHOD path` begins like this.
+    pub fn asked(&self, begin: &str) -> usize {
+        self.log.iter().filter(|line| line.starts_with(begin)).count()
+    }
+
+    /// Puts an instance with disks of 10 and 20 GB into a zone.
+    pub fn add_instance(&mut self, project: &str, zone: &str, name: &str, id: &str) {
+        let base = format!("projects/{project}/zones/{zone}");
+        let url = |path: &str| format!("https://www.googleapis.com/compute/v1/{path}");
+        let mut disks = Vec::new();
+        for (device, size) in [("boot", 10), ("data", 20)] {
+            let path = format!("{base}/disks/{name}-{device}");
+            self.disks
+                .insert(path.clone(), json!({"selfLink": url(&path), "sizeGb": size.to_string()}));
+            disks.push(json!({"deviceName": device, "boot": device == "boot", "source": url(&path), "type": "PERSISTENT"}));
+        }
+        // The boot disk need not be the first one.
+        disks.reverse();
+        let instance = json!({
+            "id": id, "name": name, "zone": url(&base), "status": "RUNNING", "disks": disks,
+            "labels": {"role": "web"}, "machineType": url(&format!("{base}/machineTypes/e2-small")),
+        });
+        self.instances.insert(format!("{base}/instances/{name}"), instance);
+    }
+}
+
+/// A service on a port of its own. Its threads end with the test.
+pub struct Fake {
+    pub address: SocketAddr,
+    state: Arc<Mutex<State>>,
+}
+
+impl Fake {
+    pub fn new(now: Timestamp) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = State { now, page_length: 500, last_number: 7_000, ..State::default() };
+        let state = Arc::new(Mutex::new(state));
+        let shared = Arc::clone(&state);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let state = Arc::clone(&shared);
+                std::thread::spawn(move || serve(stream, &state));
+            }
+        });
+        Self { address, state }
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+}
+
+/// A request as it came.
+struct Request {
+    method: String,
+    path: String,
+    query: BTreeMap<String, String>,
+    headers: BTreeMap<String, String>,
+    body: Value,
+}
+
+fn read(reader: &mut BufReader<TcpStream>) -> Option<Request> {
+    let mut line = String::new();
+    reader.read_line(&mut line).ok().filter(|length| *length > 0)?;
+    let mut words = line.split_whitespace();
+    let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
+    let mut headers = BTreeMap::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        let Some((name, value)) = line.trim().split_once(':') else { break };
+        headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+    }
+    let length = headers.get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    let url = reqwest::Url::parse(&format!("http://fake{target}")).ok()?;
+    Some(Request {
+        method,
+        path: url.path().strip_prefix("/compute/v1/")?.to_owned(),
+        query: url.query_pairs().into_owned().collect(),
+        headers,
+        body: serde_json::from_slice(&body).unwrap_or(Value::Null),
+    })
+}
+
+fn serve(stream: TcpStream, state: &Mutex<State>) {
+    let Ok(mut writer) = stream.try_clone() else { return };
+    let mut reader = BufReader::new(stream);
+    while let Some(request) = read(&mut reader) {
+        let answer = {
+            let mut state = state.lock().unwrap();
+            state.log.push(format!("{} {}", request.method, request.path));
+            state.headers.clone_from(&request.headers);
+            if !request.body.is_null() {
+                state.bodies.push(request.body.clone());
+            }
+            answer(&mut state, &request)
+        };
+        let Some((status, body)) = answer else { return };
+        let body = body.to_string();
+        let head = format!(
+            "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nLocation: /elsewhere\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        if writer.write_all((head + &body).as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+/// A status and a body; nothing where the connection breaks.
+type Answer = Option<(u16, Value)>;
+
+fn refusal(status: u16, reason: &str, message: &str) -> Answer {
+    let error = json!({"code": status, "message": message, "errors": [{"reason": reason, "message": message, "domain": "global"}]});
+    Some((status, json!({"error": error})))
+}
+
+fn not_found(path: &str) -> Answer {
+    refusal(404, "notFound", &format!("The resource '{path}' was not found"))
+}
+
+fn answer(state: &mut State, request: &Request) -> Answer {
+    if state.strike(Wrong::Unavailable) {
+        return refusal(503, "backendError", "try again");
+    }
+    if state.strike(Wrong::Rate) {
+        return refusal(403, "rateLimitExceeded", "Quota exceeded for quota metric");
+    }
+    if state.strike(Wrong::RateByStatus) {
+        return Some((429, json!("slow down")));
+    }
+    let parts: Vec<&str> = request.path.split('/').collect();
+    match (request.method.as_str(), &parts[..]) {
+        ("GET", ["projects", _]) => Some((200, json!({"quotas": state.quotas}))),
+        ("GET", ["projects", project, "aggregated", what]) => aggregated(state, project, what),
+        ("GET", ["projects", project, "global", "operations", name]) => {
+            state.operations.get_mut(*name).map_or_else(
+                || not_found(project),
+                |operation| {
+                    let answer = operation.clone();
+                    operation["status"] = json!("DONE");
+                    Some((200, answer))
+                },
+            )
+        }
+        ("GET", ["projects", project, "zones", zone, "instances", wanted]) => {
+            let begin = format!("projects/{project}/zones/{zone}/instances/");
+            let mut there = state.instances.iter().filter(|(path, _)| path.starts_with(&begin));
+            let found = there.find(|(_, one)| one["id"] == **wanted || one["name"] == **wanted);
+            found.map_or_else(|| not_found(wanted), |(_, instance)| Some((200, instance.clone())))
+        }
+        ("GET", ["projects", project, "global", collection]) => {
+            list(state, project, collection, request)
+        }
+        ("POST", ["projects", project, "global", collection]) => {
+            insert(state, project, collection, request)
+        }
+        (method, ["projects", project, "global", collection, wanted, rest @ ..]) => {
+            let Some(number) = find(state, project, collection, wanted) else {
+                return not_found(wanted);
+            };
+            match (method, rest) {
+                ("GET", []) => Some((200, state.images[*collection][&number].clone())),
+                ("DELETE", []) => delete(state, collection, number),
+                ("POST", ["setLabels"]) => set_labels(state, collection, number, &request.body),
+                ("POST", ["deprecate"]) => {
+                    image(state, collection, number)["deprecated"] = request.body.clone();
+                    Some((200, operation(state)))
+                }
+                _ => not_found(&request.path),
+            }
+        }
+        _ => not_found(&request.path),
+    }
+}
+
+fn image<'a>(state: &'a mut State, collection: &str, number: u64) -> &'a mut Value {
+    state.images.get_mut(collection).unwrap().get_mut(&number).unwrap()
+}
+
+fn find(state: &State, project: &str, collection: &str, wanted: &str) -> Option<u64> {
+    let images = state.images.get(collection)?;
+    let is_it = |image: &Value| {
+        image["project"] == project && (image["name"] == wanted || image["id"] == wanted)
+    };
+    images.iter().find(|(_, image)| is_it(image)).map(|(number, _)| *number)
+}
+
+/// An operation that is running when it is first heard of.
+fn operation(state: &mut State) -> Value {
+    let name = format!("operation-{}", state.number());
+    let operation =
+        json!({"kind": "compute#operation", "name": name, "status": "RUNNING", "progress": 50});
+    state.operations.insert(name, operation.clone());
+    operation
+}
+
+fn aggregated(state: &mut State, project: &str, what: &str) -> Answer {
+    let begin = format!("projects/{project}/zones/");
+    let resources = if what == "disks" { &state.disks } else { &state.instances };
+    let mut zones: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for (path, resource) in resources {
+        if let Some(rest) = path.strip_prefix(&begin) {
+            let zone = rest.split('/').next().unwrap();
+            zones.entry(format!("zones/{zone}")).or_default().push(resource.clone());
+        }
+    }
+    let nothing = json!({"warning": {"code": "NO_RESULTS_ON_PAGE", "message": "There are no results for scope."}});
+    let mut items = Map::from_iter([("zones/europe-a".to_owned(), nothing)]);
+    items.extend(zones.into_iter().map(|(zone, there)| (zone, json!({what: there}))));
+    let kind = format!("compute#{}AggregatedList", what.trim_end_matches('s'));
+    let mut page = json!({"kind": kind, "items": items});
+    if what == "instances" && state.strike(Wrong::ZoneUnreachable) {
+        page["items"].as_object_mut().unwrap().remove("zones/us-a");
+        page["unreachables"] = json!(["projects/p/zones/us-a"]);
+    }
+    if what == "instances" && state.strike(Wrong::ZoneSilent) {
+        page["items"]["zones/us-a"] = json!({});
+    }
+    Some((200, page))
+}
+
+fn list(state: &mut State, project: &str, collection: &str, request: &Request) -> Answer {
+    if collection == "machineImages" && state.strike(Wrong::EmptyAnswer) {
+        return Some((200, json!({})));
+    }
+    if collection == "machineImages" && state.strike(Wrong::Redirection) {
+        return Some((302, json!({})));
+    }
+    let from: usize = request.query.get("pageToken").map_or(0, |token| token.parse().unwrap());
+    if collection == "machineImages" && from > 0 && state.strike(Wrong::SecondPage) {
+        return refusal(403, "forbidden", "Required permission");
+    }
+    let kind = format!("compute#{}List", collection.trim_end_matches('s'));
+    let mut page = json!({"kind": kind});
+    let images = state.images.get(collection).into_iter().flat_map(BTreeMap::values);
+    let of_project: Vec<&Value> = images.filter(|image| image["project"] == project).collect();
+    let items: Vec<&Value> =
+        of_project.iter().skip(from).take(state.page_length).copied().collect();
+    let next = from + items.len();
+    if !items.is_empty() {
+        page["items"] = json!(items);
+    }
+    if next < of_project.len() {
+        page["nextPageToken"] = json!(next.to_string());
+    }
+    if from > 0 && state.wrong.contains(&Wrong::SamePage) {
+        page["nextPageToken"] = json!(from.to_string());
+    }
+    Some((200, page))
+}
+
+fn insert(state: &mut State, project: &str, collection: &str, request: &Request) -> Answer {
+    let Some(id) = request.query.get("requestId") else {
+        return refusal(400, "required", "no request id");
+    };
+    if let Some(known) = state.known.get(id) {
+        return Some((200, known.clone()));
+    }
+    let name = request.body["name"].as_str().unwrap();
+    if find(state, project, collection, name).is_some() {
+        return refusal(409, "alreadyExists", &format!("The resource '{name}' already exists"));
+    }
+    let mut done = operation(state);
+    for (wrong, code) in [
+        (Wrong::InsertFails, "RESOURCE_OPERATION_RATE_EXCEEDED"),
+        (Wrong::QuotaFails, "QUOTA_EXCEEDED"),
+    ] {
+        if state.strike(wrong) {
+            done["status"] = json!("DONE");
+            done["error"] =
+                json!({"errors": [{"code": code, "message": "Operation rate exceeded."}]});
+            return Some((200, done));
+        }
+    }
+    let number = state.number();
+    let mut image = request.body.clone();
+    image["id"] = json!(number.to_string());
+    image["project"] = json!(project);
+    image["creationTimestamp"] = json!(state.now.to_string());
+    image["status"] = json!("READY");
+    image["labelFingerprint"] = json!(format!("f{number}"));
+    image["totalStorageBytes"] = json!("1048576");
+    for source in ["sourceInstance", "sourceDisk"] {
+        if let Some(path) = request.body[source].as_str() {
+            image[source] = json!(format!("https://www.googleapis.com/compute/v1/{path}"));
+        }
+    }
+    state.images.entry(collection.to_owned()).or_default().insert(number, image);
+    state.known.insert(id.clone(), done.clone());
+    if state.strike(Wrong::InsertReplyLost) {
+        return None;
+    }
+    Some((200, done))
+}
+
+fn delete(state: &mut State, collection: &str, number: u64) -> Answer {
+    state.images.get_mut(collection).unwrap().remove(&number);
+    if state.strike(Wrong::DeleteReplyLost) {
+        return None;
+    }
+    Some((200, operation(state)))
+}
+
+fn set_labels(state: &mut State, collection: &str, number: u64, body: &Value) -> Answer {
+    for (wrong, label) in [(Wrong::LabelChanged, "team"), (Wrong::HoldChanged, "stillframe-hold")] {
+        if state.strike(wrong) {
+            let fingerprint = format!("f{}", state.number());
+            let image = image(state, collection, number);
+            image["labels"][label] = json!("theirs");
+            image["labelFingerprint"] = json!(fingerprint);
+        }
+    }
+    let fingerprint = format!("f{}", state.number());
+    let image = image(state, collection, number);
+    if image["labelFingerprint"] != body["labelFingerprint"] {
+        return refusal(
+            412,
+            "conditionNotMet",
+            "Labels fingerprint either invalid or resource labels have changed",
+        );
+    }
+    image["labels"] = body["labels"].clone();
+    image["labelFingerprint"] = json!(fingerprint);
+    Some((200, operation(state)))
+}
