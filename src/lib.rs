@@ -33,7 +33,7 @@
 //! | 4 | `serve` | the API of a cloud over an embedded engine; one folder per API |
 //! | 4 | [`cli`] | one file per verb |
 //!
-//! The book: [`doc::architecture`], [`doc::language`], [`doc::semantics`], [`doc::embedded_engine`],
+//! The book: [`doc::architecture`], [`doc::language`], [`doc::semantics`], [`doc::embedded_engine`], [`doc::compute_engine`],
 //! [`doc::adding_an_engine`], [`doc::findings`], [`doc::testing_policies`], [`doc::simulate`],
 //! [`doc::serve`], [`doc::testing`], [`doc::performance`], [`doc::changelog`].
 
@@ -67,6 +67,8 @@ pub mod doc {
     pub mod architecture {}
     #[doc = include_str!("doc/changelog.md")]
     pub mod changelog {}
+    #[doc = include_str!("doc/compute-engine.md")]
+    pub mod compute_engine {}
     #[doc = include_str!("doc/embedded-engine.md")]
     pub mod embedded_engine {}
     #[doc = include_str!("doc/findings.md")]

@@ -171,11 +171,45 @@ async fn lists_are_read_to_the_end() {
     for hour in 1..8 {
         case.create(machine_image(hour)).await.unwrap();
     }
+    for name in ["web-2", "web-3", "web-4", "web-5"] {
+        case.fake.state().add_instance("p", "us-b", name, name);
+    }
     case.fake.state().page_length = 2;
     let inventory = case.engine().observe().await;
     assert!(inventory.is_complete(), "{:?}", inventory.gaps);
-    assert_eq!(inventory.images.len(), 7);
+    assert_eq!((inventory.images.len(), inventory.instances.len()), (7, 5));
+    assert!(inventory.instances.iter().all(|one| one.disks[0].size_bytes == Some(10 << 30)));
     assert!(inventory.images.is_sorted_by_key(|image| image.name.clone()));
+}
+
+#[tokio::test]
+async fn many_images_take_few_calls() {
+    let case = Case::new();
+    case.create(machine_image(1)).await.unwrap();
+    {
+        let mut state = case.fake.state();
+        let images = state.images.get_mut("machineImages").unwrap();
+        let first = images.values().next().unwrap().clone();
+        for number in 10_000..19_999_u64 {
+            let mut image = first.clone();
+            image["id"] = json!(number.to_string());
+            image["name"] = json!(format!("image-{number}"));
+            images.insert(number, image);
+        }
+        for number in 0..1_999 {
+            state.add_instance(
+                "p",
+                "us-b",
+                &format!("db-{number}"),
+                &format!("{}", 90_000 + number),
+            );
+        }
+        state.log.clear();
+    }
+    let inventory = case.engine().observe().await;
+    assert_eq!((inventory.images.len(), inventory.instances.len()), (10_000, 2_000));
+    // Four pages of instances, eight of disks, twenty of machine images, two empty lists, quotas.
+    assert_eq!(case.fake.state().log.len(), 35);
 }
 
 #[tokio::test]
@@ -391,6 +425,19 @@ async fn a_source_that_is_gone_makes_nothing() {
         failed,
         Err(EngineError::Failed("there is no instance with the id 4201".to_owned()))
     );
+    assert_eq!(case.count("machineImages"), 0);
+}
+
+#[tokio::test]
+async fn an_operation_that_is_forgotten_says_nothing() {
+    let case = Case::new();
+    case.wrong(&[Wrong::OperationForgotten]);
+    let image = case.create(machine_image(2)).await.unwrap().image().clone();
+    case.wrong(&[Wrong::DeleteIgnored, Wrong::OperationForgotten]);
+    let failed = case.engine().delete(&ImageRef::of(&image)).await;
+    assert!(matches!(failed, Err(EngineError::Failed(_))), "{failed:?}");
+    case.wrong(&[Wrong::OperationForgotten]);
+    assert_eq!(case.engine().delete(&ImageRef::of(&image)).await, Ok(()));
     assert_eq!(case.count("machineImages"), 0);
 }
 

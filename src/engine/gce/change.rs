@@ -117,24 +117,22 @@ impl GceEngine {
         let call =
             Call::delete(&found.place.path()).with("requestId", self.request_id(&found.image.name));
         let (answer, was_open) = self.http.send_counted::<Operation>(&call).await;
-        let ended = match answer {
+        let error = match answer {
             Ok(operation) => match self.end(&found.place.project, operation).await {
-                Err(error) if error.is_gone() => Ok(()),
-                ended => ended,
+                Ok(()) => return Ok(()),
+                Err(error) => error,
             },
-            // An earlier attempt of this request has deleted it.
-            Err(error) if error.is_gone() && was_open => Ok(()),
-            Err(error) if error.is_gone() => return Err(EngineError::NotFound),
-            Err(error) => Err(error),
+            Err(error) if error.is_gone() && !was_open => return Err(EngineError::NotFound),
+            Err(error) => error,
         };
-        match ended {
-            Ok(()) => Ok(()),
-            Err(error) if error.is_open() => match self.meant(image).await {
+        // What is gone may be the image, or the operation that tells of it: only a look can tell.
+        if error.is_gone() || error.is_open() {
+            return match self.meant(image).await {
                 Err(EngineError::NotFound) => Ok(()),
-                _ => Err(error.into()),
-            },
-            Err(error) => Err(error.into()),
+                Ok(_) | Err(_) => Err(error.into()),
+            };
         }
+        Err(error.into())
     }
 
     /// Waits for a short operation, which nobody interrupts.

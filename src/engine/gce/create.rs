@@ -59,8 +59,10 @@ impl GceEngine {
         match ended {
             Ok(()) => self.until_ready(&wanted, None, watcher).await.map(Created::Made),
             Err(WaitError::Interrupted) => Err(EngineError::Interrupted),
-            // Another run was faster, or it was made and the answer was lost.
-            Err(WaitError::Call(error)) if error.is_taken() || error.is_open() => {
+            // Another run was faster, or it was made and what told of it was lost.
+            Err(WaitError::Call(error))
+                if error.is_taken() || error.is_open() || error.is_gone() =>
+            {
                 match self.named(&wanted).await? {
                     Some(found) => self.taken(&wanted, found, watcher).await,
                     None => Err(error.into()),

@@ -16,6 +16,10 @@ pub enum Wrong {
     InsertReplyLost,
     /// A request to delete an image is carried out, and the connection breaks.
     DeleteReplyLost,
+    /// A request to delete an image is taken, and not carried out.
+    DeleteIgnored,
+    /// An operation is not known any more when it is asked for.
+    OperationForgotten,
     /// The second page of the machine images cannot be had.
     SecondPage,
     /// The second page of the machine images is the first one again, for ever.
@@ -179,7 +183,10 @@ fn serve(stream: TcpStream, state: &Mutex<State>) {
             }
             answer(&mut state, &request)
         };
-        let Some((status, body)) = answer else { return };
+        let (status, body) = answer;
+        if status == HANG_UP.0 {
+            return;
+        }
         let body = body.to_string();
         let head = format!(
             "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nLocation: /elsewhere\r\nContent-Length: {}\r\n\r\n",
@@ -191,12 +198,15 @@ fn serve(stream: TcpStream, state: &Mutex<State>) {
     }
 }
 
-/// A status and a body; nothing where the connection breaks.
-type Answer = Option<(u16, Value)>;
+/// A status and a body.
+type Answer = (u16, Value);
+
+/// Where the connection breaks instead.
+const HANG_UP: Answer = (0, Value::Null);
 
 fn refusal(status: u16, reason: &str, message: &str) -> Answer {
     let error = json!({"code": status, "message": message, "errors": [{"reason": reason, "message": message, "domain": "global"}]});
-    Some((status, json!({"error": error})))
+    (status, json!({"error": error}))
 }
 
 fn not_found(path: &str) -> Answer {
@@ -211,19 +221,26 @@ fn answer(state: &mut State, request: &Request) -> Answer {
         return refusal(403, "rateLimitExceeded", "Quota exceeded for quota metric");
     }
     if state.strike(Wrong::RateByStatus) {
-        return Some((429, json!("slow down")));
+        return (429, json!("slow down"));
     }
     let parts: Vec<&str> = request.path.split('/').collect();
     match (request.method.as_str(), &parts[..]) {
-        ("GET", ["projects", _]) => Some((200, json!({"quotas": state.quotas}))),
-        ("GET", ["projects", project, "aggregated", what]) => aggregated(state, project, what),
+        ("GET", ["projects", _]) => (200, json!({"quotas": state.quotas})),
+        ("GET", ["projects", project, "aggregated", what]) => {
+            aggregated(state, project, what, request)
+        }
+        ("GET", ["projects", _, "global", "operations", name])
+            if state.strike(Wrong::OperationForgotten) =>
+        {
+            not_found(name)
+        }
         ("GET", ["projects", project, "global", "operations", name]) => {
             state.operations.get_mut(*name).map_or_else(
                 || not_found(project),
                 |operation| {
                     let answer = operation.clone();
                     operation["status"] = json!("DONE");
-                    Some((200, answer))
+                    (200, answer)
                 },
             )
         }
@@ -231,7 +248,7 @@ fn answer(state: &mut State, request: &Request) -> Answer {
             let begin = format!("projects/{project}/zones/{zone}/instances/");
             let mut there = state.instances.iter().filter(|(path, _)| path.starts_with(&begin));
             let found = there.find(|(_, one)| one["id"] == **wanted || one["name"] == **wanted);
-            found.map_or_else(|| not_found(wanted), |(_, instance)| Some((200, instance.clone())))
+            found.map_or_else(|| not_found(wanted), |(_, instance)| (200, instance.clone()))
         }
         ("GET", ["projects", project, "global", collection]) => {
             list(state, project, collection, request)
@@ -244,12 +261,12 @@ fn answer(state: &mut State, request: &Request) -> Answer {
                 return not_found(wanted);
             };
             match (method, rest) {
-                ("GET", []) => Some((200, state.images[*collection][&number].clone())),
+                ("GET", []) => (200, state.images[*collection][&number].clone()),
                 ("DELETE", []) => delete(state, collection, number),
                 ("POST", ["setLabels"]) => set_labels(state, collection, number, &request.body),
                 ("POST", ["deprecate"]) => {
                     image(state, collection, number)["deprecated"] = request.body.clone();
-                    Some((200, operation(state)))
+                    (200, operation(state))
                 }
                 _ => not_found(&request.path),
             }
@@ -279,21 +296,31 @@ fn operation(state: &mut State) -> Value {
     operation
 }
 
-fn aggregated(state: &mut State, project: &str, what: &str) -> Answer {
+fn aggregated(state: &mut State, project: &str, what: &str, request: &Request) -> Answer {
     let begin = format!("projects/{project}/zones/");
     let resources = if what == "disks" { &state.disks } else { &state.instances };
-    let mut zones: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-    for (path, resource) in resources {
-        if let Some(rest) = path.strip_prefix(&begin) {
-            let zone = rest.split('/').next().unwrap();
-            zones.entry(format!("zones/{zone}")).or_default().push(resource.clone());
-        }
-    }
+    let there = resources.iter().filter_map(|(path, resource)| {
+        let zone = path.strip_prefix(&begin)?.split('/').next()?;
+        Some((format!("zones/{zone}"), resource))
+    });
+    let there: Vec<(String, &Value)> = there.collect();
+    let from: usize = request.query.get("pageToken").map_or(0, |token| token.parse().unwrap());
+    // Every zone is on every page.
     let nothing = json!({"warning": {"code": "NO_RESULTS_ON_PAGE", "message": "There are no results for scope."}});
-    let mut items = Map::from_iter([("zones/europe-a".to_owned(), nothing)]);
+    let mut items = Map::from_iter([("zones/europe-a".to_owned(), nothing.clone())]);
+    items.extend(there.iter().map(|(zone, _)| (zone.clone(), nothing.clone())));
+    let mut zones: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for (zone, resource) in there.iter().skip(from).take(state.page_length) {
+        zones.entry(zone.clone()).or_default().push((*resource).clone());
+    }
     items.extend(zones.into_iter().map(|(zone, there)| (zone, json!({what: there}))));
+    let next = from + state.page_length;
+    let next = (next < there.len()).then(|| next.to_string());
     let kind = format!("compute#{}AggregatedList", what.trim_end_matches('s'));
     let mut page = json!({"kind": kind, "items": items});
+    if let Some(next) = next {
+        page["nextPageToken"] = json!(next);
+    }
     if what == "instances" && state.strike(Wrong::ZoneUnreachable) {
         page["items"].as_object_mut().unwrap().remove("zones/us-a");
         page["unreachables"] = json!(["projects/p/zones/us-a"]);
@@ -301,15 +328,15 @@ fn aggregated(state: &mut State, project: &str, what: &str) -> Answer {
     if what == "instances" && state.strike(Wrong::ZoneSilent) {
         page["items"]["zones/us-a"] = json!({});
     }
-    Some((200, page))
+    (200, page)
 }
 
 fn list(state: &mut State, project: &str, collection: &str, request: &Request) -> Answer {
     if collection == "machineImages" && state.strike(Wrong::EmptyAnswer) {
-        return Some((200, json!({})));
+        return (200, json!({}));
     }
     if collection == "machineImages" && state.strike(Wrong::Redirection) {
-        return Some((302, json!({})));
+        return (302, json!({}));
     }
     let from: usize = request.query.get("pageToken").map_or(0, |token| token.parse().unwrap());
     if collection == "machineImages" && from > 0 && state.strike(Wrong::SecondPage) {
@@ -331,7 +358,7 @@ fn list(state: &mut State, project: &str, collection: &str, request: &Request) -
     if from > 0 && state.wrong.contains(&Wrong::SamePage) {
         page["nextPageToken"] = json!(from.to_string());
     }
-    Some((200, page))
+    (200, page)
 }
 
 fn insert(state: &mut State, project: &str, collection: &str, request: &Request) -> Answer {
@@ -339,7 +366,7 @@ fn insert(state: &mut State, project: &str, collection: &str, request: &Request)
         return refusal(400, "required", "no request id");
     };
     if let Some(known) = state.known.get(id) {
-        return Some((200, known.clone()));
+        return (200, known.clone());
     }
     let name = request.body["name"].as_str().unwrap();
     if find(state, project, collection, name).is_some() {
@@ -354,7 +381,7 @@ fn insert(state: &mut State, project: &str, collection: &str, request: &Request)
             done["status"] = json!("DONE");
             done["error"] =
                 json!({"errors": [{"code": code, "message": "Operation rate exceeded."}]});
-            return Some((200, done));
+            return (200, done);
         }
     }
     let number = state.number();
@@ -373,17 +400,19 @@ fn insert(state: &mut State, project: &str, collection: &str, request: &Request)
     state.images.entry(collection.to_owned()).or_default().insert(number, image);
     state.known.insert(id.clone(), done.clone());
     if state.strike(Wrong::InsertReplyLost) {
-        return None;
+        return HANG_UP;
     }
-    Some((200, done))
+    (200, done)
 }
 
 fn delete(state: &mut State, collection: &str, number: u64) -> Answer {
-    state.images.get_mut(collection).unwrap().remove(&number);
-    if state.strike(Wrong::DeleteReplyLost) {
-        return None;
+    if !state.strike(Wrong::DeleteIgnored) {
+        state.images.get_mut(collection).unwrap().remove(&number);
     }
-    Some((200, operation(state)))
+    if state.strike(Wrong::DeleteReplyLost) {
+        return HANG_UP;
+    }
+    (200, operation(state))
 }
 
 fn set_labels(state: &mut State, collection: &str, number: u64, body: &Value) -> Answer {
@@ -406,5 +435,5 @@ fn set_labels(state: &mut State, collection: &str, number: u64, body: &Value) ->
     }
     image["labels"] = body["labels"].clone();
     image["labelFingerprint"] = json!(fingerprint);
-    Some((200, operation(state)))
+    (200, operation(state))
 }
