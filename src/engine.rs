@@ -183,8 +183,8 @@ pub trait Engine: Send + Sync {
         false
     }
 
-    /// Directories of this machine that no other engine may share: two would take each other's
-    /// images for their own.
+    /// What no other engine may share, as paths: directories of this machine, projects of a service.
+    /// Two engines over it would take each other's images for their own.
     fn places(&self) -> Vec<PathBuf> {
         Vec::new()
     }
@@ -342,7 +342,7 @@ pub fn open_all(
                 return Err(OpenError {
                     engine: engine.name().to_owned(),
                     message: format!(
-                        "{} belongs to the engine {} as well: give each a `store` and `locations` of its own",
+                        "{} belongs to the engine {} as well, and each would take the images of the other for its own: what holds images goes into one engine",
                         place.display(),
                         other.name()
                     ),

@@ -15,7 +15,7 @@ mod wire;
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -62,6 +62,7 @@ pub struct GceEngine {
     settings: Settings,
     /// The projects, and the endpoint where it is not Google's own.
     identity: String,
+    endpoint: String,
     http: Http,
     /// Where each source was when it was last looked at.
     sources: Mutex<BTreeMap<SourceId, Source>>,
@@ -101,6 +102,7 @@ impl GceEngine {
             name: name.to_owned(),
             settings,
             identity,
+            endpoint: endpoint.url.to_string(),
             http,
             sources: Mutex::new(BTreeMap::new()),
             nonce: [random(), random()],
@@ -158,6 +160,11 @@ impl Engine for GceEngine {
 
     async fn delete(&self, image: &ImageRef) -> Result<(), EngineError> {
         self.remove(image).await
+    }
+
+    fn places(&self) -> Vec<PathBuf> {
+        let project = |project| PathBuf::from(format!("{}projects/{project}", self.endpoint));
+        self.settings.projects.iter().map(project).collect()
     }
 
     async fn settle(&self) -> Result<Settled, EngineError> {

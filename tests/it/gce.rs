@@ -13,11 +13,12 @@ use serde_json::{Value, json};
 use stillframe::clock::{Clock, FixedClock};
 use stillframe::engine::gce::{GceEngine, Pause};
 use stillframe::engine::{
-    CreateRequest, Created, Engine, EngineError, Progress, Unwatched, Watcher,
+    self, CreateRequest, Created, Engine, EngineError, Progress, Unwatched, Watcher,
 };
 use stillframe::inventory::{Consistency, GapScope, ImageKind, ImageState, Stage};
 use stillframe::name::{Key, PolicyName, Slot, SourceId};
 use stillframe::plan::{Create, ImageRef, Update};
+use stillframe::policy::{SourceFile, load};
 
 pub use fake::{Fake, Wrong};
 
@@ -540,6 +541,25 @@ async fn only_the_image_that_was_meant_is_deleted() {
     let line = format!("DELETE projects/p/global/machineImages/{number}");
     assert_eq!(case.fake.state().asked(&line), 2);
     assert_eq!(case.engine().delete(&meant).await, Err(EngineError::NotFound));
+}
+
+#[test]
+fn a_project_belongs_to_one_engine() {
+    let opened = |of_other: &str| {
+        let text = format!(
+            "apiVersion: stillframe/v1\nkind: Config\nspec:\n  engines:\n    \
+             one: {{gce: {{projects: [p, q], endpoint: \"http://127.0.0.1:1\"}}}}\n    \
+             other: {{gce: {{projects: [{of_other}], endpoint: \"http://127.0.0.1:1\"}}}}\n"
+        );
+        let file = SourceFile { path: "stillframe.yaml".to_owned(), text };
+        let loaded = load(vec![file], &engine::kinds());
+        let policies = loaded.policies.unwrap_or_else(|| panic!("{:?}", loaded.findings));
+        let clock: Arc<dyn Clock> = Arc::new(FixedClock(now()));
+        engine::open_all(&policies.config, Path::new("/"), &clock).map(|engines| engines.len())
+    };
+    assert_eq!(opened("r"), Ok(2));
+    let error = opened("q").unwrap_err().to_string();
+    assert!(error.contains("projects/q belongs to the engine one as well"), "{error}");
 }
 
 #[tokio::test]
