@@ -125,6 +125,8 @@ pub struct SeriesPart {
     pub blocked: Vec<Blocked>,
     /// Whether it has no new READY restore point for too long.
     pub stalled: Option<Stalled>,
+    /// Whether nothing keeps all of it from being deprecated or deleted.
+    pub is_free: bool,
 }
 
 /// How much a plan says.
@@ -147,6 +149,7 @@ pub fn plan_series(
     let mut part = SeriesPlan::new(engine, series, is_taken, now, telling).decide();
     risk::classify(series, &mut part.changes, now);
     SeriesPart {
+        is_free: part.obstacle.is_none(),
         changes: part.changes,
         held_back: part.held_back,
         kept: part.kept,

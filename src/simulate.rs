@@ -29,6 +29,7 @@ mod state;
 pub mod steady;
 mod sums;
 mod track;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter::Peekable;
@@ -49,13 +50,14 @@ use crate::elapsed::{Elapsed, whole_second};
 use crate::inventory::{EngineInventory, Inventory};
 use crate::name::{Key, PolicyName};
 use crate::plan::Action;
-use crate::plan::guard::{Guard, SMALL_SERIES};
+use crate::plan::guard::{Guard, is_over};
 use crate::policy::{Policies, Policy};
 use bare::Bare;
 use decision::{Decision, decide};
-use series::{Captured, EngineRefusal, Step, World};
+use series::{Captured, Step, World};
 use size::Growth;
 use sums::{account, assumptions, policy_track};
+use waiting::{EngineRefusal, Refusals};
 
 /// What is simulated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +78,9 @@ pub struct Options {
 pub trait Watcher {
     /// So many of the days are done.
     fn progress(&mut self, _days: u32) {}
+
+    /// In a round, series were planned that have so many images in all.
+    fn planned(&mut self, _images: usize) {}
 
     /// A change was carried out. The image of a create has no id yet; of a copy it is the location.
     fn happened(&mut self, _at: Timestamp, _key: &Key, _image: &str, _action: Action) {}
@@ -152,6 +157,34 @@ struct Turn {
     is_ready: bool,
 }
 
+/// What was decided in a round: once for all series of a policy in the same state.
+struct Decided {
+    now: Timestamp,
+    decisions: BTreeMap<(usize, u128), Rc<Decision>>,
+    slots: BTreeMap<usize, Slots>,
+    /// How many images were looked at.
+    images: usize,
+}
+
+impl Decided {
+    fn on(&mut self, run: &Run<'_>, index: usize) -> Rc<Decision> {
+        let world = &run.worlds[index];
+        let policy = world.policy_index;
+        let bare = &run.bare[world.engine];
+        let state = (policy, world.state());
+        if let Some(known) = self.decisions.get(&state).filter(|known| bare.is_shared(known, world))
+        {
+            return Rc::clone(known);
+        }
+        let now = self.now;
+        let slots = self.slots.entry(policy).or_insert_with(|| Slots::new(world.policy, now));
+        self.images += world.points.len();
+        let decision = Rc::new(decide(world, bare, run.policies, slots, now));
+        self.decisions.entry(state).or_insert_with(|| Rc::clone(&decision));
+        decision
+    }
+}
+
 /// A simulation under way.
 struct Run<'a> {
     policies: &'a Policies,
@@ -215,8 +248,8 @@ impl Run<'_> {
 
     /// One round.
     fn round(&mut self, now: Timestamp, whom: &BTreeSet<Who>, watcher: &mut dyn Watcher) {
-        let mut decisions: BTreeMap<(usize, u128), Rc<Decision>> = BTreeMap::new();
-        let mut slots: BTreeMap<usize, Slots> = BTreeMap::new();
+        let mut decided =
+            Decided { now, decisions: BTreeMap::new(), slots: BTreeMap::new(), images: 0 };
         let mut taken: Vec<Turn> = Vec::new();
         self.wait_for_pauses(now, whom);
         for (index, world) in self.worlds.iter().enumerate() {
@@ -224,15 +257,7 @@ impl Run<'_> {
             if !whom.contains(&Who::Policy(policy)) && !whom.contains(&Who::Series(index)) {
                 continue;
             }
-            let slots = slots.entry(policy).or_insert_with(|| Slots::new(world.policy, now));
-            let bare = &self.bare[world.engine];
-            let state = (policy, world.state());
-            let known = decisions.get(&state).filter(|known| bare.is_shared(known, world));
-            let decision = known.cloned().unwrap_or_else(|| {
-                let decision = Rc::new(decide(world, bare, self.policies, slots, now));
-                decisions.entry(state).or_insert_with(|| Rc::clone(&decision));
-                decision
-            });
+            let decision = decided.on(self, index);
             let succeeds = |slot| {
                 let key = world.key(slot);
                 !chance::fails(self.options.fail_rate, self.options.seed, &key, now)
@@ -242,10 +267,21 @@ impl Run<'_> {
             taken.push(Turn { index, decision, is_ready });
         }
         let refused = self.engine_guards(now, &taken);
-        for turn in taken {
-            let refusal = refused.get(&self.worlds[turn.index].engine).copied().unwrap_or_default();
-            self.carry_out(&turn, refusal, now, watcher);
+        for mut turn in taken {
+            let engine = refused.get(&self.worlds[turn.index].engine).copied().unwrap_or_default();
+            let refusals = self.refusals(&turn, engine, now);
+            if self.worlds[turn.index].goes(&turn.decision, &refusals) {
+                self.worlds[turn.index].take_back();
+                turn.decision = decided.on(self, turn.index);
+            }
+            self.carry_out(&turn, &refusals, now, watcher);
         }
+        watcher.planned(decided.images);
+    }
+
+    fn refusals(&self, turn: &Turn, engine: EngineRefusal, now: Timestamp) -> Refusals {
+        let guards = &self.policies.config.guards;
+        self.worlds[turn.index].refusals(&turn.decision, turn.is_ready, engine, guards, now)
     }
 
     /// What is paused or blacked out in a round is looked at again when that ends.
@@ -273,6 +309,9 @@ impl Run<'_> {
             let deletes = &turn.decision.deletes;
             *all += deletes.len();
             *ready += deletes.iter().filter(|removal| removal.is_ready).count() as u64;
+            let (waiting, failed) = self.worlds[turn.index].waiting(&turn.decision);
+            *all += waiting + failed;
+            *ready += waiting as u64;
             *made += u64::from(turn.is_ready);
             *made += turn.decision.copied(turn.is_ready).count() as u64;
         }
@@ -282,16 +321,15 @@ impl Run<'_> {
             let worlds = self.worlds.iter().filter(|world| world.engine == engine);
             let managed: u64 = worlds.map(|world| world.managed(now)).sum();
             let managed = managed + self.bare[engine].managed(now);
-            let is_share = |managed: u64| {
-                managed >= SMALL_SERIES as u64
-                    && ready * 100 > u64::from(guards.engine_percent) * managed
-            };
+            let number = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+            let is_share =
+                |managed: u64| is_over(guards.engine_percent, number(ready), number(managed));
             let refusal = EngineRefusal {
                 all: all > guards.engine_count as usize,
                 ready: is_share(managed) || is_share(managed + made),
             };
             refused.insert(engine, refusal);
-            let ready = usize::try_from(ready).unwrap_or(usize::MAX);
+            let ready = number(ready);
             for (guard, refuses, images) in
                 [(Guard::EngineCount, refusal.all, all), (Guard::EngineShare, refusal.ready, ready)]
             {
@@ -314,7 +352,7 @@ impl Run<'_> {
     fn carry_out(
         &mut self,
         turn: &Turn,
-        refusal: EngineRefusal,
+        refusals: &Refusals,
         now: Timestamp,
         watcher: &mut dyn Watcher,
     ) {
@@ -323,13 +361,14 @@ impl Run<'_> {
         let before = self.events.len();
         let Some(world) = self.worlds.get_mut(index) else { return };
         world.look_at_age(now);
-        account(world, turn, refusal, self.options.start, now, &mut self.events);
+        account(world, turn, refusals, self.options.start, now, &mut self.events);
         let captured = decision.creation.as_ref().map(|creation| Captured { creation, is_ready });
         let elapsed = Elapsed::between(self.options.start, now).as_seconds();
         let day = usize::try_from(elapsed / Elapsed::days(1).as_seconds()).unwrap_or_default();
-        let step = Step { now, day, growth: &self.growth, prices: self.prices };
+        let guards = &self.policies.config.guards;
+        let step = Step { now, day, growth: &self.growth, prices: self.prices, guards };
         let mut let_go = false;
-        world.carry_out(decision, captured.as_ref(), refusal, &step, &mut |key, id, action| {
+        world.carry_out(decision, captured.as_ref(), refusals, &step, &mut |key, id, action| {
             let_go |= action == Action::Deprecate;
             watcher.happened(now, key, id, action);
         });

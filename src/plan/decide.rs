@@ -35,7 +35,7 @@ pub(super) struct SeriesPlan<'a> {
     now: Timestamp,
     telling: Telling,
     /// What keeps everything of this series from being deprecated or deleted.
-    obstacle: Option<Reason>,
+    pub(super) obstacle: Option<Reason>,
     /// The image that this plan creates.
     created: Option<String>,
     /// The copies of it that this plan makes, by their locations.

@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use kind::Guard;
-pub(crate) use share::SMALL_SERIES;
+pub(crate) use share::is_over;
 
 use super::action::Action;
 use super::document::{Change, ImageRef, Plan};

@@ -1,23 +1,21 @@
-//! What the real planner and the real guards decide about one series, in positions of its points
+//! What the real planner decides about one series, in positions of its points
 //! instead of ids, so that it holds for every series in the same state.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
 use super::bare::Bare;
-use super::series::{Point, World};
+use super::series::World;
 use super::state::simulated;
 use crate::desired::{Slots, one_series};
 use crate::inventory::{FORMAT_VERSION, Image, ImageKind, ImageState, Instance, Inventory};
 use crate::name::{Key, Slot};
-use crate::plan::guard::{Guard, guard};
 use crate::plan::{
     Action, Change, ImageRef, Plan, SeriesPart, Telling, Update, plan, plan_series, still_wanted,
 };
-use crate::policy::Policies;
 use crate::policy::meant::Hold;
-use crate::retention::CLOCK_SKEW;
+use crate::policy::{Policies, Risk};
 
 /// What is done to one series in one round.
 #[derive(Debug, Default)]
@@ -30,6 +28,8 @@ pub(super) struct Decision {
     pub(super) missed: Option<(Slot, Slot, usize)>,
     pub(super) blocked: Option<String>,
     pub(super) stalled: bool,
+    /// Whether nothing keeps all of the series from being taken away.
+    pub(super) is_free: bool,
 }
 
 impl Decision {
@@ -39,7 +39,7 @@ impl Decision {
     }
 
     /// Whether anything is done before the second look.
-    fn takes_time(&self) -> bool {
+    pub(super) fn takes_time(&self) -> bool {
         self.creation.is_some() || !self.copies.is_empty() || self.drill.is_some()
     }
 }
@@ -88,19 +88,10 @@ pub(super) struct Step {
 pub(super) struct Removal {
     pub(super) index: usize,
     pub(super) is_ready: bool,
-    /// The guard of single series that refuses it.
-    refused: Option<Guard>,
-    /// The one that refuses it at the second look, once the capture of this round is READY.
-    refused_if_ready: Option<Guard>,
-    /// The one that refuses it then, where there was no capture or it failed.
-    refused_otherwise: Option<Guard>,
-}
-
-impl Removal {
-    /// The guard of single series that refuses it, by what became of the capture of this round.
-    pub(super) fn refused(&self, is_ready: bool) -> Option<Guard> {
-        self.refused.or(if is_ready { self.refused_if_ready } else { self.refused_otherwise })
-    }
+    /// Where it is a copy, in which location.
+    pub(super) location: Option<String>,
+    /// Whether the guards refuse its class.
+    pub(super) is_risky: bool,
 }
 
 /// A restore point to be made.
@@ -113,7 +104,8 @@ pub(super) struct Creation {
     pub(super) location: String,
 }
 
-/// Asks the planner, and the guards wherever one that looks at single series could refuse.
+/// Asks the planner. What guards refuse of it is asked elsewhere: all that could refuse what the planner
+/// makes look at shares, numbers and classes; the others never refuse it, which is a law of its own.
 pub(super) fn decide(
     world: &World<'_>,
     bare: &Bare<'_>,
@@ -132,57 +124,9 @@ pub(super) fn decide(
         Telling::Changes,
     );
     drop(series);
-    let could_be_refused = could_be_refused(world, &part, policies, now);
-    let mut decision = told(world, part);
-    look_again(world, bare, policies, &mut decision, could_be_refused, now);
+    let mut decision = told(world, part, &policies.config.guards.refuse);
+    look_again(world, bare, policies, &mut decision, now);
     decision
-}
-
-/// The guards that may refuse what the planner makes look at shares and classes; the others never
-/// refuse it, which is a law of its own.
-fn could_be_refused(
-    world: &World<'_>,
-    part: &SeriesPart,
-    policies: &Policies,
-    now: Timestamp,
-) -> bool {
-    let guards = &policies.config.guards;
-    let deletes = || part.changes.iter().filter(|change| change.action == Action::Delete);
-    let mut groups: BTreeMap<Option<&str>, usize> = BTreeMap::new();
-    for change in deletes() {
-        let point = position(world, change.key.slot, change.image.id.as_ref());
-        let location = point.and_then(|index| world.points[index].copied_to());
-        *groups.entry(location).or_default() += 1;
-    }
-    let horizon = CLOCK_SKEW.after(now);
-    let ready = |location: Option<&str>| {
-        let counts = |point: &&Point| {
-            point.is_ready() && point.copied_to() == location && point.key.slot.instant() <= horizon
-        };
-        world.points.iter().filter(counts).count()
-    };
-    let percent = guards.series_percent as usize;
-    groups.iter().any(|(location, deletes)| deletes * 100 > percent * ready(*location))
-        || deletes().any(|change| change.risk.is_some_and(|risk| guards.refuse.contains(&risk)))
-}
-
-/// What the guards refuse of this series by itself. Those that look at a whole engine are asked
-/// elsewhere.
-fn refusals(
-    plan: &Plan,
-    inventory: &Inventory,
-    policies: &Policies,
-    now: Timestamp,
-) -> BTreeMap<String, Guard> {
-    let mut refused = BTreeMap::new();
-    for refusal in guard(plan, inventory, policies, &[], now) {
-        if !matches!(refusal.guard, Guard::EngineShare | Guard::EngineCount) {
-            for image in refusal.images {
-                refused.entry(image).or_insert(refusal.guard);
-            }
-        }
-    }
-    refused
 }
 
 /// The position of a point.
@@ -193,7 +137,7 @@ fn position(world: &World<'_>, slot: Slot, id: Option<&String>) -> Option<usize>
 }
 
 /// Ids as positions.
-fn told(world: &World<'_>, part: SeriesPart) -> Decision {
+fn told(world: &World<'_>, part: SeriesPart, refused: &[Risk]) -> Decision {
     let position = |slot: Slot, id: Option<&String>| position(world, slot, id);
     let replaced = |slot: Slot, image: Option<&ImageRef>| {
         position(slot, image.and_then(|image| image.id.as_ref()))
@@ -202,11 +146,12 @@ fn told(world: &World<'_>, part: SeriesPart) -> Decision {
         missed: part.missed.first().map(|missed| (missed.first, missed.key.slot, missed.slots)),
         blocked: part.blocked.into_iter().next().map(|blocked| blocked.message),
         stalled: part.stalled.is_some(),
+        is_free: part.is_free,
         ..Decision::default()
     };
     for change in part.changes {
         let index = position(change.key.slot, change.image.id.as_ref());
-        let Change { action, key, image, waits_for, create, update, copy, .. } = change;
+        let Change { action, key, image, waits_for, create, update, copy, risk, .. } = change;
         match (action, index, create, update) {
             (Action::Copy, of, ..) => decision.copies.extend(copy.map(|copy| Copying {
                 of,
@@ -224,13 +169,12 @@ fn told(world: &World<'_>, part: SeriesPart) -> Decision {
                 });
             }
             (Action::Delete, Some(index), ..) => {
-                let is_ready = world.points[index].image.state == ImageState::Ready;
+                let point = &world.points[index];
                 decision.deletes.push(Removal {
                     index,
-                    is_ready,
-                    refused: None,
-                    refused_if_ready: None,
-                    refused_otherwise: None,
+                    is_ready: point.is_ready(),
+                    location: point.copied_to().map(str::to_owned),
+                    is_risky: risk.is_some_and(|risk| refused.contains(&risk)),
                 });
             }
             (_, Some(index), _, Some(update)) => {
@@ -243,17 +187,18 @@ fn told(world: &World<'_>, part: SeriesPart) -> Decision {
     decision
 }
 
-/// The guards of single series, where they could refuse, and the second look of apply, where it could
-/// want less than the first: letting a READY point go for the first time and deleting are still
-/// wanted after a capture, whatever became of it; all else is asked.
+/// The second look of apply, where it could want less than the first: letting a READY point go for the
+/// first time and deleting are still wanted after a capture, whatever became of it; all else is asked.
 fn look_again(
     world: &World<'_>,
     bare: &Bare<'_>,
     policies: &Policies,
     decision: &mut Decision,
-    could_be_refused: bool,
     now: Timestamp,
 ) {
+    if !decision.takes_time() {
+        return;
+    }
     let is_certain = |step: &Step| {
         let image = &world.points[step.index].image;
         step.action == Action::Deprecate
@@ -262,32 +207,17 @@ fn look_again(
     };
     // What a hold keeps takes no place of a rule: then others stay for which it was to come.
     let may_hold = |hold: &Hold| hold.until.is_none_or(|until| now < until);
-    let holds = decision.takes_time() && world.policy.holds.iter().any(may_hold);
-    let is_certain = decision.updates.iter().all(|step| !holds && is_certain(step));
-    let is_certain = !decision.takes_time() || is_certain;
-    if is_certain && !could_be_refused {
+    let holds = world.policy.holds.iter().any(may_hold);
+    if decision.updates.iter().all(|step| !holds && is_certain(step)) {
         return;
     }
     let id = |index: usize| &world.points[index].image.id;
     let before = inventory(world, bare, now);
     let approved = plan(policies, &before, now);
-    let refused = refusals(&approved, &before, policies, now);
-    for removal in &mut decision.deletes {
-        removal.refused = refused.get(id(removal.index)).copied();
-    }
-    if !decision.takes_time() {
-        return;
-    }
     let (ready, failed) = (
         carried_out(world, &before, decision, ImageState::Ready, now),
         carried_out(world, &before, decision, ImageState::Failed, now),
     );
-    let refused_of = |after: &Inventory| refusals(&approved, after, policies, now);
-    let (if_ready, otherwise) = (refused_of(&ready), refused_of(&failed));
-    for removal in &mut decision.deletes {
-        removal.refused_if_ready = if_ready.get(id(removal.index)).copied();
-        removal.refused_otherwise = otherwise.get(id(removal.index)).copied();
-    }
     let wanted = |after: &Inventory| second_look(&approved, after, policies, now);
     let (if_ready, otherwise) = (wanted(&ready), wanted(&failed));
     for step in &mut decision.updates {

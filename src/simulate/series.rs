@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::decision::{self, Copying, Creation, Decision, Drilling, Removal};
+use super::decision::{self, Copying, Creation, Decision, Drilling};
 use super::size::{Growth, Sizes};
 use super::state::simulated;
 use super::track::{Totals, Track};
+use super::waiting::{Fate, Refusals, Waiting};
 use crate::cost::{Amount, Prices};
 use crate::desired::{Presence, Series};
 use crate::elapsed::Elapsed;
@@ -16,6 +17,7 @@ use crate::name::{Key, Slot, SourceId};
 use crate::plan::guard::Guard;
 use crate::plan::{Action, Update};
 use crate::policy::Policy;
+use crate::policy::meant::Guards;
 use crate::retention::CLOCK_SKEW;
 
 /// A restore point of a simulated series, or a copy of one.
@@ -28,7 +30,7 @@ pub(super) struct Point {
     /// Millionths of the currency for a GiB and month.
     rate: Option<u64>,
     /// What the planner sees of it.
-    hash: u128,
+    pub(super) hash: u128,
 }
 
 impl Point {
@@ -66,7 +68,9 @@ pub(super) struct World<'a> {
     /// What the planner sees of the series beside its points.
     base: u128,
     /// What it sees of the points, in any order.
-    seen: u128,
+    pub(super) seen: u128,
+    /// Points that guards keep from being deleted; the sums count them.
+    pub(super) waiting: Waiting,
     /// READY restore points, those of them that are deprecated, and READY copies.
     pub(super) ready: u64,
     deprecated: u64,
@@ -80,22 +84,6 @@ pub(super) struct World<'a> {
     pub(super) refused_before: BTreeSet<Guard>,
     pub(super) track: Track,
     pub(super) totals: Totals,
-}
-
-/// What the guards of an engine refuse in a round.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct EngineRefusal {
-    /// All deletes.
-    pub(super) all: bool,
-    /// Deletes of READY points.
-    pub(super) ready: bool,
-}
-
-impl EngineRefusal {
-    /// Whether a delete is refused.
-    pub(super) fn covers(self, removal: &Removal) -> bool {
-        self.all || (self.ready && removal.is_ready)
-    }
 }
 
 /// What a capture left.
@@ -126,6 +114,7 @@ impl<'a> World<'a> {
             sizes: Sizes::of(images, policy, series.state.instance()),
             base: 0,
             seen: 0,
+            waiting: Waiting::default(),
             ready: 0,
             deprecated: 0,
             copies: 0,
@@ -231,7 +220,8 @@ impl<'a> World<'a> {
         let age = |slot: Slot| Elapsed::between(slot.instant(), now).as_seconds();
         let mut points = self.points.iter();
         let oldest = points.find(|point| point.is_ready() && !point.image.is_copy());
-        self.track.oldest_seconds.push(oldest.map(|point| age(point.key.slot)));
+        let oldest = oldest.map(|point| point.key.slot).into_iter().chain(self.waiting.oldest);
+        self.track.oldest_seconds.push(oldest.min().map(age));
         self.track.newest_seconds.push(self.newest_ready(now).map(age));
         self.track.ready.push(self.ready);
         self.track.deprecated.push(self.deprecated);
@@ -254,7 +244,7 @@ impl<'a> World<'a> {
         &mut self,
         decision: &Decision,
         captured: Option<&Captured<'_>>,
-        refusal: EngineRefusal,
+        refusals: &Refusals,
         step: &Step<'_>,
         tell: &mut dyn FnMut(&Key, &str, Action),
     ) {
@@ -286,17 +276,14 @@ impl<'a> World<'a> {
             .collect();
         let replaced = captured.and_then(|captured| captured.creation.replaces);
         let replaced = replaced.into_iter().chain(copies.iter().filter_map(|copy| copy.replaces));
-        let mut removed: Vec<(usize, bool)> = replaced.map(|index| (index, false)).collect();
-        let deletes = decision.deletes.iter();
-        removed.extend(
-            deletes
-                .filter(|removal| removal.refused(is_ready).is_none() && !refusal.covers(removal))
-                .map(|removal| (removal.index, true)),
-        );
-        removed.sort_unstable();
-        for (index, is_delete) in removed.into_iter().rev() {
+        let moved = self.sort_out(replaced, decision, refusals, step);
+        for (index, fate) in moved {
+            if fate == Fate::Waits {
+                self.put_aside(index);
+                continue;
+            }
             let point = self.remove(index, step);
-            if is_delete {
+            if fate == Fate::Deleted {
                 self.totals.deleted += 1;
                 tell(&point.key, &point.image.id, Action::Delete);
             }
@@ -438,4 +425,6 @@ pub(super) struct Step<'s> {
     pub(super) day: usize,
     pub(super) growth: &'s Growth,
     pub(super) prices: Option<&'s Prices>,
+    /// The limits of the guards.
+    pub(super) guards: &'s Guards,
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::series::{EngineRefusal, MissedBefore, World};
+use super::series::{MissedBefore, World};
 use super::size::INCREMENT_PERCENT;
 use super::track::{Event, Happening, PolicyTrack, Totals, Track};
+use super::waiting::Refusals;
 use super::{Options, Turn};
 use crate::cost::{Amount, Prices};
 use crate::inventory::Inventory;
@@ -28,7 +29,7 @@ fn event(world: &World<'_>, at: Timestamp, what: Happening) -> Event {
 pub(super) fn account(
     world: &mut World<'_>,
     turn: &Turn,
-    refusal: EngineRefusal,
+    refusals: &Refusals,
     start: Timestamp,
     now: Timestamp,
     events: &mut Vec<Event>,
@@ -56,10 +57,19 @@ pub(super) fn account(
     }
     world.stalled = decision.stalled;
     let mut refused: BTreeMap<Guard, usize> = BTreeMap::new();
-    for removal in &decision.deletes {
-        match removal.refused(*is_ready) {
-            Some(guard) => *refused.entry(guard).or_default() += 1,
-            None => world.totals.refused += u64::from(refusal.covers(removal)),
+    let (ready, failed) = world.waiting(decision);
+    let deletes = decision.deletes.iter();
+    let deletes = deletes.map(|removal| (refusals.of(removal), removal.is_ready, 1));
+    let waiting = [(true, ready), (false, failed)];
+    let waiting = waiting
+        .map(|(is_ready, images)| (refusals.of_waiting(is_ready), is_ready, images))
+        .into_iter()
+        .filter(|(_, _, images)| *images > 0);
+    for (guard, is_ready, images) in deletes.chain(waiting) {
+        match guard {
+            Some(guard) => *refused.entry(guard).or_default() += images,
+            None if refusals.engine.covers(is_ready) => world.totals.refused += images as u64,
+            None => {}
         }
     }
     for (guard, images) in refused {

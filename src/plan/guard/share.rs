@@ -7,11 +7,16 @@ use crate::plan::document::Change;
 use crate::policy::Risk;
 
 /// A share of fewer points than this says nothing: such series are held by their floor alone.
-pub(crate) const SMALL_SERIES: usize = 10;
+const SMALL_SERIES: usize = 10;
+
+/// Whether so many deletes are too large a share of READY points.
+pub(crate) fn is_over(percent: u32, deletes: usize, ready: usize) -> bool {
+    ready >= SMALL_SERIES && deletes * 100 > percent as usize * ready
+}
 
 impl EngineChecks<'_> {
     pub(super) fn series_share(&self) -> Option<Refusal> {
-        let limit = self.policies.config.guards.series_percent as usize;
+        let limit = self.policies.config.guards.series_percent;
         let mut by_series: BTreeMap<SeriesName, Vec<&Change>> = BTreeMap::new();
         for (change, image) in self.ready_deletes() {
             let name = series_name(self.policies, &change.key, image);
@@ -21,7 +26,7 @@ impl EngineChecks<'_> {
         let (mut worst, mut series) = (String::new(), 0);
         for (name, changes) in by_series {
             let ready = self.series.get(&name).map_or(0, Vec::len);
-            if ready >= SMALL_SERIES && changes.len() * 100 > limit * ready {
+            if is_over(limit, changes.len(), ready) {
                 series += 1;
                 if worst.is_empty() {
                     worst = format!(
@@ -41,9 +46,9 @@ impl EngineChecks<'_> {
     }
 
     pub(super) fn engine_share(&self) -> Option<Refusal> {
-        let limit = self.policies.config.guards.engine_percent as usize;
+        let limit = self.policies.config.guards.engine_percent;
         let deletes: Vec<&Change> = self.ready_deletes().map(|(change, _)| change).collect();
-        if self.managed < SMALL_SERIES || deletes.len() * 100 <= limit * self.managed {
+        if !is_over(limit, deletes.len(), self.managed) {
             return None;
         }
         let message = format!(

@@ -14,7 +14,7 @@ use stillframe::inventory::{
 };
 use stillframe::name::{Key, PolicyName, Slot, SourceId, stamp};
 use stillframe::plan::{Action, Change, ImageRef, Plan, guard, plan, still_wanted};
-use stillframe::policy::meant::OnSourceGone;
+use stillframe::policy::meant::{Guards, OnSourceGone};
 use stillframe::policy::select::Patterns;
 use stillframe::policy::written::Texts;
 use stillframe::policy::{EngineKind, Policies, SourceFile, load};
@@ -302,6 +302,80 @@ fn the_whole_language_is_simulated_as_whole_plans_would_have_it() {
         does_the_same(&world.policies(), world.inventory(), rate, seed)?;
         Ok(())
     });
+}
+
+/// Guards that refuse much, each by itself and together.
+fn narrow() -> impl Strategy<Value = Guards> {
+    (0_u32..60, 0_u32..30, 0_u32..6).prop_map(|(series_percent, engine_percent, engine_count)| {
+        Guards { series_percent, engine_percent, engine_count, ..Guards::default() }
+    })
+}
+
+#[test]
+fn what_guards_refuse_waits_as_whole_plans_would_have_it() {
+    long_law(
+        (
+            crate::worlds::worlds().prop_map(crate::worlds::World::plain),
+            rich::rich(),
+            narrow(),
+            0_u32..400_000,
+            (any::<bool>(), any::<u64>()),
+        ),
+        |(world, rich, guards, rate, (is_rich, seed))| {
+            let (mut policies, inventory) = if is_rich {
+                (rich.policies(), rich.inventory())
+            } else {
+                (world.policies(), world.inventory())
+            };
+            policies.config.guards = guards;
+            does_the_same(&policies, inventory, rate, seed)?;
+            Ok(())
+        },
+    );
+}
+
+/// Counts the images that planning looked at.
+#[derive(Default)]
+struct Looked(usize);
+
+impl Watcher for Looked {
+    fn planned(&mut self, images: usize) {
+        self.0 += images;
+    }
+}
+
+#[test]
+fn what_guards_refuse_makes_no_later_day_dearer() {
+    let solo = Solo {
+        cron: "0 2 * * *",
+        zone: "UTC",
+        retention: BTreeMap::from([("days", 5), ("weekly", 2)]),
+        at_least: 1,
+        grace_hours: 24,
+        jitter_minutes: 0,
+        blackouts: BLACKOUTS[0],
+        history: BTreeMap::new(),
+    };
+    let mut policies = solo.policies();
+    policies.config.guards.engine_count = 0;
+    let mut inventory = solo.inventory(&policies, crate::worlds::now());
+    let web = inventory.engines[0].instances[0].clone();
+    inventory.engines[0].instances = (0..20)
+        .map(|number| {
+            let id = SourceId::parse(&format!("{}-{number}", web.id)).unwrap();
+            stillframe::inventory::Instance { id, ..web.clone() }
+        })
+        .collect();
+    let looked = |days: u32| {
+        let mut looked = Looked::default();
+        let options = options(crate::worlds::now(), days, 50_000, 1);
+        let simulation = simulate(&policies, &inventory, None, &options, &mut looked);
+        let refused: u64 = simulation.policies.iter().map(|policy| policy.totals.refused).sum();
+        assert!(refused > u64::from(days) * 20, "{refused}");
+        looked.0
+    };
+    let (one, other) = (looked(100), looked(200));
+    assert!(other < one * 5 / 2, "100 days looked at {one} images, 200 days at {other}");
 }
 
 #[test]
