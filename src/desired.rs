@@ -22,7 +22,7 @@ use crate::name::{Key, NameError, Ownership, PolicyName, Slot, SourceId};
 use crate::policy::meant::{Exemption, OnSourceGone, Pause};
 use crate::policy::select::{Decision, Index};
 use crate::policy::{Policies, Policy};
-use crate::retention::{Fate, Point, Retention, Rule, retain};
+use crate::retention::{Fate, Point, Retention, retain};
 
 /// Without a length of its own, a series is stalled when so many slots have passed without a new
 /// READY point.
@@ -316,7 +316,7 @@ fn expired(policy: &Policy, state: &SourceState<'_>, now: Timestamp) -> Option<R
     let expires = lifecycle.on_source_gone == OnSourceGone::Expire && state.is_gone();
     let since = state.marked_since.filter(|_| expires)?;
     let has_passed = lifecycle.source_gone_grace.after(since) <= now;
-    has_passed.then(|| Retention { rules: BTreeMap::from([(Rule::Last, 1)]), at_least: 1 })
+    has_passed.then(Retention::newest)
 }
 
 /// Says what retention thinks of the points of one series.

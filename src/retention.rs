@@ -121,6 +121,11 @@ impl Default for Retention {
 }
 
 impl Retention {
+    /// Keeps the newest point alone.
+    pub fn newest() -> Self {
+        Self { rules: BTreeMap::from([(Rule::Last, 1)]), at_least: 1 }
+    }
+
     /// The rules that can keep something. Where there are none, everything is kept.
     pub fn effective(&self) -> impl Iterator<Item = (Rule, u32)> + '_ {
         self.rules.iter().filter(|(_, count)| **count > 0).map(|(rule, count)| (*rule, *count))

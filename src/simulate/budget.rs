@@ -1,24 +1,28 @@
 //! What all policies together hold in the long run: images, bytes and cost, by engine and kind.
 //!
-//! The sources of now, each with the steady state of its policies. A policy is asked once, however
-//! many sources it has.
+//! The sources of now, each with the steady state of its policies, and what stays of sources that
+//! are gone and of policies that were removed. A policy is asked once, however many sources it has.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use super::outlook::HORIZON;
 use super::size::Sizes;
 use super::steady::{SteadyState, steady_state};
 use crate::cost::{Amount, Prices};
-use crate::desired::{Desired, Presence, desired};
-use crate::inventory::{EngineInventory, ImageKind, Inventory};
+use crate::desired::{Desired, Presence, Series, SeriesPoint, desired};
+use crate::inventory::{EngineInventory, Image, ImageKind, Inventory};
 use crate::name::PolicyName;
+use crate::policy::meant::OnSourceGone;
 use crate::policy::{Policies, Policy};
+use crate::retention::{Point, Retention, retain};
 
 /// What the images of one kind on one engine come to in the long run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SteadyTotal {
-    /// Series in the sums.
+    /// Series of sources that are there, in the sums.
     pub series: u64,
     /// Images, copies among them.
     pub images: u64,
@@ -28,7 +32,8 @@ pub struct SteadyTotal {
     pub amount: Amount,
     /// Series of policies that never let go of anything: they grow for ever and are in no sum.
     pub endless_series: u64,
-    /// Series of whose sizes nothing is known: in the sum of images alone.
+    /// Series, or images of sources that are gone, of whose sizes nothing is known: in the sum of
+    /// images alone.
     pub unsized_series: u64,
     /// Images with a size that no price fits: in no amount. Zero without a table of prices.
     pub unpriced_images: u64,
@@ -37,8 +42,8 @@ pub struct SteadyTotal {
 /// The totals by engine and kind of image.
 pub type SteadyTotals = BTreeMap<(String, ImageKind), SteadyTotal>;
 
-/// What the sources that are there come to in the long run. Held images, failed attempts and sources
-/// that are gone are not looked at.
+/// What the sources that are there come to in the long run, and what stays for ever of those that are
+/// gone. Held images and failed attempts are not looked at.
 pub fn steady_totals(policies: &Policies, inventory: &Inventory, now: Timestamp) -> SteadyTotals {
     steady_totals_of(&desired(policies, inventory, now), policies.config.prices.as_ref(), now)
 }
@@ -55,7 +60,13 @@ pub fn steady_totals_of(
         let name = &engine.engine.name;
         for series in &engine.series {
             let policy = series.policy;
-            let Presence::Present(instance) = series.state.presence else { continue };
+            let Presence::Present(instance) = series.state.presence else {
+                for image in staying(series, now) {
+                    let total = totals.entry((name.clone(), image.kind)).or_default();
+                    total.add(image, name, prices);
+                }
+                continue;
+            };
             let steady = known
                 .entry((name, &policy.name))
                 .or_insert_with(|| PolicySteady::new(policy, engine.engine, prices, now));
@@ -65,6 +76,53 @@ pub fn steady_totals_of(
         }
     }
     totals
+}
+
+/// The READY images of a series without a source that nothing ever lets go of.
+fn staying<'a>(series: &Series<'a>, now: Timestamp) -> Vec<&'a Image> {
+    let policy = series.policy;
+    let retention = match policy.lifecycle.on_source_gone {
+        OnSourceGone::Expire => Cow::Owned(Retention::newest()),
+        OnSourceGone::Keep | OnSourceGone::Rules => Cow::Borrowed(&policy.retention),
+    };
+    let mut groups: BTreeMap<Option<&str>, Vec<&SeriesPoint<'a>>> = BTreeMap::new();
+    for point in series.points.iter().chain(&series.copies).filter(|point| point.is_ready(now)) {
+        let location = point.image.is_copy().then_some(point.image.location.as_str());
+        groups.entry(location).or_default().push(point);
+    }
+    let keeps_all = policy.lifecycle.on_source_gone == OnSourceGone::Keep;
+    let last = HORIZON.after(now);
+    let mut images = Vec::new();
+    for points in groups.into_values() {
+        let seen: Vec<Point<'_>> = points
+            .iter()
+            .map(|point| {
+                let (slot, id) = (point.key.slot, point.image.id.as_str());
+                Point { slot, id, ready: true, held: false }
+            })
+            .collect();
+        let fates = retain(&seen, &retention, &policy.schedule.zone, last);
+        let stays = points.into_iter().zip(fates).filter(|(_, fate)| keeps_all || fate.is_kept());
+        images.extend(stays.map(|(point, _)| point.image));
+    }
+    images
+}
+
+impl SteadyTotal {
+    /// One image more.
+    fn add(&mut self, image: &Image, engine: &str, prices: Option<&Prices>) {
+        self.images += 1;
+        let Some(bytes) = image.stored_bytes else {
+            self.unsized_series += 1;
+            return;
+        };
+        self.bytes = self.bytes.saturating_add(bytes);
+        match prices.map(|prices| prices.rate(engine, &image.location, image.kind)) {
+            Some(Some(rate)) => self.amount = self.amount.plus(Amount::of(bytes, rate)),
+            Some(None) => self.unpriced_images += 1,
+            None => {}
+        }
+    }
 }
 
 /// What is the same for all sources of a policy.
@@ -121,8 +179,8 @@ impl PolicySteady {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inventory::{Capabilities, Disk, FORMAT_VERSION, Instance};
-    use crate::name::SourceId;
+    use crate::inventory::{Capabilities, Disk, FORMAT_VERSION, ImageState, Instance};
+    use crate::name::{Key, SourceId};
     use crate::policy::{EngineKind, SourceFile, load};
 
     const GIB: u64 = 1 << 30;
@@ -209,6 +267,41 @@ mod tests {
             }
         );
         assert_eq!(totals.len(), 1);
+    }
+
+    #[test]
+    fn what_stays_of_sources_that_are_gone_counts() {
+        let nightly = |gone: &str| {
+            format!(
+                "{}  retention: {{days: 14, atLeast: 3}}\n",
+                NIGHTLY.replace("grace: 48h", &format!("grace: 48h, onSourceGone: {gone}"))
+            )
+        };
+        let prices = "  prices: {currency: USD, asOf: 2026-11-01, perGibMonth: [{location: near, price: 0.05}]}\n";
+        for (gone, stay) in [("rules", 3), ("keep", 8), ("expire", 1)] {
+            let policies = policies(prices, &[("nightly", &nightly(gone))]);
+            let slots = policies.policies[0].schedule.last_slots(NOW.parse().unwrap(), 8);
+            let mut inventory = inventory(&[]);
+            inventory.engines[0].images = slots
+                .into_iter()
+                .map(|slot| {
+                    let policy = policies.policies[0].name.clone();
+                    let key = Key { policy, source: SourceId::parse("web-1").unwrap(), slot };
+                    let at = slot.instant();
+                    let kind = ImageKind::MachineImage;
+                    let near = "near".to_owned();
+                    let mut image =
+                        super::super::state::simulated(kind, near, ImageState::Ready, slot, at);
+                    image.labels = key.labels();
+                    image.stored_bytes = Some(GIB);
+                    image
+                })
+                .collect();
+            let totals = steady_totals(&policies, &inventory, NOW.parse().unwrap());
+            let total = &totals[&("memory".to_owned(), ImageKind::MachineImage)];
+            assert_eq!((total.series, total.images, total.bytes), (0, stay, stay * GIB), "{gone}");
+            assert_eq!(total.amount, Amount::of(stay * GIB, 50_000), "{gone}");
+        }
     }
 
     #[test]
