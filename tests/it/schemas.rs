@@ -12,7 +12,7 @@ use stillframe::inventory::Inventory;
 use stillframe::plan::Plan;
 use stillframe::policy::schema::simplify;
 use stillframe::policy::{config_schema, overlay_schema, policy_schema};
-use stillframe::simulate::Simulation;
+use stillframe::simulate::{Comparison, Simulation};
 
 use super::support::{Datacenter, NOW, golden, project};
 
@@ -23,7 +23,7 @@ fn of<T: schemars::JsonSchema>() -> Value {
 }
 
 /// Every schema there is, by the name of its file.
-fn schemas() -> [(&'static str, Value); 8] {
+fn schemas() -> [(&'static str, Value); 9] {
     [
         ("policy", policy_schema()),
         ("config", config_schema(&engine::kinds())),
@@ -33,6 +33,7 @@ fn schemas() -> [(&'static str, Value); 8] {
         ("inventory", of::<Inventory>()),
         ("plan", of::<Plan>()),
         ("simulation", of::<Simulation>()),
+        ("comparison", of::<Comparison>()),
     ]
 }
 

@@ -4,6 +4,11 @@ use serde_json::{Map, Value};
 
 /// Makes a generated schema plain: words instead of `oneOf`, no `null`, no number formats.
 pub fn simplify(schema: &mut Value) {
+    plain(schema, false);
+}
+
+/// What stands in a list or under any key is not left out: there null says that there is none.
+fn plain(schema: &mut Value, may_be_null: bool) {
     match schema {
         Value::Object(map) => {
             map.retain(|key, value| match key.as_str() {
@@ -12,9 +17,11 @@ pub fn simplify(schema: &mut Value) {
                 _ => true,
             });
             plain_words(map);
-            without_null(map);
-            for value in map.values_mut() {
-                simplify(value);
+            if !may_be_null {
+                without_null(map);
+            }
+            for (key, value) in map {
+                plain(value, matches!(key.as_str(), "items" | "additionalProperties"));
             }
         }
         Value::Array(items) => items.iter_mut().for_each(simplify),
