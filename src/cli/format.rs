@@ -31,8 +31,8 @@ pub struct Format {
     /// Write nothing; show what would change
     #[arg(long)]
     diff: bool,
-    /// Print which files would change as JSON
-    #[arg(long, requires = "check")]
+    /// Write nothing; print which files would change as JSON
+    #[arg(long)]
     json: bool,
 }
 
