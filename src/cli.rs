@@ -32,6 +32,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 
 pub use console::Console;
 
@@ -189,8 +191,14 @@ pub enum Verb {
 
 /// An instant given on the command line.
 fn parse_instant(text: &str) -> Result<Timestamp, String> {
-    text.parse::<Timestamp>()
-        .map_err(|_| format!("`{text}` is not an instant; write one like 2026-11-21T02:00:00Z"))
+    // As in the files, a date is its beginning.
+    let date = text.parse::<Date>().ok().filter(|_| text.len() == 10);
+    date.and_then(|date| date.to_zoned(TimeZone::UTC).ok())
+        .map(|begins| begins.timestamp())
+        .or_else(|| text.parse::<Timestamp>().ok())
+        .ok_or_else(|| {
+            format!("`{text}` is not an instant; write one like 2026-11-21T02:00:00Z, or a date, which begins in UTC")
+        })
 }
 
 /// A label given on the command line.

@@ -72,7 +72,7 @@ impl From {
         if let Some(notation) = Notation::named(text) {
             return Ok(Self::Scheduler(notation));
         }
-        text.parse().map(Self::Instant).map_err(|_| {
+        parse_instant(text).map(Self::Instant).map_err(|_| {
             let words: Vec<&str> = Notation::ALL.into_iter().map(Notation::word).collect();
             format!(
                 "`{text}` is neither an instant like 2026-11-21T02:00:00Z nor one of {}",

@@ -28,10 +28,10 @@ pub struct SimulateCommand {
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=DAYS_MAX))]
     days: u32,
     /// The share of captures that fail, like 0.02 or 2%
-    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = parse_fail_rate)]
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = parse_fail_rate, allow_hyphen_values = true)]
     fail_rate: Share,
     /// The share by which what a capture stores grows every thirty days
-    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = Share::parse)]
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = Share::parse, allow_hyphen_values = true)]
     growth: Share,
     /// The seed of the chance by which captures fail
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
