@@ -79,6 +79,8 @@ pub(super) struct World<'a> {
     amount: Amount,
     uncounted: u64,
     pub(super) missed: Option<MissedBefore>,
+    /// The newest slot that was attempted in vain before there ever was a restore point.
+    pub(super) attempted: Option<Slot>,
     pub(super) stalled: bool,
     /// Guards of single series that have refused something of it.
     pub(super) refused_before: BTreeSet<Guard>,
@@ -122,6 +124,7 @@ impl<'a> World<'a> {
             amount: Amount::default(),
             uncounted: 0,
             missed: None,
+            attempted: None,
             stalled: series.stalled,
             refused_before: BTreeSet::new(),
             track: Track::default(),
@@ -195,6 +198,12 @@ impl<'a> World<'a> {
             point.is_ready() && !point.image.is_copy() && point.key.slot.instant() <= horizon
         });
         newest.map(|point| point.key.slot)
+    }
+
+    /// Whether every restore point there is has failed.
+    pub(super) fn has_only_failed(&self) -> bool {
+        let mut originals = self.points.iter().filter(|point| !point.image.is_copy());
+        originals.all(|point| point.image.state == ImageState::Failed)
     }
 
     /// READY images that are not in the future: what guards count shares of an engine of.

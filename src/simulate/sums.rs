@@ -45,6 +45,7 @@ pub(super) fn account(
             events.push(event(world, now, Happening::Missed { slot, slots: new }));
         }
     }
+    never_ready(world, turn, now, events);
     if let Some(message) = &decision.blocked {
         if world.totals.blocked == 0 {
             events.push(event(world, now, Happening::Blocked { message: message.clone() }));
@@ -81,6 +82,21 @@ pub(super) fn account(
     if let (Some(creation), false) = (&decision.creation, *is_ready) {
         events.push(event(world, now, Happening::Failed { slot: creation.slot }));
     }
+}
+
+/// A plan counts missed slots from the newest restore point on, so of a series that only has failed
+/// attempts it counts none: there a slot is missed once a newer one is attempted.
+fn never_ready(world: &mut World<'_>, turn: &Turn, now: Timestamp, events: &mut Vec<Event>) {
+    if let Some((_, last, _)) = turn.decision.missed {
+        world.attempted = world.attempted.filter(|slot| *slot > last);
+    }
+    let Some(creation) = &turn.decision.creation else { return };
+    if let Some(slot) = world.attempted.take_if(|slot| *slot < creation.slot) {
+        world.totals.missed += 1;
+        events.push(event(world, now, Happening::Missed { slot, slots: 1 }));
+    }
+    let is_first = !turn.is_ready && world.has_only_failed();
+    world.attempted = is_first.then_some(creation.slot);
 }
 
 /// The sums over the series of a policy.
