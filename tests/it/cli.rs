@@ -195,6 +195,43 @@ fn schedules() {
     );
 }
 
+/// Captures begin where blackouts end, and not at all where they or a pause leave no time.
+#[test]
+fn schedules_count_what_begins() {
+    let datacenter = Datacenter::new();
+    datacenter.edit("policies/database.yaml", |text| {
+        text.replace("\"15 */6 * * *\"", "\"0 2 * * *\"\n    jitter: 2h")
+            .replace("timeZone: Europe/Berlin", "timeZone: UTC")
+            .replace("names: [\"db-*\"]\n        zones: [\"hall-*\"]", "names: [\"*\"]")
+            + "  blackouts: [{cron: \"0 1 * * *\", duration: 4h, reason: night}]\n"
+    });
+    let seen = datacenter.run_to(0, &["inventory", "--json"]).out;
+    fs::write(datacenter.path("seen.json"), seen).unwrap();
+    for other in ["web.yaml", "operations.yaml"] {
+        fs::remove_file(datacenter.path("policies").join(other)).unwrap();
+    }
+    let engine = || {
+        let span = ["--from", "2026-11-21T00:00:00Z", "--until", "2026-11-23T00:00:00Z"];
+        let arguments = [&["schedule", "--inventory", "seen.json"][..], &span].concat();
+        datacenter.json(0, &arguments)["together"]["engines"][0].clone()
+    };
+    let sources = datacenter.json(0, &["schedule", "--inventory", "seen.json"]);
+    let sources = sources["policies"][0]["sources"].clone();
+    assert!(sources.as_u64().unwrap() > 1, "{sources}");
+    let held = engine();
+    assert_eq!((&held["peak"], &held["peak_at"]), (&sources, &"2026-11-21T05:00:00Z".into()));
+    datacenter.edit("policies/database.yaml", |text| {
+        text.to_owned()
+            + "  paused: {creates: true, deletes: false, until: 2026-11-22, reason: move}\n"
+    });
+    // The slot of the day before is still within its deadline when the pause ends.
+    assert_eq!(engine()["peak_at"], "2026-11-22T00:00:00Z");
+    datacenter.edit("policies/database.yaml", |text| {
+        text.replace("timeZone: UTC", "timeZone: UTC\n    deadline: 2h")
+    });
+    assert_eq!(engine()["peak"], 0);
+}
+
 /// Clock changes, special days, what comes together, and the notations of other schedulers.
 #[test]
 fn schedules_seen_closer() {
@@ -283,6 +320,8 @@ fn simulating() {
                 &with(&["--base", "nothing-like-it"]),
                 &with(&["--policy", "nothing"]),
                 &with(&["--fail-rate", "2"]),
+                &with(&["--fail-rate", "-1"]),
+                &with(&["--growth", "-5%"]),
                 &["simulate", "--days", "0"],
             ],
         ),
@@ -296,6 +335,20 @@ fn simulating() {
     }
     let other = datacenter.json(0, &month);
     assert_eq!(json, other);
+    // Sources without any restore point have no ages at first.
+    let empty = Datacenter::new().json(0, &month);
+    assert_holds(&validator("simulation"), &empty, "simulate --json over nothing");
+    assert_eq!(empty["series"][0]["track"]["newest_seconds"][0], serde_json::Value::Null);
+    // With one slot a day each but the last failed capture is a missed slot.
+    let arguments = [&month[..], &["--fail-rate", "100%", "--policy", "web-nightly"]].concat();
+    let failing = Datacenter::new().json(0, &arguments);
+    let sources = failing["policies"][0]["sources"].as_u64().unwrap();
+    let totals = &failing["policies"][0]["totals"];
+    let figures = ["created", "failed", "missed"].map(|figure| totals[figure].as_u64().unwrap());
+    assert_eq!(figures, [0, 31 * sources, 30 * sources], "{totals}");
+    // A date is its beginning in UTC.
+    let day = |now: &'static str| datacenter.json(0, &["simulate", "--days", "1", "--now", now]);
+    assert_eq!(day("2026-11-21"), day("2026-11-21T00:00:00Z"));
 }
 
 /// A revision of the repository the policies lie in, as a change under review has it.
@@ -320,6 +373,7 @@ fn simulating_against_a_revision() {
         datacenter.run(&arguments)
     };
     let both: serde_json::Value = serde_json::from_str(&run("HEAD").out).unwrap();
+    assert_holds(&validator("comparison"), &both, "simulate --base --json");
     let differences = both["differences"].as_array().unwrap();
     assert_eq!(differences.len(), 1, "{differences:?}");
     assert_eq!(differences[0]["policy"], "db");
@@ -412,6 +466,11 @@ fn formatting() {
     text.push_str(&transcript(&datacenter, &write));
     text.push_str(&transcript(&datacenter, &[&["fmt", "-", "policies"], &["fmt", "--json"]]));
     golden("format.txt", &text);
+    fs::write(&path, loose).unwrap();
+    let report = datacenter.run_to(3, &["fmt", "policies", "--json"]);
+    assert!(report.out.contains("policies/link.yaml"), "{}", report.out);
+    assert_eq!(fs::read_to_string(&path).unwrap(), loose, "a report wrote something");
+    datacenter.run_to(3, &["fmt"]);
     let formatted = fs::read_to_string(&path).unwrap();
     golden("formatted.yaml", &formatted);
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);

@@ -49,8 +49,34 @@ fn crontabs(schedule: &Schedule) -> Vec<&Crontab> {
     schedule.crontabs.iter().collect()
 }
 
-fn instants(schedule: &Schedule, from: Timestamp, until: Timestamp) -> Vec<Timestamp> {
-    schedule.slots(from, until).map(Slot::instant).collect()
+/// When the capture of a slot begins that is so much later by jitter: when no blackout and no pause
+/// keeps the policy from it any more. `None` where that is too late.
+fn begins(policy: &Policy, slot: Slot, late: Elapsed) -> Option<Timestamp> {
+    let begin = late.after(slot.instant());
+    if policy.paused.is_none() && policy.blackouts.is_empty() {
+        return Some(begin);
+    }
+    let deadline = policy.schedule.deadline_of(slot);
+    if policy.is_blacked_out(slot, deadline) {
+        return None;
+    }
+    let mut at = begin;
+    while at <= deadline {
+        let pauses = policy.pauses_at(at).into_iter().filter(|pause| pause.creates);
+        let Some(end) = pauses.map(|pause| pause.until.unwrap_or(Timestamp::MAX)).max() else {
+            break;
+        };
+        at = end;
+    }
+    if at > deadline {
+        return None;
+    }
+    // Only the newest slot that is due is made, and one that is blacked out is none.
+    let after = Elapsed::seconds(1).after(slot.instant());
+    let mut newer = policy.schedule.slots(after, Elapsed::seconds(1).after(late.before(at)));
+    let is_meant = |slot: Slot| !policy.is_blacked_out(slot, policy.schedule.deadline_of(slot));
+    let is_newest = at == begin || !newer.any(is_meant);
+    is_newest.then_some(at)
 }
 
 impl ScheduleCommand {
@@ -104,30 +130,29 @@ impl<'a> Together<'a> {
             collisions: Vec::new(),
             engines: Vec::new(),
         };
-        let firings: Vec<Vec<Timestamp>> = together
+        let slots: Vec<Vec<Slot>> = together
             .policies
             .iter()
-            .map(|policy| instants(&policy.schedule, from, until))
+            .map(|policy| policy.schedule.slots(from, until).collect())
             .collect();
-        together.collisions = collisions(&firings);
+        let on_time = together.policies.iter().zip(&slots).map(|(policy, slots)| {
+            slots.iter().filter_map(|slot| begins(policy, *slot, Elapsed::ZERO)).collect()
+        });
+        together.collisions = collisions(&on_time.collect::<Vec<_>>());
         let capabilities = capabilities(policies, inventory);
         let used: BTreeSet<&String> =
             together.policies.iter().map(|policy| &policy.engine).collect();
         for name in used {
             let limit = capabilities.get(name).map_or(1, |one| one.captures_max);
-            together.engines.push(together.load(name, limit, &firings));
+            together.engines.push(together.load(name, limit, &slots));
         }
         together
     }
 
-    fn load(&self, name: &str, captures_max: usize, firings: &[Vec<Timestamp>]) -> EngineLoad {
-        let of_engine = |policy: &&Policy| policy.engine == name;
-        let jitter = self.policies.iter().filter(of_engine).map(|policy| policy.schedule.jitter);
-        let length = Elapsed::between(self.from, self.until).as_seconds()
-            + jitter.max().unwrap_or(Elapsed::ZERO).as_seconds();
-        let mut starts = Starts::new(self.from, Elapsed::seconds(length));
+    fn load(&self, name: &str, captures_max: usize, slots: &[Vec<Slot>]) -> EngineLoad {
+        let mut begun: BTreeMap<Timestamp, usize> = BTreeMap::new();
         let mut is_known = true;
-        for ((policy, sources), firings) in self.policies.iter().zip(&self.sources).zip(firings) {
+        for ((policy, sources), slots) in self.policies.iter().zip(&self.sources).zip(slots) {
             if policy.engine != name {
                 continue;
             }
@@ -138,13 +163,29 @@ impl<'a> Together<'a> {
             };
             is_known &= sources.is_some();
             // A policy whose sources are not known counts as one capture, on time.
-            let late: Vec<Elapsed> = sources
-                .as_ref()
-                .map_or_else(|| vec![Elapsed::ZERO], |list| list.iter().map(late).collect());
-            for firing in firings {
-                for late in &late {
-                    starts.add(late.after(*firing));
+            let mut captures: BTreeMap<Elapsed, usize> = BTreeMap::new();
+            match sources {
+                Some(list) => {
+                    for source in list {
+                        *captures.entry(late(source)).or_default() += 1;
+                    }
                 }
+                None => drop(captures.insert(Elapsed::ZERO, 1)),
+            }
+            for slot in slots {
+                for (late, count) in &captures {
+                    if let Some(begin) = begins(policy, *slot, *late) {
+                        *begun.entry(begin).or_default() += count;
+                    }
+                }
+            }
+        }
+        let last = begun.keys().next_back().copied().unwrap_or(self.from);
+        let length = Elapsed::between(self.from, Elapsed::seconds(1).after(last));
+        let mut starts = Starts::new(self.from, length);
+        for (begin, count) in begun {
+            for _ in 0..count {
+                starts.add(begin);
             }
         }
         let peak = starts.peak(self.capture_time, captures_max);
