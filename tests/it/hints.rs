@@ -44,6 +44,8 @@ fn numbers_that_readers_disagree_about_are_traps() {
     check(&format!("{AT_TWO}  retention: {{days: 010}}\n"), "yaml-trap", "010", "write 10");
     check(&format!("{AT_TWO}  retention: {{days: 0o17}}\n"), "yaml-trap", "0o17", "write 15");
     check(&format!("{AT_TWO}  retention: {{days: 1e3}}\n"), "wrong-type", "1e3", "write 1000");
+    check(&format!("{AT_TWO}  retention: {{daily: 0x10}}\n"), "yaml-trap", "0x10", "write 16");
+    check(&format!("{AT_TWO}  retention: {{daily: +3}}\n"), "yaml-trap", "+3", "write 3");
     check(&format!("{AT_TWO}  retention: {{days: 7d}}\n"), "wrong-type", "7d", "write 7");
 }
 

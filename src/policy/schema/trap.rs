@@ -133,7 +133,7 @@ pub(in crate::policy) fn trap(word: &str) -> Option<&'static str> {
 /// What other readers make of a plain number with a prefix.
 fn number_trap(word: &str) -> Option<&'static str> {
     let digits = word.strip_prefix(['+', '-']).unwrap_or(word);
-    if digits.starts_with("0o") {
+    if digits.starts_with("0o") || digits.starts_with("0x") || word.starts_with('+') {
         return Some("text");
     }
     let is_octal = digits.len() > 1 && digits.starts_with('0');
