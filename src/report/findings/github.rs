@@ -1,7 +1,7 @@
 //! Findings as workflow commands of GitHub Actions, which shows them beside the lines of a change.
 //!
-//! GitHub shows ten annotations of each kind and step; the worst come first, and what is left out is
-//! said. Escapes as in the toolkit's `core.issueCommand`.
+//! GitHub shows ten annotations of each kind and step; the worst come first, and how many are left out is
+//! said in a notice. Escapes as in the toolkit's `core.issueCommand`.
 
 use std::fmt::Write;
 
@@ -17,16 +17,17 @@ pub fn github(findings: &[Finding]) -> String {
     for (severity, command) in [(Severity::Error, "error"), (Severity::Warning, "warning")] {
         let of_kind: Vec<&Finding> =
             findings.iter().filter(|finding| finding.code.severity() == severity).collect();
-        // The last of ten says how many are not shown.
-        let shown = if of_kind.len() > SHOWN_MAX { SHOWN_MAX - 1 } else { of_kind.len() };
+        let shown = of_kind.len().min(SHOWN_MAX);
         for finding in &of_kind[..shown] {
             let _ = writeln!(text, "{}", annotation(command, finding));
         }
         let left = of_kind.len() - shown;
         if left > 0 {
+            // A notice is of another kind, which has ten of its own.
             let _ = writeln!(
                 text,
-                "::{command} title=stillframe::{left} more; `stillframe validate` shows all"
+                "::notice title=stillframe::{left} more {command}{}; `stillframe validate` shows all",
+                if left == 1 { "" } else { "s" }
             );
         }
     }
@@ -39,7 +40,7 @@ fn annotation(command: &str, finding: &Finding) -> String {
         let (line, column) = place.line_column();
         let end = Place { file: place.file.clone(), span: place.span.end..place.span.end };
         let (end_line, end_column) = end.line_column();
-        properties.push(format!("file={}", property(&place.file.path)));
+        properties.push(format!("file={}", property(place.file.path.trim_start_matches("./"))));
         properties.push(format!("line={line},endLine={end_line}"));
         // Columns are for one line only.
         if line == end_line {
@@ -81,10 +82,21 @@ mod tests {
     }
 
     #[test]
+    fn paths_are_those_of_the_repository() {
+        let text = github(&[finding("./policies/a.yaml", "no")]);
+        assert!(text.starts_with("::error file=policies/a.yaml,"), "{text}");
+    }
+
+    #[test]
     fn ten_are_shown_and_the_rest_is_counted() {
         let text = github(&vec![finding("a.yaml", "no"); 12]);
-        assert_eq!(text.lines().count(), 10);
-        assert!(text.ends_with("::3 more; `stillframe validate` shows all\n"), "{text}");
+        assert_eq!(text.lines().filter(|line| line.starts_with("::error ")).count(), 10);
+        assert!(
+            text.ends_with(
+                "::notice title=stillframe::2 more errors; `stillframe validate` shows all\n"
+            ),
+            "{text}"
+        );
         assert_eq!(github(&vec![finding("a.yaml", "no"); 10]).lines().count(), 10);
     }
 }
