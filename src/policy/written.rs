@@ -338,13 +338,16 @@ pub struct PausedSpec {
 }
 
 /// Who may use the images.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("required" = ["role", "members"]))]
 pub struct GrantSpec {
     /// The role, in the engine's own word: `roles/compute.imageUser`.
-    pub role: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
     /// Who has it, in the engine's own words: `serviceAccount:…`, `group:…`.
-    pub members: Texts,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub members: Option<Texts>,
 }
 
 /// What a policy promises.

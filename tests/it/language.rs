@@ -1058,3 +1058,29 @@ fn what_holds_for_all_policies_is_part_of_the_digest() {
     let different: std::collections::BTreeSet<&String> = digests.iter().collect();
     assert_eq!(different.len(), digests.len());
 }
+
+#[test]
+fn a_grant_without_members_hides_nothing_else() {
+    finds(
+        "",
+        "  schedule: {cron: \"0 99 * * *\"}\n  sharing: [{role: r}]\n",
+        &[("bad-cron", "99"), ("missing-key", "{role: r}")],
+    );
+}
+
+#[test]
+fn reasons_and_owners_say_something() {
+    finds(
+        "  exemptions: [{source: lab, owner: \"\", reason: \" \", until: 2030-01-01}]\n  \
+         removed: [{policy: old, reason: \"\"}]\n  \
+         blackouts: [{from: 2030-01-01, until: 2030-01-02, reason: \"\"}]\n",
+        &format!("{AT_TWO}  hold: [{{sources: web-1, reason: \"\"}}]\n"),
+        &[
+            ("missing-key", "\"\""),
+            ("missing-key", "\" \""),
+            ("missing-key", "\"\""),
+            ("missing-key", "\"\""),
+            ("missing-key", "\"\""),
+        ],
+    );
+}

@@ -150,6 +150,9 @@ fn exemptions(reader: &mut Reader<'_>, engines: &BTreeMap<String, EngineConfig>)
     {
         let Some(spec) = spec else { continue };
         let pointer = format!("/exemptions/{position}");
+        let (owner, reason) = (spec.owner.as_deref(), spec.reason.as_deref());
+        reader.says_something(owner, &format!("{pointer}/owner"), "the owner");
+        reader.says_something(reason, &format!("{pointer}/reason"), "the reason");
         let source = reader.patterns(spec.source.as_ref(), &format!("{pointer}/source"));
         let until = reader.time(spec.until.as_deref(), &Zone::UTC, &format!("{pointer}/until"));
         if let Some(engine) = spec.engine.as_ref().filter(|name| !engines.contains_key(*name)) {
@@ -250,6 +253,8 @@ fn removed(reader: &mut Reader<'_>, config: &Config) -> Vec<Policy> {
     for (position, spec) in list::<RemovedSpec>(&reader.layers.json, "removed").iter().enumerate() {
         let Some(spec) = spec else { continue };
         let pointer = format!("/removed/{position}");
+        let reason = spec.reason.as_deref();
+        reader.says_something(reason, &format!("{pointer}/reason"), "the reason");
         let grace = reader.length(spec.grace.as_ref(), &format!("{pointer}/grace"));
         let images = spec.images.unwrap_or(OnSourceGone::Keep);
         if spec.retention.is_some() != (images == OnSourceGone::Rules) {

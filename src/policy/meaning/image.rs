@@ -102,17 +102,19 @@ impl Meaning<'_> {
         }
         let mut grants: Vec<Grant> = written
             .iter()
-            .map(|grant| {
-                let mut members = grant.members.0.clone();
+            .filter_map(|grant| {
+                // What is missing has a finding from the schema.
+                let Texts(mut members) = grant.members.clone()?;
                 members.sort();
                 members.dedup();
-                Grant { role: grant.role.clone(), members }
+                Some(Grant { role: grant.role.clone()?, members })
             })
             .collect();
         grants.sort();
         for (position, grant) in written.iter().enumerate() {
-            if written[..position].iter().any(|other| other.role == grant.role) {
-                let message = format!("the role `{}` is written twice", grant.role);
+            let Some(role) = &grant.role else { continue };
+            if written[..position].iter().any(|other| other.role.as_ref() == Some(role)) {
+                let message = format!("the role `{role}` is written twice");
                 self.reader.find(Code::DuplicateKey, &format!("/sharing/{position}/role"), message);
             }
         }

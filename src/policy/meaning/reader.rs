@@ -95,6 +95,19 @@ impl<'a> Reader<'a> {
         is_sound.then_some(crontabs)
     }
 
+    /// Finds a text that says nothing, where somebody is to read it.
+    pub(in crate::policy) fn says_something(
+        &mut self,
+        text: Option<&str>,
+        pointer: &str,
+        what: &str,
+    ) {
+        if text.is_some_and(|text| text.trim().is_empty()) {
+            self.find(Code::MissingKey, pointer, format!("{what} is empty")).hint =
+                Some("write it for the people who read this later".to_owned());
+        }
+    }
+
     /// The pointer to an item of texts, which stand in a list or alone.
     pub(in crate::policy) fn item(&self, pointer: &str, position: usize) -> String {
         let is_list = self.layers.json.pointer(pointer).is_some_and(serde_json::Value::is_array);
@@ -176,6 +189,7 @@ impl<'a> Reader<'a> {
     }
 
     fn blackout(&mut self, spec: &BlackoutSpec, zone: &Zone, pointer: &str) -> Option<Blackout> {
+        self.says_something(spec.reason.as_deref(), &format!("{pointer}/reason"), "the reason");
         let own = spec.time_zone.as_deref();
         let zone = match own {
             Some(name) => self.zone(name, &format!("{pointer}/timeZone"))?,

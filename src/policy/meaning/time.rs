@@ -98,6 +98,8 @@ impl Meaning<'_> {
             let pointer = format!("/hold/{position}");
             let reader = &mut self.reader;
             let before = reader.findings.len();
+            let reason = spec.reason.as_deref();
+            reader.says_something(reason, &format!("{pointer}/reason"), "the reason");
             let hold = Hold {
                 sources: reader.patterns(spec.sources.as_ref(), &format!("{pointer}/sources")),
                 images: reader.patterns(spec.images.as_ref(), &format!("{pointer}/images")),
