@@ -5,6 +5,7 @@
 //! (`tests/it/cron.rs`). This room must never read the time of the machine or its zone files: the
 //! zone rules are compiled in.
 
+pub mod alike;
 mod calendar;
 mod crontab;
 mod firings;

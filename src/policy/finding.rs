@@ -279,9 +279,9 @@ codes! {
     DeadlineBeyondPeriod "deadline-beyond-period" Warning "A deadline is longer than the time between two runs."
         "Only the newest slot that is due can be created, so the next slot always comes before the deadline ends, and the rest of the deadline never matters. Write a shorter one, or none: without one, a slot may be created until the next."
     ObjectiveNotMet "objective-not-met" Warning "The schedule cannot keep to the objective."
-        "`objectives.rpo` says that the newest READY restore point of a source is never older than a length of time, but more time than that passes between two runs although nothing fails. The age is counted from the slot, so jitter and the time of the capture come on top. Let the schedule run more often, or promise less."
+        "`objectives.rpo` says that the newest READY restore point of a source is never older than a length of time, but more time than that passes between two runs although nothing fails. The age is counted from the slot to the beginning of the next run, so jitter and blackouts that return are part of it; the time of the capture comes on top. Let the schedule run more often, or promise less."
     ClockChange "clock-change" Warning "A run lies in an hour that a clock change skips or repeats."
-        "Where clocks go forward an hour does not exist: the run comes right after it. Where they go back an hour comes twice: the run comes once, the first time. Neither loses a restore point, but the run is not at the time that is written. Schedules that follow the wall clock (`*` in minute or hour) and those that run more than four times a day are not looked at. Choose another hour, or UTC."
+        "Where clocks go forward an hour does not exist: a run at a fixed time comes right after it. Where they go back an hour comes twice: the run comes once, the first time. Neither loses a restore point, but the run is not at the time that is written; of schedules that run more than four times a day that is not said. Schedules that follow the wall clock (`*` in minute or hour) are not caught up: what lies in the hour that is skipped does not run at all, which is said where more time than ever passes between two runs by that, and in the hour that comes twice they run twice. Write fixed times, choose another hour, or UTC. `stillframe schedule` shows which runs are left out."
     SameMinute "same-minute" Warning "Several policies of one engine always fire at the same minute."
         "Three or more policies of one engine have the same schedule and no jitter, so all their captures begin at once and wait for each other. Write `jitter`, which spreads the starts by source, or other minutes."
     StalledTooSoon "stalled-too-soon" Warning "A series counts as stalled although nothing has failed."
@@ -374,6 +374,12 @@ impl Code {
     /// Whether it is found only by looking at the time.
     pub fn needs_clock(self) -> bool {
         matches!(self, Self::HasEnded | Self::EndsSoon)
+    }
+
+    /// Whether it may yet be found, though the policies alone do not show it.
+    pub fn may_come_later(self) -> bool {
+        // What an engine takes is often known only once it was asked.
+        self.needs_inventory() || self.needs_clock() || self == Self::RunsTooOften
     }
 
     /// Whether it is found in sound policies only.

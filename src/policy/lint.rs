@@ -5,7 +5,9 @@
 //! [`at`] the time as well, [`over`] what the engines hold. A warning that is wrong costs more than
 //! one that is missing: where something cannot be decided, nothing is said.
 
+mod clock;
 mod dated;
+mod objective;
 mod quota;
 mod reach;
 mod rhythm;
@@ -31,7 +33,8 @@ pub(super) fn alone(policies: &Policies, findings: &[Finding]) -> Vec<Finding> {
 
 fn lint(policies: &Policies) -> Vec<Finding> {
     let mut rhythms = Rhythms::default();
-    let mut changes = schedules::Changes::default();
+    let mut changes = clock::Changes::default();
+    let mut objectives = objective::Objectives::default();
     let mut useless = rules::Useless::default();
     let mut findings = Vec::new();
     for policy in &policies.policies {
@@ -39,6 +42,7 @@ fn lint(policies: &Policies) -> Vec<Finding> {
         let engine = policies.config.engines.get(&policy.engine);
         let limits = engine.map(|engine| &engine.capabilities.limits);
         findings.extend(schedules::lint(policy, &rhythm, limits));
+        findings.extend(objectives.lint(policy, &rhythm));
         findings.extend(changes.lint(policy, &rhythm));
         findings.extend(rules::lint(policy, &rhythm, &mut useless));
     }
@@ -57,6 +61,7 @@ pub fn over(policies: &Policies, inventory: &Inventory, now: Timestamp) -> Vec<F
     let views = View::all(policies, inventory);
     let mut findings = seen::lint(policies, &views, now);
     findings.extend(quota::lint(&views));
+    findings.extend(schedules::beyond_limits(policies, &views));
     late(policies, findings)
 }
 
@@ -90,8 +95,7 @@ pub(super) fn with_lint(
     let own = policies.policies.iter().flat_map(|policy| &policy.allowed);
     for allowed in own.chain(&policies.config.allowed) {
         let code = allowed.code;
-        let is_looked_for =
-            !code.needs_inventory() && !code.needs_clock() && (is_sound || !code.needs_soundness());
+        let is_looked_for = !code.may_come_later() && (is_sound || !code.needs_soundness());
         if is_looked_for && !used.contains(&position(allowed)) {
             let message = format!("nothing of the kind `{code}` is found here");
             kept.push(

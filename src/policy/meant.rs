@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use config::{Config, EngineConfig, Exemption, Guards};
-pub(in crate::policy) use time::blacked_out_until;
 pub use time::{Blackout, Pause, Window};
+pub(in crate::policy) use time::{blacked_out_until, free_from};
 
 use super::finding::{Code, Finding, Place};
 use super::naming::Naming;

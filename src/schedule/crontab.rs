@@ -126,6 +126,36 @@ impl Crontab {
         self.fields[0].star || self.fields[1].star
     }
 
+    /// The minutes of a day on which it fires, counted from midnight, whatever the day.
+    pub(super) fn minutes_of_day(&self) -> impl Iterator<Item = u16> {
+        let [minutes, hours, ..] = self.fields;
+        hours.numbers().flat_map(move |hour| {
+            minutes.numbers().map(move |minute| 60 * u16::from(hour) + u16::from(minute))
+        })
+    }
+
+    /// On which days it fires, the same text for the same days as far as fields show it; nothing
+    /// for every day.
+    pub(super) fn days_key(&self) -> String {
+        let [_, _, days, months, weekdays] = self.fields;
+        let is_every = |field: &Field, rule: &FieldRule| {
+            let high = if rule.high == 7 { 6 } else { rule.high };
+            (rule.low..=high).all(|number| field.holds(number))
+        };
+        let every_day = is_every(&days, &FIELDS[2]);
+        let every_month = is_every(&months, &FIELDS[3]);
+        let every_weekday = is_every(&weekdays, &FIELDS[4]);
+        let are_both_meant = days.star || weekdays.star;
+        let is_every_day =
+            if are_both_meant { every_day && every_weekday } else { every_day || every_weekday };
+        let months = if every_month { 0 } else { months.bits };
+        if is_every_day {
+            return if every_month { String::new() } else { format!("{months:x}") };
+        }
+        let shown = |field: &Field| format!("{:x} {:?}", field.bits, field.special);
+        format!("{months:x} {are_both_meant} {} {}", shown(&days), shown(&weekdays))
+    }
+
     /// The wall-clock minutes in `[from, until)` that match, in order, whatever the zone.
     pub fn minutes(
         &self,

@@ -121,6 +121,15 @@ pub fn notes(crontab: &Crontab, zone: &Zone, instant: Timestamp) -> Vec<Note> {
     notes
 }
 
+/// The local times of an expression that do not come at a clock change and for which nothing runs:
+/// what follows the wall clock (`*` in minute or hour) is not caught up.
+pub fn left_out(crontab: &Crontab, change: &ClockChange) -> Vec<DateTime> {
+    if !crontab.is_wildcard() {
+        return Vec::new();
+    }
+    crontab.minutes(change.before, change.after).collect()
+}
+
 fn doubled(crontab: &Crontab, zone: &TimeZone, instant: Timestamp) -> Option<Note> {
     let local = zone.to_datetime(instant);
     let AmbiguousOffset::Fold { before, .. } = zone.to_ambiguous_timestamp(local).offset() else {
@@ -194,6 +203,31 @@ mod tests {
             ["02:30 comes twice, the second time"]
         );
         assert!(told("30 2 * * *", "UTC", first).is_empty());
+    }
+
+    #[test]
+    fn what_follows_the_wall_clock_is_left_out_in_the_hour_that_is_skipped() {
+        let berlin = Zone::find("Europe/Berlin").unwrap();
+        let changes = clock_changes(
+            &berlin,
+            "2027-01-01T00:00:00Z".parse().unwrap(),
+            "2028-01-01T00:00:00Z".parse().unwrap(),
+        );
+        let [spring, autumn] = changes.as_slice() else { panic!("{changes:?}") };
+        let told = |text: &str, change: &ClockChange| -> Vec<String> {
+            let crontab = Crontab::parse(text).unwrap();
+            left_out(&crontab, change).iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(
+            told("*/20 2 * * *", spring),
+            ["2027-03-28T02:00:00", "2027-03-28T02:20:00", "2027-03-28T02:40:00"]
+        );
+        assert_eq!(told("30 */2 * * *", spring), ["2027-03-28T02:30:00"]);
+        for (text, change) in
+            [("30 2 * * *", spring), ("30 */3 * * *", spring), ("*/20 2 * * *", autumn)]
+        {
+            assert!(told(text, change).is_empty(), "{text}");
+        }
     }
 
     #[test]

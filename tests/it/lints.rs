@@ -176,6 +176,11 @@ fn rules_beside_a_schedule_they_do_not_fit() {
 #[test]
 fn schedules_that_do_not_run_as_was_meant() {
     let often = "\"*/5 * * * *\"";
+    let at_night = |objective: &str, what: &str| {
+        format!(
+            "objectives: {{{objective}}}\nblackouts: [{{cron: \"0 1 * * *\", duration: 4h, {what}, reason: x}}]"
+        )
+    };
     check(&[
         ("cron: \"*/5 * * * *\"", "hours: 24", "", &[("runs-too-often", often)]),
         ("cron: [\"0 2 * * *\", \"4 2 * * 0\"]", "days: 24", "", &[("runs-too-often", "cron")]),
@@ -193,6 +198,31 @@ fn schedules_that_do_not_run_as_was_meant() {
             &[("objective-not-met", "26h")],
         ),
         (DAILY, "days: 7", "objectives: {rpo: 24h}", &[]),
+        // The age is counted from the slot to the beginning of the next run.
+        (
+            "cron: \"0 2 * * *\", jitter: 2h",
+            "days: 7",
+            "objectives: {rpo: 24h}",
+            &[("objective-not-met", "24h")],
+        ),
+        ("cron: \"0 2 * * *\", jitter: 2h", "days: 7", "objectives: {rpo: 26h}", &[]),
+        (DAILY, "days: 7", &at_night("rpo: 25h", "creates: true"), &[("objective-not-met", "25h")]),
+        (DAILY, "days: 7", &at_night("rpo: 27h", "creates: true"), &[]),
+        (DAILY, "days: 7", &at_night("rpo: 25h", "creates: false, deletes: true"), &[]),
+        (
+            "cron: \"0 2 * * *\", jitter: 2h",
+            "days: 7",
+            &at_night("rpo: 26h", "creates: true"),
+            &[("objective-not-met", "26h")],
+        ),
+        // Slots that a blackout leaves out.
+        (
+            "cron: \"30 * * * *\"",
+            "days: 7",
+            &at_night("rpo: 4h", "creates: true"),
+            &[("objective-not-met", "4h")],
+        ),
+        ("cron: \"30 * * * *\"", "days: 7", &at_night("rpo: 5h", "creates: true"), &[]),
         (WEEKLY, "days: 70, stalledAfter: 3d", "", &[("stalled-too-soon", "3d")]),
         (WEEKLY, "days: 70, stalledAfter: 3d, whenStalled: expire", "", &[]),
         (WEEKLY, "days: 70, stalledAfter: 7d", "", &[]),
@@ -259,6 +289,12 @@ fn clock_changes_in_the_hour_of_a_run() {
     ] {
         assert_eq!(touched(cron), [], "{cron}");
     }
+    // What follows the wall clock is not caught up: that counts where it leaves a longer gap.
+    assert_eq!(touched("\"*/20 2 * * *\""), found("*/20 2 * * *"));
+    assert_eq!(touched("\"30 */2 * * *\""), found("30 */2 * * *"));
+    for cron in ["\"*/20 * * * *\"", "\"*/30 1-2 * * *\"", "[\"*/20 2 * * *\", \"0 * * * *\"]"] {
+        assert_eq!(touched(cron), [], "{cron}");
+    }
     assert_eq!(of_one("cron: \"30 2 * * *\"", "days: 7", ""), []);
     assert_eq!(of_one("cron: \"30 2 * * *\", timeZone: Asia/Tokyo", "days: 7", ""), []);
     // Clocks that change at midnight: 00:00 does not exist that day.
@@ -286,6 +322,17 @@ fn policies_that_always_fire_together() {
     assert_eq!(three(&plain), [("same-minute", "\"0 4 * * *\"".to_owned())]);
     assert_eq!(three(&spread), []);
     assert_eq!(three(&plain.replace("0 4", "5 4")), []);
+    for same in [
+        "00 4 * * 0-6",
+        "0 6 * * *\", timeZone: \"Etc/GMT-2",
+        "0 5 * * *\", timeZone: \"Africa/Lagos",
+    ] {
+        let third = plain.replace("0 4 * * *", same);
+        assert_eq!(three(&third), [("same-minute", "\"0 4 * * *\"".to_owned())], "{same}");
+    }
+    for other in ["0 4 * * 0-5", "0 4 * * *\", timeZone: \"Africa/Lagos"] {
+        assert_eq!(three(&plain.replace("0 4 * * *", other)), [], "{other}");
+    }
 }
 
 #[test]
@@ -432,6 +479,28 @@ fn over_with(config: &str, text: &str, inventory: &Inventory) -> Vec<(&'static s
 
 fn selecting(name: &str, source: &str, more: &str) -> String {
     policy(name, &format!("  source: {{{source}}}\n{PLAIN}{more}"))
+}
+
+#[test]
+fn what_engines_are_seen_to_take() {
+    let mut seen = inventory(vec![instance("web-1", &[], 1)], Vec::new());
+    let often = policy(
+        "p",
+        "  schedule: {cron: \"*/10 * * * *\"}\n  retention: {hours: 2}\n  lifecycle: {grace: 0}\n",
+    );
+    assert_eq!(over(&often, &seen), []);
+    seen.engines[0].capabilities.limits.source_interval_seconds = Some(3_600);
+    assert_eq!(over(&often, &seen), [("runs-too-often", "\"*/10 * * * *\"".to_owned())]);
+    let more = often.replace("*/10", "*/5");
+    // That was said of the policies alone.
+    assert_eq!(over(&more, &seen), []);
+    let allowed = often.replace(
+        "{name: p}",
+        "{name: p, allow: [{code: runs-too-often, reason: the newest is enough}]}",
+    );
+    let files = [("c.yaml", CONFIG), ("p.yaml", allowed.as_str())];
+    assert_eq!(said(&load_all(&files).findings), []);
+    assert_eq!(over(&allowed, &seen), []);
 }
 
 #[test]

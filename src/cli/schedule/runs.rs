@@ -1,6 +1,7 @@
 //! The firings of one schedule, with what is special about them.
 
 use jiff::Timestamp;
+use jiff::civil::DateTime;
 use serde_json::{Value, json};
 
 use super::Span;
@@ -8,7 +9,7 @@ use crate::elapsed::Elapsed;
 use crate::name::Slot;
 use crate::policy::Policy;
 use crate::report::{clean, table};
-use crate::schedule::notes::{ClockChange, Note, clock_changes, notes};
+use crate::schedule::notes::{ClockChange, Note, clock_changes, left_out, notes};
 use crate::schedule::{Crontab, CrontabError, Zone};
 
 /// Lines are not wider.
@@ -17,7 +18,8 @@ const WIDTH: usize = 100;
 /// Firings, what is special about them, and the clock changes among them.
 pub(super) struct Runs<'a> {
     firings: Vec<(Timestamp, Vec<Note>)>,
-    changes: Vec<ClockChange>,
+    /// Each with the local times for which nothing runs.
+    changes: Vec<(ClockChange, Vec<DateTime>)>,
     zone: &'a Zone,
 }
 
@@ -32,6 +34,16 @@ impl<'a> Runs<'a> {
         let is_whole = span.is_closed && firings.len() < span.limit();
         let end = if is_whole { Some(span.until) } else { last };
         let changes = end.map(|end| clock_changes(zone, span.from, end)).unwrap_or_default();
+        let changes = changes
+            .into_iter()
+            .map(|change| {
+                let all = crontabs.iter().flat_map(|crontab| left_out(crontab, &change));
+                let mut times: Vec<DateTime> = all.collect();
+                times.sort_unstable();
+                times.dedup();
+                (change, times)
+            })
+            .collect();
         let special = |instant: Timestamp| {
             crontabs.iter().flat_map(|crontab| notes(crontab, zone, instant)).collect()
         };
@@ -67,8 +79,8 @@ impl<'a> Runs<'a> {
             let notes: Vec<String> = notes.iter().map(ToString::to_string).collect();
             rows.push((*instant, true, notes.join("; ")));
         }
-        for change in &self.changes {
-            rows.push((change.instant, false, format!("({change})")));
+        for (change, times) in &self.changes {
+            rows.push((change.instant, false, format!("({change}{})", left_out_text(times))));
         }
         rows.sort();
         let rows: Vec<Vec<String>> = rows
@@ -97,14 +109,31 @@ impl<'a> Runs<'a> {
         document["clock_changes"] = self
             .changes
             .iter()
-            .map(|change| {
-                json!({"instant": change.instant, "before": change.before, "after": change.after})
+            .map(|(change, times)| {
+                json!({
+                    "instant": change.instant,
+                    "before": change.before,
+                    "after": change.after,
+                    "left_out": times,
+                })
             })
             .collect();
     }
 
     fn local(&self, instant: Timestamp, format: &str) -> String {
         instant.to_zoned(self.zone.time_zone().clone()).strftime(format).to_string()
+    }
+}
+
+fn left_out_text(times: &[DateTime]) -> String {
+    match times {
+        [] => String::new(),
+        [only] => format!("; {} is skipped and left out", only.strftime("%H:%M")),
+        [first, others @ ..] => format!(
+            "; {} and {} more are skipped and left out",
+            first.strftime("%H:%M"),
+            others.len()
+        ),
     }
 }
 

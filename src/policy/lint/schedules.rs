@@ -2,22 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use jiff::civil;
-
-use super::rhythm::{BEGIN, Rhythm};
+use super::rhythm::{BEGIN, Rhythm, Rhythms};
+use super::seen::View;
 use super::{about, is_own, place_of};
 use crate::elapsed::Elapsed;
 use crate::inventory::Limits;
 use crate::policy::finding::{Code, Finding, Place};
 use crate::policy::meant::{Blackout, Policies, Policy, WhenStalled, Window, blacked_out_until};
-use crate::schedule::{Crontab, Firings, Schedule, Zone};
+use crate::schedule::{Schedule, alike};
 
 /// At most so many slots are held against blackouts.
 const CHECKS_MAX: usize = 2_000;
 /// At most so many slots are looked at for it.
 const SLOTS_MAX: usize = 20_000;
-/// Schedules that run more often in a day lose nothing by a clock change that matters.
-const DAY_PEAK_MAX: u64 = 4;
 /// So many policies at one minute are worth a word.
 const AT_ONCE: usize = 3;
 
@@ -26,12 +23,11 @@ pub(super) fn lint(policy: &Policy, rhythm: &Rhythm, limits: Option<&Limits>) ->
     findings.extend(never_runs(policy, rhythm));
     findings.extend(limits.and_then(|limits| too_often(policy, rhythm, limits)));
     findings.extend(deadline(policy, rhythm));
-    findings.extend(objective(policy, rhythm));
     findings.extend(stalled(policy, rhythm));
     findings
 }
 
-fn cron_place(policy: &Policy) -> Place {
+pub(super) fn cron_place(policy: &Policy) -> Place {
     place_of(policy, "schedule.cron")
 }
 
@@ -97,6 +93,28 @@ fn too_often(policy: &Policy, rhythm: &Rhythm, limits: &Limits) -> Option<Findin
     )
 }
 
+/// Policies that run more often than the engines were seen to take. What the settings of an engine
+/// let expect was said of the policies alone.
+pub(super) fn beyond_limits(policies: &Policies, views: &[View<'_>]) -> Vec<Finding> {
+    let mut rhythms = Rhythms::default();
+    let mut findings = Vec::new();
+    for view in views {
+        let seen = &view.engine.capabilities.limits;
+        let expected = policies.config.engines.get(&view.engine.name);
+        let expected = expected.map(|engine| &engine.capabilities.limits);
+        if expected == Some(seen) {
+            continue;
+        }
+        for (policy, _) in &view.policies {
+            let Some(rhythm) = rhythms.of(&policy.schedule) else { continue };
+            if expected.and_then(|limits| too_often(policy, &rhythm, limits)).is_none() {
+                findings.extend(too_often(policy, &rhythm, seen));
+            }
+        }
+    }
+    findings
+}
+
 fn deadline(policy: &Policy, rhythm: &Rhythm) -> Option<Finding> {
     let path = "schedule.deadline";
     let deadline = policy.schedule.deadline.filter(|_| rhythm.is_whole && is_own(policy, path))?;
@@ -115,19 +133,6 @@ fn deadline(policy: &Policy, rhythm: &Rhythm) -> Option<Finding> {
     })
 }
 
-fn objective(policy: &Policy, rhythm: &Rhythm) -> Option<Finding> {
-    let objective = policy.rpo.filter(|objective| *objective < rhythm.longest)?;
-    let message = format!(
-        "up to {} pass between two runs, so restore points of `{}` grow older than {objective}",
-        rhythm.longest, policy.name
-    );
-    Some(
-        about(policy, Code::ObjectiveNotMet, "objectives.rpo", message)
-            .hint("let the schedule run more often, or promise less")
-            .related(cron_place(policy), "the schedule"),
-    )
-}
-
 fn stalled(policy: &Policy, rhythm: &Rhythm) -> Option<Finding> {
     let limit = policy.stalled_after.filter(|limit| *limit < rhythm.longest)?;
     if policy.when_stalled == WhenStalled::Expire {
@@ -144,124 +149,13 @@ fn stalled(policy: &Policy, rhythm: &Rhythm) -> Option<Finding> {
     )
 }
 
-/// A clock change.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Change {
-    /// The wall-clock times that are skipped or come twice.
-    from: civil::DateTime,
-    until: civil::DateTime,
-    is_skipped: bool,
-}
-
-/// Clock changes of a year, each zone looked at once.
-#[derive(Default)]
-pub(super) struct Changes {
-    of_zones: BTreeMap<String, Vec<Change>>,
-}
-
-impl Changes {
-    pub(super) fn lint(&mut self, policy: &Policy, rhythm: &Rhythm) -> Vec<Finding> {
-        let zone = &policy.schedule.zone;
-        if *zone == Zone::UTC || rhythm.day_peak > DAY_PEAK_MAX {
-            return Vec::new();
-        }
-        let changes = self.of_zones.entry(zone.name().to_owned()).or_insert_with(|| changes(zone));
-        let mut findings = Vec::new();
-        for crontab in policy.schedule.crontabs.iter().filter(|crontab| !crontab.is_wildcard()) {
-            let met: Vec<&Change> =
-                changes.iter().filter(|change| change.is_met_by(crontab)).collect();
-            if !met.is_empty() {
-                findings.push(clock_change(policy, crontab, &met));
-            }
-        }
-        findings
-    }
-}
-
-fn changes(zone: &Zone) -> Vec<Change> {
-    let until = Elapsed::days(366).after(BEGIN);
-    let following = zone.time_zone().following(BEGIN);
-    following
-        .take_while(|change| change.timestamp() < until)
-        .map(|change| {
-            let at = change.timestamp();
-            let before = zone.time_zone().to_offset(Elapsed::seconds(1).before(at));
-            let (old, new) = (before.to_datetime(at), change.offset().to_datetime(at));
-            Change { from: old.min(new), until: old.max(new), is_skipped: old < new }
-        })
-        .collect()
-}
-
-impl Change {
-    fn is_met_by(&self, crontab: &Crontab) -> bool {
-        // Most run at one time, which shows at once.
-        let mut fields = crontab.as_str().split_whitespace().map(str::parse::<i8>);
-        if let (Some(Ok(minute)), Some(Ok(hour)), true) =
-            (fields.next(), fields.next(), self.from.date() == self.until.date())
-        {
-            let is_outside = |time| time < self.from.time() || self.until.time() <= time;
-            if civil::Time::new(hour, minute, 0, 0).is_ok_and(is_outside) {
-                return false;
-            }
-        }
-        // Wall-clock times are read as if they were UTC.
-        let as_utc = |time: civil::DateTime| Zone::UTC.time_zone().to_timestamp(time).ok();
-        let (Some(from), Some(until)) = (as_utc(self.from), as_utc(self.until)) else {
-            return false;
-        };
-        Firings::new(crontab, &Zone::UTC, from, until).next().is_some()
-    }
-}
-
-fn clock_change(policy: &Policy, crontab: &Crontab, changes: &[&Change]) -> Finding {
-    let (text, zone) = (crontab.as_str(), policy.schedule.zone.name());
-    let says: Vec<String> = changes
-        .iter()
-        .map(|change| {
-            let (from, until) = (change.from.strftime("%H:%M"), change.until.strftime("%H:%M"));
-            let what = if change.is_skipped { "skipped" } else { "repeated" };
-            format!("{from} to {until} is {what} on {}", change.from.date())
-        })
-        .collect();
-    let skipped = changes.iter().find(|change| change.is_skipped);
-    let happens = match (skipped, changes.iter().any(|change| !change.is_skipped)) {
-        (Some(change), false) => {
-            format!("that day the run comes at {}", change.until.strftime("%H:%M"))
-        }
-        (Some(change), true) => format!(
-            "the run comes at {} where the hour is skipped, and once, the first time, where it is repeated",
-            change.until.strftime("%H:%M")
-        ),
-        (None, _) => "that day the run comes once, the first time".to_owned(),
-    };
-    let message = format!("`{text}` runs in an hour that clock changes touch in {zone}");
-    Finding::new(Code::ClockChange, expression_place(policy, text), message)
-        .of(&policy.name)
-        .label(says.join("; "))
-        .hint(format!("{happens}; choose another hour, or UTC, where that matters"))
-}
-
-/// Where one of several expressions stands.
-fn expression_place(policy: &Policy, text: &str) -> Place {
-    let place = cron_place(policy);
-    let rest = place.file.text.get(place.span.start..).unwrap_or_default();
-    // Behind the key, and before anything that could be another schedule.
-    match rest.find(text).filter(|at| *at < 1_000) {
-        Some(at) => {
-            let start = place.span.start + at;
-            Place { file: place.file, span: start..start + text.len() }
-        }
-        None => place,
-    }
-}
-
 /// Policies of one engine that always fire together.
 pub(super) fn same_minute(policies: &Policies) -> Vec<Finding> {
     let mut together: BTreeMap<(&str, String), Vec<&Policy>> = BTreeMap::new();
+    let mut keys = alike::Keys::default();
     let is_plain = |schedule: &Schedule| schedule.jitter == Elapsed::ZERO;
     for policy in policies.policies.iter().filter(|policy| is_plain(&policy.schedule)) {
-        let schedule = &policy.schedule;
-        let key = format!("{} {}", schedule.text(), schedule.zone.name());
+        let key = keys.of(&policy.schedule).to_owned();
         together.entry((&policy.engine, key)).or_default().push(policy);
     }
     let mut findings = Vec::new();

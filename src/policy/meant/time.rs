@@ -95,21 +95,32 @@ impl Blackout {
     }
 }
 
+/// The first instant from `at` on at which no blackout holds; where blackouts hold until after the
+/// deadline, an end of theirs that is too late.
+pub(in crate::policy) fn free_from<'a>(
+    blackouts: &(impl Iterator<Item = &'a Blackout> + Clone),
+    at: Timestamp,
+    deadline: Timestamp,
+) -> Result<Timestamp, Timestamp> {
+    let mut at = at;
+    for _ in 0..IN_A_ROW_MAX {
+        let ends = blackouts.clone().filter_map(|blackout| blackout.window.end_at(at));
+        match ends.max() {
+            None => return Ok(at),
+            Some(end) if end > deadline => return Err(end),
+            Some(end) => at = end,
+        }
+    }
+    Err(at)
+}
+
 /// Where blackouts leave no time between a slot and its deadline, an end of theirs that is too late.
 pub(in crate::policy) fn blacked_out_until<'a>(
     blackouts: &(impl Iterator<Item = &'a Blackout> + Clone),
     slot: Slot,
     deadline: Timestamp,
 ) -> Option<Timestamp> {
-    let mut at = slot.instant();
-    for _ in 0..IN_A_ROW_MAX {
-        let ends = blackouts.clone().filter_map(|blackout| blackout.window.end_at(at));
-        match ends.max()? {
-            end if end > deadline => return Some(end),
-            end => at = end,
-        }
-    }
-    Some(at)
+    free_from(blackouts, slot.instant(), deadline).err()
 }
 
 impl Policy {
