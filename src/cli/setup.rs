@@ -65,6 +65,15 @@ impl Early {
 
 /// Reads the policies and finds every mistake; with `origins`, each value with where it comes from.
 pub(super) fn load_policies(global: &Global, origins: bool) -> anyhow::Result<Loaded> {
+    load_policies_at(global, origins, None)
+}
+
+/// The same, with what the time says about them.
+pub(super) fn load_policies_at(
+    global: &Global,
+    origins: bool,
+    now: Option<Timestamp>,
+) -> anyhow::Result<Loaded> {
     let paths = &global.policies;
     for path in paths {
         if !path.exists() {
@@ -79,6 +88,7 @@ pub(super) fn load_policies(global: &Global, origins: bool) -> anyhow::Result<Lo
         environment: global.environment.as_deref(),
         unreadable: !unreadable.is_empty(),
         origins,
+        now,
     };
     let mut loaded = load_with(files, &engine::kinds(), reading);
     if !unreadable.is_empty() {

@@ -81,15 +81,14 @@ enum FindingForm {
 
 impl Validate {
     pub(super) async fn run(&self, global: &Global, console: &Console) -> anyhow::Result<Exit> {
-        let mut loaded = self.load(global)?;
-        if let Some(policies) = &loaded.policies {
-            let now = setup::clock(self.now).now();
-            loaded.findings.extend(policies.expired(now));
-            loaded.findings.extend(lint::at(policies, now));
-            if let Some((inventory, now)) = self.seen(policies).await? {
-                note_gaps(&inventory, console);
-                loaded.findings.extend(lint::over(policies, &inventory, now));
-            }
+        let origins = self.inventory.is_some() || self.observe;
+        let now = setup::clock(self.now).now();
+        let mut loaded = setup::load_policies_at(global, origins, Some(now))?;
+        if let Some(policies) = &loaded.policies
+            && let Some((inventory, now)) = self.seen(policies).await?
+        {
+            note_gaps(&inventory, console);
+            loaded.findings.extend(lint::over(policies, &inventory, now));
         }
         loaded.findings.extend(setup::read_tests(&setup::test_paths(global))?.1);
         loaded.findings.sort_by(|one, other| one.sort_key().cmp(&other.sort_key()));
@@ -101,17 +100,6 @@ impl Validate {
             console.note(&format!("{denied} warning{plural} denied\n"));
         }
         Ok(if errors + denied > 0 { Exit::InvalidPolicy } else { Exit::Success })
-    }
-
-    /// The policies; where their values come from is looked up only where something is said of them.
-    fn load(&self, global: &Global) -> anyhow::Result<Loaded> {
-        let loaded = setup::load_policies(global, self.inventory.is_some() || self.observe)?;
-        let now = setup::clock(self.now).now();
-        let is_late = |policies: &Policies| !lint::at(policies, now).is_empty();
-        match &loaded.policies {
-            Some(policies) if is_late(policies) => setup::load_policies(global, true),
-            _ => Ok(loaded),
-        }
     }
 
     /// What the policies are held against, and the time.

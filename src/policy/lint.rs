@@ -22,22 +22,42 @@ use jiff::Timestamp;
 use super::finding::{Code, Finding, Place};
 use super::meant::{Allowed, Origin, Policies, Policy};
 use crate::inventory::Inventory;
+use crate::name::PolicyName;
 use rhythm::Rhythms;
 use seen::View;
 
-/// What can be said of the policies alone, where nothing else is wrong: else what is missing of a
-/// policy would be taken for what it says.
-pub(super) fn alone(policies: &Policies, findings: &[Finding]) -> Vec<Finding> {
-    if is_sound(findings) { lint(policies) } else { Vec::new() }
+/// Policies in which something is wrong: what is missing of them would be taken for what they say.
+#[derive(Debug, Default)]
+pub(super) struct Unsound {
+    /// Whether all of them are, by what they inherit.
+    pub(super) all: bool,
+    pub(super) names: BTreeSet<PolicyName>,
 }
 
-fn lint(policies: &Policies) -> Vec<Finding> {
+impl Unsound {
+    fn has(&self, name: &PolicyName) -> bool {
+        self.all || self.names.contains(name)
+    }
+
+    fn is_empty(&self) -> bool {
+        !self.all && self.names.is_empty()
+    }
+}
+
+/// What can be said of the policies alone and, where the time is known, by it. A mistake in one
+/// policy hides nothing of the others.
+pub(super) fn alone(
+    policies: &Policies,
+    unsound: &Unsound,
+    now: Option<Timestamp>,
+) -> Vec<Finding> {
     let mut rhythms = Rhythms::default();
     let mut changes = clock::Changes::default();
     let mut objectives = objective::Objectives::default();
     let mut useless = rules::Useless::default();
     let mut findings = Vec::new();
-    for policy in &policies.policies {
+    let is_sound = |policy: &&Policy| !unsound.has(&policy.name);
+    for policy in policies.policies.iter().filter(is_sound) {
         let Some(rhythm) = rhythms.of(&policy.schedule) else { continue };
         let engine = policies.config.engines.get(&policy.engine);
         let limits = engine.map(|engine| &engine.capabilities.limits);
@@ -46,7 +66,8 @@ fn lint(policies: &Policies) -> Vec<Finding> {
         findings.extend(changes.lint(policy, &rhythm));
         findings.extend(rules::lint(policy, &rhythm, &mut useless));
     }
-    findings.extend(schedules::same_minute(policies));
+    findings.extend(schedules::same_minute(policies.policies.iter().filter(is_sound)));
+    findings.extend(now.map(|now| dated::lint(policies, now)).unwrap_or_default());
     findings
 }
 
@@ -78,22 +99,22 @@ pub(super) fn needs_origins(policies: &Policies, said: &[Finding]) -> bool {
     !without_allowed(policies, said.to_vec()).0.is_empty()
 }
 
-fn is_sound(findings: &[Finding]) -> bool {
-    !findings.iter().any(Finding::is_error)
-}
-
 /// Adds what is [said of the policies alone](alone) to what was found before, takes out warnings that
 /// are allowed, and says which allowances allow nothing.
 pub(super) fn with_lint(
     policies: &Policies,
     mut findings: Vec<Finding>,
     said: Vec<Finding>,
+    unsound: &Unsound,
 ) -> Vec<Finding> {
-    let is_sound = is_sound(&findings);
     findings.extend(said);
     let (mut kept, used) = without_allowed(policies, findings);
-    let own = policies.policies.iter().flat_map(|policy| &policy.allowed);
-    for allowed in own.chain(&policies.config.allowed) {
+    let own = policies.policies.iter().flat_map(|policy| {
+        let is_sound = !unsound.has(&policy.name);
+        policy.allowed.iter().map(move |allowed| (allowed, is_sound))
+    });
+    let shared = policies.config.allowed.iter().map(|allowed| (allowed, unsound.is_empty()));
+    for (allowed, is_sound) in own.chain(shared) {
         let code = allowed.code;
         let is_looked_for = !code.may_come_later() && (is_sound || !code.needs_soundness());
         if is_looked_for && !used.contains(&position(allowed)) {

@@ -8,11 +8,13 @@ mod schemas;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use similar::get_close_matches;
 
 use super::effective::Layer;
 use super::finding::{Code, Finding, Place, SourceFile};
+use super::lint::Unsound;
 use super::meaning::Periods;
 use super::meant::{Policies, Policy};
 use super::select::Patterns;
@@ -28,7 +30,7 @@ use schemas::Schemas;
 /// What came of reading policies.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The policies, unless a finding is an error.
+    /// The policies, unless a finding is an error by which they mean nothing.
     pub policies: Option<Policies>,
     /// Everything that was found, in order of file and position.
     pub findings: Vec<Finding>,
@@ -43,6 +45,8 @@ pub struct Reading<'a> {
     pub unreadable: bool,
     /// Whether each value of a policy is told with where it comes from.
     pub origins: bool,
+    /// The time, where what it says about the policies is to be found too.
+    pub now: Option<Timestamp>,
 }
 
 /// The files and directories that a configuration includes, with where it says so. A file that is
@@ -110,7 +114,12 @@ pub fn load_with(
         periods: Periods::default(),
         origins: reading.origins,
     };
-    let Gathered { mut policies, digests, names } = loader.gather(common.outcomes(batches));
+    let Gathered { mut policies, digests, names, mut unsound } =
+        loader.gather(common.outcomes(batches));
+    // What is wrong there is wrong in all policies, or may be.
+    unsound.all = config_document.is_some_and(|one| one.has_error_in("/spec", "defaults"))
+        || (reading.environment.is_some()
+            && overlay.is_none_or(|overlay| !overlay.errors.is_empty()));
     loader.check_whole(&names, overlay, &patches, reading.unreadable);
     policies.sort_by(|one, other| one.name.cmp(&other.name));
     if let Some(config) = &mut config {
@@ -126,23 +135,34 @@ pub fn load_with(
         let digest = digest(&config, digests);
         config.policies(policies, digest)
     });
-    let said = policies.as_ref().map(|all| lint::alone(all, &findings)).unwrap_or_default();
+    let said = policies.as_ref().map(|all| lint::alone(all, &unsound, reading.now));
+    let said = said.unwrap_or_default();
     if let (Some(policies), false) = (&policies, reading.origins)
         && lint::needs_origins(policies, &said)
     {
         return load_with(again, kinds, Reading { origins: true, ..reading });
     }
-    ended(policies, findings, said)
+    ended(policies, findings, said, &unsound, reading.now)
 }
 
 /// What came of it all, with what can be said of the policies as a whole.
-fn ended(policies: Option<Policies>, mut findings: Vec<Finding>, said: Vec<Finding>) -> Loaded {
+fn ended(
+    policies: Option<Policies>,
+    mut findings: Vec<Finding>,
+    said: Vec<Finding>,
+    unsound: &Unsound,
+    now: Option<Timestamp>,
+) -> Loaded {
     if let Some(policies) = &policies {
-        findings = lint::with_lint(policies, findings, said);
+        findings = lint::with_lint(policies, findings, said, unsound);
+    }
+    let has_error = findings.iter().any(Finding::is_error);
+    // An exemption that has ended changes nothing of what the policies mean.
+    if let (Some(policies), Some(now)) = (&policies, now) {
+        findings.extend(policies.expired(now));
     }
     findings.sort_by(|one, other| one.sort_key().cmp(&other.sort_key()));
     findings.dedup();
-    let has_error = findings.iter().any(Finding::is_error);
     Loaded { policies: policies.filter(|_| !has_error), findings }
 }
 
@@ -183,6 +203,7 @@ struct Gathered {
     digests: Map<String, Value>,
     /// Of all documents, also of those that are no policy yet.
     names: BTreeSet<String>,
+    unsound: Unsound,
 }
 
 impl Loader<'_> {
@@ -210,6 +231,7 @@ impl Loader<'_> {
         for outcome in outcomes {
             self.findings.extend(outcome.findings);
             gathered.names.extend(outcome.names);
+            gathered.unsound.names.extend(outcome.unsound);
             for (policy, digest) in outcome.policies {
                 if let Some(first) = first_places.get(&policy.name) {
                     let message = format!("there are two policies named `{}`", policy.name);

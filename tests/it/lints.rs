@@ -11,7 +11,8 @@ use stillframe::inventory::{
 };
 use stillframe::name::SourceId;
 use stillframe::policy::{
-    Code, EngineKind, Finding, Loaded, Policies, Severity, SourceFile, lint, load,
+    Code, EngineKind, Finding, Loaded, Policies, Reading, Severity, SourceFile, lint, load,
+    load_with,
 };
 use stillframe::report::findings;
 
@@ -479,6 +480,45 @@ fn over_with(config: &str, text: &str, inventory: &Inventory) -> Vec<(&'static s
 
 fn selecting(name: &str, source: &str, more: &str) -> String {
     policy(name, &format!("  source: {{{source}}}\n{PLAIN}{more}"))
+}
+
+#[test]
+fn a_mistake_in_one_policy_hides_nothing_of_others() {
+    let config = format!(
+        "{CONFIG}  exemptions:\n    - {{source: a, owner: me, reason: x, until: 2026-01-01}}\n    - {{source: b, owner: me, reason: x, until: 2026-11-30}}\n"
+    );
+    let lines = "  schedule: {cron: \"0 2 * * *\"}\n  retention: {days: 30, last: 5}\n";
+    let ended = "  paused: {creates: true, until: 2026-11-01}\n";
+    let wrong = policy("b", &lines.replace("0 2", "0 99"));
+    let unknown = policy("c", &format!("{lines}  nonsense: 1\n"));
+    let text = format!("{}---\n{wrong}---\n{unknown}", policy("a", &format!("{lines}{ended}")));
+    let load_at = |config: &str| {
+        let file = |path: &str, text: &str| {
+            std::sync::Arc::new(SourceFile { path: path.to_owned(), text: text.to_owned() })
+        };
+        let reading = Reading { origins: true, now: Some(now()), ..Reading::default() };
+        load_with(vec![file("c.yaml", config), file("p.yaml", &text)], &[kind()], reading)
+    };
+    let loaded = load_at(&config);
+    assert!(loaded.policies.is_none());
+    let found = said(&loaded.findings);
+    let codes: Vec<&str> = found.iter().map(|(code, _)| *code).collect();
+    for (code, count) in [
+        ("bad-cron", 1),
+        ("unknown-key", 1),
+        ("expired-exemption", 1),
+        ("ends-soon", 1),
+        ("has-ended", 1),
+        // Only of the policy in which nothing is wrong.
+        ("useless-rule", 1),
+    ] {
+        assert_eq!(codes.iter().filter(|one| **one == code).count(), count, "{code} {codes:?}");
+    }
+    // What all inherit may be anything.
+    let broken = format!("{config}  defaults: {{nonsense: 1}}\n");
+    let found = said(&load_at(&broken).findings);
+    assert!(found.iter().all(|(code, _)| *code != "useless-rule"), "{found:?}");
+    assert!(found.iter().any(|(code, _)| *code == "has-ended"), "{found:?}");
 }
 
 #[test]

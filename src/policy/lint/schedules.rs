@@ -150,11 +150,11 @@ fn stalled(policy: &Policy, rhythm: &Rhythm) -> Option<Finding> {
 }
 
 /// Policies of one engine that always fire together.
-pub(super) fn same_minute(policies: &Policies) -> Vec<Finding> {
+pub(super) fn same_minute<'a>(policies: impl Iterator<Item = &'a Policy>) -> Vec<Finding> {
     let mut together: BTreeMap<(&str, String), Vec<&Policy>> = BTreeMap::new();
     let mut keys = alike::Keys::default();
     let is_plain = |schedule: &Schedule| schedule.jitter == Elapsed::ZERO;
-    for policy in policies.policies.iter().filter(|policy| is_plain(&policy.schedule)) {
+    for policy in policies.filter(|policy| is_plain(&policy.schedule)) {
         let key = keys.of(&policy.schedule).to_owned();
         together.entry((&policy.engine, key)).or_default().push(policy);
     }

@@ -1,6 +1,7 @@
 //! From the text of files to documents that were held against their schemas.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -18,6 +19,8 @@ pub(super) struct Document {
     pub(super) node: Node,
     pub(super) json: Value,
     pub(super) damaged: BTreeSet<String>,
+    /// Where errors were found in it.
+    pub(super) errors: Vec<Range<usize>>,
 }
 
 impl Document {
@@ -33,6 +36,15 @@ impl Document {
                 entry.key_span.start..entry.value.span.end
             });
         Place { file: Arc::clone(&self.file), span }
+    }
+
+    /// Whether there is an error in a value of a mapping, or in its key.
+    pub(super) fn has_error_in(&self, mapping: &str, key: &str) -> bool {
+        let entry = self.node.at(mapping).and_then(|mapping| mapping.entry(key));
+        let span = entry.map(|entry| entry.key_span.start..entry.value.span.end);
+        span.is_some_and(|span| {
+            self.errors.iter().any(|error| span.start <= error.start && error.start <= span.end)
+        })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -78,8 +90,17 @@ pub(super) fn read(file: &Arc<SourceFile>, schemas: &Schemas<'_>) -> Documents {
         match schemas.of(kind.as_deref().unwrap_or_default()) {
             Ok(schema) => {
                 let Checked { findings, json, damaged } = schema.check(&node, file);
+                let is_inside = |span: &Range<usize>| {
+                    node.span.start <= span.start && span.start <= node.span.end
+                };
+                let errors = findings.iter().chain(&documents.findings);
+                let errors = errors
+                    .filter(|finding| finding.is_error())
+                    .filter_map(|finding| Some(finding.place.as_ref()?.span.clone()))
+                    .filter(is_inside)
+                    .collect();
                 documents.findings.extend(findings);
-                list.push(Document { file: Arc::clone(file), node, json, damaged });
+                list.push(Document { file: Arc::clone(file), node, json, damaged, errors });
             }
             // The schemas are part of the program and compiled by its tests.
             Err(error) => documents.findings.push(Finding::nowhere(Code::SyntaxError, error)),

@@ -61,6 +61,8 @@ pub(super) struct Outcome {
     pub(super) names: Vec<String>,
     /// Policies, each with the SHA-256 over what holds for it, as hex.
     pub(super) policies: Vec<(Policy, String)>,
+    /// Those of them in which something is wrong.
+    pub(super) unsound: Vec<PolicyName>,
 }
 
 /// What is built in for the engines of a configuration, and for none.
@@ -121,11 +123,16 @@ impl Common<'_> {
         let layers = Layers::new(overlays, layer, self.defaults.to_vec(), built_in);
         let mut meaning = Meaning::new(&layers, &document.damaged, capabilities, &self.periods);
         let policy = meaning.policy(&document.json, document.place(), engine);
+        let mut is_sound = document.errors.is_empty();
         for mut finding in meaning.into_findings() {
+            is_sound &= !finding.is_error();
             finding.policy = PolicyName::parse(document.name()).ok();
             outcome.findings.push(finding);
         }
         if let Some(mut policy) = policy {
+            if !is_sound {
+                outcome.unsound.push(policy.name.clone());
+            }
             if self.origins {
                 policy.effective = layers.list();
             }
