@@ -2,6 +2,7 @@
 
 mod config;
 mod documents;
+mod idle;
 mod policies;
 mod schemas;
 
@@ -125,6 +126,10 @@ pub fn load_with(
     if let Some(config) = &mut config {
         let names = names.iter().map(String::as_str).collect();
         loader.findings.extend(config.check_names(&names));
+    }
+    if let Some(document) = config_document {
+        let known = config.as_ref().map(|config| &config.config);
+        loader.idle(document, known, &overlays, reading.environment);
     }
     let mut findings = loader.findings;
     if config_document.is_none() {

@@ -29,6 +29,8 @@ pub(super) struct Meaning<'a> {
     damaged: &'a BTreeSet<String>,
     capabilities: Option<&'a Capabilities>,
     periods: &'a Periods,
+    /// Whether values are held against each other.
+    are_together: bool,
 }
 
 impl<'a> Meaning<'a> {
@@ -38,7 +40,12 @@ impl<'a> Meaning<'a> {
         capabilities: Option<&'a Capabilities>,
         periods: &'a Periods,
     ) -> Self {
-        Self { reader: Reader::new(layers), damaged, capabilities, periods }
+        Self { reader: Reader::new(layers), damaged, capabilities, periods, are_together: true }
+    }
+
+    /// Looks at each value by itself: beside it there will be others in the end.
+    pub(super) fn each_by_itself(self) -> Self {
+        Self { are_together: false, ..self }
     }
 
     pub(super) fn into_findings(self) -> Vec<Finding> {
@@ -211,11 +218,14 @@ impl<'a> Meaning<'a> {
 
     fn lifecycle(&mut self, spec: &PolicySpec) -> Lifecycle {
         let written = spec.lifecycle.clone().unwrap_or_default();
+        let deprecate_after = written.deprecate_after.filter(|text| !text.is_never());
         let deprecate_after =
-            self.reader.length(written.deprecate_after.as_ref(), "/lifecycle/deprecateAfter");
+            self.reader.length(deprecate_after.as_ref(), "/lifecycle/deprecateAfter");
+        let obsolete_after = written.obsolete_after.filter(|text| !text.is_never());
         let obsolete_after =
-            self.reader.length(written.obsolete_after.as_ref(), "/lifecycle/obsoleteAfter");
+            self.reader.length(obsolete_after.as_ref(), "/lifecycle/obsoleteAfter");
         if let (Some(deprecate), Some(obsolete)) = (deprecate_after, obsolete_after)
+            && self.are_together
             && obsolete <= deprecate
         {
             self.reader.find(

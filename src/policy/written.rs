@@ -17,6 +17,7 @@ pub use config::{
     EngineSpec, ExemptionSpec, GuardsSpec, MovedSpec, OverlayDocument, OverlayKind,
     OverlayMetadata, OverlaySpec, PatchSpec, PriceSpec, PricesSpec, RemovedSpec,
 };
+use text::LENGTH_OR_NEVER;
 pub use text::{LengthText, Texts};
 
 use super::meant::{OnSourceGone, WhenStalled};
@@ -264,10 +265,14 @@ pub struct RetentionSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LifecycleSpec {
     /// A restore point that is kept and older than this is marked deprecated. The newest never is.
+    /// `never` switches off what is inherited.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = LENGTH_OR_NEVER))]
     pub deprecate_after: Option<LengthText>,
     /// A restore point that is kept and older than this is marked obsolete. The newest never is.
+    /// `never` switches off what is inherited.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = LENGTH_OR_NEVER))]
     pub obsolete_after: Option<LengthText>,
     /// How long a restore point that no rule keeps stays deprecated before it is deleted. The
     /// default is 24h; 0 deletes it with the next plan.
@@ -291,8 +296,10 @@ pub struct StorageSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
     /// More storage locations, each of which gets a copy of every restore point that is kept. An
-    /// original is deleted only once each holds a READY copy of it or of a newer one.
+    /// original is deleted only once each holds a READY copy of it or of a newer one. An empty list
+    /// switches off what is inherited.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minItems" = 0))]
     pub copies: Option<Texts>,
 }
 

@@ -1084,3 +1084,53 @@ fn reasons_and_owners_say_something() {
         ],
     );
 }
+
+#[test]
+fn mistakes_show_in_what_is_not_in_use() {
+    let overlay = "---\napiVersion: stillframe/v1\nkind: Overlay\nmetadata: {name: test}\nspec:\n  \
+                   config: {defaults: {schedule: {timeZone: Mars/Olympus}}}\n  policies:\n    \
+                   - {names: nightly, spec: {schedule: {cron: \"0 99 * * *\"}}}\n";
+    let policy = format!("{AT_TWO}  engine: memory\n");
+    let whole = document("", &policy) + overlay;
+    let found = |environment| codes(&read(&whole, environment, capable));
+    let wanted = [
+        ("bad-time-zone".to_owned(), "Mars/Olympus".to_owned()),
+        ("bad-cron".to_owned(), "99".to_owned()),
+    ];
+    assert_eq!(found(None), wanted);
+    assert_eq!(found(Some("test")), wanted);
+    // Defaults that the only policy does not inherit.
+    finds("  defaults: {engine: dcc}\n", &policy, &[("unknown-engine", "dcc")]);
+    finds(
+        "  defaults: {storage: {copies: [asia]}}\n",
+        &format!("{policy}  storage: {{copies: []}}\n"),
+        &[],
+    );
+    // What is right where it is used is right: values are not held against those of others.
+    let beside = overlay
+        .replace("schedule: {timeZone: Mars/Olympus}", "lifecycle: {deprecateAfter: 9d}")
+        .replace("schedule: {cron: \"0 99 * * *\"}", "lifecycle: {obsoleteAfter: 5d}");
+    assert_eq!(codes(&read(&(document("", &policy) + &beside), None, capable)), []);
+    let sound = overlay.replace("Mars/Olympus", "Europe/Berlin").replace("99", "9");
+    assert_eq!(codes(&read(&(document("", &policy) + &sound), None, capable)), []);
+}
+
+#[test]
+fn what_is_inherited_can_be_switched_off() {
+    let defaults = "  defaults:\n    storage: {copies: [eu]}\n    lifecycle: {deprecateAfter: 5d, obsoleteAfter: 9d}\n";
+    let inherited = policies(defaults, AT_TWO);
+    assert_eq!(inherited.policies[0].copies, ["eu"]);
+    assert!(inherited.policies[0].lifecycle.deprecate_after.is_some());
+    let off = format!(
+        "{AT_TWO}  storage: {{copies: []}}\n  lifecycle: {{deprecateAfter: never, obsoleteAfter: never}}\n"
+    );
+    let switched = policies(defaults, &off);
+    let policy = &switched.policies[0];
+    assert!(policy.copies.is_empty());
+    assert_eq!((policy.lifecycle.deprecate_after, policy.lifecycle.obsolete_after), (None, None));
+    assert!(policy.effective.iter().any(|value| {
+        value.path == "storage.copies" && matches!(value.origin, Origin::Policy(_))
+    }));
+    // Only where it means something.
+    finds("", &format!("{AT_TWO}  lifecycle: {{grace: never}}\n"), &[("bad-length", "never")]);
+}

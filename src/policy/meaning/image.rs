@@ -73,13 +73,14 @@ impl Meaning<'_> {
     pub(super) fn copies(&mut self, spec: &PolicySpec, location: &str) -> Vec<String> {
         let written = spec.storage.as_ref().and_then(|storage| storage.copies.clone());
         let Some(Texts(copies)) = written else { return Vec::new() };
-        if self.capabilities.is_some_and(|capabilities| !capabilities.copies) {
+        let has_none = self.capabilities.is_some_and(|capabilities| !capabilities.copies);
+        if has_none && !copies.is_empty() {
             let message = "the engine copies no images to other locations";
             self.reader.find(Code::MissingCapability, "/storage/copies", message);
         }
         for (position, copy) in copies.iter().enumerate() {
             let pointer = self.reader.item("/storage/copies", position);
-            if copy == location {
+            if copy == location && self.are_together {
                 let message = format!("`{copy}` is where the originals are stored");
                 self.reader.find(Code::UnknownLocation, &pointer, message).hint =
                     Some("a copy in the same place protects from nothing".to_owned());

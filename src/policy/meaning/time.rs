@@ -41,7 +41,7 @@ impl Meaning<'_> {
             );
         }
         let schedule = Schedule { crontabs: crontabs?, zone: zone?, deadline, jitter };
-        if jitter > Elapsed::ZERO {
+        if jitter > Elapsed::ZERO && self.are_together {
             let between = self.periods.of(&schedule);
             let limit = deadline.unwrap_or(DEADLINE_DEFAULT_MAX).min(between);
             if jitter >= limit {

@@ -46,6 +46,16 @@ impl JsonSchema for Texts {
 #[serde(transparent)]
 pub struct LengthText(pub String);
 
+/// The pattern of a length of time, or of the word that switches off what is inherited.
+pub(super) const LENGTH_OR_NEVER: &str = r"^(0|([0-9]+[wdhms])+|never)$";
+
+impl LengthText {
+    /// Whether it is the word that switches off what is inherited.
+    pub fn is_never(&self) -> bool {
+        self.0 == "never"
+    }
+}
+
 impl<'de> Deserialize<'de> for LengthText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match serde_json::Value::deserialize(deserializer)? {
