@@ -3,115 +3,27 @@
 //!
 //! The schedule goes on, every capture succeeds, the source stays. What is kept at a later instant is
 //! asked of the real `retain`, over the points there are and the slots that can matter by then. It
-//! only ever lets go more (law 13), so the instants are searched for, not walked to. A test holds the
-//! answers against what the simulation does.
+//! only ever lets go more (law 13), so the instants are searched for, not walked to. Tests hold the
+//! answers against what the simulation does, and against the plan of the same instant.
 
-use std::collections::BTreeMap;
+mod view;
+mod words;
 
 use jiff::Timestamp;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-use super::outlook::{HORIZON, arrivals, next_meant, resumed};
-use crate::desired::{Presence, STALLED_PERIODS, Series, SeriesPoint, desired};
+pub use words::{Forecast, HoldEnd, Influence, Never, RuleEnd};
+
+use super::outlook::{arrivals, next_meant, resumed};
+use crate::desired::{Due, Presence, STALLED_PERIODS, Series, SeriesPoint, desired};
 use crate::elapsed::Elapsed;
-use crate::inventory::{ImageState, Inventory, LABEL_HOLD};
+use crate::inventory::{Inventory, LABEL_HOLD};
 use crate::name::{Slot, parse_stamp, spread};
 use crate::policy::Policies;
-use crate::policy::meant::{Hold, OnSourceGone, WhenStalled};
-use crate::retention::{CLOCK_SKEW, Fate, Keep, Point, Retention, Rule, retain};
+use crate::policy::meant::{Hold, OnSourceGone, Pause, WhenStalled};
+use view::View;
 
 /// So many pauses in a row are waited for.
 const PAUSES_MAX: usize = 1_000;
-
-/// What becomes of an image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Forecast {
-    /// The rules that keep it now, in their order, and when each lets go.
-    pub rules: Vec<RuleEnd>,
-    /// When it was or will be deprecated for good; absent where it never is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deprecated_at: Option<Timestamp>,
-    /// When it will be deleted, by the first run at or after; absent where it never is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deleted_at: Option<Timestamp>,
-    /// Why it is never deleted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub never: Option<Never>,
-    /// What would change this.
-    pub changed_by: Vec<Influence>,
-}
-
-/// A rule that keeps an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RuleEnd {
-    /// The rule; absent for the newest ones that `atLeast` keeps.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rule: Option<Rule>,
-    /// When it lets go; absent where that lies beyond fifty years or needs restore points that
-    /// never come.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lets_go_at: Option<Timestamp>,
-}
-
-macro_rules! closed_list {
-    ($(#[doc = $about:literal])+ $name:ident { $($variant:ident $word:literal $text:literal)* }) => {
-        $(#[doc = $about])+
-        #[derive(
-            Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-        )]
-        #[serde(rename_all = "kebab-case")]
-        pub enum $name {
-            $(#[doc = $text] $variant,)*
-        }
-
-        impl $name {
-            /// All of them.
-            pub const ALL: &[Self] = &[$(Self::$variant),*];
-
-            /// The stable code.
-            pub fn word(self) -> &'static str {
-                match self { $(Self::$variant => $word),* }
-            }
-
-            /// What it means, for people.
-            pub fn text(self) -> &'static str {
-                match self { $(Self::$variant => $text),* }
-            }
-        }
-    };
-}
-
-closed_list! {
-    /// Why an image is never deleted if nothing changes.
-    Never {
-        NoRules "no-rules" "the policy has no rule that lets go of anything"
-        Held "held" "a hold without an end keeps it"
-        InUse "in-use" "an instance, a template or a family needs it"
-        Paused "paused" "the deletes of its policy are paused without an end"
-        NoNewPoints "no-new-points" "no newer restore points come, so nothing takes its place"
-        SourceGoneKept "source-gone-kept" "its source is gone, and its policy says that restore points stay then"
-        CopyMissing "copy-missing" "a location has no READY copy of it or of a newer one, and none will come"
-        NotReady "not-ready" "it is not READY, and what is under way is left alone"
-        InventoryGap "inventory-gap" "its engine was not seen whole, and nothing is deleted until it is"
-        BeyondHorizon "beyond-horizon" "a rule keeps it for more than fifty years"
-    }
-}
-
-closed_list! {
-    /// What would change a forecast.
-    Influence {
-        MissedCaptures "missed-captures" "captures that fail or are paused postpone what rules that count let go"
-        Stall "stall" "without a new READY restore point for too long, nothing of the series is deleted"
-        Hold "hold" "a hold keeps it as long as it lasts"
-        WiderPolicy "wider-policy" "a rule that is widened before the grace has passed brings it back"
-        SourceGone "source-gone" "if the source goes, nothing changes for its grace, and then no new points take its place"
-        Guard "guard" "a guard may refuse to delete it, until somebody overrides it"
-        SourceBack "source-back" "if the source comes back, new restore points take its place"
-    }
-}
 
 /// The forecasts of one series.
 #[derive(Debug)]
@@ -119,6 +31,8 @@ pub struct Prospect<'p> {
     series: &'p Series<'p>,
     is_seen_whole: bool,
     now: Timestamp,
+    /// How long after its slot a round begins.
+    offset: Elapsed,
     /// Slots to come that can matter, with the instant at which each has its point.
     arrivals: Vec<(Slot, Timestamp)>,
     /// When the series begins to be stalled and when it ends, where it is or will be.
@@ -127,8 +41,8 @@ pub struct Prospect<'p> {
     expires_at: Option<Timestamp>,
 }
 
-/// The forecast of a restore point of ours; `None` where no policy keeps it, where it is not there and
-/// for copies in other locations.
+/// The forecast of a restore point of ours or of a copy of one; `None` where no policy keeps it or it
+/// is not there.
 pub fn of_image(
     policies: &Policies,
     inventory: &Inventory,
@@ -138,7 +52,8 @@ pub fn of_image(
 ) -> Option<Forecast> {
     let desired = desired(policies, inventory, now);
     let engine = desired.engines.iter().find(|one| one.engine.name == engine)?;
-    let holds = |series: &&Series<'_>| series.points.iter().any(|point| point.image.id == image);
+    let is_it = |point: &SeriesPoint<'_>| point.image.id == image;
+    let holds = |series: &&Series<'_>| series.points.iter().chain(&series.copies).any(is_it);
     let series = engine.series.iter().find(holds)?;
     Prospect::new(series, engine.engine.is_complete(), now).of(image)
 }
@@ -150,16 +65,45 @@ impl<'p> Prospect<'p> {
         let jitter = policy.schedule.jitter.as_seconds().unsigned_abs();
         let offset = spread(&policy.name, &series.source, jitter);
         let offset = Elapsed::seconds(i64::try_from(offset).unwrap_or(0));
-        let is_there = matches!(series.state.presence, Presence::Present(_));
-        let from = resumed(policy, now).filter(|_| is_there);
-        let arrivals = from.map(|from| arrivals(series, from, offset, now)).unwrap_or_default();
-        let lifecycle = &policy.lifecycle;
-        let expires = lifecycle.on_source_gone == OnSourceGone::Expire && series.state.is_gone();
-        let since = series.state.marked_since.unwrap_or(now);
-        let expires_at = expires.then(|| lifecycle.source_gone_grace.after(since).max(now));
-        let mut prospect = Self { series, is_seen_whole, now, arrivals, stall: None, expires_at };
+        let mut prospect = Self {
+            series,
+            is_seen_whole,
+            now,
+            offset,
+            arrivals: Vec::new(),
+            stall: None,
+            expires_at: None,
+        };
+        prospect.arrivals = prospect.coming(now);
         prospect.stall = prospect.stalled();
+        prospect.expires_at = prospect.expires();
         prospect
+    }
+
+    /// The slots to come after an instant that can matter.
+    fn coming(&self, after: Timestamp) -> Vec<(Slot, Timestamp)> {
+        let is_there = matches!(self.series.state.presence, Presence::Present(_));
+        let from = resumed(self.series.policy, self.now).filter(|_| is_there);
+        from.map(|from| arrivals(self.series, from.max(after), self.offset, self.now))
+            .unwrap_or_default()
+    }
+
+    /// Since when the source counts as gone: as its mark says, or from the round that can write it.
+    fn gone_since(&self) -> Option<Timestamp> {
+        let unpaused = || self.without(self.now, |pause| pause.deletes);
+        self.series.state.marked_since.or_else(unpaused)
+    }
+
+    fn expires(&self) -> Option<Timestamp> {
+        let lifecycle = &self.series.policy.lifecycle;
+        if lifecycle.on_source_gone != OnSourceGone::Expire || !self.series.state.is_gone() {
+            return None;
+        }
+        let since = self.gone_since()?;
+        let passed = lifecycle.source_gone_grace.after(since).max(self.now);
+        // What one round writes the next one reads.
+        let is_marked = self.series.state.marked_since.is_some();
+        Some(if is_marked { passed } else { passed.max(self.next_round(since)) })
     }
 
     /// When the series is stalled next.
@@ -187,184 +131,9 @@ impl<'p> Prospect<'p> {
 
     /// The forecast of one of its images.
     pub fn of(&self, image: &str) -> Option<Forecast> {
-        let point = self.series.points.iter().find(|point| point.image.id == image)?;
-        let mut forecast = Forecast {
-            rules: Vec::new(),
-            deprecated_at: None,
-            deleted_at: None,
-            never: None,
-            changed_by: self.influences(),
-        };
-        match point.image.state {
-            ImageState::Ready => self.ready(point, &mut forecast),
-            ImageState::Failed => self.failed(point, &mut forecast),
-            _ => forecast.never = Some(Never::NotReady),
-        }
-        if forecast.never.is_some() {
-            forecast.deleted_at = None;
-        }
-        Some(forecast)
-    }
-
-    fn ready(&self, point: &SeriesPoint<'_>, forecast: &mut Forecast) {
-        let policy = self.series.policy;
-        if policy.retention.effective().next().is_none() && self.expires_at.is_none() {
-            forecast.never = Some(Never::NoRules);
-            return;
-        }
-        let instants = self.instants(point);
-        forecast.rules = self.rules(point, &instants);
-        let Some(hold_ends) = self.hold_end(point) else {
-            forecast.never = Some(Never::Held);
-            return;
-        };
-        let since = point
-            .image
-            .let_go_at()
-            .filter(|since| *since <= CLOCK_SKEW.after(self.now) && !point.fate.is_kept());
-        let deprecated = if let Some(since) = since {
-            since
-        } else {
-            let Some(let_go) = first(&instants, |at| !self.fate(point, at).is_kept()) else {
-                let beyond = forecast.rules.iter().any(|end| end.lets_go_at.is_none())
-                    && !self.arrivals.is_empty();
-                forecast.never =
-                    Some(if beyond { Never::BeyondHorizon } else { Never::NoNewPoints });
-                return;
-            };
-            let round = self.unhindered(let_go.max(hold_ends)).map(|at| self.round_at(at));
-            match round.and_then(|round| self.unhindered(round)) {
-                Ok(at) => at,
-                Err(never) => {
-                    forecast.never = Some(never);
-                    return;
-                }
-            }
-        };
-        forecast.deprecated_at = Some(deprecated);
-        if !point.image.in_use_by.is_empty() {
-            forecast.never = Some(Never::InUse);
-            return;
-        }
-        let passed = policy.lifecycle.grace.after(deprecated).max(self.now);
-        let Some(passed) = self.copied_at(point).map(|copied| copied.max(passed)) else {
-            forecast.never = Some(Never::CopyMissing);
-            return;
-        };
-        match self.unhindered(passed) {
-            // Without a grace it is the next round that deletes.
-            Ok(at) if policy.lifecycle.grace == Elapsed::ZERO && since.is_none() => {
-                forecast.deleted_at = Some(self.round_at(Elapsed::seconds(1).after(at)));
-            }
-            Ok(at) => forecast.deleted_at = Some(at),
-            Err(never) => forecast.never = Some(never),
-        }
-    }
-
-    /// A failed attempt goes when something newer is READY, or after a week.
-    fn failed(&self, point: &SeriesPoint<'_>, forecast: &mut Forecast) {
-        if !point.image.in_use_by.is_empty() {
-            forecast.never = Some(Never::InUse);
-            return;
-        }
-        let policy = self.series.policy;
-        if policy.retention.effective().next().is_none() && policy.removed.is_none() {
-            forecast.never = Some(Never::NoRules);
-            return;
-        }
-        let Some(hold_ends) = self.hold_end(point) else {
-            forecast.never = Some(Never::Held);
-            return;
-        };
-        let slot = point.key.slot;
-        let newest = self.series.newest_ready(self.now).map(|newest| newest.key.slot);
-        let superseded = if newest >= Some(slot) {
-            Some(self.now)
-        } else {
-            self.arrivals.iter().find(|(coming, _)| *coming >= slot).map(|(_, at)| *at)
-        };
-        let week = Elapsed::days(7).after(point.image.created_at);
-        let at = superseded.map_or(week, |at| at.min(week)).max(self.now).max(hold_ends);
-        match self.unhindered(at) {
-            Ok(at) => forecast.deleted_at = Some(at),
-            Err(never) => forecast.never = Some(never),
-        }
-    }
-
-    /// The rules that keep it now, and when each lets go.
-    fn rules(&self, point: &SeriesPoint<'_>, instants: &[Timestamp]) -> Vec<RuleEnd> {
-        let Fate::Kept(keeps) = self.fate(point, self.now) else { return Vec::new() };
-        keeps
-            .iter()
-            .filter_map(|keep| match keep {
-                Keep::Young { rule, .. } | Keep::Place { rule, .. } => Some(Some(*rule)),
-                Keep::AtLeast { .. } => Some(None),
-                _ => None,
-            })
-            .map(|rule| {
-                let keeps_at = |at: Timestamp| match self.fate(point, at) {
-                    Fate::Kept(keeps) => keeps.iter().any(|keep| match keep {
-                        Keep::Young { rule: one, .. } | Keep::Place { rule: one, .. } => {
-                            rule == Some(*one)
-                        }
-                        Keep::AtLeast { .. } => rule.is_none(),
-                        _ => false,
-                    }),
-                    Fate::LetGo(_) => false,
-                };
-                RuleEnd { rule, lets_go_at: first(instants, |at| !keeps_at(at)) }
-            })
-            .collect()
-    }
-
-    /// The instants at which anything can change for a point, in order.
-    fn instants(&self, point: &SeriesPoint<'_>) -> Vec<Timestamp> {
-        let slot = point.key.slot.instant();
-        let mut instants = vec![self.now];
-        instants.extend(self.arrivals.iter().map(|(_, at)| *at));
-        for (rule, count) in self.series.policy.retention.effective() {
-            if let Some(limit) = rule.age_limit(count) {
-                instants.push(Elapsed::seconds(1).after(limit.after(slot)));
-            }
-        }
-        instants.extend(self.series.points.iter().filter_map(|point| self.hold_end(point)));
-        instants.extend(self.expires_at);
-        // A point of the future counts from here on.
-        instants.push(CLOCK_SKEW.before(slot));
-        instants.retain(|at| *at >= self.now && *at <= HORIZON.after(self.now));
-        instants.sort_unstable();
-        instants.dedup();
-        instants
-    }
-
-    /// What the rules say of a point at an instant, a hold on itself left aside.
-    fn fate(&self, of: &SeriesPoint<'_>, at: Timestamp) -> Fate {
-        let mut points: Vec<Point<'_>> = vec![Point {
-            slot: of.key.slot,
-            id: &of.image.id,
-            ready: of.image.state == ImageState::Ready,
-            held: false,
-        }];
-        let others = self.series.points.iter().filter(|point| point.image.id != of.image.id);
-        points.extend(others.map(|point| Point {
-            slot: point.key.slot,
-            id: &point.image.id,
-            ready: point.image.state == ImageState::Ready,
-            held: point.image.is_held(at) || self.hold_on(point, at).is_some(),
-        }));
-        let came = self.arrivals.iter().take_while(|(_, arrival)| *arrival <= at);
-        points.extend(came.map(|(slot, _)| Point {
-            slot: *slot,
-            id: "",
-            ready: true,
-            held: false,
-        }));
-        let policy = self.series.policy;
-        let newest = Retention { rules: BTreeMap::from([(Rule::Last, 1)]), at_least: 1 };
-        let has_expired = self.expires_at.is_some_and(|expires| expires <= at);
-        let retention = if has_expired { &newest } else { &policy.retention };
-        let mut fates = retain(&points, retention, &policy.schedule.zone, at);
-        fates.swap_remove(0)
+        let mut points = self.series.points.iter().chain(&self.series.copies);
+        let point = points.find(|point| point.image.id == image)?;
+        Some(View::new(self, point).forecast())
     }
 
     fn hold_on(&self, point: &SeriesPoint<'_>, at: Timestamp) -> Option<&Hold> {
@@ -381,8 +150,36 @@ impl<'p> Prospect<'p> {
         Some(end)
     }
 
-    /// From when on every location holds a copy of a restore point or of a newer one; `None` where
-    /// that never is so.
+    /// Everything that holds a point now: its label first.
+    fn holds(&self, point: &SeriesPoint<'_>) -> Vec<HoldEnd> {
+        let label = point.image.is_held(self.now);
+        let label = label.then(|| HoldEnd { reason: None, ends_at: label_end(point, self.now) });
+        let name = self.series.state.instance().map(|instance| instance.name.as_str());
+        let lasts = |hold: &&Hold| hold.until.is_none_or(|until| self.now < until);
+        let holds = self.series.policy.holds.iter().filter(lasts);
+        let of_policy = holds.filter(|hold| hold.is_of(&point.key, point.image, name));
+        let of_policy = of_policy
+            .map(|hold| HoldEnd { reason: Some(hold.reason.clone()), ends_at: hold.until });
+        label.into_iter().chain(of_policy).collect()
+    }
+
+    /// When a location gets the copies that it still lacks.
+    fn copied_up_at(&self) -> Option<Timestamp> {
+        self.without(self.now, |pause| pause.creates || pause.deletes)
+    }
+
+    /// The slots of restore points that a location has no copy of and gets one of.
+    fn uncopied(&self, location: &str) -> impl Iterator<Item = Slot> {
+        let coming = match &self.series.due {
+            Due::Create { slot, .. } => Some(*slot),
+            _ => None,
+        };
+        let missing = self.series.uncopied(location, coming, self.now);
+        missing.into_iter().map(|point| point.key.slot)
+    }
+
+    /// From when on a round finds in every location a copy of a restore point or of a newer one;
+    /// `None` where that never is so.
     fn copied_at(&self, point: &SeriesPoint<'_>) -> Option<Timestamp> {
         let series = self.series;
         let has_copy = |location: &str| {
@@ -395,83 +192,79 @@ impl<'p> Prospect<'p> {
         };
         let mut at = self.now;
         for location in series.policy.copies.iter().filter(|location| !has_copy(location)) {
-            let mut kept = series.uncopied(location, None, self.now).into_iter();
-            if !kept.any(|kept| kept.key.slot >= point.key.slot) {
-                at = at.max(self.arrivals.first()?.1);
-            }
+            let is_copied_up = self.uncopied(location).any(|slot| slot >= point.key.slot);
+            let copied_up = self.copied_up_at().filter(|_| is_copied_up);
+            let copied = copied_up.or_else(|| Some(self.arrivals.first()?.1))?;
+            // The round that copies does not see the copy yet.
+            at = at.max(self.next_round(copied));
         }
         Some(at)
     }
 
     /// The first instant from `at` on at which nothing stands in the way of letting go.
     fn unhindered(&self, at: Timestamp) -> Result<Timestamp, Never> {
+        let at = self.unfrozen(at)?;
+        match self.stall.filter(|_| self.series.policy.when_stalled == WhenStalled::Keep) {
+            Some((begins, ends)) if at >= begins => {
+                self.unfrozen(at.max(ends.ok_or(Never::NoNewPoints)?))
+            }
+            _ => Ok(at),
+        }
+    }
+
+    /// The same for what is deleted: that waits for the round after the one that ends a stall.
+    fn deletable(&self, at: Timestamp) -> Result<Timestamp, Never> {
+        let unhindered = self.unhindered(at)?;
+        let waits = self.series.policy.when_stalled == WhenStalled::Keep;
+        match self.stall.filter(|_| waits) {
+            Some((begins, Some(ends))) if unhindered >= begins && unhindered <= ends => {
+                self.unfrozen(self.next_round(ends))
+            }
+            _ => Ok(unhindered),
+        }
+    }
+
+    /// The first instant from `at` on at which the stage of what is kept can change.
+    fn unfrozen(&self, at: Timestamp) -> Result<Timestamp, Never> {
         if !self.is_seen_whole {
             return Err(Never::InventoryGap);
         }
         let mut at = at.max(self.now);
-        let policy = self.series.policy;
+        let lifecycle = &self.series.policy.lifecycle;
         match self.series.state.presence {
             Presence::Missing | Presence::Unselected(_) => {
-                if policy.lifecycle.on_source_gone == OnSourceGone::Keep {
+                if lifecycle.on_source_gone == OnSourceGone::Keep {
                     return Err(Never::SourceGoneKept);
                 }
-                let since = self.series.state.marked_since.unwrap_or(self.now);
-                at = at.max(policy.lifecycle.source_gone_grace.after(since));
+                let since = self.gone_since().ok_or(Never::Paused)?;
+                at = at.max(lifecycle.source_gone_grace.after(since));
             }
             Presence::Unknown => return Err(Never::InventoryGap),
             Presence::Present(_) => {}
         }
-        match self.stall.filter(|_| policy.when_stalled == WhenStalled::Keep) {
-            Some((begins, ends)) if at >= begins => at = at.max(ends.ok_or(Never::NoNewPoints)?),
-            _ => {}
-        }
+        self.without(at, |pause| pause.deletes).ok_or(Never::Paused)
+    }
+
+    /// The first instant from `at` on without such a pause; `None` where there is none.
+    fn without(&self, mut at: Timestamp, is_such: impl Fn(&Pause) -> bool) -> Option<Timestamp> {
         for _ in 0..PAUSES_MAX {
-            let pauses = policy.pauses_at(at);
-            let Some(pause) = pauses.into_iter().find(|pause| pause.deletes) else {
-                return Ok(at);
-            };
-            at = pause.until.ok_or(Never::Paused)?;
+            let pauses = self.series.policy.pauses_at(at);
+            let Some(pause) = pauses.into_iter().find(&is_such) else { return Some(at) };
+            at = pause.until?;
         }
-        Err(Never::Paused)
+        None
     }
 
-    /// The round in which something is seen: the next that a slot brings, or within a day.
-    fn round_at(&self, at: Timestamp) -> Timestamp {
-        // What is so now is seen now; what a restore point pushes out is let go in the round that
-        // makes it.
-        if at <= self.now || self.arrivals.iter().any(|(_, arrival)| *arrival == at) {
-            return at;
+    /// The first round after an instant: a slot brings one, and each day does.
+    fn next_round(&self, after: Timestamp) -> Timestamp {
+        let within = Elapsed::days(1).after(after);
+        let policy = self.series.policy;
+        if policy.removed.is_some() {
+            return within;
         }
-        let within = Elapsed::days(1).after(at);
-        let schedule = &self.series.policy.schedule;
-        let offset = self
-            .arrivals
-            .last()
-            .map_or(Elapsed::ZERO, |(slot, arrival)| Elapsed::between(slot.instant(), *arrival));
-        let before = Elapsed::seconds(1).before(offset.before(at));
-        match schedule.next_slot(before) {
-            Some(slot) if !self.arrivals.is_empty() => {
-                offset.after(slot.instant()).min(within).max(at)
-            }
-            _ => at,
-        }
+        let slot = policy.schedule.next_slot(self.offset.before(after));
+        slot.map_or(within, |slot| self.offset.after(slot.instant()).min(within))
     }
-
-    fn influences(&self) -> Vec<Influence> {
-        let mut all = vec![Influence::Hold, Influence::WiderPolicy, Influence::Guard];
-        if self.series.state.is_gone() {
-            all.push(Influence::SourceBack);
-        } else {
-            all.extend([Influence::MissedCaptures, Influence::Stall, Influence::SourceGone]);
-        }
-        all.sort_unstable();
-        all
-    }
-}
-
-/// The first instant at which it is so, where it stays so from then on.
-fn first(instants: &[Timestamp], is_so: impl Fn(Timestamp) -> bool) -> Option<Timestamp> {
-    instants.get(instants.partition_point(|at| !is_so(*at))).copied()
 }
 
 /// When the hold by a label ends: now where there is none, `None` where it has no end.

@@ -9,8 +9,10 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use stillframe::cost::{Amount, Prices, Rate, after_plan};
 use stillframe::desired::desired;
+use stillframe::elapsed::Elapsed;
 use stillframe::inventory::{
     Capabilities, EngineInventory, FORMAT_VERSION, Image, ImageState, Inventory, LABEL_HOLD,
+    LABEL_LET_GO,
 };
 use stillframe::name::{Key, PolicyName, Slot, SourceId, stamp};
 use stillframe::plan::{Action, Change, ImageRef, Plan, guard, plan, still_wanted};
@@ -618,6 +620,79 @@ fn forecasts_come_true() {
             }
         }
         Ok(())
+    });
+}
+
+/// Holds what forecasts say of this very instant against the plan for it.
+fn agrees_with_the_plan(policies: &Policies, inventory: &Inventory) -> Result<(), TestCaseError> {
+    let now = crate::worlds::now();
+    let engine = &inventory.engines[0];
+    let plan = plan(policies, inventory, now);
+    let is_now = |at: Option<Timestamp>| at == Some(now);
+    let desired = desired(policies, inventory, now);
+    for series in &desired.engines[0].series {
+        let prospect = Prospect::new(series, engine.is_complete(), now);
+        for point in series.points.iter().chain(&series.copies) {
+            let id = &point.image.id;
+            let forecast = prospect.of(id).unwrap();
+            let is_it = |image: &ImageRef| image.id.as_ref() == Some(id);
+            let replaces = |change: &Change| {
+                let create = change.create.as_ref().and_then(|create| create.replaces.as_ref());
+                let copy = change.copy.as_ref().and_then(|copy| copy.replaces.as_ref());
+                create.or(copy).is_some_and(is_it)
+            };
+            if plan.changes.iter().any(replaces) {
+                continue;
+            }
+            let change = plan.changes.iter().find(|change| {
+                is_it(&change.image)
+                    && matches!(
+                        change.action,
+                        Action::Delete | Action::Deprecate | Action::Obsolete | Action::Relabel
+                    )
+            });
+            let action = change.map(|change| change.action);
+            // A label that has to be written puts off what waits for a restore point.
+            if action == Some(Action::Relabel) {
+                continue;
+            }
+            let told = format!("{id}: {change:#?}\n{forecast:#?}");
+            let is_let_go = change.is_some_and(|change| {
+                let update = change.update.as_ref();
+                update.is_some_and(|update| update.set_labels.contains_key(LABEL_LET_GO))
+            });
+            if point.image.let_go_at().is_none() {
+                prop_assert_eq!(is_now(forecast.deprecated_at), is_let_go, "let go, {}", told);
+            }
+            prop_assert_eq!(
+                is_now(forecast.deleted_at),
+                action == Some(Action::Delete),
+                "deleted, {}",
+                told
+            );
+            let ages = |wanted: Action| action == Some(wanted) && !is_let_go;
+            prop_assert_eq!(is_now(forecast.aged_at), ages(Action::Deprecate), "aged, {}", told);
+            prop_assert_eq!(
+                is_now(forecast.obsolete_at),
+                ages(Action::Obsolete),
+                "obsolete, {}",
+                told
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_forecast_says_of_now_what_the_plan_does() {
+    let age = || proptest::option::of(1_u32..8);
+    law((rich::rich(), age(), age()), |(world, deprecate_after, obsolete_after)| {
+        let mut policies = world.policies();
+        for policy in &mut policies.policies {
+            policy.lifecycle.deprecate_after = deprecate_after.map(Elapsed::days);
+            policy.lifecycle.obsolete_after = obsolete_after.map(Elapsed::days);
+        }
+        agrees_with_the_plan(&policies, &world.inventory())
     });
 }
 
