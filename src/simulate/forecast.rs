@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 pub use words::{Forecast, HoldEnd, Influence, Never, RuleEnd};
 
-use super::outlook::{arrivals, next_meant, resumed};
+use super::outlook::{arrivals, next_meant, resumed, runs};
 use crate::desired::{Due, Presence, STALLED_PERIODS, Series, SeriesPoint, desired};
 use crate::elapsed::Elapsed;
 use crate::inventory::{Inventory, LABEL_HOLD};
@@ -58,18 +58,26 @@ pub fn of_image(
     Prospect::new(series, engine.engine.is_complete(), now).of(image)
 }
 
+/// The coming runs of a series that make a restore point, with the instant at which each does.
+pub fn next_runs(series: &Series<'_>, now: Timestamp, count: usize) -> Vec<(Slot, Timestamp)> {
+    runs(series, offset_of(series), now, count)
+}
+
+/// How long after a slot the turn of a series comes.
+fn offset_of(series: &Series<'_>) -> Elapsed {
+    let jitter = series.policy.schedule.jitter.as_seconds().unsigned_abs();
+    let offset = spread(&series.policy.name, &series.source, jitter);
+    Elapsed::seconds(i64::try_from(offset).unwrap_or(0))
+}
+
 impl<'p> Prospect<'p> {
     /// Looks ahead for a series. `is_seen_whole` says whether its engine has no gaps.
     pub fn new(series: &'p Series<'p>, is_seen_whole: bool, now: Timestamp) -> Self {
-        let policy = series.policy;
-        let jitter = policy.schedule.jitter.as_seconds().unsigned_abs();
-        let offset = spread(&policy.name, &series.source, jitter);
-        let offset = Elapsed::seconds(i64::try_from(offset).unwrap_or(0));
         let mut prospect = Self {
             series,
             is_seen_whole,
             now,
-            offset,
+            offset: offset_of(series),
             arrivals: Vec::new(),
             stall: None,
             expires_at: None,

@@ -154,6 +154,32 @@ pub(super) fn arrivals(
     arrivals
 }
 
+/// The coming runs that make a restore point, one after the other, with the instant at which each
+/// does: after the end of a pause, outside of blackouts.
+pub(super) fn runs(
+    series: &Series<'_>,
+    offset: Elapsed,
+    now: Timestamp,
+    count: usize,
+) -> Vec<(Slot, Timestamp)> {
+    let policy = series.policy;
+    let Some(from) = resumed(policy, now) else { return Vec::new() };
+    let Some((first, at)) = arrivals(series, from, offset, now).into_iter().next() else {
+        return Vec::new();
+    };
+    let mut runs = vec![(first, at)];
+    let mut last = first;
+    for _ in 0..BLACKED_OUT_MAX {
+        if runs.len() >= count {
+            break;
+        }
+        let Some(slot) = next_meant(policy, last.instant()) else { break };
+        runs.extend(arrival(policy, slot, offset).map(|at| (slot, at)));
+        last = slot;
+    }
+    runs
+}
+
 /// Slots up to `at` that retention needs to see of a series that never missed one.
 pub(super) fn history(policy: &Policy, at: Timestamp) -> BTreeSet<Slot> {
     let schedule = &policy.schedule;

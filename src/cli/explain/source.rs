@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::coverage::{Cover, Rpo, coverage};
+use crate::coverage::{Cover, Rpo, Run, coverage};
 use crate::elapsed::Elapsed;
 use crate::inventory::{Instance, Inventory};
 use crate::policy::select::Decision;
@@ -65,7 +65,12 @@ impl<'a> Source<'a> {
                     "rpo_seconds": cover.policy.rpo.map(Elapsed::as_seconds),
                     "state": cover.rpo.word(),
                     "broken_at": cover.rpo.at(),
-                    "next": cover.next,
+                    "next": cover.next.iter().map(|run| run.slot).collect::<Vec<_>>(),
+                    "runs": cover
+                        .next
+                        .iter()
+                        .map(|run| json!({"slot": run.slot, "at": run.at}))
+                        .collect::<Vec<_>>(),
                 })
             })
             .collect();
@@ -76,11 +81,12 @@ impl<'a> Source<'a> {
             .map(|one| json!({"owner": one.owner, "reason": one.reason, "until": one.until}))
             .collect();
         json!({
-            "format_version": "1.1",
+            "format_version": "1.2",
             "engine": self.engine,
             "source": self.instance,
             "policies": policies,
             "exemptions": exemptions,
+            "unprotected": self.is_unprotected(),
             "objectives": objectives,
             "protected": protections,
         })
@@ -89,6 +95,12 @@ impl<'a> Source<'a> {
     fn exemptions(&self) -> impl Iterator<Item = &'a crate::policy::meant::Exemption> {
         let all = self.policies.config.exemptions.iter();
         all.filter(|one| one.covers(self.engine, self.instance))
+    }
+
+    /// Whether no policy selects it, and nobody said that this is meant.
+    fn is_unprotected(&self) -> bool {
+        let is_selected = self.decisions().iter().any(|(_, selected, _)| *selected);
+        !is_selected && self.exemptions().all(|exemption| exemption.has_ended(self.now))
     }
 
     pub(super) fn text(&self) -> String {
@@ -126,6 +138,9 @@ impl<'a> Source<'a> {
         protections.retain(|one| one.source_id == instance.id);
         if !protections.is_empty() {
             text.push_str(&protection_text(&protections, self.now));
+            if self.is_unprotected() {
+                text.push_str("  unprotected: no policy makes a new restore point\n");
+            }
         } else if is_selected {
             text.push_str("  no READY restore point\n");
         } else {
@@ -135,6 +150,13 @@ impl<'a> Source<'a> {
             text.push_str(&format!("  {}\n", self.objective(&cover)));
         }
         text
+    }
+
+    /// A coming run by its slot, with its beginning where that is another minute.
+    fn run(&self, run: Option<&Run>) -> String {
+        let Some(Run { slot, at }) = run else { return "never".to_owned() };
+        let (slot, at) = (minute(slot.instant()), minute((*at).max(self.now)));
+        if slot == at { slot } else { format!("{slot} (begins {at})") }
     }
 
     /// How it stands with the objective of one policy, in a sentence.
@@ -147,8 +169,7 @@ impl<'a> Source<'a> {
             }
             None => "nothing READY".to_owned(),
         };
-        let next = cover.next.first().map(|slot| minute(slot.instant()));
-        let next = next.unwrap_or_else(|| "never".to_owned());
+        let next = self.run(cover.next.first());
         let Some(rpo) = cover.policy.rpo else {
             return format!(
                 "{name}: {newest}; next run {next}; no objective is stated (`objectives.rpo`)"
@@ -158,6 +179,16 @@ impl<'a> Source<'a> {
             Rpo::None | Rpo::Met => {
                 format!("{name}: {newest}, objective {rpo} met; also if the run {next} fails")
             }
+            Rpo::WillBreak(at) if cover.next.is_empty() => {
+                format!(
+                    "! {name}: {newest}, objective {rpo} met until {}; no run comes",
+                    minute(at)
+                )
+            }
+            Rpo::WillBreak(at) => format!(
+                "! {name}: {newest}, objective {rpo} met until {}, before the run {next}",
+                minute(at)
+            ),
             Rpo::AtRisk(at) => format!(
                 "{name}: {newest}, objective {rpo} met; broken {} if the run {next} fails",
                 minute(at)
