@@ -9,12 +9,14 @@ use super::text::{bytes, clean, count, minute, table, withheld};
 use super::{Row, Section, render};
 use crate::apply::{Ending, Outcome};
 use crate::elapsed::Elapsed;
-use crate::inventory::{ImageState, Inventory};
+use crate::inventory::{ImageState, Instance, Inventory};
 use crate::name::{Ownership, PolicyName, Slot, SourceId};
 use crate::plan::guard::Guard;
 use crate::plan::{Action, Change};
-use crate::policy::Policies;
+use crate::policy::select::Decision;
+use crate::policy::{Policies, Policy};
 use crate::reconcile::Round;
+use crate::retention::CLOCK_SKEW;
 
 /// How well a source is protected by a policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -46,31 +48,40 @@ pub struct Protection {
 /// What is protected in an inventory.
 pub fn protection(policies: &Policies, inventory: &Inventory, now: Timestamp) -> Vec<Protection> {
     let mut found: BTreeMap<(String, SourceId, PolicyName), Protection> = BTreeMap::new();
+    // What is dated in the future proves nothing.
+    let horizon = CLOCK_SKEW.after(now);
     for engine in &inventory.engines {
         let ready = || engine.images.iter().filter(|image| image.state == ImageState::Ready);
         let copies = ready().filter(|image| image.is_copy());
         for image in ready().filter(|image| !image.is_copy()).chain(copies) {
             let Ownership::Ours(key) = image.ownership() else { continue };
+            if key.slot.instant() > horizon {
+                continue;
+            }
+            let keeper = policies.keeper(&key.policy);
+            let keeper = keeper.filter(|policy| policy.engine == engine.name);
+            // What a policy made under a name that it had is of the same series.
+            let policy = keeper.map_or(&key.policy, |keeper| &keeper.name);
             let instance = engine.instances.iter().find(|instance| instance.id == key.source);
             let remembered = image.source.as_ref().map(|source| source.name.clone());
             let source = instance.map(|instance| instance.name.clone()).or(remembered);
             let entry = found
-                .entry((engine.name.clone(), key.source.clone(), key.policy.clone()))
+                .entry((engine.name.clone(), key.source.clone(), policy.clone()))
                 .or_insert_with(|| Protection {
                     engine: engine.name.clone(),
                     source: source.unwrap_or_else(|| key.source.to_string()),
                     source_id: key.source.clone(),
-                    policy: key.policy.clone(),
+                    policy: policy.clone(),
                     ready: 0,
                     copies: 0,
                     newest: key.slot,
                     oldest: key.slot,
                     stored_bytes: 0,
-                    paused: policies.keeper(&key.policy).is_some_and(|policy| {
+                    paused: keeper.is_some_and(|policy| {
                         policy.pauses_at(now).iter().any(|pause| pause.creates)
                     }),
-                    next: policies
-                        .keeper(&key.policy)
+                    next: keeper
+                        .filter(|policy| instance.is_some_and(|one| selects(policy, one)))
                         .and_then(|policy| policy.schedule.next_slot(now)),
                 });
             let is_copy = image.is_copy();
@@ -88,6 +99,10 @@ pub fn protection(policies: &Policies, inventory: &Inventory, now: Timestamp) ->
         (&one.engine, &one.source, &one.policy).cmp(&(&other.engine, &other.source, &other.policy))
     });
     protections
+}
+
+fn selects(policy: &Policy, instance: &Instance) -> bool {
+    matches!(policy.selection.decide(instance), Decision::Selected(_))
 }
 
 /// Where copies are counted, if there are any.
