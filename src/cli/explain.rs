@@ -1,5 +1,6 @@
 //! `stillframe explain`
 
+mod gone;
 mod image;
 mod policy;
 mod source;
@@ -13,12 +14,14 @@ use serde_json::{Value, json};
 
 use super::setup::{self, Seen};
 use super::{Console, Exit, Global, parse_instant};
+use crate::desired::desired;
 use crate::plan::guard::Guard;
 use crate::plan::{Plan, ReasonCode};
 use crate::policy::{Code, Policies, Severity};
-use crate::report::{ImageRow, clean, count, image_rows};
+use crate::report::{ImageRow, clean, image_rows};
 use crate::simulate::forecast::of_image;
-use image::{fate, image_text};
+use gone::Gone;
+use image::{fate, image_text, kept_by};
 use policy::{policy_text, values_of};
 use source::Source;
 
@@ -125,18 +128,22 @@ impl Explain {
         let rows = image_rows(inventory);
         if let Some(row) = rows.iter().find(|row| row.image.name == what || row.image.id == what) {
             let fate = fate(&plan, &row.image.id);
+            let desired = desired(policies, inventory, *now);
+            let kept_by = kept_by(&plan, &desired, &row.image.id, *now);
             let forecast = of_image(policies, inventory, &row.engine, &row.image.id, *now);
             if self.json {
-                let fate = fate.map(|(what, reasons)| json!({"what": what, "reasons": reasons}));
+                let fate = fate.map(
+                    |(what, reasons)| json!({"what": what, "reasons": reasons, "kept_by": kept_by}),
+                );
                 console.json(&json!({
-                    "format_version": "1.1",
+                    "format_version": "1.2",
                     "image": row,
                     "now": now,
                     "fate": fate,
                     "forecast": forecast,
                 }))?;
             } else {
-                console.print(&image_text(row, fate, forecast.as_ref()));
+                console.print(&image_text(row, fate, &kept_by, forecast.as_ref()));
             }
             return Ok(exit);
         }
@@ -178,19 +185,12 @@ impl Explain {
                 clean(what)
             );
         }
+        let desired = desired(&seen.policies, &seen.inventory, seen.now);
+        let gone = Gone { what, rows: &rows, plan, desired: &desired, seen };
         if self.json {
-            return console.json(&json!({"format_version": "1.0", "source": null, "images": rows}));
+            return console.json(&gone.json());
         }
-        console.print(&format!(
-            "{} is not there any more; {} of it:\n",
-            clean(what),
-            count(rows.len(), "image")
-        ));
-        for row in rows {
-            let id = &row.image.id;
-            let forecast = of_image(&seen.policies, &seen.inventory, &row.engine, id, seen.now);
-            console.print(&image_text(row, fate(plan, id), forecast.as_ref()));
-        }
+        console.print(&gone.text());
         Ok(())
     }
 }
