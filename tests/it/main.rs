@@ -26,6 +26,7 @@ mod cron;
 mod engines;
 mod expectations;
 mod gce;
+mod explain;
 mod guards;
 mod hints;
 mod language;

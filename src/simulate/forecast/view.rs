@@ -37,7 +37,7 @@ impl<'v, 'p> View<'v, 'p> {
             return Self { prospect, point, peers: series.points.iter().collect(), arrivals };
         }
         let location = point.image.location.as_str();
-        let peers = series.copies_in(location).collect();
+        let peers: Vec<&SeriesPoint<'p>> = series.copies_in(location).collect();
         if series.policy.copies.iter().any(|copied| copied == location) {
             if let Some(at) = prospect.copied_up_at() {
                 let at = prospect.next_round(at);
@@ -45,6 +45,11 @@ impl<'v, 'p> View<'v, 'p> {
                 arrivals.to_mut().extend(missing);
                 arrivals.to_mut().sort_by_key(|(slot, at)| (*at, *slot));
             }
+            let is_there = |slot: Slot| {
+                let mut copies = peers.iter();
+                copies.any(|copy| copy.key.slot == slot && copy.image.state != ImageState::Failed)
+            };
+            arrivals.to_mut().retain(|(slot, _)| !is_there(*slot));
         } else {
             arrivals = Cow::Owned(Vec::new());
         }
@@ -91,8 +96,8 @@ impl<'v, 'p> View<'v, 'p> {
         } else {
             let let_go = first(&instants, |at| !self.fate(at).is_kept());
             let let_go = let_go.ok_or_else(|| self.never_let_go(forecast))?;
-            let round = self.round_at(prospect.unhindered(let_go.max(hold_ends))?);
-            prospect.unhindered(round)?
+            let round = self.round_at(self.unhindered(let_go.max(hold_ends))?);
+            self.unhindered(round)?
         };
         forecast.deprecated_at = Some(deprecated);
         if !self.point.image.in_use_by.is_empty() {
@@ -110,6 +115,21 @@ impl<'v, 'p> View<'v, 'p> {
             return Ok(self.round_at(Elapsed::seconds(1).after(at)));
         }
         Ok(at)
+    }
+
+    /// The first instant from `at` on at which nothing stands in the way of letting go. What comes
+    /// beside it ends a stall in the same round, anything else in the next.
+    fn unhindered(&self, at: Timestamp) -> Result<Timestamp, Never> {
+        let prospect = self.prospect;
+        let location = &self.point.image.location;
+        let is_copied = prospect.series.policy.copies.iter().any(|copied| copied == location);
+        let ends = prospect.stall.and_then(|(_, ends)| ends);
+        let comes_beside = self.arrivals.iter().any(|(_, arrival)| Some(*arrival) == ends);
+        if self.point.image.is_copy() && is_copied && !comes_beside {
+            prospect.deletable(at)
+        } else {
+            prospect.unhindered(at)
+        }
     }
 
     /// Since when it is let go, if the next plan goes by that.
@@ -161,7 +181,13 @@ impl<'v, 'p> View<'v, 'p> {
             return;
         }
         let lifecycle = &self.prospect.series.policy.lifecycle;
-        let let_go = forecast.deprecated_at;
+        if lifecycle.deprecate_after.is_none() && lifecycle.obsolete_after.is_none() {
+            return;
+        }
+        // What the rules want gone does not age, whatever stands in the way of letting it go.
+        let let_go = first(&self.instants(), |at| !self.fate(at).is_kept());
+        let kept_until = let_go.zip(self.prospect.hold_end(self.point));
+        let kept_until = kept_until.map(|(let_go, hold_ends)| let_go.max(hold_ends));
         let reached = |limit: Option<Elapsed>, stage: Stage| {
             let limit = limit.filter(|_| image.stage < stage)?;
             let old = Elapsed::seconds(1).after(limit.after(self.point.key.slot.instant()));
@@ -171,7 +197,7 @@ impl<'v, 'p> View<'v, 'p> {
                 at = at.max(self.prospect.next_round(self.prospect.now));
             }
             let at = self.prospect.unfrozen(self.round_at(at)).ok()?;
-            let_go.is_none_or(|let_go| at < let_go).then_some(at)
+            kept_until.is_none_or(|until| at < until).then_some(at)
         };
         let obsolete = reached(lifecycle.obsolete_after, Stage::Obsolete);
         let aged = reached(lifecycle.deprecate_after, Stage::Deprecated);
@@ -187,7 +213,8 @@ impl<'v, 'p> View<'v, 'p> {
         if peers.any(|peer| rank(peer) > own) {
             return Some(self.prospect.now);
         }
-        self.arrivals.iter().find(|(slot, _)| *slot > self.point.key.slot).map(|(_, at)| *at)
+        let newer = self.arrivals.iter().find(|(slot, _)| *slot > self.point.key.slot);
+        newer.map(|(_, at)| self.prospect.next_round(*at))
     }
 
     /// The rules that keep it now, and when each lets go.

@@ -624,7 +624,11 @@ fn forecasts_come_true() {
 }
 
 /// Holds what forecasts say of this very instant against the plan for it.
-fn agrees_with_the_plan(policies: &Policies, inventory: &Inventory) -> Result<(), TestCaseError> {
+fn agrees_with_the_plan(
+    policies: &Policies,
+    inventory: &Inventory,
+    copies: bool,
+) -> Result<(), TestCaseError> {
     let now = crate::worlds::now();
     let engine = &inventory.engines[0];
     let plan = plan(policies, inventory, now);
@@ -632,7 +636,7 @@ fn agrees_with_the_plan(policies: &Policies, inventory: &Inventory) -> Result<()
     let desired = desired(policies, inventory, now);
     for series in &desired.engines[0].series {
         let prospect = Prospect::new(series, engine.is_complete(), now);
-        for point in series.points.iter().chain(&series.copies) {
+        for point in if copies { &series.copies } else { &series.points } {
             let id = &point.image.id;
             let forecast = prospect.of(id).unwrap();
             let is_it = |image: &ImageRef| image.id.as_ref() == Some(id);
@@ -683,8 +687,7 @@ fn agrees_with_the_plan(policies: &Policies, inventory: &Inventory) -> Result<()
     Ok(())
 }
 
-#[test]
-fn a_forecast_says_of_now_what_the_plan_does() {
+fn forecasts_of_now(copies: bool) {
     let age = || proptest::option::of(1_u32..8);
     law((rich::rich(), age(), age()), |(world, deprecate_after, obsolete_after)| {
         let mut policies = world.policies();
@@ -692,8 +695,18 @@ fn a_forecast_says_of_now_what_the_plan_does() {
             policy.lifecycle.deprecate_after = deprecate_after.map(Elapsed::days);
             policy.lifecycle.obsolete_after = obsolete_after.map(Elapsed::days);
         }
-        agrees_with_the_plan(&policies, &world.inventory())
+        agrees_with_the_plan(&policies, &world.inventory(), copies)
     });
+}
+
+#[test]
+fn a_forecast_says_of_now_what_the_plan_does() {
+    forecasts_of_now(false);
+}
+
+#[test]
+fn a_forecast_of_a_copy_says_of_now_what_the_plan_does() {
+    forecasts_of_now(true);
 }
 
 #[test]
