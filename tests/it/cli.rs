@@ -227,7 +227,7 @@ fn schedules_count_what_begins() {
     // The slot of the day before is still within its deadline when the pause ends.
     assert_eq!(engine()["peak_at"], "2026-11-22T00:00:00Z");
     datacenter.edit("policies/database.yaml", |text| {
-        text.replace("timeZone: UTC", "timeZone: UTC\n    deadline: 2h")
+        text.replace("until: 2026-11-22,", "until: 2026-12-22,")
     });
     assert_eq!(engine()["peak"], 0);
 }
