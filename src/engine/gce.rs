@@ -7,6 +7,7 @@
 mod call;
 mod change;
 mod create;
+mod credentials;
 mod http;
 mod image;
 mod observe;

@@ -1,5 +1,7 @@
 //! The engine for Compute Engine against a little of it on a port of this machine, with faults.
 
+mod authority;
+mod credentials;
 mod fake;
 
 use std::collections::BTreeMap;

@@ -177,6 +177,11 @@ impl CallError {
         self.status() == 412 || self.reason() == "CONDITION_NOT_MET"
     }
 
+    /// Whether the service does not know who asks: the token has ended, or is none.
+    pub fn is_unknown_to(&self) -> bool {
+        self.status() == 401
+    }
+
     /// Whether it is not known if the request was carried out.
     pub fn is_open(&self) -> bool {
         matches!(self, Self::Unanswered(_) | Self::Unreadable(_)) || self.status() >= 500
@@ -241,7 +246,9 @@ impl From<CallError> for EngineError {
                 Self::Refused(format!("{text}; ask for more, or keep less"))
             }
             (_, _) if error.is_rate() => Self::Busy(text),
-            (401, _) => Self::Failed(format!("{text}; renew the access token")),
+            (401, _) => Self::Failed(format!(
+                "{text}; the access token is not taken: `stillframe doctor` says where it comes from"
+            )),
             (400 | 403, _) => Self::Refused(text),
             _ => Self::Failed(text),
         }

@@ -10,7 +10,8 @@ use reqwest::{Client, Response, Url, redirect};
 use serde::de::DeserializeOwned;
 
 use super::call::{Call, CallError, Method, Repeats};
-use super::settings::{Credentials, Endpoint};
+use super::credentials::Credentials;
+use super::settings::Endpoint;
 use super::wire::{AggregatedList, List, Operation, last_segment};
 use crate::clock::Clock;
 use crate::engine::Watcher;
@@ -88,7 +89,7 @@ pub(super) enum WaitError {
 pub(super) struct Http {
     client: Client,
     endpoint: Url,
-    credentials: Credentials,
+    pub(super) credentials: Credentials,
     headers: HeaderMap,
     pub(super) pause: Arc<dyn Pause>,
     clock: Arc<dyn Clock>,
@@ -107,9 +108,10 @@ impl Http {
         // Another engine may have set it up already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut headers = HeaderMap::new();
+        let quota_project = quota_project.map(str::to_owned).or(credentials.quota_project());
         if let Some(project) = quota_project {
-            let value = HeaderValue::from_str(project)
-                .map_err(|_| "`quotaProject` is not the id of a project".to_owned())?;
+            let value = HeaderValue::from_str(&project)
+                .map_err(|_| "the quota project is not the id of a project".to_owned())?;
             headers.insert("x-goog-user-project", value);
         }
         let mut builder = Client::builder()
@@ -127,6 +129,11 @@ impl Http {
         Ok(Self { client, endpoint, credentials, headers, pause, clock, waited })
     }
 
+    /// Whether there is a token to send, where one is needed.
+    pub(super) async fn ready(&self) -> Result<(), CallError> {
+        self.credentials.token(self.pause.as_ref()).await.map(|_| ())
+    }
+
     /// Sends a request, again where that is right, and reads the answer.
     pub(super) async fn send<T: DeserializeOwned>(&self, call: &Call) -> Result<T, CallError> {
         self.send_counted(call).await.0
@@ -139,8 +146,13 @@ impl Http {
     ) -> (Result<T, CallError>, bool) {
         let mut repeats = Repeats::default();
         let mut was_open = false;
+        let mut token = match self.credentials.token(self.pause.as_ref()).await {
+            Ok(token) => token,
+            Err(error) => return (Err(error), false),
+        };
+        let mut is_renewed = false;
         loop {
-            let error = match self.attempt(call).await {
+            let error = match self.attempt(call, token.as_deref()).await {
                 Ok(body) => {
                     let read = serde_json::from_slice(&body);
                     let read = read.map_err(|error| CallError::Unreadable(error.to_string()));
@@ -148,12 +160,25 @@ impl Http {
                 }
                 Err(error) => error,
             };
+            // A token may end at any time, and what was asked with it was not carried out.
+            if let Some(refused) = token.as_deref().filter(|_| error.is_unknown_to() && !is_renewed)
+                && let Some(other) = self.credentials.renewed(refused, self.pause.as_ref()).await
+            {
+                tracing::debug!("{error}; sent again with another token");
+                (token, is_renewed) = (Some(other), true);
+                continue;
+            }
             let spread = SPREAD_STEP * (self.waited.fetch_add(1, Ordering::Relaxed) % SPREAD_STEPS);
             match repeats.pause(call, &error, self.clock.now(), spread) {
                 Some(time) => {
                     was_open |= error.is_open();
                     tracing::debug!("{error}; sent again in {time:?}");
                     self.pause.pause(time).await;
+                    // It may have taken longer than the token lasts.
+                    token = match self.credentials.token(self.pause.as_ref()).await {
+                        Ok(token) => token,
+                        Err(error) => return (Err(error), was_open),
+                    };
                 }
                 None => return (Err(error), was_open),
             }
@@ -173,7 +198,7 @@ impl Http {
         Ok(url)
     }
 
-    async fn attempt(&self, call: &Call) -> Result<Vec<u8>, CallError> {
+    async fn attempt(&self, call: &Call, token: Option<&str>) -> Result<Vec<u8>, CallError> {
         let url = self.url(call)?;
         let request = match call.method {
             Method::Get => self.client.get(url),
@@ -181,7 +206,7 @@ impl Http {
             Method::Delete => self.client.delete(url),
         };
         let mut headers = self.headers.clone();
-        if let Some(token) = self.credentials.token()? {
+        if let Some(token) = token {
             let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
                 .map_err(|_| CallError::Token("what was read is not an access token".to_owned()))?;
             value.set_sensitive(true);

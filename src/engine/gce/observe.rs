@@ -47,6 +47,14 @@ impl GceEngine {
         let mut sources = BTreeMap::new();
         let mut images = Vec::new();
         for project in &self.settings.projects {
+            // Without a token nothing is asked, and one message is enough.
+            if let Err(error) = self.http.ready().await {
+                let gaps = [GapScope::Instances, GapScope::Images];
+                inventory
+                    .gaps
+                    .extend(gaps.into_iter().map(|scope| gap(scope, project, error.to_string())));
+                continue;
+            }
             let seen = self.look_at(project).await;
             inventory.gaps.extend(seen.gaps);
             // With several projects, how full each is is not how full all are.

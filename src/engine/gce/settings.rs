@@ -1,14 +1,14 @@
 //! The settings of an engine of this kind.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use reqwest::Url;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::call::CallError;
+use super::credentials::{Credentials, DefaultCredentials, Impersonation};
 use crate::files::joined;
 use crate::inventory::{Capabilities, Consistency, Deprecation, ImageKind, KeyChoice, Limits};
 
@@ -44,6 +44,18 @@ pub struct Settings {
     pub token_file: Option<String>,
     /// The environment variable with an access token.
     pub token_env: Option<String>,
+    /// Which credentials are used where no token is named. The default is `application-default`, and
+    /// `anonymous` where `endpoint` is on this machine.
+    pub credentials: Option<CredentialsChoice>,
+    /// The service account whose rights are used, by impersonation.
+    #[schemars(regex(pattern = r"^[^\s@/:]+@[^\s@/:]+$"))]
+    pub impersonate: Option<String>,
+    /// Service accounts on the way to it, each of which may act as the next.
+    #[schemars(inner(regex(pattern = r"^[^\s@/:]+@[^\s@/:]+$")))]
+    pub delegates: Option<Vec<String>>,
+    /// Where tokens of service accounts are had, where that is not Google's own place. Only with a
+    /// credentials file.
+    pub credentials_endpoint: Option<String>,
     /// How many captures run at once. The default is 20, which is what a region takes.
     #[schemars(range(min = 1, max = 200))]
     pub captures: Option<u32>,
@@ -83,16 +95,67 @@ impl Settings {
 
     /// Where the token comes from.
     pub fn credentials(&self, base: &Path, endpoint: &Endpoint) -> Result<Credentials, String> {
-        match (&self.token_file, &self.token_env) {
-            (Some(_), Some(_)) => Err("name one of `tokenFile` and `tokenEnv`, not both".to_owned()),
-            (Some(file), None) => Ok(Credentials::File(joined(base, file))),
-            (None, Some(name)) => Ok(Credentials::Variable(name.clone())),
+        let named = match (&self.token_file, &self.token_env) {
+            (Some(_), Some(_)) => {
+                return Err("name one of `tokenFile` and `tokenEnv`, not both".to_owned());
+            }
+            (Some(file), None) => Some(Credentials::File(joined(base, file))),
+            (None, Some(name)) => Some(Credentials::Variable(name.clone())),
+            (None, None) => None,
+        };
+        let impersonation = self.impersonation()?;
+        if let Some(named) = named {
+            return match (self.credentials, impersonation) {
+                (None, None) => Ok(named),
+                (Some(_), _) => {
+                    Err("name a token or `credentials`, not both".to_owned())
+                }
+                (None, Some(_)) => Err("`impersonate` needs credentials, and a token is none: leave `tokenFile` and `tokenEnv` out".to_owned()),
+            };
+        }
+        match (self.credentials, impersonation) {
             (None, None) if endpoint.is_loopback => Ok(Credentials::None),
-            (None, None) => {
-                Err("name the access token with `tokenFile` or `tokenEnv`: only an endpoint on this machine goes without".to_owned())
+            (Some(CredentialsChoice::Anonymous), Some(_)) => {
+                Err("`impersonate` and `credentials: anonymous` exclude each other".to_owned())
+            }
+            (Some(CredentialsChoice::Anonymous), None) if endpoint.is_loopback => {
+                Ok(Credentials::None)
+            }
+            (Some(CredentialsChoice::Anonymous), None) => Err(
+                "only an endpoint on this machine goes without a token: leave `credentials: anonymous` out".to_owned(),
+            ),
+            (_, impersonation) => {
+                Ok(Credentials::Default(Box::new(DefaultCredentials::find(impersonation)?)))
             }
         }
     }
+
+    fn impersonation(&self) -> Result<Option<Impersonation>, String> {
+        let Some(account) = self.impersonate.clone() else {
+            return match (&self.delegates, &self.credentials_endpoint) {
+                (None, None) => Ok(None),
+                _ => Err("`delegates` and `credentialsEndpoint` go with `impersonate`".to_owned()),
+            };
+        };
+        let endpoint = match &self.credentials_endpoint {
+            Some(text) => Some(parse_url("credentialsEndpoint", text)?.0.to_string()),
+            None => None,
+        };
+        let endpoint = endpoint.map(|url| if url.ends_with('/') { url } else { format!("{url}/") });
+        let delegates = self.delegates.clone().unwrap_or_default();
+        Ok(Some(Impersonation { account, delegates, endpoint }))
+    }
+}
+
+/// Which credentials are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CredentialsChoice {
+    /// None: no token is sent. Only to an endpoint on this machine.
+    Anonymous,
+    /// Application Default Credentials: the file that `GOOGLE_APPLICATION_CREDENTIALS` names, what
+    /// `gcloud auth application-default login` has written, or the metadata server.
+    ApplicationDefault,
 }
 
 /// What settings can do; those that do not hold to the schema can do nothing.
@@ -113,25 +176,7 @@ pub struct Endpoint {
 
 impl Endpoint {
     fn parse(text: &str) -> Result<Self, String> {
-        let wrong = |why: &str| format!("`endpoint` {why}; write it like `http://127.0.0.1:8080`");
-        let mut url = Url::parse(text).map_err(|_| wrong("is not a URL"))?;
-        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        let is_loopback = host == "localhost"
-            || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-        match url.scheme() {
-            "https" => {}
-            "http" if is_loopback => {}
-            "http" => {
-                return Err(wrong(
-                    "goes over the network without TLS, which would show the token to all on its way",
-                ));
-            }
-            _ => return Err(wrong("is not an HTTP URL")),
-        }
-        let is_bare = url.username().is_empty() && url.password().is_none();
-        if !is_bare || url.query().is_some() || url.fragment().is_some() {
-            return Err(wrong("has more than scheme, host, port and path"));
-        }
+        let (mut url, is_loopback) = parse_url("endpoint", text)?;
         if url.path() == "/" {
             url.set_path(API_PATH);
         } else if !url.path().ends_with('/') {
@@ -142,48 +187,28 @@ impl Endpoint {
     }
 }
 
-/// Where the access token comes from. The token itself is nowhere kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Credentials {
-    /// No token is sent.
-    None,
-    /// A file.
-    File(PathBuf),
-    /// An environment variable.
-    Variable(String),
-}
-
-impl Credentials {
-    /// The token as it is now.
-    pub fn token(&self) -> Result<Option<String>, CallError> {
-        let failed = |why: String| CallError::Token(why);
-        let text = match self {
-            Self::None => return Ok(None),
-            Self::File(path) => std::fs::read_to_string(path).map_err(|error| {
-                failed(format!("cannot read the token in {}: {error}", path.display()))
-            })?,
-            Self::Variable(name) => variable(name)
-                .ok_or_else(|| failed(format!("the variable {name} holds no token")))?,
-        };
-        let token = text.trim();
-        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            let place = match self {
-                Self::File(path) => path.display().to_string(),
-                Self::Variable(name) => name.clone(),
-                Self::None => String::new(),
-            };
-            return Err(failed(format!("what {place} holds is not an access token")));
+/// A URL that a setting holds, and whether it is this machine. Elsewhere only with TLS.
+fn parse_url(setting: &str, text: &str) -> Result<(Url, bool), String> {
+    let wrong = |why: &str| format!("`{setting}` {why}; write it like `http://127.0.0.1:8080`");
+    let url = Url::parse(text).map_err(|_| wrong("is not a URL"))?;
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    let is_loopback =
+        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    match url.scheme() {
+        "https" => {}
+        "http" if is_loopback => {}
+        "http" => {
+            return Err(wrong(
+                "goes over the network without TLS, which would show the token to all on its way",
+            ));
         }
-        Ok(Some(token.to_owned()))
+        _ => return Err(wrong("is not an HTTP URL")),
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the settings name the variable that holds the token"
-)]
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok()
+    let is_bare = url.username().is_empty() && url.password().is_none();
+    if !is_bare || url.query().is_some() || url.fragment().is_some() {
+        return Err(wrong("has more than scheme, host, port and path"));
+    }
+    Ok((url, is_loopback))
 }
 
 #[cfg(test)]
@@ -219,23 +244,36 @@ mod tests {
     }
 
     #[test]
-    fn only_this_machine_goes_without_a_token() {
+    fn a_token_is_named_in_one_way() {
         let base = Path::new("/etc");
-        let at = |endpoint: Option<&str>| Settings {
-            endpoint: endpoint.map(str::to_owned),
-            ..Settings::default()
+        let here =
+            Settings { endpoint: Some("http://127.0.0.1:1".to_owned()), ..Settings::default() };
+        let of = |settings: Settings| {
+            let endpoint = settings.endpoint().unwrap();
+            settings.credentials(base, &endpoint).map(|credentials| format!("{credentials:?}"))
         };
-        let credentials =
-            |settings: &Settings| settings.credentials(base, &settings.endpoint().unwrap());
-        assert!(credentials(&at(None)).unwrap_err().contains("tokenFile"));
-        assert_eq!(credentials(&at(Some("http://127.0.0.1:1"))), Ok(Credentials::None));
-        let both = Settings {
-            token_file: Some("a".to_owned()),
-            token_env: Some("B".to_owned()),
-            ..at(None)
-        };
-        assert!(credentials(&both).is_err());
-        let file = Settings { token_file: Some("../token".to_owned()), ..at(None) };
-        assert_eq!(credentials(&file), Ok(Credentials::File("/token".into())));
+        assert!(of(here.clone()).unwrap().contains("no credentials"));
+        let file = Settings { token_file: Some("../token".to_owned()), ..here.clone() };
+        assert_eq!(of(file.clone()).unwrap(), "Credentials(/token)");
+        let wrong = [
+            Settings { token_env: Some("B".to_owned()), ..file.clone() },
+            Settings { impersonate: Some("a@b".to_owned()), ..file.clone() },
+            Settings { credentials: Some(CredentialsChoice::ApplicationDefault), ..file },
+            Settings { delegates: Some(vec!["a@b".to_owned()]), ..here.clone() },
+            Settings { credentials: Some(CredentialsChoice::Anonymous), ..Settings::default() },
+            Settings {
+                impersonate: Some("a@b".to_owned()),
+                credentials: Some(CredentialsChoice::Anonymous),
+                ..here.clone()
+            },
+            Settings {
+                impersonate: Some("a@b".to_owned()),
+                credentials_endpoint: Some("http://example.com".to_owned()),
+                ..here
+            },
+        ];
+        for settings in wrong {
+            assert!(of(settings.clone()).is_err(), "{settings:?}");
+        }
     }
 }

@@ -70,6 +70,8 @@ pub struct State {
     /// The headers of the last request.
     pub headers: BTreeMap<String, String>,
     pub quotas: Value,
+    /// The only token that is taken; any, or none, where this is empty.
+    pub token: String,
 }
 
 impl State {
@@ -214,6 +216,10 @@ fn not_found(path: &str) -> Answer {
 }
 
 fn answer(state: &mut State, request: &Request) -> Answer {
+    let bearer = request.headers.get("authorization").map(String::as_str).unwrap_or_default();
+    if !state.token.is_empty() && bearer.strip_prefix("Bearer ") != Some(&state.token) {
+        return refusal(401, "authError", "Invalid Credentials");
+    }
     if state.strike(Wrong::Unavailable) {
         return refusal(503, "backendError", "try again");
     }
