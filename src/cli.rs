@@ -5,6 +5,7 @@
 
 mod apply;
 mod console;
+mod doctor;
 mod explain;
 mod format;
 mod inventory;
@@ -165,6 +166,11 @@ pub enum Verb {
     Restore(restore::Restore),
     /// Read stored data back and check it
     Verify(verify::Verify),
+    /// Examine each engine: settings, credentials, permissions, clock, directories, space, keys
+    ///
+    /// Says everything that is found at once, with what to do about it. Ends with 1 where something
+    /// is wrong or could not be looked at.
+    Doctor(doctor::Doctor),
     /// Print when schedules fire, or read the expression of another scheduler
     ///
     /// Without --cron: the schedules of all policies, which of them fire in the same minute, and how
@@ -261,6 +267,7 @@ fn run_verb(cli: &Cli, console: &Console) -> anyhow::Result<Exit> {
             Verb::Explain(verb) => verb.run(&cli.global, console).await,
             Verb::Restore(verb) => verb.run(&cli.global, console).await,
             Verb::Verify(verb) => verb.run(&cli.global, console).await,
+            Verb::Doctor(verb) => verb.run(&cli.global, console).await,
             Verb::Schedule(verb) => verb.run(&cli.global, console),
             Verb::Test(verb) => verb.run(&cli.global, console),
             Verb::Simulate(verb) => verb.run(&cli.global, console).await,

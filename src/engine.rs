@@ -7,6 +7,7 @@
 //!
 //! The registry at the end of this file is the one place that knows which kinds there are.
 
+mod examine;
 mod fault;
 #[cfg(feature = "gce")]
 pub mod gce;
@@ -21,12 +22,14 @@ use async_trait::async_trait;
 use serde::Serialize;
 use serde_json::Value;
 
+pub use examine::{Examined, Role, Task, Topic, Verdict, Wanted};
 pub use fault::{Fault, Faulty};
 
 use crate::clock::Clock;
 use crate::inventory::{DrillCheck, EngineInventory, Image};
 use crate::name::Key;
 use crate::plan::{Copy, Create, ImageRef, Update};
+use crate::policy::meant::EngineConfig;
 use crate::policy::{Config, EngineKind};
 
 /// Why an engine did not do what it was asked for.
@@ -177,6 +180,13 @@ pub trait Engine: Send + Sync {
     /// Ends a round: clears away what interrupted runs have left, gives space back.
     async fn settle(&self) -> Result<Settled, EngineError>;
 
+    /// Looks whether everything is there that it needs, and changes nothing. All that is found is
+    /// told, not only the first.
+    async fn examine(&self, _: &Wanted) -> Vec<Examined> {
+        let message = "this engine has nothing to examine itself with";
+        vec![Examined::new(Topic::Settings, Verdict::Unknown, message)]
+    }
+
     /// Whether this is an engine for trying policies out, on which a round may be carried out as
     /// if it were another time. On all others that would falsify what deleting hangs on.
     fn is_trial(&self) -> bool {
@@ -300,15 +310,17 @@ type Open = fn(&str, &Value, &Path, Arc<dyn Clock>) -> Result<Arc<dyn Engine>, S
 struct Registered {
     kind: EngineKind,
     open: Open,
+    /// The smallest roles for those who use one, where the service has roles.
+    roles: fn() -> Vec<Role>,
 }
 
 /// Every kind of engine there is: one line each.
 fn registry() -> Vec<Registered> {
     vec![
         #[cfg(feature = "gce")]
-        Registered { kind: gce::kind(), open: gce::open },
+        Registered { kind: gce::kind(), open: gce::open, roles: gce::roles },
         #[cfg(feature = "local")]
-        Registered { kind: local::kind(), open: local::open },
+        Registered { kind: local::kind(), open: local::open, roles: Vec::new },
     ]
 }
 
@@ -317,29 +329,49 @@ pub fn kinds() -> Vec<EngineKind> {
     registry().into_iter().map(|registered| registered.kind).collect()
 }
 
+/// The smallest roles for those who use an engine, for each kind whose service has roles.
+pub fn roles() -> Vec<Role> {
+    registry().into_iter().flat_map(|registered| (registered.roles)()).collect()
+}
+
+/// Opens each engine of a configuration by itself. Paths in settings are relative to `base`.
+pub fn open_each(
+    config: &Config,
+    base: &Path,
+    clock: &Arc<dyn Clock>,
+) -> Vec<Result<Arc<dyn Engine>, OpenError>> {
+    let registry = registry();
+    let open = |(name, engine): (&String, &EngineConfig)| {
+        let failed = |message: String| OpenError { engine: name.clone(), message };
+        let registered = registry
+            .iter()
+            .find(|registered| registered.kind.name == engine.kind)
+            .ok_or_else(|| failed(format!("this program has no engine of kind {}", engine.kind)))?;
+        (registered.open)(name, &engine.settings, base, Arc::clone(clock)).map_err(failed)
+    };
+    config.engines.iter().map(open).collect()
+}
+
 /// Opens the engines of a configuration. Paths in settings are relative to `base`.
 pub fn open_all(
     config: &Config,
     base: &Path,
     clock: &Arc<dyn Clock>,
 ) -> Result<Vec<Arc<dyn Engine>>, OpenError> {
-    let registry = registry();
-    let mut engines = Vec::new();
-    for (name, engine) in &config.engines {
-        let failed = |message: String| OpenError { engine: name.clone(), message };
-        let registered = registry
-            .iter()
-            .find(|registered| registered.kind.name == engine.kind)
-            .ok_or_else(|| failed(format!("this program has no engine of kind {}", engine.kind)))?;
-        engines.push(
-            (registered.open)(name, &engine.settings, base, Arc::clone(clock)).map_err(failed)?,
-        );
+    let engines: Vec<_> = open_each(config, base, clock).into_iter().collect::<Result<_, _>>()?;
+    match shared_place(&engines) {
+        Some(error) => Err(error),
+        None => Ok(engines),
     }
+}
+
+/// What is wrong where two engines would take each other's images for their own.
+pub fn shared_place(engines: &[Arc<dyn Engine>]) -> Option<OpenError> {
     for (index, engine) in engines.iter().enumerate() {
         for other in &engines[..index] {
             if let Some(place) = engine.places().iter().find(|place| other.places().contains(place))
             {
-                return Err(OpenError {
+                return Some(OpenError {
                     engine: engine.name().to_owned(),
                     message: format!(
                         "{} belongs to the engine {} as well, and each would take the images of the other for its own: what holds images goes into one engine",
@@ -350,5 +382,5 @@ pub fn open_all(
             }
         }
     }
-    Ok(engines)
+    None
 }

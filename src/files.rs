@@ -203,6 +203,33 @@ pub fn replace(path: &Path, text: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether a directory can be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Writable {
+    /// It is there and can be written.
+    Is,
+    /// It is not there, and can be made in this one.
+    WillBe(PathBuf),
+}
+
+/// Whether a directory can be written. Nothing is.
+pub fn writable(directory: &Path) -> io::Result<Writable> {
+    use rustix::fs::{Access, access};
+    let mut there = directory;
+    while let Err(error) = std::fs::metadata(there) {
+        match there.parent() {
+            Some(parent) if error.kind() == io::ErrorKind::NotFound => there = parent,
+            _ => return Err(error),
+        }
+    }
+    if !there.is_dir() {
+        return Err(io::Error::other(format!("{} is no directory", there.display())));
+    }
+    access(there, Access::WRITE_OK | Access::EXEC_OK)?;
+    let is_there = there == directory;
+    Ok(if is_there { Writable::Is } else { Writable::WillBe(there.to_owned()) })
+}
+
 /// A path relative to a directory without links in it, without `..` inside.
 pub fn joined(base: &Path, path: &str) -> PathBuf {
     let mut joined = PathBuf::new();

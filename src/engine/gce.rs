@@ -8,10 +8,13 @@ mod call;
 mod change;
 mod create;
 mod credentials;
+mod examine;
 mod http;
 mod image;
 mod observe;
+mod permission;
 mod settings;
+mod told;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -29,7 +32,9 @@ pub use http::{Pause, RealTime};
 use http::Http;
 use settings::Settings;
 
-use super::{CreateRequest, Created, Engine, EngineError, Settled, Watcher};
+use super::{
+    CreateRequest, Created, Engine, EngineError, Examined, Role, Settled, Wanted, Watcher,
+};
 use crate::clock::Clock;
 use crate::inventory::{EngineInventory, Image};
 use crate::name::SourceId;
@@ -45,6 +50,11 @@ pub fn kind() -> EngineKind {
     let mut settings_schema = schemars::schema_for!(Settings).to_value();
     simplify(&mut settings_schema);
     EngineKind { name: KIND, settings_schema, capabilities: settings::capabilities }
+}
+
+/// The smallest custom roles for those who use one.
+pub fn roles() -> Vec<Role> {
+    permission::roles()
 }
 
 /// Opens an engine of this kind.
@@ -64,6 +74,9 @@ pub struct GceEngine {
     /// The projects, and the endpoint where it is not Google's own.
     identity: String,
     endpoint: String,
+    is_loopback: bool,
+    /// The project that requests are counted for, where one is named.
+    quota_project: Option<String>,
     http: Http,
     /// Where each source was when it was last looked at.
     sources: Mutex<BTreeMap<SourceId, Source>>,
@@ -96,14 +109,16 @@ impl GceEngine {
         if !endpoint.is_default {
             identity.push_str(&format!(" at {}", endpoint.url));
         }
-        let quota_project = settings.quota_project.as_deref();
-        let http = Http::new(&endpoint, credentials, quota_project, pause, clock)?;
+        let quota_project = settings.quota_project.clone().or(credentials.quota_project());
+        let http = Http::new(&endpoint, credentials, quota_project.as_deref(), pause, clock)?;
         let random = || RandomState::new().build_hasher().finish();
         Ok(Self {
             name: name.to_owned(),
             settings,
             identity,
             endpoint: endpoint.url.to_string(),
+            is_loopback: endpoint.is_loopback,
+            quota_project,
             http,
             sources: Mutex::new(BTreeMap::new()),
             nonce: [random(), random()],
@@ -161,6 +176,10 @@ impl Engine for GceEngine {
 
     async fn delete(&self, image: &ImageRef) -> Result<(), EngineError> {
         self.remove(image).await
+    }
+
+    async fn examine(&self, wanted: &Wanted) -> Vec<Examined> {
+        self.look_into(wanted).await
     }
 
     fn places(&self) -> Vec<PathBuf> {

@@ -10,6 +10,7 @@ mod change;
 mod copy;
 mod disk;
 mod drill;
+mod examine;
 pub mod home;
 pub mod instance;
 pub mod key;
@@ -37,8 +38,8 @@ use repository::{Opened, Repaired, RepositoryError, Stored};
 use settings::{Paths, Settings};
 
 use super::{
-    CopyRequest, CreateRequest, Created, Engine, EngineError, RestoreRequest, Restored, Settled,
-    Store, Verification, Watcher,
+    CopyRequest, CreateRequest, Created, Engine, EngineError, Examined, RestoreRequest, Restored,
+    Settled, Store, Topic, Verdict, Verification, Wanted, Watcher,
 };
 use crate::clock::Clock;
 use crate::inventory::{DrillCheck, EngineInventory, Gap, GapScope, Image, Instance};
@@ -240,6 +241,13 @@ impl Engine for LocalEngine {
 
     async fn settle(&self) -> Result<Settled, EngineError> {
         self.blocking(Inner::settle).await
+    }
+
+    async fn examine(&self, _: &Wanted) -> Vec<Examined> {
+        let examined = self.blocking(|inner| Ok(inner.examine())).await;
+        examined.unwrap_or_else(|error| {
+            vec![Examined::new(Topic::Repositories, Verdict::Unknown, error.to_string())]
+        })
     }
 
     fn is_trial(&self) -> bool {

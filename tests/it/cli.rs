@@ -525,3 +525,57 @@ fn wrong_command_lines() {
     assert!(run.err.contains("--now would write false times"), "{}", run.err);
     datacenter.run_to(0, &["apply", "--dry-run", "--now", NOW]);
 }
+
+/// What differs from machine to machine is left out.
+fn examined(datacenter: &Datacenter, code: i32) -> String {
+    let out = datacenter.run_to(code, &["doctor"]).out;
+    let lines = out.lines().map(|line| match line.split_once(" GiB free at") {
+        Some((before, after)) => {
+            let before = before.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+            format!("{before}FREE GiB free at{after}\n")
+        }
+        None => format!("{line}\n"),
+    });
+    format!("$ stillframe doctor\n{}-- exit code {code}\n\n", lines.collect::<String>())
+}
+
+#[test]
+fn everything_that_is_wrong_is_found_at_once() {
+    let datacenter = Datacenter::new();
+    let mut text = examined(&datacenter, 0);
+    // Nothing was made by looking.
+    assert!(!datacenter.path(".stillframe").exists());
+    datacenter.apply_at(NOW);
+    text.push_str(&examined(&datacenter, 0));
+    fs::rename(
+        datacenter.path(".stillframe/store/keys/default.key"),
+        datacenter.path("elsewhere.key"),
+    )
+    .unwrap();
+    fs::remove_file(datacenter.path("examples/datacenter/disks/web-1-boot.raw")).unwrap();
+    fs::write(datacenter.path("examples/datacenter/instances/odd.yaml"), "kind: Odd\n").unwrap();
+    let locations = datacenter.path(".stillframe/store/locations");
+    fs::rename(locations.join("main"), locations.join("aside")).unwrap();
+    fs::write(locations.join("main"), "no directory").unwrap();
+    let ledger = datacenter.path(".stillframe/ledger.ndjson");
+    fs::remove_file(&ledger).unwrap();
+    fs::create_dir(&ledger).unwrap();
+    text.push_str(&examined(&datacenter, 1));
+    assert!(!datacenter.path(".stillframe/store/keys/default.key").exists());
+    golden("doctor.txt", &text);
+}
+
+#[test]
+fn roles_are_printed_without_looking_at_anything() {
+    let datacenter = Datacenter::new();
+    let directory = datacenter.path("policies");
+    fs::remove_dir_all(directory).unwrap();
+    golden(
+        "roles.txt",
+        &transcript(&datacenter, &[&["doctor", "--roles"], &["doctor", "--roles", "planner"]]),
+    );
+    for document in datacenter.run_to(0, &["doctor", "--roles"]).out.split("---\n") {
+        let role: serde_json::Value = serde_yaml::from_str(document).unwrap();
+        assert!(!role["includedPermissions"].as_array().unwrap().is_empty());
+    }
+}

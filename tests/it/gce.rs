@@ -2,6 +2,7 @@
 
 mod authority;
 mod credentials;
+mod doctor;
 mod fake;
 
 use std::collections::BTreeMap;

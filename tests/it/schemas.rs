@@ -12,6 +12,7 @@ use stillframe::inventory::Inventory;
 use stillframe::plan::Plan;
 use stillframe::policy::schema::simplify;
 use stillframe::policy::{config_schema, overlay_schema, policy_schema};
+use stillframe::report::Diagnosis;
 use stillframe::simulate::{Comparison, Simulation};
 
 use super::support::{Datacenter, NOW, golden, project};
@@ -23,7 +24,7 @@ fn of<T: schemars::JsonSchema>() -> Value {
 }
 
 /// Every schema there is, by the name of its file.
-fn schemas() -> [(&'static str, Value); 9] {
+fn schemas() -> [(&'static str, Value); 10] {
     [
         ("policy", policy_schema()),
         ("config", config_schema(&engine::kinds())),
@@ -34,6 +35,7 @@ fn schemas() -> [(&'static str, Value); 9] {
         ("plan", of::<Plan>()),
         ("simulation", of::<Simulation>()),
         ("comparison", of::<Comparison>()),
+        ("doctor", of::<Diagnosis>()),
     ]
 }
 
@@ -96,6 +98,7 @@ fn what_the_program_prints_holds_to_the_schemas() {
         assert_holds(&plan, &datacenter.json(0, &["plan", "--now", &now]), "plan");
         assert_holds(&plan, &datacenter.apply_at(&now)["plan"], "plan in apply");
         assert_holds(&inventory, &datacenter.json(0, &["inventory"]), "inventory");
+        assert_holds(&validator("doctor"), &datacenter.json(0, &["doctor"]), "doctor");
     }
 }
 

@@ -115,7 +115,8 @@ impl CallError {
     pub fn from_answer(status: u16, body: &[u8]) -> Self {
         let (reason, message) = match serde_json::from_slice::<ErrorEnvelope>(body) {
             Ok(ErrorEnvelope { error }) => {
-                let reason = error.errors.into_iter().next().map(|first| first.reason);
+                let mut reasons = error.errors.into_iter().chain(error.details);
+                let reason = reasons.next().map(|first| first.reason);
                 let reason = reason.filter(|reason| !reason.is_empty()).unwrap_or(error.status);
                 (reason, error.message)
             }
@@ -180,6 +181,16 @@ impl CallError {
     /// Whether the service does not know who asks: the token has ended, or is none.
     pub fn is_unknown_to(&self) -> bool {
         self.status() == 401
+    }
+
+    /// Whether the service must be switched on first.
+    pub fn is_switched_off(&self) -> bool {
+        matches!(self.reason(), "accessNotConfigured" | "SERVICE_DISABLED")
+    }
+
+    /// Whether who asks may not do that.
+    pub fn is_forbidden(&self) -> bool {
+        self.status() == 403
     }
 
     /// Whether it is not known if the request was carried out.

@@ -21,6 +21,7 @@ use tokio::time::{Instant, timeout};
 
 use super::call::CallError;
 use super::http::Pause;
+use super::told::{MESSAGE_LENGTH_MAX, chain, without_secrets};
 
 /// What a token may do is for IAM to say.
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
@@ -30,6 +31,8 @@ const IAM_ENDPOINT: &str = "https://iamcredentials.googleapis.com/";
 const FILE_VARIABLE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
 /// Says where the metadata server is.
 const METADATA_VARIABLE: &str = "GCE_METADATA_HOST";
+/// Where the metadata server is.
+const METADATA_HOST: &str = "metadata.google.internal";
 /// Names the project that requests are counted for.
 const QUOTA_VARIABLE: &str = "GOOGLE_CLOUD_QUOTA_PROJECT";
 /// The file that `gcloud auth application-default login` writes.
@@ -48,22 +51,6 @@ const METADATA_ATTEMPTS_MAX: u32 = 3;
 const PAUSE_FIRST: Duration = Duration::from_millis(500);
 /// How long what was refused is not asked for again.
 const REFUSED_FOR: Duration = Duration::from_secs(30);
-/// Longer words of messages from outside may be a token.
-const WORD_LENGTH_MAX: usize = 80;
-/// The most characters of a message from outside that are passed on.
-const MESSAGE_LENGTH_MAX: usize = 300;
-
-/// What the crate says around each cause.
-const NOISE: [&str; 7] = [
-    "but future attempts may succeed",
-    "and future attempts will not succeed",
-    "Fetching the token resulted in transient errors. Subsequent calls with this credential might succeed.",
-    "Request to fetch the token failed. Subsequent calls with this credential will also fail.",
-    "cannot create the authentication headers",
-    "failed to fetch token",
-    "the transport reports an error:",
-];
-
 /// Where the access token comes from.
 pub enum Credentials {
     /// No token is sent.
@@ -121,6 +108,22 @@ impl Credentials {
             Self::Default(credentials) => credentials.account(),
             _ => None,
         }
+    }
+
+    /// The account of the machine, as its metadata server has it.
+    pub async fn machine_account(&self) -> Option<String> {
+        let Self::Default(credentials) = self else { return None };
+        let Found::Metadata { host, .. } = &credentials.found else { return None };
+        let host = host.as_deref().unwrap_or(METADATA_HOST);
+        let url =
+            format!("http://{host}/computeMetadata/v1/instance/service-accounts/default/email");
+        let request =
+            reqwest::Client::builder().no_proxy().timeout(METADATA_TIME_MAX).build().ok()?;
+        let request = request.get(url).header("Metadata-Flavor", "Google");
+        let answer = request.send().await.ok()?.error_for_status().ok()?;
+        let text = answer.text().await.ok()?;
+        let is_account = text.len() <= MESSAGE_LENGTH_MAX && text.contains('@');
+        is_account.then(|| without_secrets(&text))
     }
 
     /// The project that they say requests are to be counted for.
@@ -187,23 +190,16 @@ struct Missing {
 impl DefaultCredentials {
     /// Looks where they are looked for. Nothing is asked yet.
     pub fn find(impersonation: Option<Impersonation>) -> Result<Self, String> {
-        let found = match variable(FILE_VARIABLE).filter(|path| !path.is_empty()) {
-            Some(path) => {
-                let path = PathBuf::from(path);
-                let json = read(&path).map_err(|why| {
-                    format!("{why}; the variable {FILE_VARIABLE} names that file")
-                })?;
-                Found::File { path, json }
-            }
-            None => {
-                let path = well_known();
-                if path.exists() {
-                    let json = read(&path)?;
-                    Found::File { path, json }
-                } else {
-                    Found::Metadata { host: variable(METADATA_VARIABLE), looked: path }
-                }
-            }
+        let named = variable(FILE_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let path = named.clone().unwrap_or_else(well_known);
+        let found = if named.is_some() || path.exists() {
+            let json = read(&path).map_err(|why| match named {
+                Some(_) => format!("{why}; the variable {FILE_VARIABLE} names that file"),
+                None => why,
+            })?;
+            Found::File { path, json }
+        } else {
+            Found::Metadata { host: variable(METADATA_VARIABLE), looked: path }
         };
         if let (Found::Metadata { .. }, Some(endpoint)) =
             (&found, impersonation.as_ref().and_then(|one| one.endpoint.as_ref()))
@@ -277,12 +273,11 @@ impl DefaultCredentials {
     }
 
     async fn attempt(&self, state: &mut State) -> Result<String, Missing> {
-        let source = match &state.source {
-            Some(source) => source.clone(),
-            None => {
-                let source = self.build().map_err(|message| Missing { message, passes: false })?;
-                state.source.insert(source).clone()
-            }
+        let source = if let Some(source) = &state.source {
+            source.clone()
+        } else {
+            let source = self.build().map_err(|message| Missing { message, passes: false })?;
+            state.source.insert(source).clone()
         };
         let limit = match self.found {
             Found::Metadata { .. } if self.impersonation.is_none() => METADATA_TIME_MAX,
@@ -448,47 +443,6 @@ fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// An error and what is behind it, each said once, without anything that could be a secret.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        let said = NOISE.iter().fold(error.to_string(), |said, noise| said.replace(noise, ""));
-        let said = said.trim_matches([' ', ':', '.']);
-        if !said.is_empty() && !parts.iter().any(|part| part.contains(said)) {
-            // What says the same with more around it takes its place.
-            parts.retain(|part| !said.contains(part.as_str()));
-            parts.push(said.to_owned());
-        }
-        cause = error.source();
-    }
-    without_secrets(&parts.join(": "))
-}
-
-/// Text from outside without long words, any of which may be a token, in one line of some length.
-fn without_secrets(text: &str) -> String {
-    let is_part = |character: char| {
-        character.is_ascii_alphanumeric() || matches!(character, '.' | '-' | '_' | '~' | '+' | '=')
-    };
-    let mut result = String::new();
-    let mut word = String::new();
-    for character in text.chars().chain(['\n']) {
-        if is_part(character) {
-            word.push(character);
-            continue;
-        }
-        result.push_str(if word.len() > WORD_LENGTH_MAX { "…" } else { &word });
-        word.clear();
-        result.push(if character.is_control() { ' ' } else { character });
-    }
-    let short: Vec<&str> = result.split_whitespace().collect();
-    let short = short.join(" ");
-    if short.chars().count() <= MESSAGE_LENGTH_MAX {
-        return short;
-    }
-    short.chars().take(MESSAGE_LENGTH_MAX).chain(['…']).collect()
-}
-
 #[expect(
     clippy::disallowed_methods,
     reason = "settings name the variable that holds the token, and where credentials are looked for is a convention of variables"
@@ -500,14 +454,6 @@ fn variable(name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_may_be_a_token_is_no_part_of_a_message() {
-        let token = format!("ya29.{}", "Ab0_-".repeat(30));
-        let text = without_secrets(&format!("body=<{{\"echo\":\"{token}\"}}>\u{1b}[31m\n  twice"));
-        assert_eq!(text, "body=<{\"echo\":\"…\"}> [31m twice");
-        assert!(without_secrets(&"word ".repeat(500)).chars().count() <= MESSAGE_LENGTH_MAX + 1);
-    }
 
     #[test]
     fn nothing_secret_is_shown() {

@@ -1,11 +1,11 @@
 //! Sends requests: token, limits, repeats, pages and operations.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderValue};
 use reqwest::{Client, Response, Url, redirect};
 use serde::de::DeserializeOwned;
 
@@ -89,12 +89,14 @@ pub(super) enum WaitError {
 pub(super) struct Http {
     client: Client,
     endpoint: Url,
-    pub(super) credentials: Credentials,
+    pub(super) credentials: Arc<Credentials>,
     headers: HeaderMap,
     pub(super) pause: Arc<dyn Pause>,
     clock: Arc<dyn Clock>,
     /// Counts requests that have waited for a minute.
     waited: AtomicU32,
+    /// Seconds that the clock of the service was ahead of ours when it answered last.
+    ahead_seconds: AtomicI64,
 }
 
 impl Http {
@@ -108,9 +110,8 @@ impl Http {
         // Another engine may have set it up already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut headers = HeaderMap::new();
-        let quota_project = quota_project.map(str::to_owned).or(credentials.quota_project());
         if let Some(project) = quota_project {
-            let value = HeaderValue::from_str(&project)
+            let value = HeaderValue::from_str(project)
                 .map_err(|_| "the quota project is not the id of a project".to_owned())?;
             headers.insert("x-goog-user-project", value);
         }
@@ -125,8 +126,44 @@ impl Http {
         }
         let client = builder.build().map_err(|error| format!("cannot set up HTTP: {error}"))?;
         let endpoint = endpoint.url.clone();
-        let waited = AtomicU32::new(0);
-        Ok(Self { client, endpoint, credentials, headers, pause, clock, waited })
+        Ok(Self {
+            client,
+            endpoint,
+            credentials: Arc::new(credentials),
+            headers,
+            pause,
+            clock,
+            waited: AtomicU32::new(0),
+            ahead_seconds: AtomicI64::new(i64::MIN),
+        })
+    }
+
+    /// The same way to another service.
+    pub(super) fn to(&self, endpoint: Url) -> Self {
+        Self {
+            client: self.client.clone(),
+            endpoint,
+            credentials: Arc::clone(&self.credentials),
+            headers: self.headers.clone(),
+            pause: Arc::clone(&self.pause),
+            clock: Arc::clone(&self.clock),
+            waited: AtomicU32::new(0),
+            ahead_seconds: AtomicI64::new(i64::MIN),
+        }
+    }
+
+    /// Seconds that the clock of the service was ahead of ours, where it has said what time it is.
+    pub(super) fn ahead_seconds(&self) -> Option<i64> {
+        Some(self.ahead_seconds.load(Ordering::Relaxed)).filter(|ahead| *ahead != i64::MIN)
+    }
+
+    fn note_time(&self, response: &Response) {
+        let date = response.headers().get(DATE).and_then(|value| value.to_str().ok());
+        let date = date.and_then(|text| jiff::fmt::rfc2822::parse(text).ok());
+        if let Some(date) = date {
+            let ahead = date.timestamp().as_second() - self.clock.now().as_second();
+            self.ahead_seconds.store(ahead, Ordering::Relaxed);
+        }
     }
 
     /// Whether there is a token to send, where one is needed.
@@ -218,6 +255,7 @@ impl Http {
             None => request,
         };
         let response = request.send().await.map_err(|error| unanswered(&error))?;
+        self.note_time(&response);
         let status = response.status();
         if status.is_success() {
             return read(response, ANSWER_MAX).await;

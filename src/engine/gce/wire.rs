@@ -259,6 +259,14 @@ pub struct Quota {
     /// `MACHINE_IMAGES`, `IMAGES`, `SNAPSHOTS`, …
     pub metric: String,
     pub limit: f64,
+    pub usage: f64,
+}
+
+/// Which of some permissions somebody has.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Permissions {
+    pub permissions: Vec<String>,
 }
 
 /// An answer that is not what was asked for.
@@ -275,6 +283,8 @@ pub struct ErrorBody {
     pub message: String,
     /// The reasons; the first one counts.
     pub errors: Vec<ErrorReason>,
+    /// The same in the words of other services.
+    pub details: Vec<ErrorReason>,
     /// `NOT_FOUND`, `RESOURCE_EXHAUSTED`, …
     pub status: String,
 }

@@ -84,7 +84,7 @@ fn serve(stream: TcpStream, state: &Mutex<State>) {
     let Ok(mut writer) = stream.try_clone() else { return };
     let mut reader = BufReader::new(stream);
     while let Some(asked) = read(&mut reader) {
-        let (status, body) = answer(&mut state.lock().unwrap(), asked);
+        let (status, body) = answer(&mut state.lock().unwrap(), &asked);
         let answer = format!(
             "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nMetadata-Flavor: Google\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
@@ -95,7 +95,7 @@ fn serve(stream: TcpStream, state: &Mutex<State>) {
     }
 }
 
-fn answer(state: &mut State, asked: Asked) -> (u16, String) {
+fn answer(state: &mut State, asked: &Asked) -> (u16, String) {
     state.asked.push(asked.clone());
     if state.failures > 0 {
         state.failures -= 1;

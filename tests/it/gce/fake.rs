@@ -1,7 +1,7 @@
 //! A little of Compute Engine on a port of this machine: the few paths that the engine uses, what
 //! the service does with them, and faults that can be asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -72,6 +72,12 @@ pub struct State {
     pub quotas: Value,
     /// The only token that is taken; any, or none, where this is empty.
     pub token: String,
+    /// What whoever asks may do.
+    pub granted: BTreeSet<String>,
+    /// What is answered to who asks for that instead, or for the project.
+    pub refusals: BTreeMap<String, (u16, Value)>,
+    /// The time that the service says it is.
+    pub date: String,
 }
 
 impl State {
@@ -165,7 +171,7 @@ fn read(reader: &mut BufReader<TcpStream>) -> Option<Request> {
     let url = reqwest::Url::parse(&format!("http://fake{target}")).ok()?;
     Some(Request {
         method,
-        path: url.path().strip_prefix("/compute/v1/")?.to_owned(),
+        path: url.path().strip_prefix("/compute/v1/").unwrap_or(url.path()).to_owned(),
         query: url.query_pairs().into_owned().collect(),
         headers,
         body: serde_json::from_slice(&body).unwrap_or(Value::Null),
@@ -185,13 +191,15 @@ fn serve(stream: TcpStream, state: &Mutex<State>) {
             }
             answer(&mut state, &request)
         };
+        let date = state.lock().unwrap().date.clone();
+        let date = if date.is_empty() { date } else { format!("Date: {date}\r\n") };
         let (status, body) = answer;
         if status == HANG_UP.0 {
             return;
         }
         let body = body.to_string();
         let head = format!(
-            "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nLocation: /elsewhere\r\nContent-Length: {}\r\n\r\n",
+            "HTTP/1.1 {status} X\r\n{date}Content-Type: application/json\r\nLocation: /elsewhere\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
         if writer.write_all((head + &body).as_bytes()).is_err() {
@@ -229,8 +237,12 @@ fn answer(state: &mut State, request: &Request) -> Answer {
     if state.strike(Wrong::RateByStatus) {
         return (429, json!("slow down"));
     }
+    if let Some(refusal) = state.refusals.get(&request.path) {
+        return refusal.clone();
+    }
     let parts: Vec<&str> = request.path.split('/').collect();
     match (request.method.as_str(), &parts[..]) {
+        ("POST", ["", "v3", "projects", _]) => granted(state, request),
         ("GET", ["projects", _]) => (200, json!({"quotas": state.quotas})),
         ("GET", ["projects", project, "aggregated", what]) => {
             aggregated(state, project, what, request)
@@ -279,6 +291,14 @@ fn answer(state: &mut State, request: &Request) -> Answer {
         }
         _ => not_found(&request.path),
     }
+}
+
+/// Which of the permissions that were asked for there are.
+fn granted(state: &State, request: &Request) -> Answer {
+    let asked = request.body["permissions"].as_array().unwrap().iter();
+    let granted: Vec<&Value> =
+        asked.filter(|asked| state.granted.contains(asked.as_str().unwrap())).collect();
+    (200, json!({"permissions": granted}))
 }
 
 fn image<'a>(state: &'a mut State, collection: &str, number: u64) -> &'a mut Value {

@@ -1,0 +1,109 @@
+//! What the engine must be allowed to do, and for what. `tests/it/gce/permissions.rs` works the same
+//! out from the requests that it makes.
+
+use crate::engine::{Role, Task};
+
+/// A permission, and what it is needed for.
+pub(super) struct Permission {
+    pub(super) task: Task,
+    pub(super) name: &'static str,
+}
+
+macro_rules! permissions {
+    ($($task:ident: $($name:literal)+;)+) => {
+        &[$($(Permission { task: Task::$task, name: $name },)+)+]
+    };
+}
+
+/// Every permission that is needed, for each task beside those of planning.
+pub(super) const PERMISSIONS: &[Permission] = permissions! {
+    Plan:
+        "compute.disks.list"
+        "compute.images.list"
+        "compute.instances.list"
+        "compute.machineImages.list"
+        "compute.projects.get"
+        "compute.snapshots.list";
+    // To make an image of a machine or disk, the service asks for the right to read that as well.
+    Create:
+        "compute.disks.createSnapshot"
+        "compute.disks.useReadOnly"
+        "compute.globalOperations.get"
+        "compute.images.create"
+        "compute.images.get"
+        "compute.images.setLabels"
+        "compute.instances.get"
+        "compute.instances.useReadOnly"
+        "compute.machineImages.create"
+        "compute.machineImages.get"
+        "compute.machineImages.setLabels"
+        "compute.snapshots.create"
+        "compute.snapshots.get"
+        "compute.snapshots.setLabels";
+    Delete:
+        "compute.globalOperations.get"
+        "compute.images.delete"
+        "compute.images.deprecate"
+        "compute.images.get"
+        "compute.images.setLabels"
+        "compute.machineImages.delete"
+        "compute.machineImages.get"
+        "compute.machineImages.setLabels"
+        "compute.snapshots.delete"
+        "compute.snapshots.get"
+        "compute.snapshots.setLabels";
+};
+
+/// The permissions of a task by itself, in order.
+pub(super) fn of(task: Task) -> Vec<&'static str> {
+    let own = PERMISSIONS.iter().filter(|permission| permission.task == task);
+    own.map(|permission| permission.name).collect()
+}
+
+/// The smallest roles: one who plans, one who also creates, one who also deletes.
+pub(super) fn roles() -> Vec<Role> {
+    let role = |task: Task, id: &str, title: &str, description: &str| {
+        let mut permissions = of(Task::Plan);
+        permissions.extend(of(task));
+        permissions.sort_unstable();
+        permissions.dedup();
+        Role {
+            task,
+            made_with: format!("gcloud iam roles create {id} --project=PROJECT --file=FILE"),
+            title: title.to_owned(),
+            description: description.to_owned(),
+            stage: "GA".to_owned(),
+            included_permissions: permissions.into_iter().map(str::to_owned).collect(),
+        }
+    };
+    [
+        (
+            Task::Plan,
+            "stillframePlanner",
+            "stillframe planner",
+            "Sees instances, disks and images, and changes nothing",
+        ),
+        (
+            Task::Create,
+            "stillframeCreator",
+            "stillframe creator",
+            "Plans, and makes images of instances and disks",
+        ),
+        (
+            Task::Delete,
+            "stillframeDeleter",
+            "stillframe deleter",
+            "Plans, deprecates and deletes images, and changes their labels",
+        ),
+        (
+            Task::Share,
+            "stillframeSharer",
+            "stillframe sharer",
+            "Plans, and says who else may use images",
+        ),
+    ]
+    .into_iter()
+    .filter(|(task, ..)| !of(*task).is_empty())
+    .map(|(task, id, title, description)| role(task, id, title, description))
+    .collect()
+}

@@ -1,0 +1,245 @@
+//! `doctor`: what is asked of the service, what is said of the answers, and the permissions that
+//! requests need.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde_json::json;
+use stillframe::clock::FixedClock;
+use stillframe::engine::{self, Engine, Examined, Task, Topic, Unwatched, Verdict, Wanted};
+use stillframe::inventory::{ImageKind, Stage};
+use stillframe::plan::{ImageRef, Update};
+
+use super::{Case, GceEngine, Swift, now, open, request, set};
+
+/// Every permission that the roles have.
+fn all() -> BTreeSet<String> {
+    engine::roles().into_iter().flat_map(|role| role.included_permissions).collect()
+}
+
+struct House {
+    case: Case,
+    directory: tempfile::TempDir,
+}
+
+impl House {
+    /// Everything is as it should be.
+    fn new() -> Self {
+        let case = Case::new();
+        {
+            let mut state = case.fake.state();
+            "a-token".clone_into(&mut state.token);
+            state.granted = all();
+            state.granted.insert("serviceusage.services.use".to_owned());
+            "Sat, 21 Nov 2026 12:00:23 GMT".clone_into(&mut state.date);
+            state.quotas = json!([{"metric": "SNAPSHOTS", "limit": 1000.0, "usage": 7.0}]);
+        }
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("token"), "a-token\n").unwrap();
+        Self { case, directory }
+    }
+
+    fn engine(&self) -> GceEngine {
+        let file = self.directory.path().join("token");
+        let settings = json!({"projects": ["p"], "tokenFile": file, "quotaProject": "billed"});
+        let clock = Arc::new(FixedClock(now()));
+        open(&self.case.fake, "cloud", clock, Arc::new(Swift::default()), settings).unwrap()
+    }
+
+    async fn examine(&self, tasks: &[Task]) -> Vec<Examined> {
+        self.engine().examine(&Wanted { tasks: tasks.iter().copied().collect() }).await
+    }
+}
+
+fn of(examined: &[Examined], topic: Topic) -> Vec<(Verdict, &str)> {
+    let of = examined.iter().filter(|one| one.topic == topic);
+    of.map(|one| (one.verdict, one.message.as_str())).collect()
+}
+
+#[tokio::test]
+async fn what_is_well_is_said_to_be() {
+    let house = House::new();
+    let examined = house.examine(&Task::ALL).await;
+    let wrong: Vec<_> = examined.iter().filter(|one| one.verdict != Verdict::Well).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+    let topics: BTreeSet<Topic> = examined.iter().map(|one| one.topic).collect();
+    let wanted =
+        [Topic::Credentials, Topic::Endpoint, Topic::Clock, Topic::Permissions, Topic::Quota];
+    assert_eq!(topics, BTreeSet::from(wanted));
+    assert_eq!(of(&examined, Topic::Quota), [(Verdict::Well, "p: 7 of 1000 SNAPSHOTS")]);
+    assert!(!format!("{examined:?}").contains("a-token"));
+}
+
+#[tokio::test]
+async fn what_is_missing_is_named_by_what_it_is_for() {
+    let house = House::new();
+    house.case.fake.state().granted.retain(|name| !name.contains("delete"));
+    let missing = "p: 3 of 11 to delete are missing: compute.images.delete, compute.machineImages.delete, compute.snapshots.delete";
+    let all = house.examine(&Task::ALL).await;
+    let permissions = of(&all, Topic::Permissions);
+    assert!(permissions.contains(&(Verdict::Wrong, missing)), "{permissions:?}");
+    assert!(permissions.contains(&(Verdict::Well, "p: all 6 to plan")), "{permissions:?}");
+    // Who never deletes needs none of it.
+    let plans = house.examine(&[Task::Plan, Task::Create]).await;
+    assert!(of(&plans, Topic::Permissions).contains(&(Verdict::Note, missing)));
+    house.case.fake.state().granted.clear();
+    let plans = house.examine(&[Task::Plan]).await;
+    let wrong = of(&plans, Topic::Permissions);
+    assert_eq!(wrong.iter().filter(|(verdict, _)| *verdict == Verdict::Wrong).count(), 2);
+    assert!(wrong.iter().any(|(_, message)| message.starts_with("billed: serviceusage.")));
+}
+
+#[tokio::test]
+async fn each_obstacle_has_its_remedy() {
+    let house = House::new();
+    let refuse = |path: &str, status: u16, body: serde_json::Value| {
+        let mut state = house.case.fake.state();
+        state.refusals.clear();
+        state.refusals.insert(path.to_owned(), (status, json!({"error": body})));
+    };
+    let remedy = |examined: &[Examined], topic: Topic| -> String {
+        let found = examined.iter().find(|one| one.topic == topic && one.verdict != Verdict::Well);
+        let found = found.unwrap_or_else(|| panic!("{topic:?}: {examined:?}"));
+        found.remedy.clone().unwrap()
+    };
+    refuse(
+        "projects/p",
+        403,
+        json!({"code": 403, "message": "off", "errors": [{"reason": "accessNotConfigured"}]}),
+    );
+    let examined = house.examine(&Task::ALL).await;
+    assert_eq!(
+        remedy(&examined, Topic::Services),
+        "gcloud services enable compute.googleapis.com --project=p"
+    );
+    refuse("projects/p", 404, json!({"code": 404, "message": "none"}));
+    assert!(
+        remedy(&house.examine(&Task::ALL).await, Topic::Settings).contains("the id of a project")
+    );
+    refuse(
+        "projects/p",
+        403,
+        json!({"code": 403, "message": "no", "errors": [{"reason": "forbidden"}]}),
+    );
+    assert!(
+        remedy(&house.examine(&Task::ALL).await, Topic::Permissions).contains("doctor --roles")
+    );
+    // Where it cannot be asked, nobody knows: that is not well.
+    let off = json!({"code": 403, "message": "off", "status": "PERMISSION_DENIED", "details": [{"@type": "x", "reason": "SERVICE_DISABLED"}]});
+    refuse("/v3/projects/p:testIamPermissions", 403, off);
+    let examined = house.examine(&Task::ALL).await;
+    assert_eq!(
+        remedy(&examined, Topic::Permissions),
+        "gcloud services enable cloudresourcemanager.googleapis.com --project=p"
+    );
+    assert_eq!(of(&examined, Topic::Permissions)[0].0, Verdict::Unknown);
+    // A token that is not taken.
+    house.case.fake.state().refusals.clear();
+    house.case.fake.state().token = "another".to_owned();
+    assert!(remedy(&house.examine(&Task::ALL).await, Topic::Credentials).contains("log in again"));
+    std::fs::remove_file(house.directory.path().join("token")).unwrap();
+    let examined = house.examine(&Task::ALL).await;
+    assert_eq!(of(&examined, Topic::Credentials)[0].0, Verdict::Wrong);
+    assert_eq!(of(&examined, Topic::Endpoint)[0].0, Verdict::Unknown);
+    assert_eq!(examined.len(), 2);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_wrong_is_found() {
+    let house = House::new();
+    for (date, verdict, message) in [
+        ("Sat, 21 Nov 2026 12:00:11 GMT", Verdict::Well, "agrees"),
+        ("Sat, 21 Nov 2026 12:00:40 GMT", Verdict::Note, "is 20 s behind"),
+        ("Sat, 21 Nov 2026 11:58:20 GMT", Verdict::Wrong, "is 120 s ahead of"),
+    ] {
+        house.case.fake.state().date = date.to_owned();
+        let examined = house.examine(&Task::ALL).await;
+        let clock = of(&examined, Topic::Clock);
+        assert_eq!(clock[0].0, verdict, "{clock:?}");
+        assert!(clock[0].1.contains(message), "{clock:?}");
+    }
+    house.case.fake.state().date = String::new();
+    assert!(of(&house.examine(&Task::ALL).await, Topic::Clock).is_empty());
+}
+
+/// What the service asks for beside the right to make an image: the right to read what it is of.
+const IMPLIED: [&str; 3] =
+    ["compute.disks.createSnapshot", "compute.disks.useReadOnly", "compute.instances.useReadOnly"];
+
+/// The permissions that a request needs, by the rules of the service.
+fn needed(line: &str, body: Option<&serde_json::Value>) -> Vec<String> {
+    let (method, path) = line.split_once(' ').unwrap();
+    let parts: Vec<&str> = path.split('/').collect();
+    let one = |what: &str, verb: &str| vec![format!("compute.{what}.{verb}")];
+    match (method, &parts[..]) {
+        ("GET", ["projects", _]) => one("projects", "get"),
+        ("GET", ["projects", _, "aggregated" | "global", what]) => one(what, "list"),
+        ("GET", ["projects", _, "global", "operations", _]) => one("globalOperations", "get"),
+        ("GET", ["projects", _, "zones", _, "operations", _]) => one("zoneOperations", "get"),
+        ("GET", ["projects", _, "zones", _, what, _] | ["projects", _, "global", what, _]) => {
+            one(what, "get")
+        }
+        ("POST", ["projects", _, "global", what]) => {
+            let mut needed = one(what, "create");
+            if body.is_some_and(|body| body.get("labels").is_some()) {
+                needed.extend(one(what, "setLabels"));
+            }
+            needed
+        }
+        ("POST", ["projects", _, "global", what, _, verb]) => one(what, verb),
+        ("DELETE", ["projects", _, "global", what, _]) => one(what, "delete"),
+        _ => panic!(
+            "no rule says what {line} needs: add it here and to the permissions of the engine"
+        ),
+    }
+}
+
+/// The permissions of what was asked since the last time.
+fn drained(case: &Case) -> BTreeSet<String> {
+    let mut state = case.fake.state();
+    let mut bodies = std::mem::take(&mut state.bodies).into_iter();
+    let lines = std::mem::take(&mut state.log);
+    lines
+        .iter()
+        .flat_map(|line| {
+            let body = line.starts_with("POST").then(|| bodies.next()).flatten();
+            needed(line, body.as_ref())
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn the_roles_are_what_the_requests_need_and_no_more() {
+    let case = Case::new();
+    let engine = case.engine();
+    let kinds = [ImageKind::MachineImage, ImageKind::DiskImage, ImageKind::Snapshot];
+    engine.observe().await;
+    let plans = drained(&case);
+    let mut images = Vec::new();
+    for kind in kinds {
+        let created = engine.create(request(kind, 2), Arc::new(Unwatched)).await.unwrap();
+        images.push(created.image().clone());
+    }
+    let creates = drained(&case);
+    for image in images {
+        let deprecation = Update {
+            stage_before: Stage::Active,
+            stage_after: Stage::Deprecated,
+            ..set("stillframe-let-go", "20261121t120020z")
+        };
+        let image = engine.update(&ImageRef::of(&image), &deprecation).await.unwrap();
+        engine.delete(&ImageRef::of(&image)).await.unwrap();
+    }
+    let deletes = drained(&case);
+    for (task, mut wanted) in
+        [(Task::Plan, plans.clone()), (Task::Create, creates), (Task::Delete, deletes)]
+    {
+        wanted.extend(plans.clone());
+        if task == Task::Create {
+            wanted.extend(IMPLIED.map(str::to_owned));
+        }
+        let role = engine::roles().into_iter().find(|role| role.task == task).unwrap();
+        let has: BTreeSet<String> = role.included_permissions.into_iter().collect();
+        assert_eq!(has, wanted, "{task:?}");
+    }
+}
