@@ -3,6 +3,7 @@
 //! Results go to standard output, everything else to standard error. `--json` turns results into
 //! JSON; colour is for terminals only.
 
+mod adopt;
 mod apply;
 mod console;
 mod doctor;
@@ -154,6 +155,13 @@ pub enum Verb {
     Plan(plan::PlanCommand),
     /// Plan, ask, carry out
     Apply(apply::Apply),
+    /// Take images that are there already and are nobody's into a policy
+    ///
+    /// Shows which images get labels and why others do not, asks, and sets the labels; nothing else
+    /// changes, and the next plan deletes nothing for it. Images are meant by their name, by labels,
+    /// or by both. They are named as the common scripts do it unless --name-pattern or only --label
+    /// says otherwise.
+    Adopt(adopt::Adopt),
     /// Write what the engines hold as a document that `plan --inventory` reads
     Inventory(inventory::InventoryCommand),
     /// List images
@@ -261,6 +269,7 @@ fn run_verb(cli: &Cli, console: &Console) -> anyhow::Result<Exit> {
             Verb::Fmt(verb) => verb.run(&cli.global, console),
             Verb::Plan(verb) => verb.run(&cli.global, console).await,
             Verb::Apply(verb) => verb.run(&cli.global, console).await,
+            Verb::Adopt(verb) => verb.run(&cli.global, console).await,
             Verb::Inventory(verb) => verb.run(&cli.global, console).await,
             Verb::List(verb) => verb.run(&cli.global, console).await,
             Verb::Show(verb) => verb.run(&cli.global, console).await,

@@ -22,6 +22,7 @@
 //! | 1 | [`desired`] | what should be |
 //! | 1 | [`coverage`] | how well each source is protected, and how long that lasts |
 //! | 1 | [`plan`] | what brings the one to the other, and the guards |
+//! | 1 | [`adopt`] | images that are nobody's, taken into a policy |
 //! | 1 | [`cost`] | what stored bytes cost a month |
 //! | 1 | [`expect`] | tests of policies: a world, an instant, and what the plan must be |
 //! | 1 | [`simulate`] | the same functions under a virtual clock, and what they will do |
@@ -37,6 +38,7 @@
 //! [`doc::adding_an_engine`], [`doc::findings`], [`doc::testing_policies`], [`doc::simulate`],
 //! [`doc::serve`], [`doc::testing`], [`doc::performance`], [`doc::changelog`].
 
+pub mod adopt;
 pub mod apply;
 pub mod cli;
 pub mod clock;

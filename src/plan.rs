@@ -88,6 +88,30 @@ pub fn plan(policies: &Policies, inventory: &Inventory, now: Timestamp) -> Plan 
     plan
 }
 
+/// A plan that does these changes and nothing else, over what another plan saw.
+pub fn of_changes(seen: Plan, changes: Vec<Change>) -> Plan {
+    let mut plan = Plan {
+        changes,
+        held_back: Vec::new(),
+        kept: Vec::new(),
+        missed: Vec::new(),
+        blocked: Vec::new(),
+        stalled: Vec::new(),
+        unprotected: Vec::new(),
+        exempt: Vec::new(),
+        orphans: Vec::new(),
+        broken: Vec::new(),
+        schedules: Vec::new(),
+        refusals: Vec::new(),
+        budget: None,
+        ..seen
+    };
+    plan.changes.sort_by(|one, other| order(one).cmp(&order(other)));
+    plan.summary = summary(&plan);
+    plan.id = id(&plan);
+    plan
+}
+
 /// An image that a listing holds twice was listed while things changed: it counts once, and the
 /// listing as incomplete.
 fn listed_once(inventory: &Inventory) -> Cow<'_, Inventory> {

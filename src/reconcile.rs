@@ -112,10 +112,26 @@ impl Room {
         listener: Arc<dyn Listener>,
         stop: &Stop,
     ) -> Result<Round, LedgerError> {
+        let planned = |inventory: &Inventory, now| {
+            let mut plan = self.plan(inventory, now);
+            plan.budget = budget(&self.policies, inventory, &plan, plan.now);
+            plan
+        };
+        self.round_of(&planned, approval, listener, stop).await
+    }
+
+    /// One round of a plan that is made in another way: what a person asked for. It must hold
+    /// nothing that takes time, after which everything is looked at again for what policies want.
+    pub async fn round_of(
+        &self,
+        planned: &(dyn Fn(&Inventory, Timestamp) -> Plan + Sync),
+        approval: &dyn Approval,
+        listener: Arc<dyn Listener>,
+        stop: &Stop,
+    ) -> Result<Round, LedgerError> {
         let mut inventory = self.observe().await;
         approval.found(&lint::in_round(&self.policies, &inventory, self.clock.now()));
-        let mut plan = self.plan(&inventory, self.clock.now());
-        plan.budget = budget(&self.policies, &inventory, &plan, plan.now);
+        let mut plan = planned(&inventory, self.clock.now());
         let approved = approval.approve(&plan).await;
         let mut not_approved = Vec::new();
         if approved && approval.takes_time() && !stop.is_asked() {
@@ -125,7 +141,7 @@ impl Room {
                 return Ok(Round::without_outcomes(plan, false));
             }
             inventory = self.observe().await;
-            let (both, only_fresh) = in_both(&plan, self.plan(&inventory, now));
+            let (both, only_fresh) = in_both(&plan, planned(&inventory, now));
             (plan, not_approved) = (both, only_fresh);
         }
         if !approved {

@@ -3,6 +3,7 @@
 //! Text is a template over a view, JSON is the document itself. Everything that comes from names,
 //! labels and messages is made harmless before it reaches a terminal.
 
+mod adoption;
 mod doctor;
 pub mod findings;
 mod images;
@@ -15,6 +16,7 @@ pub mod verdicts;
 use handlebars::{Context, Handlebars, Helper, HelperResult, Output, RenderContext, no_escape};
 use serde::Serialize;
 
+pub use adoption::adoption_text;
 pub use doctor::{Diagnosis, EngineDiagnosis, diagnosis_text};
 pub use images::{ImageRow, image_rows, list, show, state};
 pub use outcome::{Protection, apply_text, protection, protection_text};

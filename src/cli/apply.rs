@@ -115,7 +115,7 @@ impl Apply {
 }
 
 /// How a round ends the run.
-fn exit_of(round: &Round, dry_run: bool) -> Exit {
+pub(super) fn exit_of(round: &Round, dry_run: bool) -> Exit {
     // Also what was refused only when everything was looked at again.
     let refused = refuses(&round.plan.refusals)
         || round.outcomes.iter().any(|outcome| outcome.ending == Ending::Refused);
@@ -150,7 +150,7 @@ fn exit_of(round: &Round, dry_run: bool) -> Exit {
 }
 
 /// The first Ctrl-C lets what is under way finish, the second gives it up.
-fn listen_for_interrupts(listener: Arc<LateListener>, stop: Stop) {
+pub(super) fn listen_for_interrupts(listener: Arc<LateListener>, stop: Stop) {
     tokio::spawn(async move {
         while wait_for_interrupt().await {
             if stop.is_urgent() {
@@ -183,25 +183,29 @@ pub(super) async fn wait_for_interrupt() -> bool {
 }
 
 /// Shows the plan, and asks where nothing was said beforehand.
-struct Shown {
-    console: Console,
-    json: bool,
-    answer: Option<bool>,
-    overrides: Vec<Override>,
-    listener: Arc<LateListener>,
+pub(super) struct Shown {
+    pub(super) console: Console,
+    pub(super) json: bool,
+    pub(super) answer: Option<bool>,
+    pub(super) overrides: Vec<Override>,
+    pub(super) listener: Arc<LateListener>,
 }
 
-#[async_trait]
-impl Approval for Shown {
-    async fn approve(&self, plan: &Plan) -> bool {
-        if !self.json {
-            let text = plan_text(plan);
-            self.console.print(&text);
-            if self.answer.is_none() && !self.console.prints_to_terminal() {
-                // Who is asked must see what about.
-                self.console.note(&text);
-            }
+impl Shown {
+    /// Shows what is decided about.
+    pub(super) fn show(&self, text: &str) {
+        if self.json {
+            return;
         }
+        self.console.print(text);
+        if self.answer.is_none() && !self.console.prints_to_terminal() {
+            // Who is asked must see what about.
+            self.console.note(text);
+        }
+    }
+
+    /// Asks, where nothing was said beforehand.
+    pub(super) async fn decide(&self, plan: &Plan) -> bool {
         for text in unused(plan, &self.overrides) {
             self.console.note(&format!("{text}\n"));
         }
@@ -218,6 +222,14 @@ impl Approval for Shown {
         };
         self.listener.set(listener);
         answer
+    }
+}
+
+#[async_trait]
+impl Approval for Shown {
+    async fn approve(&self, plan: &Plan) -> bool {
+        self.show(&plan_text(plan));
+        self.decide(plan).await
     }
 
     fn found(&self, found: &[Finding]) {
@@ -252,13 +264,13 @@ async fn ask(plan: &Plan) -> bool {
 }
 
 /// Stands for a listener that is known only when the plan is.
-struct LateListener {
+pub(super) struct LateListener {
     console: Console,
     listener: std::sync::OnceLock<Arc<dyn Listener>>,
 }
 
 impl LateListener {
-    fn new(console: Console) -> Self {
+    pub(super) fn new(console: Console) -> Self {
         Self { console, listener: std::sync::OnceLock::new() }
     }
 

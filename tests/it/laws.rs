@@ -4,6 +4,7 @@
 //! `PROPTEST_CASES` sets how many worlds each law is tried in, and then they are new ones;
 //! `STILLFRAME_SEED` repeats a run.
 
+mod adopt;
 mod format;
 mod identity;
 mod plan;

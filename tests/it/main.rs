@@ -19,6 +19,7 @@
     reason = "tests stop where something is not as it should be, and read the environment"
 )]
 
+mod adopt;
 mod check;
 mod cli;
 mod copies;
