@@ -101,6 +101,15 @@ pub struct Global {
     /// Put the overlay of this environment over the policies and the configuration
     #[arg(long, short, global = true, value_name = "NAME", help_heading = GLOBAL_HEADING)]
     pub environment: Option<String>,
+    /// Where the service of engines is, in place of what the configuration says: a URL, for all of
+    /// them that have an endpoint or for one
+    #[arg(
+        long,
+        global = true,
+        value_name = "[ENGINE=]URL",
+        help_heading = GLOBAL_HEADING
+    )]
+    pub engine_endpoint: Vec<String>,
     /// When to use colour
     #[arg(
         long,

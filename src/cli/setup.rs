@@ -95,7 +95,46 @@ pub(super) fn load_policies_at(
         loaded.policies = None;
         loaded.findings.extend(unreadable);
     }
+    if let Some(policies) = &mut loaded.policies {
+        override_endpoints(policies, &global.engine_endpoint)?;
+    }
     Ok(loaded)
+}
+
+/// Puts other endpoints into the settings of engines; they are held to the same rules as those.
+fn override_endpoints(policies: &mut Policies, given: &[String]) -> anyhow::Result<()> {
+    if given.is_empty() {
+        return Ok(());
+    }
+    let kinds = engine::kinds();
+    let has_endpoint = |kind: &str| {
+        let known = kinds.iter().find(|known| known.name == kind);
+        known.is_some_and(|known| known.settings_schema["properties"].get("endpoint").is_some())
+    };
+    for text in given {
+        let (name, url) = match text.split_once('=') {
+            Some((name, url)) if !name.contains(':') => (Some(name), url),
+            _ => (None, text.as_str()),
+        };
+        let mut is_used = false;
+        for (known, engine) in &mut policies.config.engines {
+            if name.is_none_or(|name| name == known) && has_endpoint(&engine.kind) {
+                engine.settings["endpoint"] = url.into();
+                is_used = true;
+            }
+        }
+        match name {
+            _ if is_used => {}
+            Some(name) if policies.config.engines.contains_key(name) => {
+                bail!("--engine-endpoint {text}: the engine {name} has no endpoint");
+            }
+            Some(name) => bail!("--engine-endpoint {text}: there is no engine {name}"),
+            None => {
+                bail!("--engine-endpoint {text}: no engine of the configuration has an endpoint")
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Reads the tests among files and directories, and finds every mistake in them.

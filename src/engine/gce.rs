@@ -93,6 +93,13 @@ struct Source {
     name: String,
 }
 
+impl Source {
+    /// The path that images of it have.
+    fn path(&self) -> String {
+        format!("projects/{}/zones/{}/instances/{}", self.project, self.zone, self.name)
+    }
+}
+
 impl GceEngine {
     /// Opens the engine with these settings. Nothing is asked yet.
     pub fn open(

@@ -170,6 +170,18 @@ async fn everything_is_seen_over_all_projects() {
 }
 
 #[tokio::test]
+async fn a_machine_image_that_is_nobodys_has_the_instance_that_is_where_it_was_made() {
+    let case = Case::new();
+    let mut wanted = machine_image(2);
+    wanted.create.labels.clear();
+    case.create(wanted).await.unwrap_err();
+    let source = || async { case.engine().observe().await.images.pop().unwrap().source };
+    assert_eq!(source().await.unwrap().id.as_str(), "4201");
+    case.fake.state().instances.clear();
+    assert_eq!(source().await, None);
+}
+
+#[tokio::test]
 async fn lists_are_read_to_the_end() {
     let case = Case::new();
     for hour in 1..8 {

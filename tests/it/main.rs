@@ -25,6 +25,7 @@ mod cli;
 mod copies;
 mod cron;
 mod engines;
+mod examples;
 mod expectations;
 mod explain;
 mod gce;

@@ -198,6 +198,18 @@ impl Common {
 }
 
 impl Found {
+    /// Fills in the source of a machine image that is nobody's: the instance that is where it was
+    /// made of one.
+    pub(super) fn find_source(&mut self, id_of: impl Fn(&str) -> Option<SourceId>) {
+        if self.image.source.is_none()
+            && self.place.collection == Collection::MachineImages
+            && self.image.ownership() == Ownership::Foreign
+        {
+            let name = last_segment(&self.made_of).to_owned();
+            self.image.source = id_of(&self.made_of).map(|id| ImageSource { id, name });
+        }
+    }
+
     /// Fills in the name of the source of a disk's image, which the service does not remember.
     pub(super) fn name_source(&mut self, name_of: impl Fn(&SourceId) -> Option<String>) {
         if self.image.source.is_some() {

@@ -74,8 +74,11 @@ impl GceEngine {
             }
             images.extend(seen.images);
         }
+        let paths: BTreeMap<String, SourceId> =
+            sources.iter().map(|(id, source)| (source.path(), id.clone())).collect();
         for found in &mut images {
             found.name_source(|id| sources.get(id).map(|source| source.name.clone()));
+            found.find_source(|path| paths.get(path).cloned());
         }
         self.remember_sources(sources);
         inventory.images = images.into_iter().map(|found| found.image).collect();

@@ -351,3 +351,28 @@ fn credentials_that_cannot_be_used_are_named() {
     assert!(told.contains("\"error\": \"no\", \"got\": \"…\""), "{told}");
     assert!(!run.out.contains(&long));
 }
+
+#[test]
+fn another_endpoint_is_gone_to_and_named() {
+    let house = House::new("");
+    let other = Fake::new(now());
+    other.state().add_instance("p", "us-a", "elsewhere", "17");
+    let url = format!("http://{}", other.address);
+    for given in [url.clone(), format!("cloud={url}")] {
+        let run = house.run(&["inventory", "--json", "--engine-endpoint", &given], &[]);
+        let inventory: Value = serde_json::from_str(&run.out).unwrap();
+        assert_eq!(inventory["engines"][0]["instances"][0]["name"], "elsewhere");
+        assert_eq!(inventory["engines"][0]["identity"], format!("p at {url}/compute/v1/"));
+    }
+    assert!(house.api.state().log.is_empty());
+    // It is held to the rules of the settings.
+    for (given, message) in [
+        ("http://example.com".to_owned(), "goes over the network without TLS"),
+        (format!("clout={url}"), "there is no engine clout"),
+        ("cloud=nowhere".to_owned(), "is not a URL"),
+    ] {
+        let run = house.run(&["plan", "--engine-endpoint", &given], &[]);
+        assert_eq!(run.code, Some(1));
+        assert!(run.err.contains(message), "{}", gaps(&run));
+    }
+}

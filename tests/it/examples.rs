@@ -1,0 +1,84 @@
+//! The examples: every policy is without fault, and every command line that is shown is one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use stillframe::cli::Cli;
+
+use super::support::{Datacenter, project};
+
+#[test]
+fn the_policies_for_compute_engine_are_without_fault() {
+    let datacenter = Datacenter::new();
+    let directories = ["production", "central", "golden"];
+    let there = fs::read_dir(datacenter.path("examples/gce")).unwrap();
+    let there = there.filter(|entry| entry.as_ref().unwrap().path().is_dir()).count();
+    assert_eq!(there, directories.len(), "a directory that nobody looks at");
+    for directory in directories {
+        let path = format!("examples/gce/{directory}");
+        datacenter.run_to(0, &["--policies", &path, "validate", "--deny", "warnings"]);
+    }
+    let laptop = ["--policies", "examples/gce/production", "--environment", "laptop"];
+    datacenter.run_to(0, &[&laptop[..], &["validate", "--deny", "warnings"]].concat());
+}
+
+/// Every file of the examples and the book in which commands are shown.
+fn shown() -> Vec<PathBuf> {
+    let mut files = vec![project().join("README.md")];
+    let mut directories = vec![project().join("examples"), project().join("src/doc")];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|end| end == "md" || end == "yml") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+/// The commands of a file that begin a line, in shell blocks or as steps of CI.
+fn commands(path: &Path) -> Vec<String> {
+    let text = fs::read_to_string(path).unwrap();
+    let is_book = path.extension().is_some_and(|end| end == "md");
+    let mut is_shell = !is_book;
+    let mut found = Vec::new();
+    for line in text.lines() {
+        if is_book && line.trim_start().starts_with("```") {
+            is_shell = line.trim_start() == "```sh";
+        }
+        let line = line.trim_start().trim_start_matches("- ").trim_start_matches("run: ");
+        let line = line.replace("shop ", "stillframe ");
+        if is_shell && line.starts_with("stillframe ") && !line.ends_with('\\') {
+            let end = line.find([';', '|', '>', '#']).unwrap_or(line.len());
+            found.push(line[..end].trim().to_owned());
+        }
+    }
+    found
+}
+
+#[test]
+fn every_command_that_is_shown_is_one() {
+    let mut count = 0;
+    for path in shown() {
+        for command in commands(&path) {
+            let words: Vec<&str> =
+                command.split_whitespace().map(|word| word.trim_matches(['"', '\''])).collect();
+            // What stands for something else.
+            if words.iter().any(|word| {
+                word.contains(['[', '…']) || word.chars().all(|c| c.is_ascii_uppercase())
+            }) {
+                continue;
+            }
+            if let Err(error) = Cli::try_parse_from(&words) {
+                panic!("{}: {command}\n{error}", path.display());
+            }
+            count += 1;
+        }
+    }
+    assert!(count > 30, "only {count} commands were found");
+}
