@@ -218,7 +218,7 @@ impl<'a> Reader<'a> {
             ));
         }
         let labels_max = self.engine.capabilities.labels_max;
-        (image.labels.len() + 4 > labels_max as usize)
+        (image.labels.len() + 4 > labels_max)
             .then(|| format!("it has {} labels, and no room for four more", image.labels.len()))
     }
 

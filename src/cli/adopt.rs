@@ -121,12 +121,11 @@ impl Adopt {
         let planned = |inventory: &Inventory, now: Timestamp| {
             let adoption = guarded(&room.policies, inventory, wanted, now);
             // Where nothing can be adopted there is a plan of nothing.
-            let plan = match &adoption {
-                Ok(adoption) => adoption.plan.clone(),
-                Err(_) => {
-                    let plan = crate::plan::plan(&room.policies, inventory, now);
-                    crate::plan::of_changes(plan, Vec::new())
-                }
+            let plan = if let Ok(adoption) = &adoption {
+                adoption.plan.clone()
+            } else {
+                let plan = crate::plan::plan(&room.policies, inventory, now);
+                crate::plan::of_changes(plan, Vec::new())
             };
             *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(adoption);
             plan

@@ -29,7 +29,9 @@ pub fn adoption_text(adoption: &Adoption) -> String {
     }
     if adopted > 0 {
         let next = match adoption.let_go {
+            0 if adopted == 1 => "keeps it".to_owned(),
             0 => "keeps them all".to_owned(),
+            1 if adopted == 1 => "lets go of it, by its retention".to_owned(),
             number if number == adopted => "lets go of all of them, by its retention".to_owned(),
             number => format!("lets go of {number} of them, by its retention"),
         };

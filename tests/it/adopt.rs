@@ -333,7 +333,7 @@ fn the_guard_refuses_what_no_adoption_may_do() {
     });
     plant("no such image", &|plan, _| plan.changes[0].image.id = Some("none".to_owned()));
     plant("a changed image", &|_, inventory| {
-        "g".clone_into(&mut inventory.engines[0].images[1].fingerprint)
+        "g".clone_into(&mut inventory.engines[0].images[1].fingerprint);
     });
     plant("one that is not READY", &|_, inventory| {
         inventory.engines[0].images[1].state = ImageState::Creating;

@@ -54,11 +54,29 @@ fn commands(path: &Path) -> Vec<String> {
         let line = line.trim_start().trim_start_matches("- ").trim_start_matches("run: ");
         let line = line.replace("shop ", "stillframe ");
         if is_shell && line.starts_with("stillframe ") && !line.ends_with('\\') {
-            let end = line.find([';', '|', '>', '#']).unwrap_or(line.len());
-            found.push(line[..end].trim().to_owned());
+            found.push(line);
         }
     }
     found
+}
+
+/// The words of a command, as a shell takes them apart, up to what is not part of it any more.
+fn words(command: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    for character in command.chars() {
+        match (quote, character) {
+            (Some(open), _) if open == character => quote = None,
+            (None, '"' | '\'') => {
+                quote = Some(character);
+                word.get_or_insert_default();
+            }
+            (None, ' ') => words.extend(word.take()),
+            (None, ';' | '|' | '>' | '#') => break,
+            _ => word.get_or_insert_default().push(character),
+        }
+    }
+    words.extend(word);
+    words
 }
 
 #[test]
@@ -66,8 +84,7 @@ fn every_command_that_is_shown_is_one() {
     let mut count = 0;
     for path in shown() {
         for command in commands(&path) {
-            let words: Vec<&str> =
-                command.split_whitespace().map(|word| word.trim_matches(['"', '\''])).collect();
+            let words = words(&command);
             // What stands for something else.
             if words.iter().any(|word| {
                 word.contains(['[', '…']) || word.chars().all(|c| c.is_ascii_uppercase())
