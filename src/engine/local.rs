@@ -8,6 +8,7 @@ mod attempt;
 mod capture;
 mod change;
 mod copy;
+mod derive;
 mod disk;
 mod drill;
 mod examine;
@@ -15,19 +16,25 @@ pub mod home;
 pub mod instance;
 pub mod key;
 mod lock;
+pub mod made;
 mod objects;
 mod observe;
 mod record;
 pub mod repository;
 mod restore;
 pub mod settings;
+mod share;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde_json::{Value, json};
+use jiff::Timestamp;
+use serde_json::Value;
+
+pub use derive::Origin;
 
 use attempt::Attempts;
 use home::Home;
@@ -67,6 +74,19 @@ pub fn open(
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<dyn Engine>, String> {
     Ok(Arc::new(LocalEngine::open(name, settings, base, clock)?))
+}
+
+/// An instance as it is described and as it is seen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Described {
+    /// As it is described.
+    pub local: LocalInstance,
+    /// As it is seen.
+    pub seen: Instance,
+    /// Since when its file is there.
+    pub created_at: Option<Timestamp>,
+    /// Since when the file of each of its disks is there.
+    pub disks_created_at: Vec<Option<Timestamp>>,
 }
 
 /// An embedded engine.
@@ -132,10 +152,40 @@ impl LocalEngine {
 
     /// The instances as they are described, each with what is seen of it, and what could not be
     /// read.
-    pub async fn described(
-        &self,
-    ) -> Result<(Vec<(LocalInstance, Instance)>, Vec<Gap>), EngineError> {
+    pub async fn described(&self) -> Result<(Vec<Described>, Vec<Gap>), EngineError> {
         self.blocking(|inner| Ok(inner.described())).await
+    }
+
+    /// What images record, by their ids; those that cannot be read are left out.
+    pub async fn records(
+        &self,
+        ids: BTreeSet<String>,
+    ) -> Result<BTreeMap<String, Value>, EngineError> {
+        self.blocking(move |inner| Ok(inner.records(&ids))).await
+    }
+
+    /// Makes an image of something else than an instance of the instance files.
+    pub async fn create_of(
+        &self,
+        request: CreateRequest,
+        origin: Origin,
+        watcher: Arc<dyn Watcher>,
+    ) -> Result<Created, EngineError> {
+        self.until_made(move |inner| inner.create_of(&request, &origin, &watcher)).await
+    }
+
+    /// Runs something that reads or writes files on a thread that may block.
+    pub async fn on_a_thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let this = self.clone();
+        self.blocking(move |_| work(&this)).await
+    }
+
+    /// A random number for something new, never zero, as text.
+    pub fn new_id() -> Result<String, EngineError> {
+        Ok(change::new_id()?)
     }
 
     /// Opens a repository of this engine.
@@ -333,21 +383,7 @@ impl Inner {
         let Found { opened, stored, data: _data } = self.find(image)?;
         let home = opened.home.clone();
         let reader = opened.to_reader()?;
-        let manifest = restore::manifest(&reader, &stored).map_err(EngineError::Failed)?;
-        let listed = image_of(&home, &stored);
-        Ok(json!({
-            "image": listed,
-            "description": stored.record.description,
-            "captured_at": manifest.captured_at,
-            "captured_as": manifest.name,
-            "made_by": manifest.made_by,
-            "source_instance": manifest.instance,
-            "source_id": manifest.source_id,
-            "disks": manifest.disks,
-            "excluded_disks": manifest.excluded_disks,
-            "repository": home.path,
-            "snapshot": stored.snapshot.id.to_hex().as_str(),
-        }))
+        observe::record_of(&reader, &home, &stored).map_err(EngineError::Failed)
     }
 
     /// Looks at one repository after the other; one that does not open costs no other.

@@ -4,6 +4,7 @@
 //! snapshot file, whole or not there. Whatever happens before leaves data that no image needs,
 //! which the end of a later round clears away.
 
+use std::collections::BTreeMap;
 use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +23,7 @@ use super::home::Home;
 use super::key::KeyService;
 use super::record::{CapturedDisk, MANIFEST_FILE, Manifest};
 use super::repository::{CHUNK_BYTES, HOST, Holdings, RepositoryError, describe};
+use super::share;
 use crate::engine::{Progress, Watcher};
 
 /// Why a capture came to nothing.
@@ -61,6 +63,8 @@ pub struct Draft {
     pub added_bytes: u64,
     /// Bytes of its disks.
     pub disk_bytes: u64,
+    /// Bytes that each disk added.
+    pub added_by_disk: BTreeMap<String, u64>,
 }
 
 /// Stores disks and manifest. The repository exists already.
@@ -81,6 +85,7 @@ pub fn capture(
     });
     let directory = PathBuf::from(format!("/{}", manifest.instance.metadata.name));
     let source = Source { entries: entries(&directory, &manifest, disks, &state)? };
+    let before = home.open(keys)?.packs()?;
     let repository = home.open_for_data(keys)?.to_writer()?;
     let mut options = BackupOptions::default();
     // Every byte is read: times of files say nothing about block devices and little about disks.
@@ -101,7 +106,11 @@ pub fn capture(
     let repository = home.open(keys)?.to_writer()?;
     check_whole(&repository, &snapshot, &manifest, &holdings)?;
     let added_bytes = snapshot.summary.as_ref().map_or(0, |summary| summary.data_added_packed);
-    Ok(Draft { snapshot, added_bytes, disk_bytes })
+    let stored = home.open(keys)?.stored_since(&before)?;
+    let nodes = disk_nodes(&repository, &snapshot, &manifest).map_err(CaptureError::NotWhole)?;
+    let names = manifest.disks.iter().map(|disk| disk.device_name.as_str());
+    let added_by_disk = share::by_disk(names.zip(&nodes), stored);
+    Ok(Draft { snapshot, added_bytes, disk_bytes, added_by_disk })
 }
 
 fn captured(disk: &OpenDisk) -> CapturedDisk {

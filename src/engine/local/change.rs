@@ -23,6 +23,16 @@ impl Inner {
         request: &CreateRequest,
         watcher: &Arc<dyn Watcher>,
     ) -> Result<Option<Created>, EngineError> {
+        self.create_from(request, watcher, || self.instance(request))
+    }
+
+    /// Makes an image of a machine that is only looked for where the image is not there already.
+    pub(super) fn create_from(
+        &self,
+        request: &CreateRequest,
+        watcher: &Arc<dyn Watcher>,
+        machine: impl FnOnce() -> Result<LocalInstance, EngineError>,
+    ) -> Result<Option<Created>, EngineError> {
         if watcher.is_cancelled() {
             return Err(EngineError::Interrupted);
         }
@@ -33,7 +43,7 @@ impl Inner {
         if let Some(found) = self.found(&home, images, &request.name, &request.key, false)? {
             return Ok(Some(found));
         }
-        let instance = self.instance(request)?;
+        let instance = machine()?;
         let attempt = self.begin(request, &home, &instance)?;
         let captured = self.capture(request, &home, instance, &attempt, watcher);
         self.conclude(&home, attempt, captured).map(Some)
@@ -202,12 +212,24 @@ impl Inner {
             Manifest::new(&request.name, instance.id.clone(), instance.document, attempt.began_at);
         manifest.excluded_disks.clone_from(&request.create.excluded_disks);
         let draft = capture::capture(home, &self.keys, manifest, &disks, watcher)?;
+        self.publish_new(request, home, attempt, draft)
+    }
+
+    /// Makes an image of the draft of an attempt.
+    pub(super) fn publish_new(
+        &self,
+        request: &CreateRequest,
+        home: &Home,
+        attempt: &Attempt,
+        draft: Draft,
+    ) -> Result<Created, CaptureError> {
         let mut record = Record::new(
             attempt.id.clone(),
             request.create.kind,
             attempt.source.clone(),
             self.clock.now(),
         );
+        record.added_by_disk.clone_from(&draft.added_by_disk);
         record.description.clone_from(&request.create.description);
         record.labels.clone_from(&request.create.labels);
         record.total_storage_bytes = draft.added_bytes;
@@ -357,7 +379,7 @@ impl Inner {
 }
 
 /// A random number, never zero, as text: ids look like those of Compute Engine.
-fn new_id() -> Result<String, KeyError> {
+pub(super) fn new_id() -> Result<String, KeyError> {
     let bytes: [u8; 8] = random()?;
     Ok((u64::from_be_bytes(bytes) >> 1).max(1).to_string())
 }

@@ -12,12 +12,12 @@ use rustic_core::repofile::{SnapshotFile, SnapshotId};
 use rustic_core::{Progress as Bar, ProgressBars, ProgressType, RusticProgress};
 
 use super::attempt::Attempt;
-use super::capture::{CaptureError, Draft, check_whole};
+use super::capture::{CaptureError, Draft, check_whole, disk_nodes};
 use super::home::Home;
 use super::observe::Found;
 use super::record::Record;
 use super::repository::describe;
-use super::{Inner, restore};
+use super::{Inner, restore, share};
 use crate::engine::{CopyRequest, Created, EngineError, Progress, Watcher};
 
 impl Inner {
@@ -77,6 +77,7 @@ impl Inner {
         record.labels.clone_from(&attempt.labels);
         record.total_storage_bytes = draft.added_bytes;
         record.disk_bytes = draft.disk_bytes;
+        record.added_by_disk.clone_from(&draft.added_by_disk);
         self.publish(home, draft, &record)
     }
 
@@ -92,6 +93,7 @@ impl Inner {
         let reader = source.open_until_cancelled(&self.keys, Arc::clone(watcher))?.to_reader()?;
         let manifest = restore::manifest(&reader, &original.stored).map_err(CaptureError::Copy)?;
         let meter = Meter::new(watcher);
+        let before = home.open(&self.keys)?.packs()?;
         let writer = home.open_for_copies(&self.keys, meter.clone())?.to_writer()?;
         let snapshot = SnapshotFile {
             id: SnapshotId::default(),
@@ -110,8 +112,15 @@ impl Inner {
         let holdings = home.open(&self.keys)?.holdings()?;
         let written = home.open(&self.keys)?.to_writer()?;
         check_whole(&written, &snapshot, &manifest, &holdings)?;
-        let disk_bytes = original.stored.record.disk_bytes;
-        Ok(Draft { snapshot, added_bytes: meter.done(), disk_bytes })
+        let stored = home.open(&self.keys)?.stored_since(&before)?;
+        let nodes = disk_nodes(&written, &snapshot, &manifest).map_err(CaptureError::Copy)?;
+        let names = manifest.disks.iter().map(|disk| disk.device_name.as_str());
+        Ok(Draft {
+            added_by_disk: share::by_disk(names.zip(&nodes), stored),
+            added_bytes: meter.done(),
+            disk_bytes: original.stored.record.disk_bytes,
+            snapshot,
+        })
     }
 }
 

@@ -3,239 +3,21 @@
 //! One file per machine, or several documents in one file, with what a machine image records of an
 //! instance. A mistake in a file is a gap in the inventory, shown as a policy's mistakes are.
 
-use std::collections::BTreeMap;
+mod spec;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub use spec::*;
 
 use crate::files::joined;
 use crate::inventory::{Gap, GapScope};
 use crate::name::{self, SourceId};
 use crate::policy::finding::{Code, Finding, Place, SourceFile};
 use crate::policy::schema::{Schema, simplify};
-use crate::policy::written::ApiVersion;
 use crate::policy::yaml;
-
-/// The kind of an instance document.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum InstanceKind {
-    /// A virtual machine.
-    Instance,
-}
-
-/// A virtual machine of an embedded engine.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct InstanceDocument {
-    /// Always `stillframe/v1`.
-    pub api_version: ApiVersion,
-    /// Always `Instance`.
-    pub kind: InstanceKind,
-    /// Which machine it is.
-    pub metadata: InstanceMetadata,
-    /// What the machine is like.
-    pub spec: InstanceSpec,
-}
-
-/// Which machine it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct InstanceMetadata {
-    /// The name of the machine.
-    pub name: String,
-    /// Its id, which outlives a renaming. The default is the name; then renaming the machine
-    /// begins a new series of restore points.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub id: Option<String>,
-    /// Its labels.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
-}
-
-/// What a machine is like. The names are those of the Compute Engine API.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct InstanceSpec {
-    /// What it is for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub description: Option<String>,
-    /// Where it runs.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub zone: String,
-    /// Its machine type.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub machine_type: String,
-    /// Its state. The default is RUNNING.
-    #[serde(default)]
-    pub status: InstanceStatus,
-    /// Its disks.
-    #[serde(default)]
-    pub disks: Vec<DiskSpec>,
-    /// Metadata items.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub metadata: BTreeMap<String, String>,
-    /// Network tags.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tags: Vec<String>,
-    /// Service accounts.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub service_accounts: Vec<ServiceAccount>,
-    /// How it is scheduled.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scheduling: Option<Scheduling>,
-    /// Its network interfaces.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub network_interfaces: Vec<NetworkInterface>,
-    /// Its accelerators.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub guest_accelerators: Vec<Accelerator>,
-    /// Whether it may forward packets that are not its own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub can_ip_forward: Option<bool>,
-    /// Whether it is protected from being deleted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deletion_protection: Option<bool>,
-    /// The least processor platform.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min_cpu_platform: Option<String>,
-    /// What happens when its key is revoked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key_revocation_action_type: Option<String>,
-}
-
-/// The state of a machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum InstanceStatus {
-    /// It runs.
-    #[default]
-    Running,
-    /// It is stopped.
-    Terminated,
-    /// It is suspended.
-    Suspended,
-}
-
-impl InstanceStatus {
-    /// The word in documents.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Running => "RUNNING",
-            Self::Terminated => "TERMINATED",
-            Self::Suspended => "SUSPENDED",
-        }
-    }
-}
-
-/// A disk of a machine.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct DiskSpec {
-    /// Its device name, unique within the machine.
-    pub device_name: String,
-    /// The file or block device, relative to the instance file.
-    pub path: String,
-    /// What the file is. The default is raw; a file that looks like another format must say so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub format: Option<DiskFormat>,
-    /// Whether the machine starts from it.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub boot: bool,
-    /// Whether it is deleted with the machine.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub auto_delete: Option<bool>,
-    /// `READ_WRITE` or `READ_ONLY`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mode: Option<String>,
-    /// SCSI or NVME.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub interface: Option<String>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
-fn is_false(value: &bool) -> bool {
-    !value
-}
-
-/// What a disk file is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum DiskFormat {
-    /// The bytes of the disk themselves.
-    #[default]
-    Raw,
-    /// A qcow2 file, with or without a backing file.
-    Qcow2,
-    /// A block device.
-    Block,
-}
-
-/// A service account of a machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ServiceAccount {
-    /// Its address.
-    pub email: String,
-    /// What it may do.
-    #[serde(default)]
-    pub scopes: Vec<String>,
-}
-
-/// How a machine is scheduled.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Scheduling {
-    /// Whether it is started again after a failure.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub automatic_restart: Option<bool>,
-    /// MIGRATE or TERMINATE.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub on_host_maintenance: Option<String>,
-    /// Whether it may be stopped at any time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub preemptible: Option<bool>,
-    /// STANDARD or SPOT.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub provisioning_model: Option<String>,
-}
-
-/// A network interface of a machine.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct NetworkInterface {
-    /// Its name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// The network.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub network: Option<String>,
-    /// The subnetwork.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub subnetwork: Option<String>,
-    /// The internal address.
-    #[serde(default, rename = "networkIP", skip_serializing_if = "Option::is_none")]
-    pub network_ip: Option<String>,
-}
-
-/// Accelerators of a machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Accelerator {
-    /// What they are.
-    pub accelerator_type: String,
-    /// How many.
-    pub accelerator_count: u32,
-}
-
-impl DiskSpec {
-    /// What the file is.
-    pub fn format(&self) -> DiskFormat {
-        self.format.unwrap_or_default()
-    }
-}
 
 /// A machine that was read, and the file it was read from.
 #[derive(Debug, Clone, PartialEq)]
@@ -246,6 +28,8 @@ pub struct LocalInstance {
     pub document: InstanceDocument,
     /// The directory that disk paths are relative to.
     pub directory: PathBuf,
+    /// The file it was read from; empty where it was read from none.
+    pub file: PathBuf,
 }
 
 impl LocalInstance {
@@ -381,13 +165,19 @@ impl Reader {
                 Place { file: Arc::clone(file), span }
             };
             match serde_json::from_value::<InstanceDocument>(checked.json) {
-                Ok(instance) => self.add(instance, directory, &at),
+                Ok(instance) => self.add(instance, directory, &file.path, &at),
                 Err(error) => self.find(&Finding::new(Code::WrongType, at(""), error.to_string())),
             }
         }
     }
 
-    fn add(&mut self, document: InstanceDocument, directory: &Path, at: &dyn Fn(&str) -> Place) {
+    fn add(
+        &mut self,
+        document: InstanceDocument,
+        directory: &Path,
+        file: &str,
+        at: &dyn Fn(&str) -> Place,
+    ) {
         let metadata = &document.metadata;
         let mut mistakes = Vec::new();
         if !name::is_rfc1035_label(&metadata.name) {
@@ -426,6 +216,7 @@ impl Reader {
                     id,
                     document,
                     directory: directory.to_owned(),
+                    file: PathBuf::from(file),
                 });
             }
             _ => mistakes.iter().for_each(|mistake| self.find(mistake)),

@@ -1,11 +1,16 @@
 //! What is there: instances, images, attempts, and what could not be seen.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use jiff::Timestamp;
+use rustic_core::{IndexedFullStatus, Repository};
+use serde_json::{Value, json};
 
 use super::home::Home;
 use super::instance::{self, LocalInstance};
 use super::repository::{Opened, RepositoryError, Stored};
-use super::{Inner, KIND, disk, image_of, lock};
+use super::{Described, Inner, KIND, disk, image_of, lock, restore};
 use crate::engine::EngineError;
 use crate::inventory::{Disk, EngineInventory, Gap, GapScope, Image, Instance};
 use crate::plan::ImageRef;
@@ -76,13 +81,44 @@ impl Inner {
     }
 
     /// The instances as they are described, each with what is seen of it.
-    pub(super) fn described(&self) -> (Vec<(LocalInstance, Instance)>, Vec<Gap>) {
+    pub(super) fn described(&self) -> (Vec<Described>, Vec<Gap>) {
         let (instances, gaps) = instance::read_directory(&self.paths.instances);
-        let seen = instances.into_iter().map(|instance| {
-            let seen = observe_instance(&instance);
-            (instance, seen)
+        let described = instances.into_iter().map(|instance| {
+            let disks = &instance.document.spec.disks;
+            Described {
+                seen: observe_instance(&instance),
+                created_at: created_at(&instance.file),
+                disks_created_at: disks
+                    .iter()
+                    .map(|disk| created_at(&instance.disk_path(disk)))
+                    .collect(),
+                local: instance,
+            }
         });
-        (seen.collect(), gaps)
+        (described.collect(), gaps)
+    }
+
+    /// What images record, by their ids: of all that are READY and asked for, those that can be
+    /// read. Each repository is opened once.
+    pub(super) fn records(&self, ids: &BTreeSet<String>) -> BTreeMap<String, Value> {
+        let mut records = BTreeMap::new();
+        for home in self.homes().0 {
+            let Ok(_data) = home.share_data() else { continue };
+            let Ok(opened) = home.open(&self.keys) else { continue };
+            let Ok(listing) = opened.images() else { continue };
+            let mut wanted = listing.images;
+            wanted.retain(|stored| ids.contains(&stored.record.id));
+            if wanted.is_empty() {
+                continue;
+            }
+            let Ok(reader) = opened.to_reader() else { continue };
+            for stored in wanted {
+                if let Ok(record) = record_of(&reader, &home, &stored) {
+                    records.insert(stored.record.id, record);
+                }
+            }
+        }
+        records
     }
 
     /// The images of a repository, and what is said of those that are damaged.
@@ -158,6 +194,39 @@ fn is_same(image: &ImageRef, stored: &Stored) -> bool {
     stored.snapshot.label == image.name
         && Some(stored.record.fingerprint()) == image.fingerprint
         && image.created_at.is_none_or(|created_at| created_at == stored.record.created_at)
+}
+
+/// The earlier one of the times that a file system knows of a file: one of them outlives a copy, the
+/// other one outlives a write.
+pub(super) fn created_at(path: &Path) -> Option<Timestamp> {
+    let metadata = std::fs::metadata(path).ok()?;
+    let times = [metadata.created().ok(), metadata.modified().ok()];
+    times.into_iter().flatten().filter_map(|time| Timestamp::try_from(time).ok()).min()
+}
+
+/// Everything that an image records.
+pub(super) fn record_of(
+    reader: &Repository<IndexedFullStatus>,
+    home: &Home,
+    stored: &Stored,
+) -> Result<Value, String> {
+    let manifest = restore::manifest(reader, stored)?;
+    let record = &stored.record;
+    Ok(json!({
+        "image": image_of(home, stored),
+        "description": record.description,
+        "captured_at": manifest.captured_at,
+        "captured_as": manifest.name,
+        "consistency": manifest.consistency,
+        "made_by": manifest.made_by,
+        "source_instance": manifest.instance,
+        "source_id": manifest.source_id,
+        "disks": manifest.disks,
+        "added_by_disk": record.added_by_disk,
+        "excluded_disks": manifest.excluded_disks,
+        "repository": home.path,
+        "snapshot": stored.snapshot.id.to_hex().as_str(),
+    }))
 }
 
 fn observe_instance(instance: &LocalInstance) -> Instance {

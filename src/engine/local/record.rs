@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::instance::{DiskFormat, InstanceDocument};
-use crate::inventory::{Image, ImageKind, ImageSource, ImageState, Stage};
+use crate::inventory::{Consistency, Image, ImageKind, ImageSource, ImageState, Stage};
 use crate::name::{Key, Ownership, SourceId};
 
 /// The version of the record.
@@ -48,6 +48,9 @@ pub struct Record {
     pub total_storage_bytes: u64,
     /// Bytes of its disks as the machine saw them.
     pub disk_bytes: u64,
+    /// How much of what it added is of which disk. Images of earlier versions do not say.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub added_by_disk: BTreeMap<String, u64>,
 }
 
 impl Record {
@@ -65,6 +68,7 @@ impl Record {
             labels: BTreeMap::new(),
             total_storage_bytes: 0,
             disk_bytes: 0,
+            added_by_disk: BTreeMap::new(),
         }
     }
 
@@ -142,6 +146,10 @@ pub struct Manifest {
     pub excluded_disks: Vec<String>,
     /// When the capture began: the point in time that all disks stand for.
     pub captured_at: Timestamp,
+    /// What the disks are as: nothing asks a guest to write down what it holds in memory, so they
+    /// are as after a power failure. Images of earlier versions do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consistency: Option<Consistency>,
     /// The program that made it.
     pub made_by: String,
 }
@@ -193,6 +201,7 @@ impl Manifest {
             disks: Vec::new(),
             excluded_disks: Vec::new(),
             captured_at,
+            consistency: Some(Consistency::Crash),
             made_by: concat!("stillframe ", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }

@@ -107,7 +107,7 @@ pub enum RepositoryError {
 pub struct Opened {
     /// Where it is.
     pub home: Home,
-    repository: Repository<OpenStatus>,
+    pub(super) repository: Repository<OpenStatus>,
 }
 
 /// A snapshot of ours.

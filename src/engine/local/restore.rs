@@ -50,7 +50,7 @@ pub fn manifest(reader: &Reader, stored: &Stored) -> Result<Manifest, String> {
 }
 
 /// One piece, checked.
-fn piece(reader: &Reader, id: &DataId) -> Result<Bytes, String> {
+pub fn piece(reader: &Reader, id: &DataId) -> Result<Bytes, String> {
     let blob = BlobId::from(*id);
     let bytes = reader.get_blob_cached(&blob, BlobType::Data).map_err(|error| describe(&error))?;
     let found = data_encoding::HEXLOWER.encode(&Sha256::digest(&bytes));

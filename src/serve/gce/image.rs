@@ -347,6 +347,7 @@ fn recorded_machine(record: &Value) -> Option<(Machine, Vec<String>)> {
         machine_type: document.spec.machine_type.clone(),
         disks,
     };
-    let local = LocalInstance { id, document, directory: std::path::PathBuf::new() };
+    let nowhere = std::path::PathBuf::new;
+    let local = LocalInstance { id, document, directory: nowhere(), file: nowhere() };
     Some((Machine { local, seen }, captured))
 }
