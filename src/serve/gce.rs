@@ -6,6 +6,7 @@
 
 mod answer;
 mod capture;
+mod disk;
 mod family;
 mod fault;
 mod fields;
@@ -15,27 +16,33 @@ mod image;
 mod instance;
 mod label;
 mod link;
+mod machine;
+mod object;
 mod operation;
+mod order;
+mod origin;
+mod overrides;
 mod page;
 mod place;
 mod request;
 mod shelf;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, TryLockError};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use async_trait::async_trait;
-use serde_json::json;
-use tokio::sync::{Semaphore, watch};
+use serde_json::{Map, Value, json};
+use tokio::sync::{OnceCell, Semaphore, watch};
 
 use answer::{Answer, Refusal};
+use disk::MadeDisk;
 use fault::{Fault, Faults};
 use fields::Fields;
 use image::Kept;
-use instance::Machine;
 use link::{Links, Scope};
-use operation::Operations;
+use machine::MadeMachine;
+use operation::{Begun, Operations};
 use request::Request;
 use shelf::Shelf;
 
@@ -43,7 +50,7 @@ use super::{Call, Reply, ServeError, Service};
 use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::engine::local::LocalEngine;
-use crate::inventory::{EngineInventory, GapScope};
+use crate::inventory::{EngineInventory, GapScope, ImageKind};
 
 /// The API over an embedded engine.
 #[derive(Clone)]
@@ -58,8 +65,18 @@ struct Inner {
     operations: Operations,
     /// What is remembered of images, by their ids.
     shelf: Shelf<Kept>,
-    /// What will be remembered of images that are being made, by their links.
-    pending: Mutex<BTreeMap<String, Kept>>,
+    /// What will be remembered of images that are being made, by their names.
+    pending: Mutex<BTreeMap<String, (ImageKind, Kept)>>,
+    /// What images record that were not made here, by their ids.
+    records: Mutex<BTreeMap<String, Map<String, Value>>>,
+    /// Instances that were made here, by their ids.
+    machines: Shelf<MadeMachine>,
+    /// Disks that were made here, by their ids.
+    disks: Shelf<MadeDisk>,
+    /// The links of instances and disks that are being made.
+    reserved: Mutex<BTreeSet<String>>,
+    /// What a stopped server has left is looked after once, before anything else.
+    recovered: OnceCell<()>,
     /// Held while a change is validated and begun, so that two do not take each other's place.
     gate: tokio::sync::Mutex<()>,
     /// What goes wrong on purpose, where that was asked for.
@@ -99,6 +116,8 @@ impl ComputeEngine {
         let operations = Operations::open(&directory.join("operations"), clock.now())
             .map_err(ServeError::State)?;
         let shelf = Shelf::open(&directory.join("images")).map_err(ServeError::State)?;
+        let machines = Shelf::open(&directory.join("instances")).map_err(ServeError::State)?;
+        let disks = Shelf::open(&directory.join("disks")).map_err(ServeError::State)?;
         let captures = Semaphore::new(engine.captures().max(1));
         let inner = Arc::new_cyclic(|own| Inner {
             engine,
@@ -107,6 +126,11 @@ impl ComputeEngine {
             operations,
             shelf,
             pending: Mutex::default(),
+            records: Mutex::default(),
+            machines,
+            disks,
+            reserved: Mutex::default(),
+            recovered: OnceCell::new(),
             gate: tokio::sync::Mutex::default(),
             faults: faults.then(Faults::default),
             captures,
@@ -156,14 +180,24 @@ impl Inner {
                 ),
             });
         }
-        let fault = self.fault(&request, |fault| fault != Fault::QuotaInOperation);
-        if let Some(fault) = fault.filter(|fault| *fault != Fault::ReplyLost) {
-            return Err(fault.refusal());
-        }
-        let answer = self.dispatch(&request).await?;
-        if let Some(fault) = fault {
-            return Err(fault.refusal());
-        }
+        self.recovered
+            .get_or_init(|| async {
+                self.recover().await;
+                let _gate = self.gate.lock().await;
+                self.forget_gone().await;
+            })
+            .await;
+        let fault = self.fault(&request, |fault| !fault.is_in_operation());
+        let answer = match fault {
+            None => self.dispatch(&request).await?,
+            Some(Fault::SlowOperation) => self.operations.still_running(&request, &self.links)?,
+            Some(fault) => {
+                if fault == Fault::ReplyLost {
+                    self.dispatch(&request).await?;
+                }
+                return Err(fault.refusal());
+            }
+        };
         match request.query("fields") {
             Some(fields) if request.method == "GET" => Ok(Fields::read(fields)?.of(answer)),
             _ => Ok(answer),
@@ -174,19 +208,18 @@ impl Inner {
         let links = &self.links;
         match (&request.scope, request.collection.as_str()) {
             (Scope::Project, "") => {
-                place::project(request, links, &self.machines().await?, &self.seen().await?)
+                place::project(request, links, &self.world().await?, &self.seen().await?)
             }
-            (Scope::Project, "zones") => place::zones(request, links, &self.machines().await?),
-            (Scope::Project, "regions") => place::regions(request, links, &self.machines().await?),
+            (Scope::Project, "zones") => place::zones(request, links, &self.world().await?),
+            (Scope::Project, "regions") => place::regions(request, links, &self.world().await?),
             (Scope::Zone(_) | Scope::Aggregated, "instances") => {
-                instance::answer(request, links, &self.machines().await?)
+                self.answer_instances(request).await
             }
-            (Scope::Zone(_) | Scope::Aggregated, "disks") => match request.parts() {
-                ("POST", Some(disk), Some("createSnapshot")) => {
-                    self.create_snapshot(request, disk).await
-                }
-                _ => instance::answer_disks(request, links, &self.machines().await?),
-            },
+            (Scope::Zone(_) | Scope::Aggregated, "disks") => self.answer_disks(request).await,
+            (Scope::Zone(_), "imageFamilyViews") => self.family_view(request).await,
+            (Scope::Region(_), "snapshots") => {
+                self.answer_images(request, ImageKind::Snapshot).await
+            }
             (Scope::Global, collection) if image::kind_of(collection).is_some() => {
                 let kind = image::kind_of(collection).unwrap_or_default();
                 self.answer_images(request, kind).await
@@ -221,13 +254,42 @@ impl Inner {
         }
     }
 
-    /// All instances; an error where not all of them can be seen.
-    async fn machines(&self) -> Result<Vec<Machine>, Refusal> {
-        let (described, gaps) = self.engine.described().await?;
-        if let Some(gap) = gaps.first() {
-            return Err(Refusal::unseen(format!("{}: {}", gap.place, gap.message)));
+    /// Ends an operation.
+    fn end(&self, id: u64, came: Result<Option<String>, Refusal>) {
+        self.operations.end(id, came.map_err(Into::into), self.clock.now());
+    }
+
+    /// The operation of a change that is done already.
+    fn done_at_once(&self, request: &Request, begun: Begun) -> Answer {
+        let operation = self.operations.begin(request, begun, self.clock.now())?;
+        self.end(operation.id, Ok(None));
+        Ok(operation.json(&self.links))
+    }
+
+    /// An id that nothing else has.
+    fn new_id(&self) -> Result<String, Refusal> {
+        Ok(LocalEngine::new_id()?)
+    }
+
+    /// Keeps names for what is being made.
+    fn reserve(&self, links: impl IntoIterator<Item = String>) {
+        self.lock_reserved().extend(links);
+    }
+
+    /// Gives names free again, now that what was made under them can be seen.
+    fn free(&self, links: impl IntoIterator<Item = String>) {
+        let mut reserved = self.lock_reserved();
+        for link in links {
+            reserved.remove(&link);
         }
-        Ok(described.into_iter().map(|(local, seen)| Machine { local, seen }).collect())
+    }
+
+    fn is_reserved(&self, link: &str) -> bool {
+        self.lock_reserved().contains(link)
+    }
+
+    fn lock_reserved(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All that the engine holds; an error where not all images can be seen.

@@ -9,10 +9,10 @@ use rustic_core::repofile::Node;
 use rustic_core::{DataId, IndexedFullStatus, Repository};
 
 use super::Inner;
+use super::attempt::Attempt;
 use super::capture::{self, CaptureError, disk_nodes};
 use super::disk::{DiskBytes, OpenDisk, OpenDisks};
 use super::home::Home;
-use super::attempt::Attempt;
 use super::instance::LocalInstance;
 use super::observe::Found;
 use super::record::Manifest;

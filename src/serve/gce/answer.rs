@@ -55,6 +55,21 @@ impl Refusal {
         Self { status: 412, reason: "conditionNotMet", message }
     }
 
+    /// Something else needs it.
+    pub fn in_use(link: &str, user: &str) -> Self {
+        Self {
+            status: 400,
+            reason: "resourceInUseByAnotherResource",
+            message: format!("The resource '{link}' is already being used by '{user}'"),
+        }
+    }
+
+    /// The server stops before it is done.
+    pub fn stopped() -> Self {
+        let message = "the server was stopped before this had ended".to_owned();
+        Self { status: 503, reason: "backendError", message }
+    }
+
     /// Something in the way that may pass.
     pub fn not_ready(message: impl Into<String>) -> Self {
         Self { status: 400, reason: "resourceNotReady", message: message.into() }

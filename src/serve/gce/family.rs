@@ -8,15 +8,18 @@ use super::image::{self, Kept};
 use super::link::Scope;
 use super::request::Request;
 use crate::engine::Engine;
-use crate::inventory::{Image, ImageKind, ImageState, Stage};
+use crate::inventory::{EngineInventory, Image, ImageKind, ImageState, Stage};
 use crate::plan::{ImageRef, Update};
 
 impl Inner {
     /// The newest image of a family that is not deprecated.
-    pub(super) async fn newest_of_family(&self, family: &str) -> Answer {
-        let seen = self.seen().await?;
+    pub(super) fn newest<'a>(
+        &self,
+        seen: &'a EngineInventory,
+        family: &str,
+    ) -> Result<(&'a Image, Kept), Refusal> {
         let candidates = seen.images.iter().filter_map(|image| {
-            let kept = self.kept(image, &seen);
+            let kept = self.kept(image, seen);
             let is_it = image.kind == ImageKind::DiskImage
                 && image.state == ImageState::Ready
                 && image.stage == Stage::Active
@@ -25,11 +28,20 @@ impl Inner {
         });
         let newest =
             candidates.max_by_key(|(image, kept)| (image.created_at, kept.sequence, &image.name));
-        let Some((image, kept)) = newest else {
+        newest.ok_or_else(|| {
             let name = format!("family/{family}");
-            return Err(Refusal::not_found(&self.links.path(&Scope::Global, "images", &name)));
+            Refusal::not_found(&self.links.path(&Scope::Global, "images", &name))
+        })
+    }
+
+    /// Answers with the image of a family as a zone sees it: here, all zones see the same.
+    pub(super) async fn family_view(&self, request: &Request) -> Answer {
+        let ("GET", Some(family), None) = request.parts() else {
+            return Err(request.not_done());
         };
-        Ok(image::json(image, &kept, &self.links))
+        let seen = self.seen().await?;
+        let (image, kept) = self.newest(&seen, family)?;
+        Ok(json!({"image": image::json(image, &kept, &self.links)}))
     }
 
     /// Deprecates an image, or takes that back where the body is empty.
@@ -39,7 +51,7 @@ impl Inner {
             return Ok(operation.json(&self.links));
         }
         let seen = self.seen().await?;
-        let image = image::find(&seen, ImageKind::DiskImage, name, &self.links)?;
+        let image = self.find_image(&seen, ImageKind::DiskImage, &request.scope, name)?;
         if image.state != ImageState::Ready {
             return Err(Refusal::not_ready(format!("The image {} is not ready", image.name)));
         }

@@ -22,6 +22,12 @@ pub enum Fault {
     StaleFingerprint,
     /// The operation of a new image ends with a quota that is used up.
     QuotaInOperation,
+    /// The operation of a new image ends with the rate of its source.
+    RateInOperation,
+    /// An operation that is looked at is still running, whatever has become of it.
+    SlowOperation,
+    /// A page of a list that a token was given out for is not there any more.
+    VanishedPage,
 }
 
 /// Which requests go wrong, and how.
@@ -49,7 +55,11 @@ impl Script {
         let is_named =
             |asked: &Option<String>, is: &str| asked.as_ref().is_none_or(|one| one == is);
         let is_kind = match self.fault {
-            Fault::StaleFingerprint => request.verb.as_deref() == Some("setLabels"),
+            Fault::StaleFingerprint => {
+                matches!(request.verb.as_deref(), Some("setLabels" | "setIamPolicy"))
+            }
+            Fault::SlowOperation => request.collection == "operations" && request.name.is_some(),
+            Fault::VanishedPage => request.method == "GET" && request.query("pageToken").is_some(),
             _ => true,
         };
         is_kind
@@ -91,6 +101,11 @@ impl Faults {
 }
 
 impl Fault {
+    /// Whether it befalls what was begun, and not the request.
+    pub fn is_in_operation(self) -> bool {
+        matches!(self, Self::QuotaInOperation | Self::RateInOperation)
+    }
+
     /// What the client is told.
     pub fn refusal(self) -> Refusal {
         let (status, reason, message) = match self {
@@ -105,6 +120,15 @@ impl Fault {
             Self::StaleFingerprint => return Refusal::stale_labels(),
             Self::QuotaInOperation => {
                 (403, "quotaExceeded", "Quota 'MACHINE_IMAGES' exceeded. Limit: 0.0 globally.")
+            }
+            Self::RateInOperation => (
+                403,
+                "operationRateExceeded",
+                "Operation rate exceeded for resource. Too frequent operations from the source resource.",
+            ),
+            Self::SlowOperation => (400, "resourceNotReady", "The operation has not ended."),
+            Self::VanishedPage => {
+                (400, "invalid", "Invalid value for field 'pageToken'. It has expired.")
             }
         };
         Refusal { status, reason, message: message.to_owned() }

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::Inner;
 use super::answer::{Answer, Refusal};
-use super::image::{self, Kept};
+use super::image::Kept;
 use super::request::Request;
 use crate::inventory::ImageKind;
 
@@ -22,9 +22,9 @@ fn with_etag(bindings: &Value) -> Value {
 
 impl Inner {
     /// Answers with the policy of an image.
-    pub(super) async fn policy(&self, kind: ImageKind, name: &str) -> Answer {
+    pub(super) async fn policy(&self, request: &Request, kind: ImageKind, name: &str) -> Answer {
         let seen = self.seen().await?;
-        let image = image::find(&seen, kind, name, &self.links)?;
+        let image = self.find_image(&seen, kind, &request.scope, name)?;
         Ok(with_etag(&self.kept(image, &seen).bindings))
     }
 
@@ -37,7 +37,7 @@ impl Inner {
     ) -> Answer {
         let _gate = self.gate.lock().await;
         let seen = self.seen().await?;
-        let image = image::find(&seen, kind, name, &self.links)?;
+        let image = self.find_image(&seen, kind, &request.scope, name)?;
         let kept = self.whole(image, &seen).await?;
         let body = Value::Object(request.body.clone());
         let policy = if body["policy"].is_object() { &body["policy"] } else { &body };
@@ -67,7 +67,7 @@ impl Inner {
         name: &str,
     ) -> Answer {
         let seen = self.seen().await?;
-        image::find(&seen, kind, name, &self.links)?;
+        self.find_image(&seen, kind, &request.scope, name)?;
         let asked = request.body.get("permissions").cloned().unwrap_or_else(|| json!([]));
         Ok(json!({"permissions": asked}))
     }

@@ -3,25 +3,31 @@
 //! The engine's own record has name, labels, stage and sizes. What else the API gives back of an
 //! image was written down when it was asked for, and lies beside the repositories.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{MutexGuard, PoisonError};
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::Inner;
 use super::answer::{Answer, Refusal};
+use super::disk::{GIB, MachineDisk, MadeDisk};
 use super::instance::Machine;
 use super::label;
 use super::link::{Links, Scope};
 use super::operation::Begun;
 use super::page;
 use super::request::Request;
+use crate::engine::Engine;
 use crate::engine::local::instance::{InstanceDocument, LocalInstance};
-use crate::engine::{Engine, Store};
 use crate::inventory::{Disk, EngineInventory, Image, ImageKind, ImageState, Instance};
 use crate::name::SourceId;
 use crate::plan::{ImageRef, Update};
 
-/// Bytes of the unit that sizes of disks are told in.
-const GIB: u64 = 1 << 30;
+/// Fields that only the images themselves know.
+const RECORDED: [&str; 5] =
+    ["*", "description", "nstanceProperties", "savedDisks", "sourceInstance"];
 
 /// What is remembered of an image beyond what it records itself.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -36,6 +42,14 @@ pub struct Kept {
     /// Who may use it, as the API shows that.
     #[serde(default)]
     pub bindings: Value,
+    /// The region that it is in, where it is in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+}
+
+/// Where an image is.
+pub fn scope_of(kept: &Kept) -> Scope {
+    kept.region.as_deref().map_or(Scope::Global, Scope::region)
 }
 
 /// Which images a collection holds.
@@ -87,7 +101,11 @@ pub fn json(image: &Image, kept: &Kept, links: &Links) -> Value {
     set("name", json!(image.name));
     set("creationTimestamp", json!(image.created_at.to_string()));
     set("status", json!(status(image.kind, image.state)));
-    set("selfLink", json!(links.link(&Scope::Global, collection, &image.name)));
+    let scope = scope_of(kept);
+    set("selfLink", json!(links.link(&scope, collection, &image.name)));
+    if let Scope::Region(region) = &scope {
+        set("region", json!(links.region(region)));
+    }
     set("storageLocations", json!([image.location]));
     set("labelFingerprint", json!(label::fingerprint(&image.labels)));
     if !image.labels.is_empty() {
@@ -116,34 +134,21 @@ pub fn json(image: &Image, kept: &Kept, links: &Links) -> Value {
     Value::Object(shown)
 }
 
-/// The image of a name or an id among those of a kind.
-pub fn find<'a>(
-    seen: &'a EngineInventory,
-    kind: ImageKind,
-    name: &str,
-    links: &Links,
-) -> Result<&'a Image, Refusal> {
-    let is_it = |image: &&Image| image.kind == kind && (image.name == name || image.id == name);
-    seen.images
-        .iter()
-        .find(is_it)
-        .ok_or_else(|| Refusal::not_found(&links.path(&Scope::Global, collection_of(kind), name)))
-}
-
 impl Inner {
     /// Answers a request for images of a kind.
     pub(super) async fn answer_images(&self, request: &Request, kind: ImageKind) -> Answer {
         match (request.parts(), kind) {
-            (("GET", None, None), _) => {
-                let seen = self.seen().await?;
-                let of_kind = seen.images.iter().filter(|image| image.kind == kind);
-                let shown = of_kind.map(|image| json(image, &self.kept(image, &seen), &self.links));
-                page::list(request, &self.links, word_of(kind), shown.collect())
-            }
+            (("GET", None, None), _) => self.list_images(request, kind).await,
             (("GET", Some("family"), Some(family)), ImageKind::DiskImage) => {
-                self.newest_of_family(family).await
+                let seen = self.seen().await?;
+                let (image, kept) = self.newest(&seen, family)?;
+                Ok(json(image, &kept, &self.links))
             }
-            (("GET", Some(name), None), _) => self.image(kind, name).await,
+            (("GET", Some(name), None), _) => {
+                let seen = self.seen().await?;
+                let image = self.find_image(&seen, kind, &request.scope, name)?;
+                Ok(json(image, &self.whole(image, &seen).await?, &self.links))
+            }
             (("POST", None, None), _) => self.insert(request, kind).await,
             (("DELETE", Some(name), None), _) => self.delete(request, kind, name).await,
             (("POST", Some(name), Some("setLabels")), _) => {
@@ -152,7 +157,9 @@ impl Inner {
             (("POST", Some(name), Some("deprecate")), ImageKind::DiskImage) => {
                 self.deprecate(request, name).await
             }
-            (("GET", Some(name), Some("getIamPolicy")), _) => self.policy(kind, name).await,
+            (("GET", Some(name), Some("getIamPolicy")), _) => {
+                self.policy(request, kind, name).await
+            }
             (("POST", Some(name), Some("setIamPolicy")), _) => {
                 self.set_policy(request, kind, name).await
             }
@@ -161,6 +168,29 @@ impl Inner {
             }
             _ => Err(request.not_done()),
         }
+    }
+
+    async fn list_images(&self, request: &Request, kind: ImageKind) -> Answer {
+        let seen = self.seen().await?;
+        let listed: Vec<(&Image, Kept)> = seen
+            .images
+            .iter()
+            .filter(|image| image.kind == kind)
+            .map(|image| (image, self.kept(image, &seen)))
+            .filter(|(_, kept)| scope_of(kept) == request.scope)
+            .collect();
+        // Who does not ask for what only the images themselves know does not wait for it.
+        let is_asked = request
+            .query("fields")
+            .is_none_or(|fields| RECORDED.iter().any(|one| fields.contains(one)));
+        if is_asked {
+            self.read_records(listed.iter().map(|(image, _)| *image)).await?;
+        }
+        let shown = listed.into_iter().map(|(image, mut kept)| {
+            self.add_recorded(image, &mut kept);
+            json(image, &kept, &self.links)
+        });
+        page::list(request, &self.links, word_of(kind), shown.collect())
     }
 
     /// What is remembered of an image; of one that this server did not make, what can be told
@@ -181,13 +211,6 @@ impl Inner {
         kept
     }
 
-    async fn image(&self, kind: ImageKind, name: &str) -> Answer {
-        let seen = self.seen().await?;
-        let image = find(&seen, kind, name, &self.links)?;
-        let kept = self.whole(image, &seen).await?;
-        Ok(json(image, &kept, &self.links))
-    }
-
     /// All that can be told of an image, from the image itself where this server did not make it.
     pub(super) async fn whole(
         &self,
@@ -195,11 +218,44 @@ impl Inner {
         seen: &EngineInventory,
     ) -> Result<Kept, Refusal> {
         let mut kept = self.kept(image, seen);
-        if self.shelf.get(&image.id).is_none() && image.state == ImageState::Ready {
-            let record = self.engine.record(&image.id).await?;
-            kept.shown.extend(recorded(&record, &self.links));
-        }
+        self.read_records([image].into_iter()).await?;
+        self.add_recorded(image, &mut kept);
         Ok(kept)
+    }
+
+    /// Reads what images record that this server did not make, once each: it never changes.
+    async fn read_records(&self, images: impl Iterator<Item = &Image>) -> Result<(), Refusal> {
+        let missing: BTreeSet<String> = {
+            let known = self.recorded();
+            let is_missing = |image: &&Image| {
+                image.state == ImageState::Ready
+                    && !known.contains_key(&image.id)
+                    && self.shelf.get(&image.id).is_none()
+            };
+            images.filter(is_missing).map(|image| image.id.clone()).collect()
+        };
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let made = self.disks.all();
+        let records = self.engine.records(missing).await?;
+        let read =
+            records.into_iter().map(|(id, record)| (id, recorded(&record, &made, &self.links)));
+        self.recorded().extend(read);
+        Ok(())
+    }
+
+    /// Adds what an image records to what is remembered of it.
+    fn add_recorded(&self, image: &Image, kept: &mut Kept) {
+        if self.shelf.get(&image.id).is_none()
+            && let Some(recorded) = self.recorded().get(&image.id)
+        {
+            kept.shown.extend(recorded.clone());
+        }
+    }
+
+    fn recorded(&self) -> MutexGuard<'_, BTreeMap<String, Map<String, Value>>> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn delete(&self, request: &Request, kind: ImageKind, name: &str) -> Answer {
@@ -208,17 +264,12 @@ impl Inner {
             return Ok(operation.json(&self.links));
         }
         let seen = self.seen().await?;
-        let image = find(&seen, kind, name, &self.links)?.clone();
-        let target = self.links.link(&Scope::Global, collection_of(kind), &image.name);
+        let image = self.find_image(&seen, kind, &request.scope, name)?.clone();
+        let target = self.links.link(&request.scope, collection_of(kind), &image.name);
         if self.operations.is_busy(&target) || image.state == ImageState::Creating {
             return Err(Refusal::not_ready(format!("The resource '{target}' is not ready")));
         }
-        let begun = Begun {
-            scope: Scope::Global,
-            kind: "delete",
-            target,
-            target_id: Some(image.id.clone()),
-        };
+        let begun = Begun::new(request.scope.clone(), "delete", target, Some(image.id.clone()));
         let operation = self.operations.begin(request, begun, self.clock.now())?;
         let id = operation.id;
         self.spawn(move |inner| async move {
@@ -226,7 +277,7 @@ impl Inner {
                 Ok(()) => inner.shelf.remove(&image.id),
                 Err(error) => Err(error.into()),
             };
-            inner.operations.end(id, came.map(|()| None).map_err(Into::into), inner.clock.now());
+            inner.end(id, came.map(|()| None));
             inner.give_back().await;
         });
         Ok(operation.json(&self.links))
@@ -241,6 +292,25 @@ impl Inner {
             Ok(settled) => settled.postponed.iter().for_each(|why| tracing::info!("{why}")),
             Err(error) => tracing::warn!("no space is given back: {error}"),
         }
+        let _gate = self.gate.lock().await;
+        self.forget_gone().await;
+    }
+
+    /// Forgets what is remembered of images that are gone, whoever deleted them. The caller holds
+    /// the gate; while something is under way, or where not everything can be seen, nothing is
+    /// forgotten.
+    pub(super) async fn forget_gone(&self) {
+        let Ok(seen) = self.seen().await else { return };
+        if !self.operations.is_idle() {
+            return;
+        }
+        let there: BTreeSet<&str> = seen.images.iter().map(|image| image.id.as_str()).collect();
+        self.recorded().retain(|id, _| there.contains(id.as_str()));
+        for id in self.shelf.entries().into_keys().filter(|id| !there.contains(id.as_str())) {
+            if let Err(refusal) = self.shelf.remove(&id) {
+                tracing::warn!("{}", refusal.message);
+            }
+        }
     }
 
     async fn set_labels(&self, request: &Request, kind: ImageKind, name: &str) -> Answer {
@@ -249,7 +319,7 @@ impl Inner {
             return Ok(operation.json(&self.links));
         }
         let seen = self.seen().await?;
-        let image = find(&seen, kind, name, &self.links)?;
+        let image = self.find_image(&seen, kind, &request.scope, name)?;
         let labels = label::replace(request, &image.labels)?;
         if image.state != ImageState::Ready {
             return Err(Refusal::not_ready(format!("The image {} is not ready", image.name)));
@@ -275,28 +345,22 @@ impl Inner {
         kind: ImageKind,
         image: &Image,
     ) -> Answer {
-        let begun = Begun {
-            scope: Scope::Global,
-            kind: what,
-            target: self.links.link(&Scope::Global, collection_of(kind), &image.name),
-            target_id: Some(image.id.clone()),
-        };
-        let now = self.clock.now();
-        let operation = self.operations.begin(request, begun, now)?;
-        self.operations.end(operation.id, Ok(None), now);
-        Ok(operation.json(&self.links))
+        let target = self.links.link(&request.scope, collection_of(kind), &image.name);
+        let id = Some(image.id.clone());
+        self.done_at_once(request, Begun::new(request.scope.clone(), what, target, id))
     }
 }
 
 /// What an image says of itself that this server did not make.
-fn recorded(record: &Value, links: &Links) -> Map<String, Value> {
+fn recorded(record: &Value, made: &[MadeDisk], links: &Links) -> Map<String, Value> {
     let mut shown = Map::new();
     if let Some(description) = record["description"].as_str().filter(|text| !text.is_empty()) {
         shown.insert("description".to_owned(), json!(description));
     }
     let is_machine_image = record["image"]["kind"] == json!(ImageKind::MachineImage);
-    if let (true, Some((machine, disks))) = (is_machine_image, recorded_machine(record)) {
+    if let (true, Some((machine, disks))) = (is_machine_image, recorded_machine(record, made)) {
         machine_fields(&machine, &disks, links, &mut shown);
+        shown.insert("savedDisks".to_owned(), saved_disks(&machine, record, links));
     }
     shown
 }
@@ -309,19 +373,35 @@ pub fn machine_fields(
     shown: &mut Map<String, Value>,
 ) {
     let (properties, source) = machine.properties(links, captured);
-    let disks = machine.disks();
-    let chosen = disks.iter().filter(|disk| captured.contains(&disk.spec.device_name));
-    let saved: Value = chosen
-        .map(|disk| json!({"kind": "compute#savedDisk", "sourceDisk": disk.link(links)}))
-        .collect();
     shown.insert("sourceInstance".to_owned(), json!(machine.link(links)));
     shown.insert("instanceProperties".to_owned(), properties);
     shown.insert("sourceInstanceProperties".to_owned(), source);
-    shown.insert("savedDisks".to_owned(), saved);
+}
+
+/// The disks of a machine image, each with what it has added, where the record says so.
+pub fn saved_disks(machine: &Machine, record: &Value, links: &Links) -> Value {
+    let added = &record["added_by_disk"];
+    let captured = record["disks"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let is_captured = |disk: &MachineDisk<'_>| {
+        captured.iter().any(|one| one["deviceName"] == disk.spec.device_name.as_str())
+    };
+    let disks = machine.disks();
+    let shown = disks.iter().filter(|disk| is_captured(disk)).map(|disk| {
+        let mut saved = json!({"kind": "compute#savedDisk", "sourceDisk": disk.link(links)});
+        if let Some(bytes) = added[&disk.spec.device_name].as_u64() {
+            saved["storageBytes"] = json!(bytes.to_string());
+            saved["storageBytesStatus"] = json!("UP_TO_DATE");
+        }
+        if let Some(architecture) = &disk.spec.architecture {
+            saved["architecture"] = json!(architecture);
+        }
+        saved
+    });
+    shown.collect()
 }
 
 /// The instance that an image records, and its disks that were captured.
-fn recorded_machine(record: &Value) -> Option<(Machine, Vec<String>)> {
+fn recorded_machine(record: &Value, made: &[MadeDisk]) -> Option<(Machine, Vec<String>)> {
     let document: InstanceDocument =
         serde_json::from_value(record["source_instance"].clone()).ok()?;
     let id: SourceId = serde_json::from_value(record["source_id"].clone()).ok()?;
@@ -347,7 +427,14 @@ fn recorded_machine(record: &Value) -> Option<(Machine, Vec<String>)> {
         machine_type: document.spec.machine_type.clone(),
         disks,
     };
-    let nowhere = std::path::PathBuf::new;
-    let local = LocalInstance { id, document, directory: nowhere(), file: nowhere() };
-    Some((Machine { local, seen }, captured))
+    // Disks that were made here are called as they were, as long as they are there.
+    let own = document.spec.disks.iter().filter_map(|spec| {
+        let made = made.iter().find(|made| made.path == Path::new(&spec.path))?;
+        Some((spec.device_name.clone(), made.clone()))
+    });
+    let made = own.collect();
+    let local = LocalInstance { id, document, directory: PathBuf::new(), file: PathBuf::new() };
+    let machine =
+        Machine { local, seen, created: None, disks_created: Vec::new(), made, is_loose: false };
+    Some((machine, captured))
 }

@@ -1,66 +1,38 @@
-//! Instances and disks: the data centre as the API shows it.
+//! Instances: the data centre as the API shows it, and what images record of it.
 
-use data_encoding::BASE64;
-use serde::Serialize;
-use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
 
 use super::answer::{Answer, Refusal};
+use super::disk::{MachineDisk, MadeDisk};
 use super::label;
 use super::link::{Links, Named, Scope, region_of};
+use super::object::{Object, fingerprint, number_of};
 use super::page;
 use super::request::Request;
-use crate::engine::local::instance::{DiskSpec, LocalInstance};
+use crate::engine::local::instance::{InstanceSpec, LocalInstance};
 use crate::inventory::Instance;
 
 /// Where instances are whose description names no zone.
 const ZONE_DEFAULT: &str = "local-a";
-/// Bytes of the unit that sizes of disks are told in.
-const GIB: u64 = 1 << 30;
 
-/// A number for an id that is none: a hash of it.
-pub fn number_of(id: &str) -> String {
-    if id.parse::<u64>().is_ok_and(|number| number > 0) {
-        return id.to_owned();
-    }
-    let hash = Sha256::digest(id.as_bytes());
-    let mut first = [0; 8];
-    first.copy_from_slice(&hash[..8]);
-    (u64::from_be_bytes(first) >> 1).max(1).to_string()
-}
-
-fn fingerprint(of: &Value) -> String {
-    BASE64.encode(&Sha256::digest(of.to_string().as_bytes())[..8])
-}
-
-/// An instance of the data centre.
+/// An instance of the data centre, or what stands for one where a disk is attached to none.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Machine {
     /// As it is described.
     pub local: LocalInstance,
     /// As it is seen.
     pub seen: Instance,
-}
-
-/// Things under their names.
-#[derive(Default)]
-struct Object(Map<String, Value>);
-
-impl Object {
-    /// Sets what is there and not empty.
-    fn set(&mut self, field: &str, value: &impl Serialize) {
-        let value = serde_json::to_value(value).unwrap_or_default();
-        let is_empty = match &value {
-            Value::Null => true,
-            Value::Array(elements) => elements.is_empty(),
-            Value::Object(object) => object.is_empty(),
-            Value::String(text) => text.is_empty(),
-            _ => false,
-        };
-        if !is_empty {
-            self.0.insert(field.to_owned(), value);
-        }
-    }
+    /// Since when it is there.
+    pub created: Option<Timestamp>,
+    /// Since when each of its disks is there.
+    pub disks_created: Vec<Option<Timestamp>>,
+    /// Those of its disks that were made through this API, by their device names.
+    pub made: BTreeMap<String, MadeDisk>,
+    /// Whether it is no instance at all, but a disk that is attached to none.
+    pub is_loose: bool,
 }
 
 impl Machine {
@@ -89,34 +61,33 @@ impl Machine {
         links.link(&self.scope(), "instances", self.name())
     }
 
+    fn spec(&self) -> &InstanceSpec {
+        &self.local.document.spec
+    }
+
     /// Its disks, each with what it is called among all disks.
     pub fn disks(&self) -> Vec<MachineDisk<'_>> {
-        self.local
-            .document
-            .spec
-            .disks
-            .iter()
-            .map(|spec| {
+        let specs = self.spec().disks.iter().enumerate();
+        specs
+            .map(|(index, spec)| {
                 let seen = self.seen.disks.iter().find(|disk| disk.name == spec.device_name);
-                let bytes = seen.and_then(|disk| disk.size_bytes);
-                let problem = seen.and_then(|disk| disk.problem.clone());
-                MachineDisk { machine: self, spec, bytes, problem }
+                let made = self.made.get(&spec.device_name);
+                let file = self.disks_created.get(index).copied().flatten();
+                MachineDisk {
+                    machine: self,
+                    spec,
+                    made,
+                    bytes: seen.and_then(|disk| disk.size_bytes),
+                    created: made.map(|made| made.created).or(file),
+                    problem: seen.and_then(|disk| disk.problem.clone()),
+                }
             })
             .collect()
     }
 
-    /// What instances and what an image records of them have in common.
+    /// What instances and all that images record of them have in common.
     fn common(&self, links: &Links) -> Object {
-        let spec = &self.local.document.spec;
-        let region = Scope::region(region_of(self.zone()));
-        let full = |scope: &Scope, collection: &str, name: &Option<String>| {
-            let name = name.as_ref()?;
-            Some(if name.contains('/') {
-                name.clone()
-            } else {
-                links.link(scope, collection, name)
-            })
-        };
+        let spec = self.spec();
         let mut common = Object::default();
         common.set("description", &spec.description);
         common.set("labels", &self.seen.labels);
@@ -125,20 +96,11 @@ impl Machine {
         common.set("keyRevocationActionType", &spec.key_revocation_action_type);
         common.set("scheduling", &spec.scheduling);
         common.set("serviceAccounts", &spec.service_accounts);
-        let interfaces = spec.network_interfaces.iter().map(|interface| {
-            let mut shown = Object::default();
-            shown.set("kind", &"compute#networkInterface");
-            shown.set("name", &interface.name);
-            shown.set("network", &full(&Scope::Global, "networks", &interface.network));
-            shown.set("subnetwork", &full(&region, "subnetworks", &interface.subnetwork));
-            shown.set("networkIP", &interface.network_ip);
-            Value::Object(shown.0)
-        });
-        common.set("networkInterfaces", &interfaces.collect::<Vec<_>>());
+        common.set("networkInterfaces", &self.network_interfaces(links));
         let accelerators = spec.guest_accelerators.iter().map(|accelerator| {
             let kind = Some(accelerator.accelerator_type.clone());
             json!({
-                "acceleratorType": full(&self.scope(), "acceleratorTypes", &kind),
+                "acceleratorType": full(links, &self.scope(), "acceleratorTypes", &kind),
                 "acceleratorCount": accelerator.accelerator_count,
             })
         });
@@ -158,16 +120,54 @@ impl Machine {
         common
     }
 
+    fn network_interfaces(&self, links: &Links) -> Vec<Value> {
+        let region = Scope::region(region_of(self.zone()));
+        let shown = self.spec().network_interfaces.iter().map(|interface| {
+            let mut shown = Object::default();
+            if let Ok(Value::Object(written)) = serde_json::to_value(interface) {
+                shown.0 = written;
+            }
+            shown.set("kind", &"compute#networkInterface");
+            shown.set("network", &full(links, &Scope::Global, "networks", &interface.network));
+            shown.set("subnetwork", &full(links, &region, "subnetworks", &interface.subnetwork));
+            for address in
+                shown.0.get_mut("accessConfigs").and_then(Value::as_array_mut).into_iter().flatten()
+            {
+                address["kind"] = json!("compute#accessConfig");
+            }
+            shown.json()
+        });
+        shown.collect()
+    }
+
+    /// What instances and the newer of the two records of them have in common.
+    fn configuration(&self, links: &Links) -> Object {
+        let spec = self.spec();
+        let mut shown = self.common(links);
+        shown.set("advancedMachineFeatures", &spec.advanced_machine_features);
+        shown.set("confidentialInstanceConfig", &spec.confidential_instance_config);
+        shown.set("localSsdEncryptionMode", &spec.local_ssd_encryption_mode);
+        shown.set("networkPerformanceConfig", &spec.network_performance_config);
+        shown.set("privateIpv6GoogleAccess", &spec.private_ipv6_google_access);
+        shown.set("reservationAffinity", &spec.reservation_affinity);
+        shown.set("resourcePolicies", &spec.resource_policies);
+        shown.set("shieldedInstanceConfig", &spec.shielded_instance_config);
+        shown.set("workloadIdentityConfig", &spec.workload_identity_config);
+        shown
+    }
+
     /// As the API shows it.
     pub fn json(&self, links: &Links) -> Value {
-        let spec = &self.local.document.spec;
-        let mut shown = self.common(links);
+        let spec = self.spec();
+        let mut shown = self.configuration(links);
         shown.set("kind", &"compute#instance");
         shown.set("id", &self.number());
         shown.set("name", &self.name());
+        shown.set("creationTimestamp", &self.created.map(|time| time.to_string()));
         shown.set("zone", &links.zone(self.zone()));
         shown.set("status", &self.seen.status);
         shown.set("selfLink", &self.link(links));
+        shown.set("hostname", &spec.hostname);
         shown.set("labelFingerprint", &label::fingerprint(&self.seen.labels));
         shown.set("deletionProtection", &spec.deletion_protection.unwrap_or(false));
         if !spec.machine_type.is_empty() {
@@ -177,112 +177,39 @@ impl Machine {
         let disks = self.disks();
         let disks = (0..).zip(&disks).map(|(index, disk)| disk.attached(links, index));
         shown.set("disks", &disks.collect::<Vec<_>>());
-        let all = Value::Object(shown.0);
-        let mut shown = Object(Map::new());
+        let all = shown.clone().json();
         shown.set("fingerprint", &fingerprint(&all));
-        if let Value::Object(all) = all {
-            shown.0.extend(all);
-        }
-        Value::Object(shown.0)
+        shown.json()
     }
 
     /// What an image of these disks records of it: `instanceProperties`, `sourceInstanceProperties`.
     pub fn properties(&self, links: &Links, captured: &[String]) -> (Value, Value) {
-        let spec = &self.local.document.spec;
+        let spec = self.spec();
         let disks = self.disks();
         let chosen = || {
             let chosen = disks.iter().filter(|disk| captured.contains(&disk.spec.device_name));
             (0..).zip(chosen)
         };
-        let mut properties = self.common(links);
+        let mut properties = self.configuration(links);
         properties.set("machineType", &spec.machine_type);
-        let mut source = Object(properties.0.clone());
+        properties.set("resourceManagerTags", &spec.resource_manager_tags);
         let attached = chosen().map(|(index, disk)| disk.attached(links, index));
         properties.set("disks", &attached.collect::<Vec<_>>());
+        let mut source = self.common(links);
+        source.set("machineType", &spec.machine_type);
+        source.set("deletionProtection", &spec.deletion_protection.unwrap_or(false));
+        source.set("postKeyRevocationActionType", &spec.post_key_revocation_action_type);
         let saved = chosen().map(|(index, disk)| disk.saved(links, index));
         source.set("disks", &saved.collect::<Vec<_>>());
-        source.set("deletionProtection", &spec.deletion_protection.unwrap_or(false));
-        (Value::Object(properties.0), Value::Object(source.0))
+        (properties.json(), source.json())
     }
 }
 
-/// A disk of an instance.
-#[derive(Debug, Clone)]
-pub struct MachineDisk<'a> {
-    /// Its instance.
-    pub machine: &'a Machine,
-    /// As it is described.
-    pub spec: &'a DiskSpec,
-    /// How large it is, where that can be read.
-    pub bytes: Option<u64>,
-    /// Why it cannot be captured.
-    pub problem: Option<String>,
-}
-
-impl MachineDisk<'_> {
-    /// What it is called: disks are named beyond their instances.
-    pub fn name(&self) -> String {
-        format!("{}-{}", self.machine.name(), self.spec.device_name)
-    }
-
-    /// Its id.
-    pub fn number(&self) -> String {
-        number_of(&format!("{}/{}", self.machine.seen.id, self.spec.device_name))
-    }
-
-    /// Its link.
-    pub fn link(&self, links: &Links) -> String {
-        links.link(&self.machine.scope(), "disks", &self.name())
-    }
-
-    /// Its size in whole GiB.
-    pub fn gib(&self) -> Option<String> {
-        self.bytes.map(|bytes| bytes.div_ceil(GIB).to_string())
-    }
-
-    fn common(&self, links: &Links, index: u32) -> Object {
-        let mut shown = Object::default();
-        shown.set("type", &"PERSISTENT");
-        shown.set("mode", &self.spec.mode.as_deref().unwrap_or("READ_WRITE"));
-        shown.set("interface", &self.spec.interface.as_deref().unwrap_or("SCSI"));
-        shown.set("source", &self.link(links));
-        shown.set("deviceName", &self.spec.device_name);
-        shown.set("index", &index);
-        shown.set("boot", &self.spec.boot);
-        shown.set("autoDelete", &self.spec.auto_delete.unwrap_or(false));
-        shown.set("diskSizeGb", &self.gib());
-        shown
-    }
-
-    fn attached(&self, links: &Links, index: u32) -> Value {
-        let mut shown = self.common(links, index);
-        shown.set("kind", &"compute#attachedDisk");
-        Value::Object(shown.0)
-    }
-
-    fn saved(&self, links: &Links, index: u32) -> Value {
-        let mut shown = self.common(links, index);
-        shown.set("kind", &"compute#savedAttachedDisk");
-        Value::Object(shown.0)
-    }
-
-    /// As the API shows it.
-    pub fn json(&self, links: &Links) -> Value {
-        let mut shown = Object::default();
-        let scope = self.machine.scope();
-        shown.set("kind", &"compute#disk");
-        shown.set("id", &self.number());
-        shown.set("name", &self.name());
-        shown.set("zone", &links.zone(self.machine.zone()));
-        shown.set("sizeGb", &self.gib());
-        shown.set("physicalBlockSizeBytes", &"4096");
-        shown.set("status", &if self.problem.is_some() { "UNAVAILABLE" } else { "READY" });
-        shown.set("type", &links.link(&scope, "diskTypes", "pd-standard"));
-        shown.set("labelFingerprint", &label::fingerprint(&label::Labels::new()));
-        shown.set("users", &[self.machine.link(links)]);
-        shown.set("selfLink", &self.link(links));
-        Value::Object(shown.0)
-    }
+/// The whole link of what may be described by its name alone.
+fn full(links: &Links, scope: &Scope, collection: &str, name: &Option<String>) -> Option<String> {
+    let name = name.as_ref()?;
+    let is_link = name.contains('/');
+    Some(if is_link { name.clone() } else { links.link(scope, collection, name) })
 }
 
 /// The instance that a request names.
@@ -292,7 +219,8 @@ pub fn find<'a>(
     links: &Links,
 ) -> Result<&'a Machine, Refusal> {
     let is_it = |machine: &&Machine| {
-        machine.scope() == named.scope
+        !machine.is_loose
+            && machine.scope() == named.scope
             && (machine.name() == named.name || machine.number() == named.name)
     };
     machines.iter().find(is_it).ok_or_else(|| {
@@ -300,25 +228,10 @@ pub fn find<'a>(
     })
 }
 
-/// The disk that a request names.
-pub fn find_disk<'a>(
-    machines: &'a [Machine],
-    named: &Named,
-    links: &Links,
-) -> Result<MachineDisk<'a>, Refusal> {
-    let disks = machines.iter().flat_map(Machine::disks);
-    let is_it = |disk: &MachineDisk<'_>| {
-        disk.machine.scope() == named.scope
-            && (disk.name() == named.name || disk.number() == named.name)
-    };
-    disks.into_iter().find(is_it).ok_or_else(|| {
-        Refusal::not_found(&links.path(&named.scope, &named.collection, &named.name))
-    })
-}
-
-/// Answers a request for instances.
+/// Answers a request that looks at instances.
 pub fn answer(request: &Request, links: &Links, machines: &[Machine]) -> Answer {
-    let shown = || machines.iter().map(|machine| (machine.scope(), machine.json(links)));
+    let real = || machines.iter().filter(|machine| !machine.is_loose);
+    let shown = || real().map(|machine| (machine.scope(), machine.json(links)));
     match (request.parts(), &request.scope) {
         (("GET", None, None), Scope::Aggregated) => {
             page::aggregated(request, links, "instance", shown().collect())
@@ -329,25 +242,6 @@ pub fn answer(request: &Request, links: &Links, machines: &[Machine]) -> Answer 
         }
         (("GET", Some(name), None), _) => {
             Ok(find(machines, &named(request, name), links)?.json(links))
-        }
-        _ => Err(request.not_done()),
-    }
-}
-
-/// Answers a request that looks at disks.
-pub fn answer_disks(request: &Request, links: &Links, machines: &[Machine]) -> Answer {
-    let disks = machines.iter().flat_map(Machine::disks);
-    let shown = disks.map(|disk| (disk.machine.scope(), disk.json(links)));
-    match (request.parts(), &request.scope) {
-        (("GET", None, None), Scope::Aggregated) => {
-            page::aggregated(request, links, "disk", shown.collect())
-        }
-        (("GET", None, None), scope) => {
-            let here = shown.filter(|(at, _)| at == scope);
-            page::list(request, links, "disk", here.map(|(_, item)| item).collect())
-        }
-        (("GET", Some(name), None), _) => {
-            Ok(find_disk(machines, &named(request, name), links)?.json(links))
         }
         _ => Err(request.not_done()),
     }

@@ -45,10 +45,29 @@ impl From<Refusal> for Failure {
             "resourceNotReady" => "RESOURCE_NOT_READY",
             "conditionNotMet" => "CONDITION_NOT_MET",
             "quotaExceeded" => "QUOTA_EXCEEDED",
+            "resourceInUseByAnotherResource" => "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE",
+            "operationRateExceeded" => "RESOURCE_OPERATION_RATE_EXCEEDED",
+            "forbidden" => "PERMISSIONS_ERROR",
             "invalid" => "INVALID_USAGE",
             _ => "INTERNAL_ERROR",
         };
         Self { code: code.to_owned(), message: refusal.message, status: refusal.status }
+    }
+}
+
+/// Something to say beside what was done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// The code, from the list of the API.
+    pub code: String,
+    /// What is said to people.
+    pub message: String,
+}
+
+impl Notice {
+    /// A notice.
+    pub fn new(code: &str, message: impl Into<String>) -> Self {
+        Self { code: code.to_owned(), message: message.into() }
     }
 }
 
@@ -77,6 +96,9 @@ pub struct Operation {
     pub failure: Option<Failure>,
     /// Percent that are done.
     pub progress: u8,
+    /// What there is to say beside it.
+    #[serde(default)]
+    pub warnings: Vec<Notice>,
 }
 
 impl Operation {
@@ -111,6 +133,9 @@ impl Operation {
         if let Some(id) = &self.request_id {
             set("clientOperationId", json!(id));
         }
+        if !self.warnings.is_empty() {
+            set("warnings", json!(self.warnings));
+        }
         if let Some(ended) = self.ended {
             set("endTime", json!(ended.to_string()));
         }
@@ -134,6 +159,20 @@ pub struct Begun {
     pub target: String,
     /// The id of that, where it is known.
     pub target_id: Option<String>,
+    /// What there is to say beside it.
+    pub warnings: Vec<Notice>,
+}
+
+impl Begun {
+    /// What begins, with nothing to say beside it.
+    pub fn new(
+        scope: Scope,
+        kind: &'static str,
+        target: String,
+        target_id: Option<String>,
+    ) -> Self {
+        Self { scope, kind, target, target_id, warnings: Vec::new() }
+    }
 }
 
 /// All operations.
@@ -205,6 +244,7 @@ impl Operations {
             ended: None,
             failure: None,
             progress: 0,
+            warnings: begun.warnings,
         };
         self.shelf.put(&operation.name(), operation.clone())?;
         self.running().insert(operation.id, operation.clone());
@@ -290,6 +330,13 @@ impl Operations {
             }
             _ => Err(request.not_done()),
         }
+    }
+
+    /// An operation as it is while it runs, whatever has become of it.
+    pub fn still_running(&self, request: &Request, links: &Links) -> Answer {
+        let name = request.name.as_deref().unwrap_or_default();
+        let operation = self.named(request, links, name)?;
+        Ok(Operation { ended: None, failure: None, progress: 50, ..operation }.json(links))
     }
 
     /// Waits until an operation has ended, for a while.

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Refusal};
-use super::instance::{Machine, number_of};
+use super::instance::Machine;
 use super::link::{Links, Scope, region_of};
+use super::object::number_of;
 use super::page;
 use super::request::Request;
 use crate::inventory::{EngineInventory, ImageKind};

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::answer::Refusal;
 use super::link::Scope;
+use crate::name::is_rfc1035_label;
 use crate::serve::Call;
 
 /// A request for something of a project.
@@ -92,6 +93,16 @@ impl Request {
                 "It must be a text.",
             )),
         }
+    }
+
+    /// The name of something new, if it is one.
+    pub fn name_of_new(&self) -> Result<&str, Refusal> {
+        let name = self.text("name")?.ok_or_else(|| Refusal::required("resource.name"))?;
+        if is_rfc1035_label(name) {
+            return Ok(name);
+        }
+        let why = "Must be a match of regex '[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?'";
+        Err(Refusal::invalid("resource.name", name, why))
     }
 
     /// The method, the name and the verb, to be matched.

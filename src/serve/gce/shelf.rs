@@ -55,6 +55,11 @@ impl<T: Serialize + DeserializeOwned + Clone> Shelf<T> {
         self.things().values().cloned().collect()
     }
 
+    /// All of them with their ids.
+    pub fn entries(&self) -> BTreeMap<String, T> {
+        self.things().clone()
+    }
+
     /// Keeps one.
     pub fn put(&self, id: &str, thing: T) -> Result<(), Refusal> {
         let mut things = self.things();

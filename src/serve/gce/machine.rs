@@ -1,0 +1,519 @@
+//! New instances out of machine images, their labels, and their end.
+//!
+//! Restoring writes disks into the engine's own directory and an instance file beside those that
+//! people wrote. Nothing is started: the machine is TERMINATED until somebody runs it. Only what was
+//! written here is changed or removed here; the file that a person wrote is that person's.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, json};
+
+use super::Inner;
+use super::answer::{Answer, Refusal};
+use super::capture::Watch;
+use super::disk::{MadeDisk, is_attached};
+use super::instance::{self, Machine, find, named};
+use super::label::{self, Labels};
+use super::link::Scope;
+use super::operation::{Begun, Notice};
+use super::origin::DiskSource;
+use super::overrides::{self, Overridden};
+use super::request::Request;
+use crate::engine::local::LocalEngine;
+use crate::engine::local::instance::{DiskFormat, InstanceDocument, InstanceStatus};
+use crate::engine::local::made::{NewDisks, Written, extend_disk};
+use crate::engine::{RestoreRequest, Store, Watcher};
+use crate::inventory::{Image, ImageKind};
+use crate::name::is_rfc1035_label;
+
+/// An instance that was made through this API.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MadeMachine {
+    /// Its instance file, and what was written into it.
+    pub written: Written,
+    /// Since when it is there.
+    pub created: Timestamp,
+}
+
+/// An instance to be made.
+struct NewMachine {
+    id: String,
+    image: Image,
+    document: InstanceDocument,
+    disks: Vec<MadeDisk>,
+    links: Vec<String>,
+}
+
+impl Inner {
+    /// Answers a request for instances.
+    pub(super) async fn answer_instances(&self, request: &Request) -> Answer {
+        match request.parts() {
+            ("POST", None, None) => self.insert_instance(request).await,
+            ("DELETE", Some(name), None) => self.delete_instance(request, name).await,
+            ("POST", Some(name), Some("setLabels")) => {
+                self.set_instance_labels(request, name).await
+            }
+            ("POST", Some(name), Some("setDiskAutoDelete")) => {
+                self.set_auto_delete(request, name).await
+            }
+            _ => instance::answer(request, &self.links, &self.world().await?),
+        }
+    }
+
+    async fn insert_instance(&self, request: &Request) -> Answer {
+        let _gate = self.gate.lock().await;
+        if let Some(operation) = self.operations.replayed(request)? {
+            return Ok(operation.json(&self.links));
+        }
+        let machines = self.world().await?;
+        let (new, warnings) = self.read_instance_order(request, &machines).await?;
+        let link = self.links.link(&request.scope, "instances", &new.document.metadata.name);
+        let begun = Begun {
+            warnings,
+            ..Begun::new(request.scope.clone(), "insert", link, Some(new.id.clone()))
+        };
+        let operation = self.operations.begin(request, begun, self.clock.now())?;
+        let (id, links) = (operation.id, new.links.clone());
+        self.reserve(links.iter().cloned());
+        self.spawn(move |inner| async move {
+            let came = inner.make_instance(new, id).await;
+            inner.free(links);
+            inner.end(id, came.map(|()| None));
+        });
+        Ok(operation.json(&self.links))
+    }
+
+    /// What a request for an instance asks for, checked.
+    async fn read_instance_order(
+        &self,
+        request: &Request,
+        machines: &[Machine],
+    ) -> Result<(NewMachine, Vec<Notice>), Refusal> {
+        let name = request.name_of_new()?;
+        let zone = self.read_zone(machines, request)?;
+        self.refuse_taken_instance(machines, &request.scope, name)?;
+        let source = match request.text("sourceMachineImage")? {
+            Some(source) => source,
+            None => request.query("sourceMachineImage").ok_or_else(|| {
+                Refusal::not_done("instances that are not made of a sourceMachineImage")
+            })?,
+        };
+        let seen = self.seen().await?;
+        let field = "resource.sourceMachineImage";
+        let (image, mut warnings) = self.usable(&seen, ImageKind::MachineImage, field, source)?;
+        let record = self.engine.record(&image.id).await?;
+        let unreadable = || Refusal::unseen(format!("the record of {} is damaged", image.name));
+        let mut document: InstanceDocument =
+            serde_json::from_value(record["source_instance"].clone()).map_err(|_| unreadable())?;
+        let captured: BTreeMap<&str, u64> = record["disks"]
+            .as_array()
+            .ok_or_else(unreadable)?
+            .iter()
+            .filter_map(|disk| Some((disk["deviceName"].as_str()?, disk["sizeBytes"].as_u64()?)))
+            .collect();
+        document.spec.disks.retain(|disk| captured.contains_key(disk.device_name.as_str()));
+        let id = self.new_id()?;
+        document.metadata.id = Some(id.clone());
+        document.metadata.name = name.to_owned();
+        document.spec.zone.clone_from(&zone);
+        document.spec.status = InstanceStatus::Terminated;
+        let Overridden { mut document, notices } =
+            overrides::apply(request, &self.links, document, machines)?;
+        warnings.extend(notices);
+        let now = self.clock.now();
+        let mut disks = Vec::new();
+        let mut links = vec![self.links.link(&request.scope, "instances", name)];
+        for spec in &mut document.spec.disks {
+            let disk = format!("{name}-{}", spec.device_name);
+            if !is_rfc1035_label(&disk) {
+                let why = format!("Its disk would be called {disk}, which is too long.");
+                return Err(Refusal::invalid("resource.name", name, &why));
+            }
+            self.refuse_taken_disk(machines, &request.scope, &disk)?;
+            links.push(self.links.link(&request.scope, "disks", &disk));
+            let mut shown = Map::new();
+            shown.insert("sourceMachineImage".to_owned(), json!(self.link_of(image, &seen)));
+            shown.insert("sourceMachineImageId".to_owned(), json!(image.id));
+            disks.push(MadeDisk {
+                id: self.new_id()?,
+                name: disk,
+                zone: zone.clone(),
+                path: std::path::PathBuf::new(),
+                created: now,
+                labels: std::mem::take(&mut spec.labels),
+                shown,
+            });
+        }
+        Ok((NewMachine { id, image: image.clone(), document, disks, links }, warnings))
+    }
+
+    fn refuse_taken_instance(
+        &self,
+        machines: &[Machine],
+        scope: &Scope,
+        name: &str,
+    ) -> Result<(), Refusal> {
+        let is_it = |machine: &&Machine| !machine.is_loose && machine.name() == name;
+        match machines.iter().find(is_it) {
+            Some(machine) if machine.scope() == *scope => {
+                Err(Refusal::exists(&self.links.path(scope, "instances", name)))
+            }
+            Some(machine) => Err(Refusal {
+                message: format!(
+                    "The resource '{}' has this name; the embedded engine keeps a name for one instance of any zone",
+                    self.links.path(&machine.scope(), "instances", name)
+                ),
+                ..Refusal::exists("")
+            }),
+            None if self.is_reserved(&self.links.link(scope, "instances", name)) => {
+                Err(Refusal::exists(&self.links.path(scope, "instances", name)))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The zone that a request is for, if there is one of that name.
+    pub(super) fn read_zone(
+        &self,
+        machines: &[Machine],
+        request: &Request,
+    ) -> Result<String, Refusal> {
+        match &request.scope {
+            Scope::Zone(zone) if machines.iter().any(|machine| machine.zone() == zone) => {
+                Ok(zone.clone())
+            }
+            scope => {
+                let path = self.links.path(scope, "", "");
+                Err(Refusal::not_found(&path))
+            }
+        }
+    }
+
+    async fn make_instance(
+        self: &Arc<Self>,
+        new: NewMachine,
+        operation: u64,
+    ) -> Result<(), Refusal> {
+        let _permit = self.captures.acquire().await.map_err(|_| Refusal::stopped())?;
+        let NewMachine { id, image, mut document, mut disks, .. } = new;
+        let name = document.metadata.name.clone();
+        let directory = self.begin_disks(&id).await?;
+        let made = async {
+            let files = self.restore(&image, &[], Some(&name), &directory, operation).await?;
+            for (spec, disk) in document.spec.disks.iter_mut().zip(&mut disks) {
+                let file = files.get(&spec.device_name).ok_or_else(|| {
+                    Refusal::unseen(format!("the disk {} was not restored", spec.device_name))
+                })?;
+                disk.path.clone_from(file);
+                spec.path = file.display().to_string();
+                spec.format = Some(DiskFormat::Raw);
+            }
+            for disk in &disks {
+                self.disks.put(&disk.id, disk.clone())?;
+            }
+            let comment = format!("made by the server out of the image {}", image.name);
+            let written =
+                self.engine.on_a_thread(move |engine| engine.add_instance(&document, &comment));
+            let written = written.await?;
+            self.machines.put(&id, MadeMachine { written, created: self.clock.now() })
+        };
+        match made.await {
+            Ok(()) => Ok(self.engine.on_a_thread(move |_| directory.finish()).await?),
+            Err(refusal) => {
+                self.give_up(&directory).await;
+                Err(refusal)
+            }
+        }
+    }
+
+    async fn begin_disks(&self, id: &str) -> Result<NewDisks, Refusal> {
+        let id = id.to_owned();
+        Ok(self.engine.on_a_thread(move |engine| engine.new_disks(&id)).await?)
+    }
+
+    /// Writes disks of an image into a directory; their files by their device names.
+    async fn restore(
+        self: &Arc<Self>,
+        image: &Image,
+        disks: &[String],
+        name: Option<&str>,
+        directory: &NewDisks,
+        operation: u64,
+    ) -> Result<BTreeMap<String, std::path::PathBuf>, Refusal> {
+        let request = RestoreRequest {
+            image: image.id.clone(),
+            to: directory.path.clone(),
+            disks: disks.to_vec(),
+            name: name.map(str::to_owned),
+            machine_type: None,
+            labels: BTreeMap::new(),
+            overwrite: false,
+            qcow2: false,
+        };
+        let watch: Arc<dyn Watcher> = Arc::new(Watch { inner: Arc::clone(self), operation });
+        let restored = self.engine.restore(request, watch).await?;
+        // The machine is described among the instance files, or nowhere.
+        let described = restored.instance.clone();
+        self.engine
+            .on_a_thread(move |_| {
+                std::fs::remove_file(&described).map_err(|error| {
+                    crate::engine::EngineError::Failed(format!("{}: {error}", described.display()))
+                })
+            })
+            .await?;
+        Ok(restored.disks.into_iter().map(|disk| (disk.name, disk.path)).collect())
+    }
+
+    /// Makes a disk: of what an image holds, or of zeros.
+    pub(super) async fn make_disk(
+        self: &Arc<Self>,
+        mut made: MadeDisk,
+        source: Option<DiskSource>,
+        bytes: u64,
+        operation: u64,
+    ) -> Result<(), Refusal> {
+        let _permit = self.captures.acquire().await.map_err(|_| Refusal::stopped())?;
+        let directory = self.begin_disks(&made.id).await?;
+        let filled = async {
+            made.path = match &source {
+                Some(DiskSource { image, device, .. }) => {
+                    let only = [device.clone()];
+                    let name = Some(made.name.as_str());
+                    let files = self.restore(image, &only, name, &directory, operation).await?;
+                    files.into_values().next().ok_or_else(Refusal::stopped)?
+                }
+                None => directory.path.join("disk.raw"),
+            };
+            let path = made.path.clone();
+            self.engine.on_a_thread(move |_| extend_disk(&path, bytes)).await?;
+            self.disks.put(&made.id.clone(), made)
+        };
+        match filled.await {
+            Ok(()) => Ok(self.engine.on_a_thread(move |_| directory.finish()).await?),
+            Err(refusal) => {
+                self.give_up(&directory).await;
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Takes away what was begun and came to nothing.
+    async fn give_up(&self, directory: &NewDisks) {
+        for disk in
+            self.disks.all().into_iter().filter(|disk| disk.path.starts_with(&directory.path))
+        {
+            if let Err(refusal) = self.disks.remove(&disk.id) {
+                tracing::warn!("{}", refusal.message);
+            }
+        }
+        let gone = directory.clone();
+        if let Err(error) = self.engine.on_a_thread(move |_| gone.remove()).await {
+            tracing::warn!("what was begun stays: {error}");
+        }
+    }
+
+    async fn delete_instance(&self, request: &Request, name: &str) -> Answer {
+        let _gate = self.gate.lock().await;
+        if let Some(operation) = self.operations.replayed(request)? {
+            return Ok(operation.json(&self.links));
+        }
+        let machines = self.world().await?;
+        let machine = find(&machines, &named(request, name), &self.links)?;
+        let link = machine.link(&self.links);
+        if self.operations.is_busy(&link) {
+            return Err(Refusal::not_ready(format!("The resource '{link}' is not ready")));
+        }
+        let made = self.made(machine)?;
+        let spec = &machine.local.document.spec;
+        if spec.deletion_protection.unwrap_or(false) {
+            return Err(Refusal::bad(format!(
+                "Invalid resource usage: 'Resource cannot be deleted if it's protected against deletion. The resource is {link}.'"
+            )));
+        }
+        let goes = |disk: &&super::disk::MachineDisk<'_>| disk.spec.auto_delete.unwrap_or(false);
+        let disks = machine.disks();
+        let going: Vec<MadeDisk> =
+            disks.iter().filter(goes).filter_map(|disk| disk.made.cloned()).collect();
+        let begun = Begun::new(request.scope.clone(), "delete", link, Some(machine.number()));
+        let operation = self.operations.begin(request, begun, self.clock.now())?;
+        let (id, key) = (operation.id, machine.seen.id.to_string());
+        self.spawn(move |inner| async move {
+            let came = inner.remove_instance(&key, made, going).await;
+            inner.end(id, came.map(|()| None));
+        });
+        Ok(operation.json(&self.links))
+    }
+
+    async fn remove_instance(
+        &self,
+        key: &str,
+        made: MadeMachine,
+        disks: Vec<MadeDisk>,
+    ) -> Result<(), Refusal> {
+        // The description first: what is left of a stopped server is disks that are attached to
+        // nothing, and those can be seen and removed.
+        let written = made.written;
+        self.engine.on_a_thread(move |engine| engine.remove_instance(&written)).await?;
+        self.machines.remove(key)?;
+        for disk in disks {
+            self.remove_disk(disk).await?;
+        }
+        Ok(())
+    }
+
+    /// How a machine was made, if that was done here and nobody has edited its file since.
+    fn made(&self, machine: &Machine) -> Result<MadeMachine, Refusal> {
+        let file = machine.local.file.display();
+        let refused = |what: String| Refusal { status: 403, reason: "forbidden", message: what };
+        let made = self.machines.get(machine.seen.id.as_str()).ok_or_else(|| {
+            refused(format!(
+                "The instance {} is described by {file}, which a person wrote: change it there",
+                machine.name()
+            ))
+        })?;
+        if made.written.is_unchanged() {
+            return Ok(made);
+        }
+        Err(refused(format!(
+            "The file {file} of the instance {} was edited after this server had written it: change it there",
+            machine.name()
+        )))
+    }
+
+    /// Writes the description of a machine anew, if it was written here.
+    pub(super) async fn rewrite(
+        &self,
+        machine: &Machine,
+        document: InstanceDocument,
+    ) -> Result<(), Refusal> {
+        let made = self.made(machine)?;
+        let before = made.written.clone();
+        let written = self
+            .engine
+            .on_a_thread(move |engine| engine.rewrite_instance(&before, &document))
+            .await?;
+        self.machines.put(machine.seen.id.as_str(), MadeMachine { written, ..made })
+    }
+
+    async fn set_instance_labels(&self, request: &Request, name: &str) -> Answer {
+        let _gate = self.gate.lock().await;
+        if let Some(operation) = self.operations.replayed(request)? {
+            return Ok(operation.json(&self.links));
+        }
+        let machines = self.world().await?;
+        let machine = find(&machines, &named(request, name), &self.links)?;
+        let labels: Labels = label::replace(request, &machine.seen.labels)?;
+        let mut document = machine.local.document.clone();
+        document.metadata.labels = labels;
+        self.rewrite(machine, document).await?;
+        let begun = Begun::new(
+            request.scope.clone(),
+            "setLabels",
+            machine.link(&self.links),
+            Some(machine.number()),
+        );
+        self.done_at_once(request, begun)
+    }
+
+    async fn set_auto_delete(&self, request: &Request, name: &str) -> Answer {
+        let _gate = self.gate.lock().await;
+        if let Some(operation) = self.operations.replayed(request)? {
+            return Ok(operation.json(&self.links));
+        }
+        let device = request.query("deviceName").ok_or_else(|| Refusal::required("deviceName"))?;
+        let machines = self.world().await?;
+        let machine = find(&machines, &named(request, name), &self.links)?;
+        let mut document = machine.local.document.clone();
+        let mut disks = document.spec.disks.iter_mut();
+        let disk = disks.find(|disk| disk.device_name == device).ok_or_else(|| {
+            Refusal::invalid("deviceName", device, "The instance has no such disk.")
+        })?;
+        disk.auto_delete = Some(request.is_on("autoDelete"));
+        self.rewrite(machine, document).await?;
+        let begun = Begun::new(
+            request.scope.clone(),
+            "setDiskAutoDelete",
+            machine.link(&self.links),
+            Some(machine.number()),
+        );
+        self.done_at_once(request, begun)
+    }
+
+    /// Everything that there is: the instances, and the disks that are attached to none. An error
+    /// where not all instances can be seen.
+    pub(super) async fn world(&self) -> Result<Vec<Machine>, Refusal> {
+        let (described, gaps) = self.engine.described().await?;
+        if let Some(gap) = gaps.first() {
+            return Err(Refusal::unseen(format!("{}: {}", gap.place, gap.message)));
+        }
+        let made = self.disks.all();
+        let mut machines: Vec<Machine> = described
+            .into_iter()
+            .map(|described| {
+                let specs = described.local.document.spec.disks.iter();
+                let own = specs.filter_map(|spec| {
+                    let path = described.local.disk_path(spec);
+                    let made = made.iter().find(|made| made.path == path)?;
+                    Some((spec.device_name.clone(), made.clone()))
+                });
+                let created = self.machines.get(described.local.id.as_str());
+                Machine {
+                    made: own.collect(),
+                    created: created.map(|made| made.created).or(described.created_at),
+                    disks_created: described.disks_created_at,
+                    seen: described.seen,
+                    local: described.local,
+                    is_loose: false,
+                }
+            })
+            .collect();
+        let loose: Vec<MadeDisk> =
+            made.into_iter().filter(|disk| !is_attached(&machines, &disk.path)).collect();
+        let loose = self
+            .engine
+            .on_a_thread(move |_: &LocalEngine| {
+                Ok(loose.iter().filter_map(MadeDisk::loose).collect::<Vec<_>>())
+            })
+            .await?;
+        machines.extend(loose);
+        Ok(machines)
+    }
+
+    /// What a stopped server was at comes to its end: disks that an instance file names are
+    /// finished, and all other ones that are not finished go.
+    pub(super) async fn recover(&self) {
+        let found = async {
+            let machines = self.world().await?;
+            let unfinished = self.engine.on_a_thread(LocalEngine::unfinished_disks).await?;
+            Ok::<_, Refusal>((machines, unfinished))
+        };
+        let (machines, unfinished) = match found.await {
+            Ok(found) => found,
+            Err(refusal) => {
+                tracing::warn!("what was begun earlier is left alone: {}", refusal.message);
+                return;
+            }
+        };
+        for directory in unfinished {
+            let specs = machines.iter().filter(|machine| !machine.is_loose).flat_map(|machine| {
+                machine.local.document.spec.disks.iter().map(|disk| machine.local.disk_path(disk))
+            });
+            if specs.into_iter().any(|path| path.starts_with(&directory.path)) {
+                if let Err(error) = self.engine.on_a_thread(move |_| directory.finish()).await {
+                    tracing::warn!("{error}");
+                }
+            } else {
+                self.give_up(&directory).await;
+            }
+        }
+        for (key, made) in self.machines.entries() {
+            let is_there = made.written.path.exists();
+            if !is_there && let Err(refusal) = self.machines.remove(&key) {
+                tracing::warn!("{}", refusal.message);
+            }
+        }
+    }
+}
