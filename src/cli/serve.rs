@@ -1,6 +1,7 @@
 //! `stillframe serve`
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -11,6 +12,7 @@ use tokio::sync::watch;
 use super::key::local_engine;
 use super::{Console, Exit, Global, setup};
 use crate::engine::Engine;
+use crate::serve::access::{Access, AccessError, Token, read_tls};
 use crate::serve::{self, Dialect};
 
 /// Speak the API of a cloud over an embedded engine.
@@ -25,9 +27,19 @@ pub struct Serve {
     /// The project that the engine is served as; its own name where this is left out
     #[arg(long, value_name = "NAME")]
     project: Option<String>,
-    /// The address to listen on, a loopback one; port 0 takes any that is free
+    /// The address to listen on; any that is no loopback one needs a token and TLS; port 0 takes
+    /// any that is free
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8470")]
     listen: SocketAddr,
+    /// A file whose first line clients must send as a bearer token
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// The TLS certificate of the server, with those that it is signed by (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The private key of the TLS certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// Go wrong where a client asks for it with POST /faults: for tests of clients
     #[arg(long)]
     faults: bool,
@@ -40,9 +52,9 @@ impl Serve {
             Err(early) => return early.exit(),
         };
         let project = self.project.clone().unwrap_or_else(|| engine.name().to_owned());
-        let listener = serve::listen(self.listen).await?;
+        let door = serve::listen(self.listen, self.access()?).await?;
         let service = serve::open(self.dialect, engine, &project, setup::clock(None), self.faults)?;
-        let address = listener.local_addr().context("the address is not known")?;
+        let (scheme, address) = (door.scheme(), door.address()?);
         let (stop, stopped) = watch::channel(false);
         let mut interrupted =
             signal(SignalKind::interrupt()).context("no signal can be waited for")?;
@@ -54,9 +66,18 @@ impl Serve {
             }
             stop.send_replace(true);
         });
-        console.print(&format!("http://{address}\n"));
+        console.print(&format!("{scheme}://{address}\n"));
         console.note(&format!("serving the project {project}; Ctrl-C stops\n"));
-        serve::serve(listener, Arc::clone(&service), stopped).await?;
+        serve::serve(door, Arc::clone(&service), stopped).await?;
         Ok(Exit::Success)
+    }
+
+    fn access(&self) -> Result<Access, AccessError> {
+        let token = self.token_file.as_deref().map(Token::read).transpose()?;
+        let tls = match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => Some(read_tls(certificate, key)?),
+            _ => None,
+        };
+        Ok(Access { token, tls })
     }
 }

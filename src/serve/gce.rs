@@ -5,6 +5,7 @@
 //! answered from what cannot be seen: where the engine reports a gap, so does the server.
 
 mod answer;
+mod batch;
 mod capture;
 mod disk;
 mod family;
@@ -25,6 +26,7 @@ mod overrides;
 mod page;
 mod place;
 mod request;
+mod restore;
 mod shelf;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -145,7 +147,18 @@ impl ComputeEngine {
 #[async_trait]
 impl Service for ComputeEngine {
     async fn answer(&self, call: Call) -> Reply {
+        if call.method == "POST" && call.path.starts_with("/batch/compute/") {
+            return self.inner.batch(&call).await;
+        }
         answer::reply(self.inner.answer(&call).await)
+    }
+
+    fn unauthenticated(&self) -> Reply {
+        answer::reply(Err(Refusal {
+            status: 401,
+            reason: "authError",
+            message: "Invalid Credentials: the server wants its token as a bearer".to_owned(),
+        }))
     }
 
     async fn stop(&self) {
@@ -264,11 +277,6 @@ impl Inner {
         let operation = self.operations.begin(request, begun, self.clock.now())?;
         self.end(operation.id, Ok(None));
         Ok(operation.json(&self.links))
-    }
-
-    /// An id that nothing else has.
-    fn new_id(&self) -> Result<String, Refusal> {
-        Ok(LocalEngine::new_id()?)
     }
 
     /// Keeps names for what is being made.

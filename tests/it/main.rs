@@ -22,6 +22,7 @@
 mod adopt;
 mod check;
 mod cli;
+mod conform;
 mod copies;
 mod cron;
 mod engines;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::engine::EngineError;
-use crate::serve::Reply;
+use crate::serve::{Content, Reply};
 
 /// What a request comes to.
 pub type Answer = Result<Value, Refusal>;
@@ -123,11 +123,11 @@ impl From<EngineError> for Refusal {
 /// The reply to an answer. An empty value has no body.
 pub fn reply(answer: Answer) -> Reply {
     match answer {
-        Ok(Value::Null) => Reply { status: 204, body: Value::Null },
-        Ok(body) => Reply { status: 200, body },
+        Ok(Value::Null) => Reply { status: 204, content: Content::None },
+        Ok(body) => Reply { status: 200, content: Content::Json(body) },
         Err(refusal) => Reply {
             status: refusal.status,
-            body: json!({"error": {
+            content: Content::Json(json!({"error": {
                 "code": refusal.status,
                 "message": refusal.message,
                 "status": refusal.word(),
@@ -136,7 +136,7 @@ pub fn reply(answer: Answer) -> Reply {
                     "domain": "global",
                     "reason": refusal.reason,
                 }],
-            }}),
+            }})),
         },
     }
 }
@@ -148,7 +148,8 @@ mod tests {
     #[test]
     fn a_refusal_has_all_that_clients_look_at() {
         let reply = reply(Err(Refusal::not_found("projects/p/global/images/x")));
-        let error = &reply.body["error"];
+        let Content::Json(body) = &reply.content else { panic!("it has a body") };
+        let error = &body["error"];
         assert_eq!((reply.status, &error["code"]), (404, &json!(404)));
         assert_eq!(error["status"], "NOT_FOUND");
         assert_eq!(error["message"], error["errors"][0]["message"]);

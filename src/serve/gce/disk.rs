@@ -19,6 +19,7 @@ use super::object::{Object, number_of};
 use super::operation::Begun;
 use super::page;
 use super::request::Request;
+use crate::engine::local::LocalEngine;
 use crate::engine::local::instance::{
     DiskFormat, DiskSpec, InstanceDocument, InstanceKind, InstanceMetadata, InstanceSpec,
     InstanceStatus, LocalInstance,
@@ -317,7 +318,7 @@ impl Inner {
             shown.insert("description".to_owned(), json!(description));
         }
         let made = MadeDisk {
-            id: self.new_id()?,
+            id: LocalEngine::new_id()?,
             name: name.to_owned(),
             zone,
             path: PathBuf::new(),
@@ -381,18 +382,15 @@ impl Inner {
             return Ok(operation.json(&self.links));
         }
         let labels = label::replace(request, disk.labels())?;
-        match disk.made.cloned() {
-            Some(made) => self.disks.put(&made.id.clone(), MadeDisk { labels, ..made })?,
-            None => {
-                let mut document = disk.machine.local.document.clone();
-                let device = &disk.spec.device_name;
-                for spec in &mut document.spec.disks {
-                    if spec.device_name == *device {
-                        spec.labels.clone_from(&labels);
-                    }
-                }
-                self.rewrite(disk.machine, document).await?;
+        if let Some(made) = disk.made.cloned() {
+            self.disks.put(&made.id.clone(), MadeDisk { labels, ..made })?;
+        } else {
+            let mut document = disk.machine.local.document.clone();
+            let mut specs = document.spec.disks.iter_mut();
+            if let Some(spec) = specs.find(|spec| spec.device_name == disk.spec.device_name) {
+                spec.labels = labels;
             }
+            self.rewrite(disk.machine, document).await?;
         }
         let link = disk.link(&self.links);
         let begun = Begun::new(request.scope.clone(), "setLabels", link, Some(disk.number()));

@@ -98,9 +98,9 @@ impl Machine {
         common.set("serviceAccounts", &spec.service_accounts);
         common.set("networkInterfaces", &self.network_interfaces(links));
         let accelerators = spec.guest_accelerators.iter().map(|accelerator| {
-            let kind = Some(accelerator.accelerator_type.clone());
+            let kind = Some(accelerator.accelerator_type.as_str());
             json!({
-                "acceleratorType": full(links, &self.scope(), "acceleratorTypes", &kind),
+                "acceleratorType": full(links, &self.scope(), "acceleratorTypes", kind),
                 "acceleratorCount": accelerator.accelerator_count,
             })
         });
@@ -128,8 +128,14 @@ impl Machine {
                 shown.0 = written;
             }
             shown.set("kind", &"compute#networkInterface");
-            shown.set("network", &full(links, &Scope::Global, "networks", &interface.network));
-            shown.set("subnetwork", &full(links, &region, "subnetworks", &interface.subnetwork));
+            shown.set(
+                "network",
+                &full(links, &Scope::Global, "networks", interface.network.as_deref()),
+            );
+            shown.set(
+                "subnetwork",
+                &full(links, &region, "subnetworks", interface.subnetwork.as_deref()),
+            );
             for address in
                 shown.0.get_mut("accessConfigs").and_then(Value::as_array_mut).into_iter().flatten()
             {
@@ -148,7 +154,7 @@ impl Machine {
         shown.set("confidentialInstanceConfig", &spec.confidential_instance_config);
         shown.set("localSsdEncryptionMode", &spec.local_ssd_encryption_mode);
         shown.set("networkPerformanceConfig", &spec.network_performance_config);
-        shown.set("privateIpv6GoogleAccess", &spec.private_ipv6_google_access);
+        shown.set("privateIpv6GoogleAccess", &spec.private_ipv6_access);
         shown.set("reservationAffinity", &spec.reservation_affinity);
         shown.set("resourcePolicies", &spec.resource_policies);
         shown.set("shieldedInstanceConfig", &spec.shielded_instance_config);
@@ -206,10 +212,10 @@ impl Machine {
 }
 
 /// The whole link of what may be described by its name alone.
-fn full(links: &Links, scope: &Scope, collection: &str, name: &Option<String>) -> Option<String> {
-    let name = name.as_ref()?;
+fn full(links: &Links, scope: &Scope, collection: &str, name: Option<&str>) -> Option<String> {
+    let name = name?;
     let is_link = name.contains('/');
-    Some(if is_link { name.clone() } else { links.link(scope, collection, name) })
+    Some(if is_link { name.to_owned() } else { links.link(scope, collection, name) })
 }
 
 /// The instance that a request names.

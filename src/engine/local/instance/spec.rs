@@ -105,8 +105,8 @@ pub struct InstanceSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub resource_manager_tags: BTreeMap<String, String>,
     /// How it reaches the services of the cloud over IPv6.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub private_ipv6_google_access: Option<String>,
+    #[serde(default, rename = "privateIpv6GoogleAccess", skip_serializing_if = "Option::is_none")]
+    pub private_ipv6_access: Option<String>,
     /// How disks that are part of the machine are encrypted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local_ssd_encryption_mode: Option<String>,
