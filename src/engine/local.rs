@@ -164,14 +164,15 @@ impl LocalEngine {
         self.blocking(move |inner| Ok(inner.records(&ids))).await
     }
 
-    /// Makes an image of something else than an instance of the instance files.
+    /// Makes an image whose id is known beforehand, of an instance or of something else.
     pub async fn create_of(
         &self,
         request: CreateRequest,
+        id: String,
         origin: Origin,
         watcher: Arc<dyn Watcher>,
     ) -> Result<Created, EngineError> {
-        self.until_made(move |inner| inner.create_of(&request, &origin, &watcher)).await
+        self.until_made(move |inner| inner.create_of(&request, &id, &origin, &watcher)).await
     }
 
     /// Runs something that reads or writes files on a thread that may block.

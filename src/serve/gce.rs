@@ -38,6 +38,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::{OnceCell, Semaphore, watch};
 
 use answer::{Answer, Refusal};
+use capture::Pending;
 use disk::MadeDisk;
 use fault::{Fault, Faults};
 use fields::Fields;
@@ -68,7 +69,7 @@ struct Inner {
     /// What is remembered of images, by their ids.
     shelf: Shelf<Kept>,
     /// What will be remembered of images that are being made, by their names.
-    pending: Mutex<BTreeMap<String, (ImageKind, Kept)>>,
+    pending: Mutex<BTreeMap<String, Pending>>,
     /// What images record that were not made here, by their ids.
     records: Mutex<BTreeMap<String, Map<String, Value>>>,
     /// Instances that were made here, by their ids.
@@ -182,7 +183,7 @@ impl Inner {
         {
             return faults.add(&call.body).map(|()| serde_json::Value::Null);
         }
-        let request = Request::read(call)?;
+        let mut request = Request::read(call)?;
         if request.project != self.links.project {
             return Err(Refusal {
                 status: 404,
@@ -200,7 +201,10 @@ impl Inner {
                 self.forget_gone().await;
             })
             .await;
-        let fault = self.fault(&request, |fault| !fault.is_in_operation());
+        if self.fault(&request, |fault| fault == Fault::ShortPage).is_some() {
+            request.query.push(("maxResults".to_owned(), "1".to_owned()));
+        }
+        let fault = self.fault(&request, Fault::is_of_request);
         let answer = match fault {
             None => self.dispatch(&request).await?,
             Some(Fault::SlowOperation) => self.operations.still_running(&request, &self.links)?,
@@ -302,10 +306,13 @@ impl Inner {
 
     /// All that the engine holds; an error where not all images can be seen.
     async fn seen(&self) -> Result<EngineInventory, Refusal> {
-        let seen = self.engine.observe().await;
+        let mut seen = self.engine.observe().await;
         match seen.gaps.iter().find(|gap| gap.scope == GapScope::Images) {
             Some(gap) => Err(Refusal::unseen(format!("{}: {}", gap.place, gap.message))),
-            None => Ok(seen),
+            None => {
+                self.add_pending(&mut seen.images);
+                Ok(seen)
+            }
         }
     }
 }

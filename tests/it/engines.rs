@@ -3,6 +3,9 @@
 //! To put an engine through it, implement [`Bench`]: something that can open the engine on a world
 //! with two instances, `web-1` and `web-2`. Each case ends with "plan again: nothing to do".
 
+#[cfg(feature = "serve")]
+mod served;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -31,6 +34,11 @@ trait Bench {
 
     /// Damages what is stored of an image behind the engine's back.
     fn damage(&self, image: &Image);
+
+    /// The id that an instance of that name has.
+    fn id(&self, name: &str) -> String {
+        name.to_owned()
+    }
 }
 
 struct Memory(Arc<MemoryEngine>);
@@ -202,7 +210,7 @@ impl Case {
         let policy = &policies.policies[0];
         let key = stillframe::name::Key {
             policy: policy.name.clone(),
-            source: stillframe::name::SourceId::parse("web-1").unwrap(),
+            source: stillframe::name::SourceId::parse(&self.bench.id("web-1")).unwrap(),
             slot: policy.schedule.last_slot(noon(day)).unwrap(),
         };
         CreateRequest {
@@ -362,6 +370,13 @@ macro_rules! suite {
                     check(Case { bench: Box::new(gce()), directory: tempfile::tempdir().unwrap(), spec: $spec }).await;
                 }
 
+                #[cfg(feature = "serve")]
+                #[tokio::test]
+                async fn gce_engine_and_server() {
+                    let bench = Box::new(served::Served::new());
+                    check(Case { bench, directory: tempfile::tempdir().unwrap(), spec: $spec }).await;
+                }
+
                 #[tokio::test]
                 async fn local_engine() {
                     let bench = Box::new(Local(Datacenter::new()));
@@ -376,7 +391,7 @@ suite! {
     an_engine_is_seen_whole("", case) {
         let inventory = case.observe(0).await;
         assert!(inventory.is_complete(), "{:?}", inventory.gaps);
-        assert!(inventory.instances.iter().any(|instance| instance.id.as_str() == "web-1"));
+        assert!(inventory.instances.iter().any(|instance| instance.id.as_str() == case.bench.id("web-1")));
         assert!(inventory.instances.is_sorted_by_key(|instance| instance.id.clone()));
     }
 

@@ -23,13 +23,14 @@ impl Inner {
         request: &CreateRequest,
         watcher: &Arc<dyn Watcher>,
     ) -> Result<Option<Created>, EngineError> {
-        self.create_from(request, watcher, || self.instance(request))
+        self.create_from(request, None, watcher, || self.instance(request))
     }
 
     /// Makes an image of a machine that is only looked for where the image is not there already.
     pub(super) fn create_from(
         &self,
         request: &CreateRequest,
+        id: Option<&str>,
         watcher: &Arc<dyn Watcher>,
         machine: impl FnOnce() -> Result<LocalInstance, EngineError>,
     ) -> Result<Option<Created>, EngineError> {
@@ -44,7 +45,7 @@ impl Inner {
             return Ok(Some(found));
         }
         let instance = machine()?;
-        let attempt = self.begin(request, &home, &instance)?;
+        let attempt = self.begin(request, id, &home, &instance)?;
         let captured = self.capture(request, &home, instance, &attempt, watcher);
         self.conclude(&home, attempt, captured).map(Some)
     }
@@ -165,13 +166,14 @@ impl Inner {
     fn begin(
         &self,
         request: &CreateRequest,
+        id: Option<&str>,
         home: &Home,
         instance: &LocalInstance,
     ) -> Result<Attempt, EngineError> {
         let source =
             ImageSource { id: instance.id.clone(), name: instance.document.metadata.name.clone() };
         let create = &request.create;
-        self.begin_attempt(home, &request.name, create.kind, source, &create.labels)
+        self.begin_attempt(home, &request.name, id, create.kind, source, &create.labels)
     }
 
     /// Writes down that an image is being made. The caller holds the lock of its name.
@@ -179,13 +181,14 @@ impl Inner {
         &self,
         home: &Home,
         name: &str,
+        id: Option<&str>,
         kind: ImageKind,
         source: ImageSource,
         labels: &BTreeMap<String, String>,
     ) -> Result<Attempt, EngineError> {
         self.clear_after(self.attempts.read(name)?.as_ref())?;
         let attempt = Attempt {
-            id: new_id()?,
+            id: id.map_or_else(new_id, |id| Ok(id.to_owned()))?,
             name: name.to_owned(),
             kind,
             source,

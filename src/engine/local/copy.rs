@@ -51,6 +51,7 @@ impl Inner {
         let attempt = self.begin_attempt(
             &home,
             &copy.name,
+            None,
             record.kind,
             record.source.clone(),
             &copy.labels,

@@ -20,9 +20,11 @@ use super::repository::CHUNK_BYTES;
 use super::restore::{manifest, piece};
 use crate::engine::{CreateRequest, Created, EngineError, Watcher};
 
-/// What an image is made of where that is not an instance of the instance files.
+/// What an image is made of.
 #[derive(Debug, Clone)]
 pub enum Origin {
+    /// The instance of the instance files that the request names.
+    Instance,
     /// A machine that only the caller knows.
     Machine(Box<LocalInstance>),
     /// A disk that another image holds.
@@ -35,19 +37,23 @@ pub enum Origin {
 }
 
 impl Inner {
-    /// Makes an image of something else than an instance; `None` where another run is at it.
+    /// Makes an image of that id; `None` where another run is at it.
     pub(super) fn create_of(
         &self,
         request: &CreateRequest,
+        id: &str,
         origin: &Origin,
         watcher: &Arc<dyn Watcher>,
     ) -> Result<Option<Created>, EngineError> {
         match origin {
+            Origin::Instance => {
+                self.create_from(request, Some(id), watcher, || self.instance(request))
+            }
             Origin::Machine(machine) => {
                 let machine = machine.as_ref().clone();
-                self.create_from(request, watcher, || Ok(machine))
+                self.create_from(request, Some(id), watcher, || Ok(machine))
             }
-            Origin::Image { image, device } => self.derive(request, image, device, watcher),
+            Origin::Image { image, device } => self.derive(request, id, (image, device), watcher),
         }
     }
 
@@ -56,8 +62,8 @@ impl Inner {
     fn derive(
         &self,
         request: &CreateRequest,
-        image: &str,
-        device: &str,
+        id: &str,
+        (image, device): (&str, &str),
         watcher: &Arc<dyn Watcher>,
     ) -> Result<Option<Created>, EngineError> {
         if watcher.is_cancelled() {
@@ -74,8 +80,14 @@ impl Inner {
         }
         let source = original.stored.record.source.clone();
         let create = &request.create;
-        let attempt =
-            self.begin_attempt(&home, &request.name, create.kind, source, &create.labels)?;
+        let attempt = self.begin_attempt(
+            &home,
+            &request.name,
+            Some(id),
+            create.kind,
+            source,
+            &create.labels,
+        )?;
         let derived = self.store_disk(request, &home, original, device, &attempt, watcher);
         self.conclude(&home, attempt, derived).map(Some)
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::Inner;
@@ -13,8 +14,9 @@ use super::instance::named;
 use super::link::Named;
 use super::order::{Order, Source};
 use super::request::Request;
+use crate::engine::local::LocalEngine;
 use crate::engine::{CreateRequest, Created, Engine, Progress, Watcher};
-use crate::inventory::{Consistency, Image, ImageKind, ImageState};
+use crate::inventory::{Consistency, Image, ImageKind, ImageState, Stage};
 use crate::name::{Key, PolicyName, Slot};
 use crate::plan::{Create, ImageRef};
 
@@ -43,6 +45,46 @@ impl Watcher for Watch {
     }
 }
 
+/// An image that is being made.
+#[derive(Debug, Clone)]
+pub struct Pending {
+    /// As it is shown until the engine shows it.
+    pub image: Image,
+    /// What will be remembered of it.
+    pub kept: Kept,
+}
+
+impl Pending {
+    fn new(order: &Order, id: String, operation: u64, now: Timestamp) -> Self {
+        let image = Image {
+            fingerprint: id.clone(),
+            id,
+            name: order.name.clone(),
+            kind: order.kind,
+            state: ImageState::Creating,
+            stage: Stage::Active,
+            created_at: now,
+            location: order.location.clone(),
+            kms_key: order.kms_key.clone(),
+            family: None,
+            sharing: None,
+            labels: order.labels.clone(),
+            source: order.of.known(),
+            stored_bytes: None,
+            disk_bytes: None,
+            in_use_by: Vec::new(),
+            message: None,
+        };
+        let kept = Kept {
+            sequence: operation,
+            shown: order.shown.clone(),
+            region: order.region.clone(),
+            ..Kept::default()
+        };
+        Self { image, kept }
+    }
+}
+
 impl Inner {
     /// Begins a new image of a kind, as a collection is asked for one.
     pub(super) async fn insert(&self, request: &Request, kind: ImageKind) -> Answer {
@@ -59,25 +101,26 @@ impl Inner {
         if let Some(operation) = self.operations.replayed(request)? {
             return Ok(operation.json(&self.links));
         }
-        let order = self.read_order(request, kind, disk).await?;
-        let operation = self.operations.begin(request, order.begun.clone(), self.clock.now())?;
-        let kept = Kept {
-            sequence: operation.id,
-            shown: order.shown.clone(),
-            region: order.region.clone(),
-            ..Kept::default()
-        };
+        let mut order = self.read_order(request, kind, disk).await?;
+        let now = self.clock.now();
+        let image = LocalEngine::new_id()?;
+        if kind != ImageKind::Snapshot {
+            // What is targeted by a snapshot is the disk.
+            order.begun.target_id = Some(image.clone());
+        }
+        let operation = self.operations.begin(request, order.begun.clone(), now)?;
+        let pending = Pending::new(&order, image, operation.id, now);
         let name = order.name.clone();
-        self.lock_pending().insert(name.clone(), (kind, kept.clone()));
+        self.lock_pending().insert(name.clone(), pending.clone());
         let id = operation.id;
         let fault = self.fault(request, Fault::is_in_operation);
         self.spawn(move |inner| async move {
             let came = match fault {
                 Some(fault) => Err(fault.refusal()),
-                None => inner.capture(order, id, kept).await,
+                None => inner.capture(order, id, pending).await,
             };
             inner.lock_pending().remove(&name);
-            inner.end(id, came.map(Some));
+            inner.end(id, came.map(|()| None));
         });
         Ok(operation.json(&self.links))
     }
@@ -87,14 +130,14 @@ impl Inner {
     async fn capture(
         self: &Arc<Self>,
         order: Order,
-        id: u64,
-        mut kept: Kept,
-    ) -> Result<String, Refusal> {
+        operation: u64,
+        Pending { image, mut kept }: Pending,
+    ) -> Result<(), Refusal> {
         let _permit = self.captures.acquire().await.map_err(|_| Refusal::stopped())?;
         let now = self.clock.now();
         let policy = PolicyName::parse(POLICY).map_err(|error| Refusal::bad(error.to_string()))?;
-        let source = order.of.id().ok_or_else(|| Refusal::bad("the image names no source"))?;
-        let key = Key { policy, source, slot: Slot::at(now) };
+        let source = order.of.known().ok_or_else(|| Refusal::bad("the image names no source"))?;
+        let key = Key { policy, source: source.id, slot: Slot::at(now) };
         let name = order.name.clone();
         let create = Create {
             kind: order.kind,
@@ -112,12 +155,9 @@ impl Inner {
             sharing: None,
         };
         let request = CreateRequest { key, name: name.clone(), location: order.location, create };
-        let watch = Arc::new(Watch { inner: Arc::clone(self), operation: id });
-        let created = match order.of.origin() {
-            Some(origin) => self.engine.create_of(request, origin, watch).await,
-            None => self.engine.create(request, watch).await,
-        };
-        match created {
+        let watch = Arc::new(Watch { inner: Arc::clone(self), operation });
+        let origin = order.of.origin();
+        match self.engine.create_of(request, image.id, origin, watch).await {
             Ok(Created::Made(image)) => {
                 if let (ImageKind::MachineImage, Source::Machine(machine)) = (order.kind, &order.of)
                 {
@@ -126,8 +166,7 @@ impl Inner {
                     let saved = saved_disks(machine, &record, &self.links);
                     kept.shown.insert("savedDisks".to_owned(), json!(saved));
                 }
-                self.shelf.put(&image.id, kept)?;
-                Ok(image.id)
+                self.shelf.put(&image.id, kept)
             }
             Ok(Created::Found(image)) => Err(Refusal::exists(&self.links.path(
                 &scope_of(&kept),
@@ -155,11 +194,22 @@ impl Inner {
     /// What is remembered of an image that is being made.
     pub(super) fn pending(&self, image: &Image) -> Option<Kept> {
         let pending = self.lock_pending();
-        let (kind, kept) = pending.get(&image.name)?;
-        (*kind == image.kind).then(|| kept.clone())
+        let found = pending.get(&image.name).filter(|found| found.image.kind == image.kind);
+        found.map(|found| found.kept.clone())
     }
 
-    pub(super) fn lock_pending(&self) -> MutexGuard<'_, BTreeMap<String, (ImageKind, Kept)>> {
+    /// Adds the images that are being made and that the engine does not show yet.
+    pub(super) fn add_pending(&self, images: &mut Vec<Image>) {
+        for (name, pending) in self.lock_pending().iter() {
+            let is_it = |image: &Image| image.name == *name && image.state != ImageState::Failed;
+            if !images.iter().any(is_it) {
+                images.retain(|image| image.name != *name);
+                images.push(pending.image.clone());
+            }
+        }
+    }
+
+    pub(super) fn lock_pending(&self) -> MutexGuard<'_, BTreeMap<String, Pending>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

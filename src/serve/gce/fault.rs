@@ -26,6 +26,8 @@ pub enum Fault {
     RateInOperation,
     /// An operation that is looked at is still running, whatever has become of it.
     SlowOperation,
+    /// A page of a list ends after its first item.
+    ShortPage,
     /// A page of a list that a token was given out for is not there any more.
     VanishedPage,
 }
@@ -59,6 +61,7 @@ impl Script {
                 matches!(request.verb.as_deref(), Some("setLabels" | "setIamPolicy"))
             }
             Fault::SlowOperation => request.collection == "operations" && request.name.is_some(),
+            Fault::ShortPage => request.method == "GET" && request.name.is_none(),
             Fault::VanishedPage => request.method == "GET" && request.query("pageToken").is_some(),
             _ => true,
         };
@@ -106,6 +109,11 @@ impl Fault {
         matches!(self, Self::QuotaInOperation | Self::RateInOperation)
     }
 
+    /// Whether it befalls a request, which is not answered as it would be.
+    pub fn is_of_request(self) -> bool {
+        !self.is_in_operation() && self != Self::ShortPage
+    }
+
     /// What the client is told.
     pub fn refusal(self) -> Refusal {
         let (status, reason, message) = match self {
@@ -127,7 +135,7 @@ impl Fault {
                 "Operation rate exceeded for resource. Too frequent operations from the source resource.",
             ),
             Self::SlowOperation => (400, "resourceNotReady", "The operation has not ended."),
-            Self::VanishedPage => {
+            Self::ShortPage | Self::VanishedPage => {
                 (400, "invalid", "Invalid value for field 'pageToken'. It has expired.")
             }
         };

@@ -13,8 +13,8 @@ use super::operation::{Begun, Notice};
 use super::origin::{DiskSource, refuse_other_sources};
 use super::request::Request;
 use crate::engine::local::Origin;
-use crate::inventory::{EngineInventory, Image, ImageKind, ImageState};
-use crate::name::{SourceId, is_rfc1035_label};
+use crate::inventory::{EngineInventory, Image, ImageKind, ImageSource, ImageState};
+use crate::name::is_rfc1035_label;
 
 /// The longest description, in bytes.
 const DESCRIPTION_MAX: usize = 2048;
@@ -56,25 +56,26 @@ pub enum Source {
 }
 
 impl Source {
-    /// The id that the engine knows it by.
-    pub fn id(&self) -> Option<SourceId> {
+    /// What the engine knows it by.
+    pub fn known(&self) -> Option<ImageSource> {
         match self {
-            Self::Machine(machine) => Some(machine.seen.id.clone()),
-            Self::Stored(stored) => stored.image.source.as_ref().map(|source| source.id.clone()),
+            Self::Machine(machine) => {
+                Some(ImageSource { id: machine.seen.id.clone(), name: machine.seen.name.clone() })
+            }
+            Self::Stored(stored) => stored.image.source.clone(),
         }
     }
 
-    /// What is told to the engine where it is no instance of the instance files.
-    pub fn origin(&self) -> Option<Origin> {
+    /// As the engine is told.
+    pub fn origin(&self) -> Origin {
         match self {
             Self::Machine(machine) if machine.is_loose => {
-                Some(Origin::Machine(Box::new(machine.local.clone())))
+                Origin::Machine(Box::new(machine.local.clone()))
             }
-            Self::Machine(_) => None,
-            Self::Stored(stored) => Some(Origin::Image {
-                image: stored.image.id.clone(),
-                device: stored.device.clone(),
-            }),
+            Self::Machine(_) => Origin::Instance,
+            Self::Stored(stored) => {
+                Origin::Image { image: stored.image.id.clone(), device: stored.device.clone() }
+            }
         }
     }
 }
@@ -153,7 +154,7 @@ impl Inner {
     ) -> Result<String, Refusal> {
         let name = request.name_of_new()?;
         let is_taken = |image: &&Image| image.name == name && image.state != ImageState::Failed;
-        let pending = self.lock_pending().get(name).map(|(kind, _)| *kind);
+        let pending = self.lock_pending().get(name).map(|pending| pending.image.kind);
         let taken = seen.images.iter().find(is_taken);
         let Some(other) = taken.map(|image| image.kind).or(pending) else {
             return Ok(name.to_owned());
