@@ -198,7 +198,7 @@ pub enum Verb {
     Test(test::Test),
     /// Show what the policies will do over time: the real planner under a virtual clock
     Simulate(simulate::SimulateCommand),
-    /// Speak the API of a cloud over an embedded engine, for programs of this machine
+    /// Speak the API of a cloud over an embedded engine, for its own clients
     ///
     /// Prints the address when it is ready. Clients of the cloud work against it unchanged, once
     /// they are given the address and any credentials.

@@ -18,6 +18,7 @@
     reason = "a bench stops where something goes wrong and prints what it measured"
 )]
 
+mod cloud;
 mod engine;
 mod loading;
 mod planning;
@@ -31,12 +32,13 @@ use std::time::{Duration, Instant};
 const MIB: u64 = 1 << 20;
 
 /// The parts, in the order in which they run.
-const PARTS: [(&str, fn()); 5] = [
+const PARTS: [(&str, fn()); 6] = [
     ("program", program::run),
     ("loading", loading::run),
     ("planning", planning::run),
     ("simulation", simulation::run),
     ("engine", engine::run),
+    ("cloud", cloud::run),
 ];
 
 fn main() {

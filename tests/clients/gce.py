@@ -10,7 +10,7 @@ from google.api_core import exceptions
 from google.api_core.client_options import ClientOptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import compute_v1 as compute
-from googleapiclient import discovery, errors
+from googleapiclient import discovery, errors, http
 
 ENDPOINT, PROJECT = sys.argv[1], sys.argv[2]
 
@@ -133,6 +133,92 @@ def disk_images_and_snapshots():
     assert list(client(compute.RegionsClient).list(project=PROJECT))
 
 
+def restores():
+    """What machine images, snapshots and images are made into, and its end."""
+    machines, disks = client(compute.InstancesClient), client(compute.DisksClient)
+    images, snapshots = client(compute.ImagesClient), client(compute.SnapshotsClient)
+    request = compute.InsertInstanceRequest(
+        project=PROJECT,
+        zone="hall-b",
+        source_machine_image="global/machineImages/by-hand",
+        instance_resource=compute.Instance(
+            name="web-9",
+            machine_type="zones/hall-b/machineTypes/large-4",
+            labels={"env": "test"},
+            metadata=compute.Metadata(items=[compute.Items(key="k", value="v")]),
+            network_interfaces=[compute.NetworkInterface(network="global/networks/other")],
+        ),
+        request_id=str(uuid.uuid4()),
+    )
+    finish(machines.insert(request))
+    where = dict(project=PROJECT, zone="hall-b")
+    made = machines.get(instance="web-9", **where)
+    assert made.machine_type.endswith("/machineTypes/large-4"), made
+    assert (made.labels, made.metadata.items[0].value) == ({"env": "test"}, "v"), made
+    assert made.network_interfaces[0].network.endswith("/global/networks/other"), made
+    labels = compute.InstancesSetLabelsRequest(
+        labels={"a": "b"}, label_fingerprint=made.label_fingerprint
+    )
+    change = dict(instance="web-9", instances_set_labels_request_resource=labels, **where)
+    finish(machines.set_labels(**change))
+    refused(exceptions.PreconditionFailed, lambda: machines.set_labels(**change))
+    web = instances()["web-1"]
+    refusal = refused(
+        exceptions.Forbidden,
+        lambda: machines.delete(project=PROJECT, zone=web.zone.rsplit("/", 1)[1], instance="web-1"),
+    )
+    assert "web-1.yaml" in str(refusal), refusal
+    finish(machines.delete(instance="web-9", **where))
+    left = [disk.name for disk in disks.list(**where) if not disk.users]
+    for name in left:
+        assert name.startswith("web-9-"), left
+        wanted = compute.Snapshot(name=f"of-{name}", source_disk=f"zones/hall-b/disks/{name}")
+        finish(snapshots.insert(project=PROJECT, snapshot_resource=wanted))
+        finish(disks.delete(disk=name, **where))
+        finish(snapshots.delete(project=PROJECT, snapshot=f"of-{name}"))
+    wanted = compute.Image(name="of-snap", source_snapshot="global/snapshots/snap-1")
+    finish(images.insert(project=PROJECT, image_resource=wanted))
+    wanted = compute.Image(name="of-image", source_image="global/images/of-snap")
+    finish(images.insert(project=PROJECT, image_resource=wanted))
+    for name, source in [
+        ("disk-1", dict(source_snapshot="global/snapshots/snap-1")),
+        ("disk-2", dict(source_image="global/images/of-image")),
+        ("disk-3", dict(size_gb=3)),
+    ]:
+        finish(disks.insert(disk_resource=compute.Disk(name=name, **source), **where))
+        disk = disks.get(disk=name, **where)
+        labels = compute.ZoneSetLabelsRequest(
+            labels={"of": name}, label_fingerprint=disk.label_fingerprint
+        )
+        finish(
+            disks.set_labels(resource=name, zone_set_labels_request_resource=labels, **where)
+        )
+        assert disks.get(disk=name, **where).labels == {"of": name}
+        finish(disks.delete(disk=name, **where))
+    for name in ["of-snap", "of-image"]:
+        finish(images.delete(project=PROJECT, image=name))
+    view = client(compute.ImageFamilyViewsClient).get(project=PROJECT, zone="hall-a", family="base")
+    assert view.image.name == "base-1", view
+
+
+def batches(api):
+    """Several requests in one, to the server and not to the cloud, where the library would send them."""
+    answers = {}
+
+    def answered(name, answer, refusal):
+        answers[name] = refusal.resp.status if refusal else answer["kind"]
+
+    batch = http.BatchHttpRequest(
+        callback=answered, batch_uri=f"{ENDPOINT}/batch/compute/v1"
+    )
+    batch.add(api.machineImages().list(project=PROJECT), request_id="list")
+    batch.add(api.machineImages().get(project=PROJECT, machineImage="gone"), request_id="gone")
+    batch.add(api.zones().get(project=PROJECT, zone="hall-a"), request_id="zone")
+    batch.execute()
+    wanted = {"list": "compute#machineImageList", "gone": 404, "zone": "compute#zone"}
+    assert answers == wanted, answers
+
+
 def discovered():
     api = discovery.build(
         "compute",
@@ -141,6 +227,7 @@ def discovered():
         client_options={"api_endpoint": f"{ENDPOINT}/compute/v1/"},
         static_discovery=True,
     )
+    batches(api)
     images = api.machineImages()
 
     def finish(operation):
@@ -181,6 +268,7 @@ def discovered():
 
 machine_images()
 disk_images_and_snapshots()
+restores()
 print("google-cloud-compute: well")
 discovered()
 print("google-api-python-client: well")

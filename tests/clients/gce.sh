@@ -1,7 +1,8 @@
 #!/bin/sh
-# Drives `stillframe serve --dialect gce` with Google's own Python clients, over a copy of the example
-# data centre. Run by hand from the root of the project, after `cargo build`; it needs python3 and
-# installs the clients into a scratch environment. A program may be named: tests/clients/gce.sh PROGRAM
+# Drives `stillframe serve --dialect gce` with Google's own clients, over copies of the example data
+# centre: the Python clients, which it installs into a scratch environment, and the gcloud program where
+# it is installed. Run by hand from the root of the project, after `cargo build`, or by .ci/clients; it
+# needs python3. A program may be named: tests/clients/gce.sh PROGRAM
 set -eu
 
 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
@@ -11,22 +12,41 @@ scratch=$(mktemp -d)
 server=
 finish() {
     if [ -n "$server" ]; then kill "$server" && wait "$server" || true; fi
+    server=
+}
+leave() {
+    finish
     rm -rf "$scratch"
 }
-trap finish EXIT INT TERM
+trap leave EXIT INT TERM
+
+# A server over a data centre of its own; its address is in $scratch/NAME/address.
+serve() {
+    mkdir "$scratch/$1"
+    cp -r "$root/policies" "$root/examples" "$scratch/$1/"
+    cd "$scratch/$1"
+    "$program" serve --dialect gce --project p1 --listen 127.0.0.1:0 > address &
+    server=$!
+    until [ -s address ]; do
+        kill -0 "$server"
+        sleep 0.1
+    done
+}
 
 environment=${CLIENTS_ENVIRONMENT:-$scratch/environment}
 if [ ! -x "$environment/bin/python" ]; then
     python3 -m venv "$environment"
     "$environment/bin/pip" install --quiet google-cloud-compute google-api-python-client
 fi
-
-cp -r "$root/policies" "$root/examples" "$scratch/"
-cd "$scratch"
-"$program" serve --dialect gce --project p1 --listen 127.0.0.1:0 > address &
-server=$!
-until [ -s address ]; do
-    kill -0 "$server"
-    sleep 0.1
-done
+serve python
 "$environment/bin/python" "$here/gce.py" "$(cat address)" p1
+finish
+
+if command -v gcloud > /dev/null; then
+    serve gcloud
+    "$here/gcloud.sh" "$(cat address)" p1 "$scratch/gcloud"
+    echo "gcloud: well"
+    finish
+else
+    echo "gcloud: not tried: gcloud is not installed"
+fi

@@ -100,7 +100,7 @@ impl Bench for Gce {
 }
 
 fn gce() -> Gce {
-    let fake = Fake::new(noon(0));
+    let fake = super::gce::checked(noon(0));
     for name in ["web-1", "web-2"] {
         fake.state().add_instance("p", "zone-a", name, name);
     }

@@ -25,6 +25,8 @@ use stillframe::policy::{SourceFile, load};
 
 pub use fake::{Fake, Wrong};
 
+use super::conform::check_request;
+
 /// Lets no time pass, and remembers how much was asked for.
 #[derive(Default)]
 pub struct Swift(Mutex<Vec<Duration>>);
@@ -48,6 +50,13 @@ fn now() -> Timestamp {
     "2026-11-21T12:00:20Z".parse().unwrap()
 }
 
+/// A fake that holds every request against the API's own methods and schemas.
+pub fn checked(now: Timestamp) -> Fake {
+    let fake = Fake::new(now);
+    fake.state().check = Some(check_request);
+    fake
+}
+
 /// An engine over a fake.
 pub fn open(
     fake: &Fake,
@@ -67,7 +76,7 @@ struct Case {
 
 impl Case {
     fn new() -> Self {
-        let fake = Fake::new(now());
+        let fake = checked(now());
         fake.state().add_instance("p", "us-a", "web-1", "4201");
         fake.state().quotas = json!([{"metric": "SNAPSHOTS", "limit": 1000.0}, {"metric": "MACHINE_IMAGES", "limit": 100.0}]);
         Self { fake, pause: Arc::default() }
@@ -182,6 +191,17 @@ async fn a_machine_image_that_is_nobodys_has_the_instance_that_is_where_it_was_m
 }
 
 #[tokio::test]
+async fn a_request_that_the_api_does_not_have_is_found() {
+    let fake = checked(now());
+    let url = format!("http://{}/compute/v1/projects/p/global/images?requestid=1", fake.address);
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let _ = client.post(url).json(&json!({"name": "a"})).send().await;
+    let found = std::mem::take(&mut fake.state().against_the_api);
+    assert!(found.len() == 1 && found[0].contains("no parameter requestid"), "{found:?}");
+}
+
+#[tokio::test]
 async fn lists_are_read_to_the_end() {
     let case = Case::new();
     for hour in 1..8 {
@@ -224,6 +244,7 @@ async fn many_images_take_few_calls() {
     }
     let inventory = case.engine().observe().await;
     assert_eq!((inventory.images.len(), inventory.instances.len()), (10_000, 2_000));
+    println!("10,000 images and 2,000 instances: {} calls", case.fake.state().log.len());
     // Four pages of instances, eight of disks, twenty of machine images, two empty lists, quotas.
     assert_eq!(case.fake.state().log.len(), 35);
 }

@@ -1,18 +1,19 @@
 //! Who may use an image: policies are kept and given back; this server lets everybody do everything.
 
-use data_encoding::BASE64;
+use data_encoding::BASE64URL;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::Inner;
 use super::answer::{Answer, Refusal};
 use super::image::Kept;
+use super::label::is_same;
 use super::request::Request;
 use crate::inventory::ImageKind;
 
 /// The policy with what changes with every change of it.
 fn with_etag(bindings: &Value) -> Value {
-    let etag = BASE64.encode(&Sha256::digest(bindings.to_string().as_bytes())[..8]);
+    let etag = BASE64URL.encode(&Sha256::digest(bindings.to_string().as_bytes())[..8]);
     let mut policy = json!({"version": 1, "etag": etag});
     if bindings.as_array().is_some_and(|bindings| !bindings.is_empty()) {
         policy["bindings"] = bindings.clone();
@@ -42,7 +43,9 @@ impl Inner {
         let body = Value::Object(request.body.clone());
         let policy = if body["policy"].is_object() { &body["policy"] } else { &body };
         let asked = policy["etag"].as_str().or_else(|| body["etag"].as_str());
-        if asked.is_some_and(|etag| with_etag(&kept.bindings)["etag"] != etag) {
+        let current = with_etag(&kept.bindings);
+        let current = current["etag"].as_str().unwrap_or_default();
+        if asked.is_some_and(|etag| !is_same(etag, current)) {
             return Err(Refusal {
                 status: 412,
                 reason: "conditionNotMet",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use data_encoding::BASE64;
+use data_encoding::BASE64URL;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
@@ -23,7 +23,14 @@ pub fn fingerprint(labels: &Labels) -> String {
     for (key, value) in labels {
         hash.update(format!("{key}={value}\n"));
     }
-    BASE64.encode(&hash.finalize()[..8])
+    BASE64URL.encode(&hash.finalize()[..8])
+}
+
+/// Whether a client sends back a fingerprint that it was given. Clients read it as bytes, and write
+/// those in either alphabet of base64.
+pub fn is_same(sent: &str, given: &str) -> bool {
+    let plain = |text: &str| text.replace('+', "-").replace('/', "_");
+    plain(sent) == plain(given)
 }
 
 /// Reads the labels of a body; none where it has none.
@@ -71,7 +78,7 @@ fn is_well_formed(text: &str) -> bool {
 pub fn replace(request: &Request, current: &Labels) -> Result<Labels, Refusal> {
     let labels = read(&request.body)?;
     match request.text("labelFingerprint")? {
-        Some(made_over) if made_over == fingerprint(current) => Ok(labels),
+        Some(made_over) if is_same(made_over, &fingerprint(current)) => Ok(labels),
         _ => Err(Refusal::stale_labels()),
     }
 }
@@ -109,6 +116,7 @@ mod tests {
         let one = Labels::from([("a".to_owned(), "b".to_owned())]);
         assert_eq!(fingerprint(&one), fingerprint(&one.clone()));
         assert_ne!(fingerprint(&one), fingerprint(&Labels::new()));
-        assert!(BASE64.decode(fingerprint(&one).as_bytes()).is_ok());
+        assert!(BASE64URL.decode(fingerprint(&one).as_bytes()).is_ok());
+        assert!(is_same("d+fOd8/HqBQ=", "d-fOd8_HqBQ=") && !is_same("d+fO", "d-fP"));
     }
 }

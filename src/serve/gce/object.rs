@@ -1,6 +1,6 @@
 //! JSON objects that leave out what is empty, as the API does.
 
-use data_encoding::BASE64;
+use data_encoding::BASE64URL;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -44,5 +44,5 @@ pub fn number_of(id: &str) -> String {
 
 /// Changes with every change of what it is of.
 pub fn fingerprint(of: &Value) -> String {
-    BASE64.encode(&Sha256::digest(of.to_string().as_bytes())[..8])
+    BASE64URL.encode(&Sha256::digest(of.to_string().as_bytes())[..8])
 }

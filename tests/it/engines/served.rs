@@ -151,9 +151,11 @@ impl Trouble {
     }
 
     /// A day on which something goes wrong, and nothing is given up for it.
-    async fn day(&self, day: i64, script: Value) -> Round {
+    async fn day(&self, day: i64, scripts: &[Value]) -> Round {
         let before = self.case.observe(day).await.images;
-        self.served.fault(script).await;
+        for script in scripts {
+            self.served.fault(script.clone()).await;
+        }
         let room = self.case.room(day);
         let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
         let after = self.case.observe(day).await.images;
@@ -185,7 +187,7 @@ macro_rules! troubles {
             async fn $name() {
                 let trouble = Trouble::after_two_days().await;
                 trouble.case.round(2).await;
-                trouble.day(3, $script).await;
+                trouble.day(3, &[$script]).await;
                 trouble.ends_well(3).await;
             }
         )*
@@ -213,8 +215,7 @@ async fn a_page_that_is_lost_is_a_gap_and_deletes_nothing() {
     trouble.served.fault(lost.clone()).await;
     let inventory = trouble.case.observe(3).await;
     assert!(!inventory.is_complete(), "a page was lost and nobody says so");
-    trouble.served.fault(short).await;
-    let round = trouble.day(3, lost).await;
+    let round = trouble.day(3, &[short, lost]).await;
     assert_eq!((round.plan.summary.deprecate, round.plan.summary.delete), (0, 0));
     trouble.ends_well(3).await;
 }

@@ -78,7 +78,14 @@ pub struct State {
     pub refusals: BTreeMap<String, (u16, Value)>,
     /// The time that the service says it is.
     pub date: String,
+    /// Holds requests against the API: method, path, query and body.
+    pub check: Option<Check>,
+    /// What was found by that.
+    pub against_the_api: Vec<String>,
 }
+
+/// Panics at a request that the API does not have.
+pub type Check = fn(&str, &str, &[(String, String)], &Value);
 
 impl State {
     fn strike(&mut self, wrong: Wrong) -> bool {
@@ -144,6 +151,29 @@ impl Fake {
     }
 }
 
+impl Drop for Fake {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let found = &self.state().against_the_api;
+            assert!(found.is_empty(), "requests that the API does not have: {found:#?}");
+        }
+    }
+}
+
+/// Looks at a request before anything is done about it.
+fn look(state: &mut State, request: &Request) {
+    let Some(check) = state.check else { return };
+    let query: Vec<(String, String)> =
+        request.query.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+    let looked = std::panic::catch_unwind(|| {
+        check(&request.method, &request.path, &query, &request.body);
+    });
+    if let Err(panic) = looked {
+        let text = panic.downcast_ref::<String>().cloned();
+        state.against_the_api.push(text.unwrap_or_else(|| "it panicked".to_owned()));
+    }
+}
+
 /// A request as it came.
 struct Request {
     method: String,
@@ -186,6 +216,7 @@ fn serve(stream: TcpStream, state: &Mutex<State>) {
             let mut state = state.lock().unwrap();
             state.log.push(format!("{} {}", request.method, request.path));
             state.headers.clone_from(&request.headers);
+            look(&mut state, &request);
             if !request.body.is_null() {
                 state.bodies.push(request.body.clone());
             }
