@@ -418,3 +418,36 @@ fn faults_come_where_they_were_asked_for() {
     server.change("POST", "/global/machineImages/one/setLabels", &labels);
     server.stop();
 }
+
+#[test]
+fn operations_are_slow_and_pages_vanish_where_that_was_asked_for() {
+    let datacenter = Datacenter::new();
+    let server = Server::start(&datacenter, &["--faults"]);
+    let fault = |script: Value| {
+        assert_eq!(server.send("POST", "/faults", "", &script.to_string()).0, 204, "{script}");
+    };
+    let body = json!({"name": "one", "sourceInstance": "zones/hall-a/instances/web-1"});
+    server.insert("one");
+
+    // An operation is looked at three times before it is seen to have ended.
+    fault(json!({"fault": "slow-operation", "times": 3}));
+    let (_, operation) = server.ask("DELETE", "/global/machineImages/one", &Value::Null);
+    let path = operation["selfLink"].as_str().unwrap().split_once("/projects/p1").unwrap().1;
+    for _ in 0..3 {
+        let (status, seen) = server.ask("POST", &format!("{path}/wait"), &Value::Null);
+        assert_eq!((status, &seen["status"]), (200, &json!("RUNNING")));
+    }
+    assert_eq!(server.wait(&operation)["error"], Value::Null);
+    fault(json!({"fault": "rate-in-operation"}));
+    let ended = server.change("POST", "/global/machineImages", &body);
+    assert_eq!(ended["error"]["errors"][0]["code"], "RESOURCE_OPERATION_RATE_EXCEEDED");
+    fault(json!({"fault": "short-page"}));
+    let page = server.get("/zones/hall-a/instances");
+    assert_eq!(page["items"].as_array().unwrap().len(), 1);
+    let next =
+        format!("/zones/hall-a/instances?pageToken={}", page["nextPageToken"].as_str().unwrap());
+    fault(json!({"fault": "vanished-page"}));
+    assert_eq!(server.ask("GET", &next, &Value::Null).0, 400);
+    assert!(server.get(&next)["items"].as_array().unwrap().len() > 1);
+    server.stop();
+}
