@@ -307,12 +307,10 @@ impl Inner {
     /// All that the engine holds; an error where not all images can be seen.
     async fn seen(&self) -> Result<EngineInventory, Refusal> {
         let mut seen = self.engine.observe().await;
-        match seen.gaps.iter().find(|gap| gap.scope == GapScope::Images) {
-            Some(gap) => Err(Refusal::unseen(format!("{}: {}", gap.place, gap.message))),
-            None => {
-                self.add_pending(&mut seen.images);
-                Ok(seen)
-            }
+        if let Some(gap) = seen.gaps.iter().find(|gap| gap.scope == GapScope::Images) {
+            return Err(Refusal::unseen(format!("{}: {}", gap.place, gap.message)));
         }
+        self.add_pending(&mut seen.images);
+        Ok(seen)
     }
 }
