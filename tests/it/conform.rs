@@ -79,6 +79,10 @@ pub fn method(method: &str, path: &str) -> Option<&'static Method> {
 /// Holds a request against the API.
 pub fn check_request(verb: &str, path: &str, query: &[(String, String)], body: &Value) {
     let what = format!("{verb} {path}");
+    // Who may do what in a project is asked of another API.
+    if path.starts_with("/v3/projects/") && path.ends_with(":testIamPermissions") {
+        return;
+    }
     let Some(method) = method(verb, path) else { panic!("the API has no method {what}") };
     for (key, _) in query {
         let is_known = method.query.contains(key) || COMMON.contains(&key.as_str());

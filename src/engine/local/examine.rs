@@ -53,7 +53,7 @@ impl Inner {
                 Examined::new(Topic::Instances, Verdict::Wrong, format!("{place}: {message}"))
             })
             .collect();
-        let instances: Vec<&Instance> = described.iter().map(|(_, instance)| instance).collect();
+        let instances: Vec<&Instance> = described.iter().map(|one| &one.seen).collect();
         for instance in &instances {
             let problems = instance.disks.iter().filter_map(|disk| disk.problem.as_ref());
             found.extend(problems.map(|problem| {
