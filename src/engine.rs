@@ -13,8 +13,9 @@ mod fault;
 pub mod gce;
 #[cfg(feature = "local")]
 pub mod local;
+pub mod set;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ pub use fault::{Fault, Faulty};
 
 use crate::clock::Clock;
 use crate::inventory::{DrillCheck, EngineInventory, Image};
-use crate::name::Key;
+use crate::name::{Key, PolicyName};
 use crate::plan::{Copy, Create, ImageRef, Update};
 use crate::policy::meant::EngineConfig;
 use crate::policy::{Config, EngineKind};
@@ -71,6 +72,9 @@ pub struct Progress {
 pub trait Watcher: Send + Sync {
     /// How far it is now.
     fn progress(&self, progress: Progress);
+
+    /// It waits before it goes on: for what, and how long.
+    fn waits(&self, _why: &str) {}
 
     /// Whether to stop as soon as that leaves nothing half done.
     fn is_cancelled(&self) -> bool {
@@ -128,6 +132,14 @@ impl Created {
     }
 }
 
+/// What plans look at of some images only.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Attention {
+    /// The policies that say who may use their images, under every name they have or had, and the
+    /// roles they give.
+    pub sharing: BTreeMap<PolicyName, BTreeSet<String>>,
+}
+
 /// What was cleared away at the end of a round.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Settled {
@@ -142,6 +154,9 @@ pub struct Settled {
 pub trait Engine: Send + Sync {
     /// The name the configuration gives it.
     fn name(&self) -> &str;
+
+    /// Is told what plans will look at of some images only, because looking costs a call each.
+    fn attend(&self, _: &Attention) {}
 
     /// Looks at everything. What cannot be seen is a gap, never a short list.
     async fn observe(&self) -> EngineInventory;

@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use capabilities::{
-    Capabilities, Consistency, Deprecation, DrillCheck, ImageKind, KeyChoice, Limits,
+    Capabilities, Consistency, Deprecation, DrillCheck, ImageKind, KeyChoice, Limits, Tier,
 };
 
 use crate::name::{self, Key, Ownership, SourceId};
@@ -40,6 +40,8 @@ pub const LABEL_DRILLED: &str = "stillframe-drilled";
 /// Label on the newest image of a series with the time of its last drill, where the image that was
 /// drilled goes.
 pub const LABEL_DRILLED_BEFORE: &str = "stillframe-drilled-before";
+/// Label on each member of a restore point that is one image per disk: how many members it has.
+pub const LABEL_SET: &str = "stillframe-set";
 
 /// What all engines were seen to hold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -304,6 +306,12 @@ impl Image {
     /// Whether it is a copy of a restore point and not the restore point itself.
     pub fn is_copy(&self) -> bool {
         self.labels.contains_key(LABEL_COPY)
+    }
+
+    /// How many images of the engine it is made of: more than one for a set.
+    pub fn members(&self) -> u64 {
+        let count = self.labels.get(LABEL_SET).and_then(|text| text.parse().ok());
+        count.unwrap_or(1).max(1)
     }
 
     /// When it was last proven restorable.

@@ -13,7 +13,7 @@ use crate::apply::{
     Confirmed, Hands, Ledger, LedgerError, Listener, Outcome, SecondLook, Stop, apply,
 };
 use crate::clock::Clock;
-use crate::engine::{Engine, EngineError, Settled};
+use crate::engine::{Attention, Engine, EngineError, Settled};
 use crate::inventory::{FORMAT_VERSION, Inventory};
 use crate::plan::check::{check, check_rest, refusals};
 use crate::plan::guard::{Guard, Override, Refusal, guard, stale, withheld};
@@ -71,7 +71,9 @@ impl Room {
     /// Looks at all engines side by side.
     pub async fn observe(&self) -> Inventory {
         let mut looks = tokio::task::JoinSet::new();
+        let attention = attention(&self.policies);
         for engine in &self.engines {
+            engine.attend(&attention);
             let engine = Arc::clone(engine);
             looks.spawn(async move { engine.observe().await });
         }
@@ -180,6 +182,20 @@ impl Room {
             stop: stop.clone(),
         }
     }
+}
+
+/// What plans over these policies look at of some images only.
+fn attention(policies: &Policies) -> Attention {
+    let mut attention = Attention::default();
+    for policy in policies.all() {
+        let Some(sharing) = &policy.sharing else { continue };
+        let roles: BTreeSet<String> = sharing.iter().map(|grant| grant.role.clone()).collect();
+        let former = policies.moved.iter().filter(|(_, now)| **now == policy.name);
+        for name in former.map(|(former, _)| former).chain([&policy.name]) {
+            attention.sharing.insert(name.clone(), roles.clone());
+        }
+    }
+    attention
 }
 
 #[async_trait]

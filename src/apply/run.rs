@@ -77,7 +77,7 @@ impl EngineRun {
             location: change.image.location.clone(),
             create: create.clone(),
         };
-        made(engine.create(request, self.watcher(index)).await)
+        made(engine.create(request, self.watcher(index, change)).await)
     }
 
     async fn copy(
@@ -92,7 +92,7 @@ impl EngineRun {
             return ending;
         }
         let request = CopyRequest { key: change.key.clone(), image, copy: copy.clone() };
-        made(engine.copy(request, self.watcher(index)).await)
+        made(engine.copy(request, self.watcher(index, change)).await)
     }
 
     /// The image that a change is about, as it is if this run has made it.
@@ -121,9 +121,10 @@ impl EngineRun {
         }
     }
 
-    fn watcher(&self, index: usize) -> Arc<ChangeWatcher> {
+    fn watcher(&self, index: usize, change: &Change) -> Arc<ChangeWatcher> {
         Arc::new(ChangeWatcher {
             change: index,
+            source_name: change.source_name.clone(),
             listener: Arc::clone(&self.listener),
             stop: self.stop.clone(),
         })
@@ -169,7 +170,7 @@ impl EngineRun {
         }
         let image = self.image_of(change);
         if let Some(check) = change.drill {
-            match engine.drill(&image, check, self.watcher(index)).await {
+            match engine.drill(&image, check, self.watcher(index, change)).await {
                 Ok(()) => {}
                 Err(EngineError::Interrupted) => return Ending::GivenUp,
                 Err(EngineError::Failed(message)) => {
@@ -230,6 +231,7 @@ fn failed(message: impl Into<String>) -> Ending {
 /// Passes on how far a capture is.
 struct ChangeWatcher {
     change: usize,
+    source_name: String,
     listener: Arc<dyn Listener>,
     stop: Stop,
 }
@@ -237,6 +239,10 @@ struct ChangeWatcher {
 impl Watcher for ChangeWatcher {
     fn progress(&self, progress: Progress) {
         self.listener.progress(self.change, progress);
+    }
+
+    fn waits(&self, why: &str) {
+        self.listener.note(&format!("{}: {why}", self.source_name));
     }
 
     fn is_cancelled(&self) -> bool {

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{CopyRequest, CreateRequest, Created, Engine, EngineError, Settled, Store, Watcher};
+use super::{
+    Attention, CopyRequest, CreateRequest, Created, Engine, EngineError, Settled, Store, Watcher,
+};
 use crate::inventory::{DrillCheck, EngineInventory, Gap, GapScope, Image};
 use crate::plan::{ImageRef, Update};
 
@@ -79,6 +81,10 @@ fn broken<T>() -> Result<T, EngineError> {
 impl Engine for Faulty {
     fn name(&self) -> &str {
         self.inner.name()
+    }
+
+    fn attend(&self, attention: &Attention) {
+        self.inner.attend(attention);
     }
 
     async fn observe(&self) -> EngineInventory {

@@ -11,31 +11,36 @@ mod credentials;
 mod examine;
 mod http;
 mod image;
+mod insertion;
 mod observe;
+mod operation;
 mod permission;
+mod rhythm;
 mod settings;
+mod sharing;
 mod told;
+mod uses;
 mod wire;
 
-use std::collections::BTreeMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 pub use http::{Pause, RealTime};
 
 use http::Http;
+use rhythm::Rhythm;
 use settings::Settings;
 
 use super::{
-    CreateRequest, Created, Engine, EngineError, Examined, Role, Settled, Wanted, Watcher,
+    Attention, CopyRequest, CreateRequest, Created, Engine, EngineError, Examined, Role, Settled,
+    Wanted, Watcher,
 };
 use crate::clock::Clock;
+use crate::elapsed::Elapsed;
 use crate::inventory::{EngineInventory, Image};
 use crate::name::SourceId;
 use crate::plan::{ImageRef, Update};
@@ -44,6 +49,10 @@ use crate::policy::schema::simplify;
 
 /// The name of this kind of engine.
 pub const KIND: &str = "gce";
+
+/// So long after its youngest member a set of snapshots counts as being made. All members are asked
+/// for at once; a request may wait for ten minutes of its quota, and once for its source.
+const SET_PATIENCE: Elapsed = Elapsed::hours(1);
 
 /// What must be known of this kind of engine.
 pub fn kind() -> EngineKind {
@@ -80,9 +89,12 @@ pub struct GceEngine {
     http: Http,
     /// Where each source was when it was last looked at.
     sources: Mutex<BTreeMap<SourceId, Source>>,
-    /// Keeps the requests of this engine apart from those of any other run.
-    nonce: [u64; 2],
-    requests: AtomicU64,
+    /// What plans look at of some images only.
+    attention: Mutex<Attention>,
+    /// The ids of requests whose operations this run has seen end.
+    ended: Mutex<BTreeSet<String>>,
+    rhythm: Rhythm,
+    clock: Arc<dyn Clock>,
 }
 
 /// Where a source is.
@@ -116,9 +128,12 @@ impl GceEngine {
         if !endpoint.is_default {
             identity.push_str(&format!(" at {}", endpoint.url));
         }
+        if let Some(project) = &settings.images_project {
+            identity.push_str(&format!(", images in {project}"));
+        }
         let quota_project = settings.quota_project.clone().or(credentials.quota_project());
-        let http = Http::new(&endpoint, credentials, quota_project.as_deref(), pause, clock)?;
-        let random = || RandomState::new().build_hasher().finish();
+        let http =
+            Http::new(&endpoint, credentials, quota_project.as_deref(), pause, Arc::clone(&clock))?;
         Ok(Self {
             name: name.to_owned(),
             settings,
@@ -128,30 +143,36 @@ impl GceEngine {
             quota_project,
             http,
             sources: Mutex::new(BTreeMap::new()),
-            nonce: [random(), random()],
-            requests: AtomicU64::new(0),
+            attention: Mutex::default(),
+            ended: Mutex::default(),
+            rhythm: Rhythm::default(),
+            clock,
         })
     }
 
-    /// A request id (UUID version 4): the same for all attempts of one request, and no other's. A
-    /// later run must not be answered with what became of an earlier one.
-    fn request_id(&self, name: &str) -> String {
-        let mut hash = Sha256::new();
-        for part in [self.nonce[0], self.nonce[1], self.requests.fetch_add(1, Ordering::Relaxed)] {
-            hash.update(part.to_be_bytes());
-        }
-        hash.update(name);
-        let digest = hash.finalize();
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&digest[..16]);
-        bytes[6] = (bytes[6] & 0x0f) | 0x40;
-        bytes[8] = (bytes[8] & 0x3f) | 0x80;
-        let hex = data_encoding::HEXLOWER.encode(&bytes);
-        format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    /// Whether images of a project are this engine's.
+    fn holds(&self, project: &str) -> bool {
+        self.settings.image_projects().any(|known| known == project)
+    }
+
+    fn has_ended(&self, id: &str) -> bool {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
+    }
+
+    fn note_ended(&self, id: String) {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+    }
+
+    fn attention(&self) -> Attention {
+        self.attention.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn known_source(&self, id: &SourceId) -> Option<Source> {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    fn knows_no_source(&self) -> bool {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     fn remember_sources(&self, sources: BTreeMap<SourceId, Source>) {
@@ -163,6 +184,10 @@ impl GceEngine {
 impl Engine for GceEngine {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn attend(&self, attention: &Attention) {
+        *self.attention.lock().unwrap_or_else(PoisonError::into_inner) = attention.clone();
     }
 
     async fn observe(&self) -> EngineInventory {
@@ -181,6 +206,14 @@ impl Engine for GceEngine {
         self.change(image, update).await
     }
 
+    async fn copy(
+        &self,
+        request: CopyRequest,
+        watcher: Arc<dyn Watcher>,
+    ) -> Result<Created, EngineError> {
+        self.copy_to(&request, watcher.as_ref()).await
+    }
+
     async fn delete(&self, image: &ImageRef) -> Result<(), EngineError> {
         self.remove(image).await
     }
@@ -191,7 +224,7 @@ impl Engine for GceEngine {
 
     fn places(&self) -> Vec<PathBuf> {
         let project = |project| PathBuf::from(format!("{}projects/{project}", self.endpoint));
-        self.settings.projects.iter().map(project).collect()
+        self.settings.image_projects().map(project).collect()
     }
 
     async fn settle(&self) -> Result<Settled, EngineError> {

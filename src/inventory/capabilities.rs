@@ -121,6 +121,23 @@ pub struct Capabilities {
     /// Whether images can be copied to other locations.
     #[serde(default)]
     pub copies: bool,
+    /// The kinds of image that can be copied; empty where all can, if any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub copied_kinds: Vec<ImageKind>,
+    /// The kinds of image that hold one disk, so that a source of several cannot be one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub one_disk_kinds: Vec<ImageKind>,
+    /// The kinds of image of which there is one per disk, so that a restore point over several disks
+    /// is a set of images, each of its own instant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub per_disk_kinds: Vec<ImageKind>,
+    /// The kinds of image that can be archived: cheaper to keep, slower to restore.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub archived_kinds: Vec<ImageKind>,
+    /// Where images of a source are stored that has no location said for it, by the beginning of the
+    /// name of its zone. What is not in it is the engine's own choice.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub default_locations: BTreeMap<String, String>,
     /// Whether disk images have families, in which the newest replaces older ones.
     #[serde(default)]
     pub families: bool,
@@ -133,6 +150,55 @@ pub struct Capabilities {
     /// What the engine takes before it refuses.
     #[serde(default)]
     pub limits: Limits,
+}
+
+impl Capabilities {
+    /// Whether images of a kind can be copied to other locations.
+    pub fn can_copy(&self, kind: ImageKind) -> bool {
+        self.copies && (self.copied_kinds.is_empty() || self.copied_kinds.contains(&kind))
+    }
+
+    /// Where images of a source in a zone are stored that has no location said for it; empty where
+    /// the engine chooses.
+    pub fn default_location(&self, zone: &str) -> &str {
+        let of_zone = self.default_locations.iter().filter(|(begin, _)| zone.starts_with(&**begin));
+        let of_zone = of_zone.max_by_key(|(begin, _)| begin.len()).map(|(_, location)| location);
+        self.locations.first().or(of_zone).map_or("", String::as_str)
+    }
+}
+
+/// How cheap an image is to keep, and how slow to restore.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tier {
+    /// The usual one.
+    #[default]
+    Standard,
+    /// Cheaper to keep, slower and dearer to restore.
+    Archive,
+}
+
+impl Tier {
+    /// The word used in policies and documents.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::Archive => "archive",
+        }
+    }
 }
 
 /// How an image is proven restorable.
@@ -194,6 +260,11 @@ impl Default for Capabilities {
             description_length_max: 2048,
             captures_max: 4,
             copies: false,
+            copied_kinds: Vec::new(),
+            one_disk_kinds: Vec::new(),
+            per_disk_kinds: Vec::new(),
+            archived_kinds: Vec::new(),
+            default_locations: BTreeMap::new(),
             families: false,
             sharing: false,
             drills: Vec::new(),

@@ -91,7 +91,7 @@ fn is_same(one: &Change, other: &Change) -> bool {
 /// of it.
 fn captured(create: &Create) -> impl PartialEq + '_ {
     let replaced = create.replaces.as_ref().and_then(|image| image.id.as_ref());
-    let place = (&create.kms_key, &create.family, &create.sharing);
+    let place = (&create.kms_key, &create.family, &create.sharing, &create.tier);
     (create.kind, create.consistency, place, &create.disks, &create.labels, replaced)
 }
 

@@ -17,7 +17,7 @@ pub use outside::{BrokenLabels, Exempt, Orphans, Unprotected};
 
 use super::action::{Action, Reason};
 use super::guard::Refusal;
-use crate::inventory::{Consistency, DrillCheck, Gap, Grant, Image, ImageKind, Stage};
+use crate::inventory::{Consistency, DrillCheck, Gap, Grant, Image, ImageKind, Stage, Tier};
 use crate::name::{Key, PolicyName, Slot, SourceId};
 use crate::policy::Risk;
 
@@ -245,11 +245,17 @@ pub struct Create {
     pub kind: ImageKind,
     /// In which state.
     pub consistency: Consistency,
+    /// How cheap it is to keep; absent means the engine's own way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<Tier>,
     /// The encryption key; absent means the engine's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kms_key: Option<String>,
     /// The disks to capture.
     pub disks: Vec<String>,
+    /// Whether each disk is captured by itself, at an instant of its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disk_by_disk: bool,
     /// The disks that are left out.
     pub excluded_disks: Vec<String>,
     /// Bytes of the disks, as far as they are known.

@@ -80,6 +80,7 @@ impl<'a> Meaning<'a> {
         let capture = self.capture(&spec);
         let labels = self.labels(&spec);
         let location = self.location(&spec);
+        let tier = self.tier(&spec);
         let kms_key = self.kms_key(&spec);
         let naming = self.naming(&spec);
         let paused = spec.paused.as_ref().map(|paused| self.pause(paused, &zone));
@@ -111,6 +112,7 @@ impl<'a> Meaning<'a> {
                 .unwrap_or_default(),
             lifecycle,
             location,
+            tier,
             copies,
             kms_key,
             labels,

@@ -17,7 +17,7 @@ use super::finding::{Code, Finding, Place};
 use super::naming::Naming;
 use super::select::{Patterns, Selection};
 use crate::elapsed::Elapsed;
-use crate::inventory::{Consistency, DrillCheck, Grant, ImageKind};
+use crate::inventory::{Consistency, DrillCheck, Grant, ImageKind, Tier};
 use crate::name::PolicyName;
 use crate::retention::Retention;
 use crate::schedule::{Crontab, Schedule};
@@ -138,6 +138,8 @@ pub struct Policy {
     pub lifecycle: Lifecycle,
     /// The storage location; empty means the engine's own.
     pub location: String,
+    /// How cheap images are to keep; `None` means the engine's own way.
+    pub tier: Option<Tier>,
     /// More storage locations, each of which gets a copy.
     pub copies: Vec<String>,
     /// The encryption key; `None` means the engine's own.

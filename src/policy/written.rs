@@ -21,7 +21,7 @@ use text::LENGTH_OR_NEVER;
 pub use text::{LengthText, Texts};
 
 use super::meant::{OnSourceGone, WhenStalled};
-use crate::inventory::{Consistency, DrillCheck, ImageKind};
+use crate::inventory::{Consistency, DrillCheck, ImageKind, Tier};
 
 /// The version of the policy language.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -295,6 +295,10 @@ pub struct StorageSpec {
     /// The storage location. The default is the engine's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
+    /// How cheap images are to keep: `archive` is cheaper, and slower and dearer to restore, where the
+    /// engine has it for the kind of image. The default is the engine's own way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tier: Option<Tier>,
     /// More storage locations, each of which gets a copy of every restore point that is kept. An
     /// original is deleted only once each holds a READY copy of it or of a newer one. An empty list
     /// switches off what is inherited.

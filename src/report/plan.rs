@@ -275,6 +275,12 @@ fn creates(plan: &Plan) -> Option<Section> {
         if !create.excluded_disks.is_empty() {
             row.notes.push(format!("left out: disk {}", clean(&create.excluded_disks.join(", "))));
         }
+        if create.disk_by_disk {
+            row.notes.push(format!(
+                "disk by disk: its {} disks are each of their own instant; a machine image holds all of one instant",
+                create.disks.len()
+            ));
+        }
         row.notes.extend(create.problems.iter().map(|problem| format!("! {}", clean(problem))));
     }
     section(format!("+ create ({})", grouped(rows.len())), "create", rows)

@@ -8,7 +8,7 @@ use super::budget::{SteadyTotals, steady_totals_of};
 use super::size::Sizes;
 use crate::cost::{Amount, Bill, MAY_FREE_LESS, Prices, after_plan, of_inventory};
 use crate::desired::{Desired, desired};
-use crate::inventory::{ImageKind, Inventory};
+use crate::inventory::{Image, ImageKind, Inventory};
 use crate::name::{Ownership, PolicyName, SourceId};
 use crate::plan::{Action, Budget, Change, Costs, Plan, QuotaUse};
 use crate::policy::Policies;
@@ -112,14 +112,15 @@ fn quotas(
         for (kind, limit) in &engine.capabilities.limits.images {
             let of_kind = || engine.images.iter().filter(|image| image.kind == *kind);
             let is_managed = |ownership: &Ownership| matches!(ownership, Ownership::Ours(key) if policies.keeper(&key.policy).is_some());
-            let others = of_kind().filter(|image| !is_managed(&image.ownership())).count() as u64;
+            let others = of_kind().filter(|image| !is_managed(&image.ownership()));
+            let others: u64 = others.map(Image::members).sum();
             let (mut made, mut gone) = (0_u64, 0_u64);
             for change in plan.changes.iter().filter(|change| change.engine == engine.name) {
                 let (more, less) = counted(change, *kind, engine);
                 made += more;
                 gone += less;
             }
-            let now = of_kind().count() as u64;
+            let now = of_kind().map(Image::members).sum::<u64>();
             let total = steady.get(&(engine.name.clone(), *kind));
             quotas.push(QuotaUse {
                 engine: engine.name.clone(),
@@ -141,18 +142,24 @@ fn counted(
     kind: ImageKind,
     engine: &crate::inventory::EngineInventory,
 ) -> (u64, u64) {
-    let kind_of = |id: Option<&String>| {
-        engine.images.iter().find(|image| Some(&image.id) == id).map(|image| image.kind)
-    };
+    let image = |id: Option<&String>| engine.images.iter().find(|image| Some(&image.id) == id);
+    let kind_of = |id: Option<&String>| image(id).map(|image| image.kind);
+    let members_of = |id: Option<&String>| image(id).map_or(1, Image::members);
     match (change.action, &change.create, &change.copy) {
         (Action::Create, Some(create), _) if create.kind == kind => {
-            (1, u64::from(create.replaces.is_some()))
+            let replaced = create.replaces.as_ref();
+            (
+                if create.disk_by_disk { create.disks.len() as u64 } else { 1 },
+                replaced.map_or(0, |replaced| members_of(replaced.id.as_ref())),
+            )
         }
         (Action::Copy, _, Some(copy)) => {
             let is_kind = kind_of(change.image.id.as_ref()).is_none_or(|found| found == kind);
             (u64::from(is_kind), u64::from(is_kind && copy.replaces.is_some()))
         }
-        (Action::Delete, ..) => (0, u64::from(kind_of(change.image.id.as_ref()) == Some(kind))),
+        (Action::Delete, ..) if kind_of(change.image.id.as_ref()) == Some(kind) => {
+            (0, members_of(change.image.id.as_ref()))
+        }
         _ => (0, 0),
     }
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::decision::Copying;
 use super::series::World;
 use crate::desired::Presence;
-use crate::inventory::{Image, ImageKind, ImageState, LABEL_COPY, Stage};
+use crate::inventory::{Disk, Image, ImageKind, ImageState, LABEL_COPY, Stage};
 use crate::name::{Key, LABEL_KEY, LABEL_POLICY, LABEL_SLOT, LABEL_SOURCE, Slot};
 use crate::policy::select::Patterns;
 
@@ -23,14 +23,14 @@ impl World<'_> {
             Presence::Missing => 2,
             Presence::Unknown => 3,
         };
-        let has_disks = self.instance_disks();
+        let disks = self.instance_disks();
         let jitter = self.policy.schedule.jitter.as_seconds().unsigned_abs();
         let start = crate::name::spread(&self.policy.name, &self.source, jitter);
         let policy = self.policy;
         let name = self.presence_instance().map(|instance| instance.name.as_str());
         let names = [Some(self.source.as_str()), name];
         digest(|hasher| {
-            (presence, has_disks, start, self.engine).hash(hasher);
+            (presence, disks, start, self.engine).hash(hasher);
             for hold in &policy.holds {
                 let sources = hold.sources.as_ref();
                 let is_of =
@@ -42,9 +42,11 @@ impl World<'_> {
         })
     }
 
-    fn instance_disks(&self) -> bool {
-        let Presence::Present(instance) = self.presence else { return false };
-        instance.disks.iter().any(|disk| self.policy.capture.disks.takes(&disk.name, disk.boot))
+    /// How many disks are captured: none, one, or more, which not all kinds of image can hold.
+    fn instance_disks(&self) -> usize {
+        let Presence::Present(instance) = self.presence else { return 0 };
+        let takes = |disk: &&Disk| self.policy.capture.disks.takes(&disk.name, disk.boot);
+        instance.disks.iter().filter(takes).count().min(2)
     }
 
     /// Everything of a point that a plan may depend on but whose it is: of names, ids and the source,

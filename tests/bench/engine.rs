@@ -99,6 +99,8 @@ fn request(day: i64, disks: &[&str]) -> CreateRequest {
             consistency: Consistency::Crash,
             kms_key: None,
             disks: disks.iter().map(|disk| (*disk).to_owned()).collect(),
+            disk_by_disk: false,
+            tier: None,
             excluded_disks: Vec::new(),
             disk_bytes: 0,
             labels: key.labels(),

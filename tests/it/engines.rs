@@ -18,7 +18,9 @@ use stillframe::engine::{
     self, CopyRequest, CreateRequest, Created, Engine, EngineError, Fault, Faulty, Progress,
     Unwatched, Watcher,
 };
-use stillframe::inventory::{DrillCheck, EngineInventory, Image, ImageState, LABEL_COPY, Stage};
+use stillframe::inventory::{
+    DrillCheck, EngineInventory, Image, ImageKind, ImageState, LABEL_COPY, Stage,
+};
 use stillframe::name::{Key, Ownership};
 use stillframe::plan::{Action, Copy, Create, ImageRef, Plan, Update};
 use stillframe::policy::{EngineKind, Policies, SourceFile, load};
@@ -38,6 +40,22 @@ trait Bench {
     /// The id that an instance of that name has.
     fn id(&self, name: &str) -> String {
         name.to_owned()
+    }
+
+    /// Whether of two runs that ask for the same at once one is told that the other was faster. A
+    /// service that knows requests again tells both the same.
+    fn tells_runs_apart(&self) -> bool {
+        true
+    }
+
+    /// What policies say of what is captured.
+    fn capture(&self) -> &'static str {
+        ""
+    }
+
+    /// The disks of `web-1` that are captured then.
+    fn disks(&self) -> &'static [&'static str] {
+        &["boot", "content", "data"]
     }
 }
 
@@ -83,8 +101,8 @@ impl Bench for Local {
     }
 }
 
-/// The engine for Compute Engine over a little of it.
-struct Gce(Fake);
+/// The engine for Compute Engine over a little of it, with one kind of image.
+struct Gce(Fake, ImageKind);
 
 impl Bench for Gce {
     fn open(&self, clock: Arc<dyn Clock>) -> Arc<dyn Engine> {
@@ -97,14 +115,30 @@ impl Bench for Gce {
     }
 
     fn damage(&self, _: &Image) {}
+
+    fn tells_runs_apart(&self) -> bool {
+        false
+    }
+
+    fn capture(&self) -> &'static str {
+        match self.1 {
+            ImageKind::MachineImage => "",
+            ImageKind::DiskImage => "  capture: {kind: disk-image, disks: boot}\n",
+            ImageKind::Snapshot => "  capture: {kind: snapshot}\n",
+        }
+    }
+
+    fn disks(&self) -> &'static [&'static str] {
+        if self.1 == ImageKind::DiskImage { &["boot"] } else { &["boot", "data"] }
+    }
 }
 
-fn gce() -> Gce {
+fn gce(kind: ImageKind) -> Gce {
     let fake = super::gce::checked(noon(0));
     for name in ["web-1", "web-2"] {
         fake.state().add_instance("p", "zone-a", name, name);
     }
-    Gce(fake)
+    Gce(fake, kind)
 }
 
 fn memory() -> Memory {
@@ -183,9 +217,18 @@ struct Case {
 }
 
 impl Case {
+    /// Policies that capture what the bench captures.
+    fn policies_of(&self, spec: &str) -> Policies {
+        policies(&format!("{}{spec}", self.bench.capture()))
+    }
+
+    fn policies(&self) -> Policies {
+        self.policies_of(self.spec)
+    }
+
     fn room(&self, day: i64) -> Room {
         let clock = clock(day);
-        room(self.bench.open(Arc::clone(&clock)), clock, policies(self.spec), &self.directory)
+        room(self.bench.open(Arc::clone(&clock)), clock, self.policies(), &self.directory)
     }
 
     async fn round(&self, day: i64) -> Round {
@@ -206,7 +249,7 @@ impl Case {
     }
 
     fn request(&self, day: i64) -> CreateRequest {
-        let policies = policies(self.spec);
+        let policies = self.policies();
         let policy = &policies.policies[0];
         let key = stillframe::name::Key {
             policy: policy.name.clone(),
@@ -217,10 +260,11 @@ impl Case {
             name: key.image_name(&key.default_prefix()),
             location: "local".to_owned(),
             create: Create {
-                kind: stillframe::inventory::ImageKind::MachineImage,
+                kind: policy.capture.kind,
                 consistency: stillframe::inventory::Consistency::Crash,
                 kms_key: None,
-                disks: vec!["boot".to_owned(), "content".to_owned(), "data".to_owned()],
+                disks: self.bench.disks().iter().map(|disk| (*disk).to_owned()).collect(),
+                disk_by_disk: false,
                 excluded_disks: Vec::new(),
                 disk_bytes: 0,
                 labels: key.labels(),
@@ -230,6 +274,7 @@ impl Case {
                 problems: Vec::new(),
                 family: None,
                 sharing: None,
+                tier: None,
             },
             key,
         }
@@ -262,8 +307,16 @@ impl Case {
         can
     }
 
+    /// One of two runs at once has made it; that it was the only one, not all engines tell.
+    fn one_made(&self, one: &Created, other: &Created) {
+        let made = [one, other].map(|created| matches!(created, Created::Made(_)));
+        assert!(made[0] || made[1]);
+        assert!(made[0] != made[1] || !self.bench.tells_runs_apart());
+    }
+
     async fn can_copy(&self) -> bool {
-        self.can("copies", |inventory| inventory.capabilities.copies).await
+        let kind = self.policies().policies[0].capture.kind;
+        self.can("copies", |inventory| inventory.capabilities.can_copy(kind)).await
     }
 
     async fn can_drill(&self, check: DrillCheck) -> bool {
@@ -367,7 +420,20 @@ macro_rules! suite {
 
                 #[tokio::test]
                 async fn gce_engine() {
-                    check(Case { bench: Box::new(gce()), directory: tempfile::tempdir().unwrap(), spec: $spec }).await;
+                    let bench = Box::new(gce(ImageKind::MachineImage));
+                    check(Case { bench, directory: tempfile::tempdir().unwrap(), spec: $spec }).await;
+                }
+
+                #[tokio::test]
+                async fn gce_engine_with_disk_images() {
+                    let bench = Box::new(gce(ImageKind::DiskImage));
+                    check(Case { bench, directory: tempfile::tempdir().unwrap(), spec: $spec }).await;
+                }
+
+                #[tokio::test]
+                async fn gce_engine_with_sets_of_snapshots() {
+                    let bench = Box::new(gce(ImageKind::Snapshot));
+                    check(Case { bench, directory: tempfile::tempdir().unwrap(), spec: $spec }).await;
                 }
 
                 #[cfg(feature = "serve")]
@@ -428,7 +494,7 @@ suite! {
         );
         let (one, other) = (one.unwrap(), other.unwrap());
         assert_eq!(one.image().id, other.image().id);
-        assert_ne!(matches!(one, Created::Made(_)), matches!(other, Created::Made(_)));
+        case.one_made(&one, &other);
         case.round(0).await;
         case.nothing_to_do(0).await;
     }
@@ -524,7 +590,7 @@ suite! {
 
     a_reply_that_was_lost_makes_no_second_image("", case) {
         let faulty = Arc::new(Faulty::new(case.bench.open(clock(0)), vec![Fault::CreateReplyLost]));
-        let room = room(faulty.clone(), clock(0), policies(case.spec), &case.directory);
+        let room = room(faulty.clone(), clock(0), case.policies(), &case.directory);
         let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
         assert_eq!(faulty.happened(), 1);
         assert_eq!(round.outcomes.iter().filter(|outcome| matches!(outcome.ending, Ending::Failed { .. })).count(), 1);
@@ -540,7 +606,7 @@ suite! {
         let oldest = case.observe(2).await.images[0].clone();
         assert_eq!(oldest.let_go_at(), Some(noon(2)));
         // Widened, the point is kept until the coming one is there, long after its first grace.
-        let wide = policies("  retention: {last: 3}\n  lifecycle: {grace: 3d}\n");
+        let wide = case.policies_of("  retention: {last: 3}\n  lifecycle: {grace: 3d}\n");
         let mut room = case.room(7);
         room.policies = wide;
         let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
@@ -574,7 +640,7 @@ suite! {
         }
         // The first look sees everything, the second one not.
         let faulty = Arc::new(Faulty::new(case.bench.open(clock(2)), vec![Fault::SecondListingCutOff]));
-        let room = room(faulty.clone(), clock(2), policies(case.spec), &case.directory);
+        let room = room(faulty.clone(), clock(2), case.policies(), &case.directory);
         let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
         assert_eq!(faulty.happened(), 1);
         assert!(round.plan.summary.delete > 0 && round.plan.summary.create > 0);
@@ -622,7 +688,7 @@ suite! {
         );
         let (one, other) = (one.unwrap(), other.unwrap());
         assert_eq!(one.image(), other.image());
-        assert_ne!(matches!(one, Created::Made(_)), matches!(other, Created::Made(_)));
+        case.one_made(&one, &other);
         // However much later, and whatever has become of the original.
         let engine = case.bench.open(clock(1));
         engine.delete(&ImageRef::of(&original)).await.unwrap();
@@ -658,7 +724,7 @@ suite! {
         for day in 0..3 {
             let script = vec![Fault::CopyFails; 8];
             let faulty = Arc::new(Faulty::new(case.bench.open(clock(day)), script));
-            let room = room(faulty, clock(day), policies(case.spec), &case.directory);
+            let room = room(faulty, clock(day), case.policies(), &case.directory);
             for _ in 0..2 {
                 let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
                 assert_eq!(round.plan.summary.delete, 0);
@@ -698,7 +764,7 @@ suite! {
         }
         let script = vec![Fault::CreateFails, Fault::CopyReplyLost];
         let faulty = Arc::new(Faulty::new(case.bench.open(clock(0)), script));
-        let room = room(faulty.clone(), clock(0), policies(case.spec), &case.directory);
+        let room = room(faulty.clone(), clock(0), case.policies(), &case.directory);
         let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
         assert_eq!(faulty.happened(), 2);
         let words: Vec<&str> = round.outcomes.iter().map(|outcome| outcome.ending.word()).collect();
@@ -709,6 +775,32 @@ suite! {
         assert_eq!((round.plan.summary.create, round.plan.summary.copy), (1, 1));
         case.nothing_to_do(0).await;
         assert_eq!(case.observe(0).await.images.len(), 4);
+    }
+
+    who_may_use_images_is_what_the_policy_says("  sharing: [{role: roles/compute.imageUser, members: [\"user:a@x\"]}]\n", case) {
+        if !case.can("sharing", |inventory| inventory.capabilities.sharing).await {
+            return;
+        }
+        let round = case.round(0).await;
+        assert!(round.outcomes.iter().all(|outcome| outcome.ending.is_done()), "{:?}", round.outcomes);
+        case.nothing_to_do(0).await;
+        let seen = |inventory: stillframe::inventory::Inventory| -> Vec<String> {
+            let images = inventory.engines.into_iter().flat_map(|engine| engine.images);
+            images.map(|image| image.sharing.unwrap()[0].members.join(",")).collect()
+        };
+        assert_eq!(seen(case.room(0).observe().await), ["user:a@x", "user:a@x"]);
+        let wide = "  sharing: [{role: roles/compute.imageUser, members: [\"user:a@x\", \"group:b@x\"]}]\n";
+        let mut room = case.room(0);
+        room.policies = case.policies_of(wide);
+        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+        assert_eq!(round.plan.summary.relabel, 2);
+        assert!(round.outcomes.iter().all(|outcome| outcome.ending.is_done()), "{:?}", round.outcomes);
+        let inventory = room.observe().await;
+        assert_eq!(room.plan(&inventory, noon(0)).changes, []);
+        assert_eq!(seen(inventory), ["group:b@x,user:a@x", "group:b@x,user:a@x"]);
+        // Back to what it was: nobody keeps what the policy does not say.
+        case.round(0).await;
+        case.nothing_to_do(0).await;
     }
 
     a_drill_tries_the_newest_and_is_written_on_it("  drill: {cron: \"0 6 * * *\", check: restore}\n", case) {
@@ -738,7 +830,7 @@ suite! {
             let tried = engine.drill(&ImageRef::of(&image), check, Arc::new(Unwatched)).await;
             assert!(matches!(tried, Err(EngineError::Failed(_))), "{tried:?}");
             let mut room = case.room(0);
-            room.policies = policies(&format!("  drill: {{cron: \"0 6 * * *\", check: {}}}\n", check.word()));
+            room.policies = case.policies_of(&format!("  drill: {{cron: \"0 6 * * *\", check: {}}}\n", check.word()));
             let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
             let of_image = round.outcomes.iter().find(|outcome| round.plan.changes[outcome.change].image.name == image.name);
             assert!(matches!(&of_image.unwrap().ending, Ending::Failed { message } if message.starts_with("it could not be restored: ")), "{of_image:?}");
@@ -769,7 +861,7 @@ suite! {
         }
         for fault in [Fault::ImagesCutOff, Fault::InstancesCutOff] {
             let faulty = Arc::new(Faulty::new(case.bench.open(clock(3)), vec![fault]));
-            let room = room(faulty.clone(), clock(3), policies(case.spec), &case.directory);
+            let room = room(faulty.clone(), clock(3), case.policies(), &case.directory);
             let plan = room.plan(&room.observe().await, noon(3));
             assert_eq!(faulty.happened(), 1);
             assert_eq!((plan.summary.deprecate, plan.summary.delete), (0, 0), "{fault:?}");
@@ -783,7 +875,7 @@ suite! {
     a_create_that_fails_costs_nothing_older("  retention: {last: 1}\n  lifecycle: {grace: 0}\n", case) {
         case.round(0).await;
         let faulty = Arc::new(Faulty::new(case.bench.open(clock(1)), vec![Fault::CreateFails, Fault::CreateFails]));
-        let room = room(faulty.clone(), clock(1), policies(case.spec), &case.directory);
+        let room = room(faulty.clone(), clock(1), case.policies(), &case.directory);
         let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
         assert_eq!(faulty.happened(), 2);
         // What was to be deprecated once the new point is READY waits for it.

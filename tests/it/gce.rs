@@ -1,9 +1,11 @@
 //! The engine for Compute Engine against a little of it on a port of this machine, with faults.
 
+mod around;
 mod authority;
 mod credentials;
 mod doctor;
 mod fake;
+mod sets;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -123,15 +125,17 @@ fn request(kind: ImageKind, hour: i8) -> CreateRequest {
             consistency: Consistency::Crash,
             kms_key: Some("projects/p/locations/us/keyRings/r/cryptoKeys/k".to_owned()),
             disks: disks.into_iter().map(str::to_owned).collect(),
+            disk_by_disk: false,
             excluded_disks: Vec::new(),
             disk_bytes: 20 << 30,
             labels,
             description: "a description".to_owned(),
-            deadline: now(),
+            deadline: now() + jiff::SignedDuration::from_hours(4),
             replaces: None,
             problems: Vec::new(),
             family: None,
             sharing: None,
+            tier: None,
         },
         key,
     }
@@ -245,8 +249,9 @@ async fn many_images_take_few_calls() {
     let inventory = case.engine().observe().await;
     assert_eq!((inventory.images.len(), inventory.instances.len()), (10_000, 2_000));
     println!("10,000 images and 2,000 instances: {} calls", case.fake.state().log.len());
-    // Four pages of instances, eight of disks, twenty of machine images, two empty lists, quotas.
-    assert_eq!(case.fake.state().log.len(), 35);
+    // Four pages of instances, eight of disks, twenty of machine images; two empty lists, templates,
+    // quotas, regions (there are none), where snapshots are stored.
+    assert_eq!(case.fake.state().log.len(), 38);
 }
 
 #[tokio::test]
@@ -344,13 +349,20 @@ async fn disk_images_and_snapshots_are_of_one_disk() {
         let made = case.create(wanted.clone()).await.unwrap();
         assert!(matches!(&made, Created::Made(image) if image.kind == kind), "{made:?}");
         let body = case.fake.state().bodies.last().unwrap().clone();
-        assert_eq!(body["sourceDisk"], "projects/p/zones/us-a/disks/web-1-data");
+        let disk = "projects/p/zones/us-a/disks/web-1-data";
+        if kind == ImageKind::DiskImage {
+            assert_eq!(body["sourceDisk"], disk);
+        } else {
+            let line = format!("POST {disk}/createSnapshot");
+            assert_eq!(case.fake.state().asked(&line), 1);
+        }
         // A round that sees it knows it again.
         assert!(matches!(case.create(wanted.clone()).await.unwrap(), Created::Found(_)));
         assert_eq!(case.count(collection), 1);
-        wanted.create.disks.push("boot".to_owned());
-        assert!(matches!(case.create(wanted).await, Err(EngineError::Refused(_))));
     }
+    let mut two = request(ImageKind::DiskImage, 3);
+    two.create.disks.push("boot".to_owned());
+    assert!(matches!(case.create(two).await, Err(EngineError::Refused(_))));
     let inventory = case.engine().observe().await;
     let image = inventory.images.iter().find(|image| image.kind == ImageKind::DiskImage).unwrap();
     assert_eq!(image.family.as_deref(), Some("golden"));
@@ -404,12 +416,16 @@ async fn a_used_up_minute_is_waited_out() {
 #[tokio::test]
 async fn an_operation_that_fails_is_a_failure() {
     let case = Case::new();
-    case.wrong(&[Wrong::InsertFails]);
+    let before = |minutes| now() - jiff::SignedDuration::from_mins(minutes);
+    case.fake.state().date = "now".to_owned();
+    case.fake.state().now = before(2);
+    case.wrong(&[Wrong::InsertFails; 2]);
     let failed = case.create(machine_image(2)).await.unwrap_err();
     assert!(
         matches!(&failed, EngineError::Busy(message) if message.contains("one image in 10 minutes")),
         "{failed}"
     );
+    case.fake.state().now = before(1);
     case.wrong(&[Wrong::QuotaFails]);
     let failed = case.create(machine_image(2)).await.unwrap_err();
     assert!(
@@ -417,7 +433,8 @@ async fn an_operation_that_fails_is_a_failure() {
         "{failed}"
     );
     assert_eq!(case.count("machineImages"), 0);
-    // The next run is not answered with what became of this one.
+    // A later run is not answered with what became of this one.
+    case.fake.state().now = now();
     assert!(matches!(case.create(machine_image(2)).await.unwrap(), Created::Made(_)));
 }
 

@@ -798,6 +798,31 @@ fn what_an_engine_cannot_do_is_found_before_anything_is_called() {
     finds("", &boot, &[("missing-capability", "boot")]);
 }
 
+/// An engine that copies and archives some kinds only.
+fn choosy(_: &serde_json::Value) -> Capabilities {
+    Capabilities {
+        copies: true,
+        copied_kinds: vec![ImageKind::DiskImage],
+        archived_kinds: vec![ImageKind::Snapshot],
+        ..Capabilities::default()
+    }
+}
+
+#[test]
+fn what_an_engine_can_do_of_one_kind_only_is_found_for_the_others() {
+    let found = |spec: &str| {
+        let text = document("", &format!("{AT_TWO}{spec}"));
+        codes(&read(&text, None, choosy)).into_iter().map(|(code, _)| code).collect::<Vec<_>>()
+    };
+    let none: [&str; 0] = [];
+    assert_eq!(found("  storage: {copies: [vault]}\n"), ["missing-capability"]);
+    assert_eq!(found("  storage: {copies: [vault]}\n  capture: {kind: disk-image}\n"), none);
+    assert_eq!(found("  storage: {tier: archive}\n"), ["missing-capability"]);
+    assert_eq!(found("  storage: {tier: standard}\n"), none);
+    assert_eq!(found("  storage: {tier: archive}\n  capture: {kind: snapshot}\n"), none);
+    assert_ne!(found("  storage: {tier: cold}\n"), none);
+}
+
 #[test]
 fn older_images_of_a_family_name_the_newest() {
     let spec = format!(

@@ -93,6 +93,7 @@ pub fn capabilities() -> Capabilities {
     Capabilities {
         locations: vec!["local".to_owned(), "vault".to_owned()],
         copies: true,
+        sharing: true,
         drills: vec![DrillCheck::Verify, DrillCheck::Restore],
         ..Capabilities::default()
     }
@@ -245,6 +246,9 @@ impl Engine for MemoryEngine {
         changed.stage = update.stage_after;
         changed.labels.retain(|label, _| !update.remove_labels.contains(label));
         changed.labels.extend(update.set_labels.clone());
+        if update.sharing.is_some() {
+            changed.sharing.clone_from(&update.sharing);
+        }
         changed.fingerprint = fingerprint(&changed);
         world.images.insert(changed.id.clone(), changed.clone());
         Ok(changed)

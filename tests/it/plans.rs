@@ -2,12 +2,15 @@
 
 use jiff::SignedDuration;
 use stillframe::inventory::{
-    Disk, Image, ImageState, Inventory, LABEL_LET_GO, LABEL_MISSING, LABEL_STAGED, Stage,
+    Capabilities, Disk, Image, ImageKind, ImageState, Inventory, LABEL_LET_GO, LABEL_MISSING,
+    LABEL_STAGED, Stage,
 };
 use stillframe::name::stamp;
+use stillframe::plan::check::check;
 use stillframe::plan::guard::{Guard, guard, withheld};
 use stillframe::plan::{Action, Plan, ReasonCode, plan};
 use stillframe::policy::{EngineKind, Risk, SourceFile, load};
+use stillframe::report::plan_text;
 
 use super::engines::policies;
 use super::guards::{ago, image, inventory, now};
@@ -308,4 +311,53 @@ fn a_source_is_gone_since_the_earliest_mark() {
     assert_eq!(deletes([1, 13]), 0);
     assert_eq!(deletes([1, 14]), 2);
     assert_eq!(deletes([14, 1]), 2);
+}
+
+/// A policy for a kind of image over machines with two disks, on an engine that is changed.
+fn over_two_disks(kind: &str, change: impl FnOnce(&mut Capabilities)) -> Plan {
+    let mut seen = inventory(Vec::new());
+    change(&mut seen.engines[0].capabilities);
+    let mut policies = policies(&format!("  capture: {{kind: {kind}}}\n"));
+    policies.policies[0].location.clear();
+    let plan = plan(&policies, &seen, now());
+    assert_eq!(check(&plan, &seen, &policies, now()), []);
+    plan
+}
+
+#[test]
+fn a_kind_that_holds_one_disk_is_blocked_at_sources_of_several() {
+    let one_disk = |can: &mut Capabilities| can.one_disk_kinds = vec![ImageKind::DiskImage];
+    let plan = over_two_disks("disk-image", one_disk);
+    assert_eq!((plan.summary.create, plan.summary.blocked), (0, 2));
+    let message = "a disk-image holds one disk, and `capture.disks` takes 2: boot, data";
+    assert_eq!(plan.blocked[0].message, message);
+    assert_eq!(over_two_disks("snapshot", one_disk).summary.create, 2);
+}
+
+#[test]
+fn a_capture_disk_by_disk_says_so() {
+    let per_disk = |can: &mut Capabilities| can.per_disk_kinds = vec![ImageKind::Snapshot];
+    let is_said = |plan: &Plan| {
+        plan.changes.iter().all(|change| change.create.as_ref().unwrap().disk_by_disk)
+    };
+    assert!(is_said(&over_two_disks("snapshot", per_disk)));
+    assert!(!is_said(&over_two_disks("machine-image", per_disk)));
+    let text = plan_text(&over_two_disks("snapshot", per_disk));
+    assert!(text.contains("disk by disk: its 2 disks are each of their own instant"), "{text}");
+}
+
+#[test]
+fn a_plan_names_where_images_of_a_zone_are_stored() {
+    let stored = |locations: &[(&str, &str)]| {
+        let owned = |text: &str| text.to_owned();
+        let plan = over_two_disks("machine-image", |can| {
+            can.locations.clear();
+            can.default_locations =
+                locations.iter().map(|(zone, place)| (owned(zone), owned(place))).collect();
+        });
+        plan.changes[0].image.location.clone()
+    };
+    assert_eq!(stored(&[]), "");
+    assert_eq!(stored(&[("other-", "far")]), "");
+    assert_eq!(stored(&[("z", "wide"), ("zone-", "near"), ("zone-b", "far")]), "near");
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::wire::{ErrorEnvelope, Operation};
 use crate::engine::EngineError;
@@ -77,12 +78,22 @@ impl Call {
     /// knows it again by its request id, or it is bound to a fingerprint.
     pub fn is_repeatable(&self) -> bool {
         let is_bound = |body: &Value| {
-            let fingerprint = body.get("labelFingerprint").and_then(Value::as_str);
-            fingerprint.is_some_and(|fingerprint| !fingerprint.is_empty())
+            let fingerprint = body.get("labelFingerprint").or_else(|| body.pointer("/policy/etag"));
+            fingerprint.and_then(Value::as_str).is_some_and(|fingerprint| !fingerprint.is_empty())
         };
         self.method == Method::Get
             || self.query.iter().any(|(name, _)| *name == "requestId")
             || self.body.as_ref().is_some_and(is_bound)
+    }
+
+    /// Its request id (UUID version 5): a function of all that is asked for, of what was seen of
+    /// that before, and of how many earlier requests for the same have come to their end. Whoever
+    /// asks for the same again, in this run or in another one, is known again by the service.
+    pub fn request_id(&self, endpoint: &str, seen: &str, attempt: u32) -> String {
+        let method = format!("{:?}", self.method);
+        let asked = (endpoint, method, &self.path, &self.query, &self.body);
+        let text = json!([asked, seen, attempt]).to_string();
+        Uuid::new_v5(&Uuid::NAMESPACE_URL, text.as_bytes()).hyphenated().to_string()
     }
 }
 
@@ -168,6 +179,11 @@ impl CallError {
         self.status() == 404 || self.reason() == "RESOURCE_NOT_FOUND"
     }
 
+    /// Whether the service does not know such a request: there is nothing of the kind.
+    pub fn is_not_offered(&self) -> bool {
+        self.is_gone() || self.status() == 501
+    }
+
     /// Whether something of the same name is there.
     pub fn is_taken(&self) -> bool {
         matches!(self.reason(), "alreadyExists" | "ALREADY_EXISTS" | "RESOURCE_ALREADY_EXISTS")
@@ -196,6 +212,11 @@ impl CallError {
     /// Whether it is not known if the request was carried out.
     pub fn is_open(&self) -> bool {
         matches!(self, Self::Unanswered(_) | Self::Unreadable(_)) || self.status() >= 500
+    }
+
+    /// Whether its source has had too many images taken of it lately.
+    pub fn is_too_soon(&self) -> bool {
+        self.reason() == "RESOURCE_OPERATION_RATE_EXCEEDED"
     }
 
     /// Whether the quota of the minute is used up.

@@ -2,24 +2,62 @@
 
 use std::collections::BTreeMap;
 
-use super::GceEngine;
+use futures_util::future::join_all;
+
 use super::call::{Call, CallError};
 use super::http::WaitError;
 use super::image::{Collection, Found, Place, stage_label, stage_word};
 use super::wire::{DeprecationStatus, Operation, SetLabelsRequest};
-use crate::engine::{EngineError, Unwatched};
+use super::{GceEngine, SET_PATIENCE};
+use crate::engine::{EngineError, Unwatched, set};
 use crate::inventory::{Image, ImageState, LABEL_STAGE, Stage};
-use crate::name::LABEL_PREFIX;
+use crate::name::{LABEL_KEY, LABEL_PREFIX};
 use crate::plan::{ImageRef, Update};
 
 /// How often labels are merged anew that somebody else has changed meanwhile.
 const MERGES_MAX: u32 = 3;
 
+/// An image as it is now, and what it is made of.
+pub(super) struct Meant {
+    /// What the inventory shows.
+    pub(super) image: Image,
+    /// The images of the service: one, or those of a set.
+    pub(super) members: Vec<Found>,
+}
+
 impl GceEngine {
-    /// The image that a plan means, by its number.
-    async fn meant(&self, image: &ImageRef) -> Result<Found, EngineError> {
-        let place = image.id.as_deref().and_then(Place::parse).ok_or(EngineError::NotFound)?;
-        if !self.settings.projects.contains(&place.project) {
+    /// The image that a plan means, by its numbers.
+    pub(super) async fn meant(&self, image: &ImageRef) -> Result<Meant, EngineError> {
+        let ids = set::member_ids(image.id.as_deref().unwrap_or_default());
+        let places: Option<Vec<Place>> = ids.iter().map(|id| Place::parse(id)).collect();
+        let places = places.ok_or(EngineError::NotFound)?;
+        let looks = join_all(places.iter().map(|place| self.at(place))).await;
+        let mut members = Vec::with_capacity(places.len());
+        for look in looks {
+            match look {
+                Err(EngineError::NotFound) => {}
+                found => members.push(found?),
+            }
+        }
+        if members.is_empty() {
+            return Err(EngineError::NotFound);
+        }
+        self.view(members, places.len())
+    }
+
+    /// What so many members are shown as.
+    fn view(&self, members: Vec<Found>, wanted: usize) -> Result<Meant, EngineError> {
+        let images = members.iter().map(|member| member.image.clone()).collect();
+        let mut images = set::gathered(images, self.clock.now(), SET_PATIENCE);
+        match (images.pop(), images.is_empty()) {
+            (Some(image), true) if members.len() == wanted => Ok(Meant { image, members }),
+            _ => Err(EngineError::Changed),
+        }
+    }
+
+    /// The image at a place.
+    async fn at(&self, place: &Place) -> Result<Found, EngineError> {
+        if !self.holds(&place.project) {
             return Err(EngineError::NotFound);
         }
         let found = self.find(&place.project, place.collection, &place.path()).await?;
@@ -30,7 +68,13 @@ impl GceEngine {
             return Err(EngineError::Refused(message.to_owned()));
         }
         // The number is what was asked for; an answer about anything else is none.
-        if found.place == place { Ok(found) } else { Err(EngineError::Changed) }
+        if found.place == *place { Ok(found) } else { Err(EngineError::Changed) }
+    }
+
+    /// The image that a plan means, if it still is what the plan was made over.
+    pub(super) async fn bound(&self, image: &ImageRef) -> Result<Image, EngineError> {
+        let meant = self.meant(image).await?;
+        if is_same(image, &meant.image) { Ok(meant.image) } else { Err(EngineError::Changed) }
     }
 
     pub(super) async fn change(
@@ -38,36 +82,69 @@ impl GceEngine {
         image: &ImageRef,
         update: &Update,
     ) -> Result<Image, EngineError> {
-        if update.sharing.is_some() {
-            return Err(EngineError::Refused("this engine shares no images".to_owned()));
-        }
-        let mut found = self.meant(image).await?;
-        if !is_same(image, &found.image) {
+        self.know_sources().await;
+        let Meant { image: seen, members } = self.meant(image).await?;
+        if !is_same(image, &seen) {
             // Another run has done the same.
-            let is_done = found.image.name == image.name && is_done(&found.image, update);
-            return if is_done { Ok(found.image) } else { Err(EngineError::Changed) };
+            let is_done = seen.name == image.name
+                && is_done(&seen, update)
+                && self.is_shared(&members, update).await;
+            return if is_done { Ok(seen) } else { Err(EngineError::Changed) };
         }
+        let count = members.len();
+        let mut after = Vec::with_capacity(count);
+        for member in members {
+            after.push(self.change_one(member, &seen.labels, update).await?);
+        }
+        if let Some(sharing) = &update.sharing {
+            for member in &mut after {
+                self.share(&member.place, sharing).await?;
+                member.image.sharing = Some(sharing.clone());
+            }
+        }
+        self.view(after, count).map(|meant| meant.image)
+    }
+
+    /// Whether these have all that an update says of who may use them.
+    async fn is_shared(&self, members: &[Found], update: &Update) -> bool {
+        let Some(wanted) = &update.sharing else { return true };
+        let seen = join_all(members.iter().map(|member| self.sharing_of(member))).await;
+        seen.iter().all(|sharing| sharing.as_ref() == Some(wanted))
+    }
+
+    /// One of the images that a change is about. `agreed` are the labels that all of them have.
+    async fn change_one(
+        &self,
+        mut found: Found,
+        agreed: &BTreeMap<String, String>,
+        update: &Update,
+    ) -> Result<Found, EngineError> {
         // The stage first: whoever sees only that finishes the rest, in either direction.
         if found.place.collection == Collection::Images && found.image.stage != update.stage_after {
             self.deprecate(&found, update).await?;
-            found = self.meant(image).await?;
+            found = self.at(&found.place).await?;
+            if found.image.stage != update.stage_after {
+                return Err(EngineError::Busy(
+                    "its stage does not change; the next run tries again".to_owned(),
+                ));
+            }
         }
-        self.relabel(image, found, update).await
+        self.relabel(found, agreed, update).await
     }
 
     /// Sets the labels of an image. Those that others have changed meanwhile are kept, unless it
     /// is something that a plan looks at.
     async fn relabel(
         &self,
-        image: &ImageRef,
         mut found: Found,
+        agreed: &BTreeMap<String, String>,
         update: &Update,
-    ) -> Result<Image, EngineError> {
+    ) -> Result<Found, EngineError> {
         let judged = Judged::of(&found.image);
         for _ in 0..MERGES_MAX {
-            let labels = labels_after(&found, update);
+            let labels = labels_after(&found, agreed, update);
             if labels == found.image.labels {
-                return Ok(found.image);
+                return Ok(found);
             }
             let body =
                 SetLabelsRequest { labels: &labels, label_fingerprint: &found.label_fingerprint };
@@ -76,12 +153,12 @@ impl GceEngine {
                 Ok(operation) => self.end(&found.place.project, operation).await,
                 Err(error) => Err(error),
             };
-            found = self.meant(image).await?;
+            found = self.at(&found.place).await?;
             match ended {
-                Ok(()) if found.image.labels == labels => return Ok(found.image),
+                Ok(()) if found.image.labels == labels => return Ok(found),
                 // The first of two attempts was carried out, and the second found it done.
                 Err(error) if error.is_stale() && found.image.labels == labels => {
-                    return Ok(found.image);
+                    return Ok(found);
                 }
                 Err(error) if !error.is_stale() => return Err(error.into()),
                 Ok(()) | Err(_) => {}
@@ -102,32 +179,73 @@ impl GceEngine {
             replacement: replacement
                 .map(|name| format!("{}/{name}", place.collection.path(&place.project))),
         };
-        let call = Call::post(&format!("{}/deprecate", place.path()))
-            .with("requestId", self.request_id(&found.image.name))
-            .with_body(&status)?;
-        let operation = self.http.send::<Operation>(&call).await?;
-        Ok(self.end(&place.project, operation).await?)
+        let call = Call::post(&format!("{}/deprecate", place.path())).with_body(&status)?;
+        let seen = &found.image.fingerprint;
+        match self.carry_out(&place.project, &call, seen, 0, &Unwatched, &|_| {}).await.result {
+            Err(WaitError::Call(error)) => Err(error.into()),
+            Ok(()) | Err(WaitError::Interrupted) => Ok(()),
+        }
     }
 
     pub(super) async fn remove(&self, image: &ImageRef) -> Result<(), EngineError> {
-        let found = self.meant(image).await?;
-        if !is_same(image, &found.image) {
+        let Meant { image: seen, members } = self.meant(image).await?;
+        if !is_same(image, &seen) {
             return Err(EngineError::Changed);
         }
-        let call =
-            Call::delete(&found.place.path()).with("requestId", self.request_id(&found.image.name));
-        let (answer, was_open) = self.http.send_counted::<Operation>(&call).await;
-        let error = match answer {
-            Ok(operation) => match self.end(&found.place.project, operation).await {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            },
-            Err(error) if error.is_gone() && !was_open => return Err(EngineError::NotFound),
-            Err(error) => error,
+        self.refuse_grown(&members).await?;
+        for member in &members {
+            self.refuse_used(member).await?;
+        }
+        let is_set = members.len() > 1;
+        for member in &members {
+            match self.remove_one(member).await {
+                // Another run is at it as well.
+                Err(EngineError::NotFound) if is_set => {}
+                ended => ended?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A set that has more members than the plan has seen is another one, and may be whole. What a
+    /// listing once left out must not cost what it did not.
+    async fn refuse_grown(&self, members: &[Found]) -> Result<(), EngineError> {
+        let Some(first) = members.first().filter(|first| set::is_member(&first.image)) else {
+            return Ok(());
+        };
+        let key = first.image.labels.get(LABEL_KEY).map_or("", String::as_str);
+        let filter = format!("labels.{LABEL_KEY}={key}");
+        let (there, gaps) =
+            self.snapshots_at(&first.place.project, &first.place.all(), Some(&filter)).await;
+        if let Some(gap) = gaps.first() {
+            let message = format!("its set cannot be looked at again: {}", gap.message);
+            return Err(EngineError::Failed(message));
+        }
+        let point = first.image.labels.get(set::LABEL_POINT);
+        let is_of_set = |found: &&Found| found.image.labels.get(set::LABEL_POINT) == point;
+        let is_known = |found: &Found| members.iter().any(|member| member.place == found.place);
+        if there.iter().filter(is_of_set).all(is_known) {
+            Ok(())
+        } else {
+            Err(EngineError::Changed)
+        }
+    }
+
+    async fn remove_one(&self, found: &Found) -> Result<(), EngineError> {
+        let (place, seen) = (&found.place, &found.image.fingerprint);
+        let call = Call::delete(&place.path());
+        let ended = self.carry_out(&place.project, &call, seen, 0, &Unwatched, &|_| {}).await;
+        let was_begun = ended.was_begun();
+        let error = match ended.result {
+            Ok(()) | Err(WaitError::Interrupted) => return Ok(()),
+            Err(WaitError::Call(error)) => error,
         };
         // What is gone may be the image, or the operation that tells of it: only a look can tell.
         if error.is_gone() || error.is_open() {
-            return match self.meant(image).await {
+            return match self.at(place).await {
+                Err(EngineError::NotFound) if error.is_gone() && !was_begun => {
+                    Err(EngineError::NotFound)
+                }
                 Err(EngineError::NotFound) => Ok(()),
                 Ok(_) | Err(_) => Err(error.into()),
             };
@@ -164,10 +282,20 @@ impl Judged {
     }
 }
 
-fn labels_after(found: &Found, update: &Update) -> BTreeMap<String, String> {
-    let mut labels = found.image.labels.clone();
-    labels.retain(|label, _| !update.remove_labels.contains(label));
-    labels.extend(update.set_labels.clone());
+fn labels_after(
+    found: &Found,
+    agreed: &BTreeMap<String, String>,
+    update: &Update,
+) -> BTreeMap<String, String> {
+    let (set, remove) = (&update.set_labels, &update.remove_labels);
+    let mut labels = if set::is_member(&found.image) {
+        set::labels_after(&found.image.labels, agreed, set, remove)
+    } else {
+        let mut labels = found.image.labels.clone();
+        labels.retain(|label, _| !remove.contains(label));
+        labels.extend(set.clone());
+        labels
+    };
     labels.remove(LABEL_STAGE);
     if found.place.collection != Collection::Images
         && let Some(word) = stage_label(update.stage_after)

@@ -1,27 +1,53 @@
-//! Makes images: looks first, asks once, waits for the operation and then for the image.
+//! Makes restore points: looks first, asks once for each image, waits for the operation and then
+//! for the image. The images of a set are asked for at once, and what a run before has made of it
+//! is taken as it is.
 
-use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::future::join_all;
+use jiff::Timestamp;
 
 use super::GceEngine;
 use super::call::{Call, CallError};
 use super::http::{Looks, WaitError};
 use super::image::{Collection, Found, Wire};
-use super::wire::{self, DiskImage, MachineImage, Operation, Snapshot, resource_path};
-use crate::engine::{CreateRequest, Created, EngineError, Progress, Watcher};
-use crate::inventory::{Consistency, Image, ImageState};
-use crate::name::{Key, Ownership, SourceId, is_rfc1035_label};
+use super::insertion::{self, Wanted};
+use super::wire::{self, DiskImage, MachineImage, Snapshot};
+use super::{SET_PATIENCE, Source};
+use crate::engine::set;
+use crate::engine::{CopyRequest, CreateRequest, Created, EngineError, Progress, Watcher};
+use crate::inventory::{Image, ImageState, LABEL_SET};
+use crate::name::{Ownership, SourceId, is_rfc1035_label};
+use crate::plan::ImageRef;
 
 /// How often an image may not be there yet though the operation that made it is done.
 const UNSEEN_MAX: u32 = 5;
 
-/// What is asked for, and of whom.
-struct Wanted<'a> {
-    collection: Collection,
-    project: String,
-    name: &'a str,
-    key: &'a Key,
-    /// The path of the instance or disk it is made of.
-    made_of: String,
+/// So often something is asked for anew that was made before and is gone again.
+const ANEW_MAX: u32 = 20;
+
+/// What came of asking for one image.
+struct Member {
+    found: Found,
+    is_made: bool,
+}
+
+/// How far images are that are made side by side.
+struct Shares<'a> {
+    watcher: &'a dyn Watcher,
+    percents: Vec<AtomicU64>,
+    bytes: u64,
+}
+
+impl Shares<'_> {
+    fn tell(&self, index: usize, percent: u64) {
+        self.percents[index].store(percent, Ordering::Relaxed);
+        let sum: u64 = self.percents.iter().map(|percent| percent.load(Ordering::Relaxed)).sum();
+        let whole = self.percents.len() as u64 * 100;
+        let done = self.bytes / whole.max(1) * sum;
+        self.watcher.progress(Progress { done, total: self.bytes });
+    }
 }
 
 impl GceEngine {
@@ -30,59 +56,220 @@ impl GceEngine {
         request: &CreateRequest,
         watcher: &dyn Watcher,
     ) -> Result<Created, EngineError> {
-        if request.create.sharing.is_some() {
-            return Err(EngineError::Refused("this engine shares no images".to_owned()));
-        }
         if !is_rfc1035_label(&request.name) {
             return Err(EngineError::Refused(format!("{} is no name of an image", request.name)));
         }
-        let (project, instance) = self.instance(&request.key.source).await?;
-        let collection = Collection::of(request.create.kind);
-        let (made_of, call) = insertion(&project, &instance, request, collection)?;
-        let wanted =
-            Wanted { collection, project, name: &request.name, key: &request.key, made_of };
-        if let Some(found) = self.named(&wanted).await? {
-            return self.taken(&wanted, found, watcher).await;
+        let (source, instance) = self.instance(&request.key.source).await?;
+        let project = self.settings.images_project.as_ref().unwrap_or(&source.project);
+        let wanted = insertion::wanted(project, &source.project, &instance, request)?;
+        let found = self.all_named(&wanted).await?;
+        let missing = found.iter().filter(|found| found.is_none()).count();
+        if missing > 0 && missing < found.len() {
+            self.refuse_old(&found)?;
+        }
+        let deadline = request.create.deadline;
+        let _room = if missing > 0 {
+            Some(self.begin(&source, request, missing, deadline, watcher).await?)
+        } else {
+            None
+        };
+        let bytes = request.create.disk_bytes;
+        let created = self.all(&wanted, found, deadline, bytes, watcher).await?;
+        match &request.create.sharing {
+            Some(sharing) => self.shared(created, sharing).await,
+            None => Ok(created),
+        }
+    }
+
+    /// All that has to be waited for before anything is asked for.
+    async fn begin(
+        &self,
+        source: &Source,
+        request: &CreateRequest,
+        missing: usize,
+        deadline: Timestamp,
+        watcher: &dyn Watcher,
+    ) -> Result<tokio::sync::OwnedSemaphorePermit, EngineError> {
+        if watcher.is_cancelled() {
+            return Err(EngineError::Interrupted);
+        }
+        self.wait_for_source(&request.key.source, deadline, watcher).await?;
+        let room = self.room_in(&source.zone, missing).await?;
+        if self.clock.now() > deadline {
+            let message = "its deadline has passed while it waited; the next slot is the next one";
+            return Err(EngineError::Busy(message.to_owned()));
+        }
+        if watcher.is_cancelled() { Err(EngineError::Interrupted) } else { Ok(room) }
+    }
+
+    /// Copies a disk image to another location.
+    pub(super) async fn copy_to(
+        &self,
+        request: &CopyRequest,
+        watcher: &dyn Watcher,
+    ) -> Result<Created, EngineError> {
+        let place = super::image::Place::parse(request.image.id.as_deref().unwrap_or_default());
+        let place =
+            place.filter(|place| self.holds(&place.project)).ok_or(EngineError::NotFound)?;
+        if place.collection != Collection::Images {
+            let kind = place.collection.kind().word();
+            return Err(EngineError::Refused(format!("the service copies no {kind}")));
+        }
+        self.know_sources().await;
+        let wanted = [insertion::copy(&place, request)?];
+        let mut found = self.all_named(&wanted).await?;
+        let mut bytes = 0;
+        if found.iter().all(Option::is_none) {
+            // What is copied is what the plan was made over; a copy that is there needs no original.
+            let original = self.bound(&request.image).await?;
+            bytes = original.disk_bytes.unwrap_or_default();
+            found = vec![None];
         }
         if watcher.is_cancelled() {
             return Err(EngineError::Interrupted);
         }
-        let call = call.with("requestId", self.request_id(&request.name));
-        let bytes = request.create.disk_bytes;
-        let progress = |percent: u64| {
-            watcher.progress(Progress { done: bytes / 100 * percent, total: bytes });
+        self.all(&wanted, found, Timestamp::MAX, bytes, watcher).await
+    }
+
+    /// Sets who may use what was made, and says who may.
+    async fn shared(
+        &self,
+        created: Created,
+        sharing: &[crate::inventory::Grant],
+    ) -> Result<Created, EngineError> {
+        let meant = self.meant(&ImageRef::of(created.image())).await?;
+        for member in &meant.members {
+            self.share(&member.place, sharing).await.map_err(|error| {
+                EngineError::Failed(format!("it was made and could not be shared: {error}"))
+            })?;
+        }
+        let with = |mut image: Image| {
+            image.sharing = Some(sharing.to_vec());
+            image
         };
-        let ended = match self.http.send::<Operation>(&call).await {
-            Ok(operation) => self.http.finish(&wanted.project, operation, watcher, &progress).await,
-            Err(error) => Err(WaitError::Call(error)),
-        };
-        match ended {
-            Ok(()) => self.until_ready(&wanted, None, watcher).await.map(Created::Made),
-            Err(WaitError::Interrupted) => Err(EngineError::Interrupted),
-            // Another run was faster, or it was made and what told of it was lost.
-            Err(WaitError::Call(error))
-                if error.is_taken() || error.is_open() || error.is_gone() =>
-            {
-                match self.named(&wanted).await? {
-                    Some(found) => self.taken(&wanted, found, watcher).await,
-                    None => Err(error.into()),
-                }
+        Ok(match created {
+            Created::Made(image) => Created::Made(with(image)),
+            Created::Found(image) => Created::Found(with(image)),
+        })
+    }
+
+    /// The images that have the names already; each is what is wanted, or in its way.
+    async fn all_named(&self, wanted: &[Wanted]) -> Result<Vec<Option<Found>>, EngineError> {
+        let looks = join_all(wanted.iter().map(|wanted| self.named(wanted))).await;
+        let mut found = Vec::with_capacity(wanted.len());
+        for (wanted, look) in wanted.iter().zip(looks) {
+            let look = look?;
+            if let Some(look) = &look {
+                is_wanted(wanted, look)?;
             }
-            Err(WaitError::Call(error)) => Err(error.into()),
+            found.push(look);
+        }
+        Ok(found)
+    }
+
+    /// What an earlier run has left of a set is of no use to a capture of now: the disks would be
+    /// of two times.
+    fn refuse_old(&self, found: &[Option<Found>]) -> Result<(), EngineError> {
+        let made = found.iter().flatten().map(|found| found.image.created_at).min();
+        match made.filter(|made| SET_PATIENCE.after(*made) <= self.clock.now()) {
+            Some(made) => Err(EngineError::Failed(format!(
+                "a run before has begun it at {made} and not ended it; the next plan clears that away and makes it anew"
+            ))),
+            None => Ok(()),
         }
     }
 
-    /// The project and the instance of a source as it is now.
-    async fn instance(&self, id: &SourceId) -> Result<(String, wire::Instance), EngineError> {
+    /// Makes all that is not there, and waits until all is READY.
+    async fn all(
+        &self,
+        wanted: &[Wanted],
+        found: Vec<Option<Found>>,
+        deadline: Timestamp,
+        bytes: u64,
+        watcher: &dyn Watcher,
+    ) -> Result<Created, EngineError> {
+        let percents = wanted.iter().map(|_| AtomicU64::new(0)).collect();
+        let shares = Arc::new(Shares { watcher, percents, bytes });
+        let members = wanted.iter().zip(found).enumerate().map(|(index, (wanted, found))| {
+            let shares = Arc::clone(&shares);
+            async move {
+                let progress = |percent| shares.tell(index, percent);
+                self.member(wanted, found, deadline, watcher, &progress).await
+            }
+        });
+        let members: Vec<Member> = join_all(members).await.into_iter().collect::<Result<_, _>>()?;
+        // Two runs at once may each have made some of a set: the first of its disks decides.
+        let is_made = members.first().is_some_and(|first| first.is_made);
+        let images = members.into_iter().map(|member| member.found.image).collect();
+        let mut images = set::gathered(images, self.clock.now(), SET_PATIENCE);
+        match (images.pop(), images.is_empty()) {
+            (Some(image), true) if is_made => Ok(Created::Made(image)),
+            (Some(image), true) => Ok(Created::Found(image)),
+            _ => Err(EngineError::Failed("what was made is not of one restore point".to_owned())),
+        }
+    }
+
+    async fn member(
+        &self,
+        wanted: &Wanted,
+        found: Option<Found>,
+        deadline: Timestamp,
+        watcher: &dyn Watcher,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<Member, EngineError> {
+        if let Some(found) = found {
+            let found = self.until_ready(wanted, found, watcher).await?;
+            return Ok(Member { found, is_made: false });
+        }
+        let mut attempt = 0;
+        let mut has_waited = false;
+        loop {
+            let (project, call) = (&wanted.project, &wanted.call);
+            let ended = self.carry_out(project, call, "", attempt, watcher, progress).await;
+            match ended.result {
+                Ok(()) => match self.appeared(wanted).await? {
+                    Some(found) => {
+                        let found = self.until_ready(wanted, found, watcher).await?;
+                        return Ok(Member { found, is_made: true });
+                    }
+                    // What was made under this id is gone again: it is asked for anew.
+                    None if ended.was_done && attempt < ANEW_MAX => attempt = ended.attempt + 1,
+                    None => {
+                        return Err(EngineError::Failed(format!(
+                            "{}: it is not there though the operation is done",
+                            wanted.name
+                        )));
+                    }
+                },
+                Err(WaitError::Interrupted) => return Err(EngineError::Interrupted),
+                Err(WaitError::Call(error)) if error.is_too_soon() && !has_waited => {
+                    has_waited = true;
+                    attempt = ended.attempt + 1;
+                    self.wait_once(deadline, watcher).await?;
+                }
+                // Another run was faster, or it was made and what told of it was lost.
+                Err(WaitError::Call(error))
+                    if error.is_taken() || error.is_open() || error.is_gone() =>
+                {
+                    let Some(found) = self.named(wanted).await? else { return Err(error.into()) };
+                    is_wanted(wanted, &found)?;
+                    let found = self.until_ready(wanted, found, watcher).await?;
+                    return Ok(Member { found, is_made: false });
+                }
+                Err(WaitError::Call(error)) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The source as it is now.
+    async fn instance(&self, id: &SourceId) -> Result<(Source, wire::Instance), EngineError> {
         for fresh in [false, true] {
             let source = self.locate(id, fresh).await.map_err(EngineError::Failed)?;
             // By its id, so that it is not another one under its name.
             let path = format!("projects/{}/zones/{}/instances/{id}", source.project, source.zone);
             let fields = "id,name,zone,status,disks(deviceName,boot,source,type)";
             match self.http.send::<wire::Instance>(&Call::get(&path).with("fields", fields)).await {
-                Ok(instance) if instance.id == id.as_str() => {
-                    return Ok((source.project, instance));
-                }
+                Ok(instance) if instance.id == id.as_str() => return Ok((source, instance)),
                 Ok(_) => {}
                 Err(error) if error.is_gone() => {}
                 Err(error) => return Err(error.into()),
@@ -92,7 +279,7 @@ impl GceEngine {
     }
 
     /// The image that has the name, if there is one.
-    async fn named(&self, wanted: &Wanted<'_>) -> Result<Option<Found>, EngineError> {
+    async fn named(&self, wanted: &Wanted) -> Result<Option<Found>, EngineError> {
         let path = format!("{}/{}", wanted.collection.path(&wanted.project), wanted.name);
         self.find(&wanted.project, wanted.collection, &path).await
     }
@@ -124,47 +311,38 @@ impl GceEngine {
         Ok(found)
     }
 
-    /// What to make of an image that has the name already.
-    async fn taken(
-        &self,
-        wanted: &Wanted<'_>,
-        found: Found,
-        watcher: &dyn Watcher,
-    ) -> Result<Created, EngineError> {
-        let is_ours = found.image.ownership() == Ownership::Ours(wanted.key.clone());
-        if !is_ours || found.image.is_copy() || found.made_of != wanted.made_of {
-            return Err(EngineError::NameTaken(found.image.name));
+    /// The image that an operation has made. It may show a little later.
+    async fn appeared(&self, wanted: &Wanted) -> Result<Option<Found>, EngineError> {
+        let mut looks = Looks::new();
+        for _ in 0..UNSEEN_MAX {
+            if let Some(found) = self.named(wanted).await? {
+                return Ok(Some(found));
+            }
+            let Some(time) = looks.pause() else { break };
+            self.http.pause.pause(time).await;
         }
-        self.until_ready(wanted, Some(found), watcher).await.map(Created::Found)
+        self.named(wanted).await
     }
 
     /// Waits until an image is READY. It goes on being made after its operation is done.
     async fn until_ready(
         &self,
-        wanted: &Wanted<'_>,
-        mut found: Option<Found>,
+        wanted: &Wanted,
+        found: Found,
         watcher: &dyn Watcher,
-    ) -> Result<Image, EngineError> {
+    ) -> Result<Found, EngineError> {
         let failed = |why: &str| Err(EngineError::Failed(format!("{}: {why}", wanted.name)));
         let mut looks = Looks::new();
-        let mut unseen = 0;
+        let mut found = Some(found);
         loop {
-            if found.is_none() {
-                found = self.named(wanted).await?;
-            }
-            match found.take().map(|found| found.image) {
-                Some(image) if image.ownership() != Ownership::Ours(wanted.key.clone()) => {
-                    return Err(EngineError::NameTaken(image.name));
-                }
-                Some(image) => match image.state {
-                    ImageState::Ready => return Ok(image),
-                    ImageState::Creating => {}
-                    ImageState::Failed => return failed("the service could not make it"),
-                    ImageState::Deleting => return failed("it is being deleted"),
-                    ImageState::Unknown => return failed("it is in a state that is not known"),
-                },
-                None if unseen < UNSEEN_MAX => unseen += 1,
-                None => return failed("it is not there though the operation is done"),
+            let Some(now) = found.take() else { return failed("it is gone again") };
+            is_wanted(wanted, &now)?;
+            match now.image.state {
+                ImageState::Ready => return Ok(now),
+                ImageState::Creating => {}
+                ImageState::Failed => return failed("the service could not make it"),
+                ImageState::Deleting => return failed("it is being deleted"),
+                ImageState::Unknown => return failed("it is in a state that is not known"),
             }
             if watcher.is_cancelled() {
                 return Err(EngineError::Interrupted);
@@ -173,100 +351,26 @@ impl GceEngine {
                 return failed("it does not become READY");
             };
             self.http.pause.pause(time).await;
+            found = self.named(wanted).await?;
         }
     }
 }
 
-/// What an image is made of, and the request that makes it.
-fn insertion(
-    project: &str,
-    instance: &wire::Instance,
-    request: &CreateRequest,
-    collection: Collection,
-) -> Result<(String, Call), EngineError> {
-    let create = &request.create;
-    let is_flushed = create.consistency == Consistency::Application;
-    let mut body = json!({
-        "name": request.name,
-        "description": create.description,
-        "labels": create.labels,
-    });
-    let mut set = |field: &str, value: Value| body[field] = value;
-    if !request.location.is_empty() {
-        set("storageLocations", json!([request.location]));
+/// Whether an image that has the name is what is wanted: its key, its source, its part of a set.
+fn is_wanted(wanted: &Wanted, found: &Found) -> Result<(), EngineError> {
+    let image = &found.image;
+    let is_ours = image.ownership() == Ownership::Ours(wanted.key.clone());
+    let is_part = (wanted.members > 1) == set::is_member(image);
+    let is_same_source = found.made_of == wanted.made_of;
+    if !is_ours || image.is_copy() != wanted.is_copy || !is_same_source || !is_part {
+        return Err(EngineError::NameTaken(wanted.point.clone()));
     }
-    let key = create.kms_key.as_ref().map(|key| json!({"kmsKeyName": key}));
-    let mut call = Call::post(&collection.path(project));
-    let made_of;
-    match collection {
-        Collection::MachineImages => {
-            made_of = instance_path(project, instance);
-            set("sourceInstance", json!(made_of));
-            if is_flushed {
-                set("guestFlush", json!(true));
-            }
-            if !create.excluded_disks.is_empty() {
-                set("params", json!({"excludedDisks": create.excluded_disks}));
-            }
-            if let Some(key) = key {
-                set("machineImageEncryptionKey", key);
-            }
-        }
-        Collection::Images => {
-            if is_flushed {
-                return Err(EngineError::Refused(
-                    "disk images are as after a power failure; take snapshots or machine images for application consistency".to_owned(),
-                ));
-            }
-            made_of = disk_path(instance, &create.disks)?;
-            set("sourceDisk", json!(made_of));
-            if let Some(family) = &create.family {
-                set("family", json!(family));
-            }
-            if let Some(key) = key {
-                set("imageEncryptionKey", key);
-            }
-            // The disk belongs to a machine that may run: that is what crash consistency is.
-            call = call.with("forceCreate", "true");
-        }
-        Collection::Snapshots => {
-            made_of = disk_path(instance, &create.disks)?;
-            set("sourceDisk", json!(made_of));
-            if is_flushed {
-                set("guestFlush", json!(true));
-            }
-            if let Some(key) = key {
-                set("snapshotEncryptionKey", key);
-            }
-        }
-    }
-    Ok((made_of, call.with_body(&body)?))
-}
-
-fn instance_path(project: &str, instance: &wire::Instance) -> String {
-    let zone = wire::last_segment(&instance.zone);
-    format!("projects/{project}/zones/{zone}/instances/{}", instance.name)
-}
-
-/// The path of the one disk that is to be captured.
-fn disk_path(instance: &wire::Instance, disks: &[String]) -> Result<String, EngineError> {
-    let [wanted] = disks else {
-        return Err(EngineError::Refused(format!(
-            "disk images and snapshots hold one disk and not {}; choose it with `capture.disks`, or take machine images",
-            disks.len()
-        )));
-    };
-    let disk = instance.disks.iter().find(|disk| disk.device_name == *wanted);
-    let Some(disk) = disk else {
+    let count = wanted.members.to_string();
+    if wanted.members > 1 && image.labels.get(LABEL_SET) != Some(&count) {
+        let disk = wanted.disk.as_deref().unwrap_or_default();
         return Err(EngineError::Failed(format!(
-            "{} has no disk {wanted} any more",
-            instance.name
-        )));
-    };
-    if disk.source.is_empty() {
-        return Err(EngineError::Refused(format!(
-            "{wanted} is part of the machine and cannot be captured"
+            "a run before has made {disk} as one of another number of disks; the next plan clears that away and makes it anew"
         )));
     }
-    Ok(resource_path(&disk.source).to_owned())
+    Ok(())
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderValue};
 use reqwest::{Client, Response, Url, redirect};
 use serde::de::DeserializeOwned;
@@ -220,6 +221,13 @@ impl Http {
                 None => return (Err(error), was_open),
             }
         }
+    }
+
+    /// What time it is to the service.
+    pub(super) fn service_now(&self) -> Timestamp {
+        let ahead = SignedDuration::from_secs(self.ahead_seconds().unwrap_or(0));
+        let now = self.clock.now();
+        now.saturating_add(ahead).unwrap_or(now)
     }
 
     fn url(&self, call: &Call) -> Result<Url, CallError> {

@@ -35,7 +35,7 @@ impl Collection {
             .find(|collection| collection.word() == word)
     }
 
-    fn kind(self) -> ImageKind {
+    pub(super) fn kind(self) -> ImageKind {
         match self {
             Self::MachineImages => ImageKind::MachineImage,
             Self::Images => ImageKind::DiskImage,
@@ -79,10 +79,10 @@ impl Collection {
             }
             Self::Images => {
                 "id,name,creationTimestamp,status,labels,labelFingerprint,family,deprecated,sourceDisk,\
-                 storageLocations,archiveSizeBytes,diskSizeGb,imageEncryptionKey/kmsKeyName"
+                 sourceImageId,storageLocations,archiveSizeBytes,diskSizeGb,imageEncryptionKey/kmsKeyName"
             }
             Self::Snapshots => {
-                "id,name,creationTimestamp,status,labels,labelFingerprint,sourceDisk,storageLocations,\
+                "id,name,creationTimestamp,status,labels,labelFingerprint,sourceDisk,region,storageLocations,\
                  storageBytes,diskSizeGb,snapshotEncryptionKey/kmsKeyName"
             }
         }
@@ -99,27 +99,53 @@ impl Collection {
 pub(super) struct Place {
     pub(super) project: String,
     pub(super) collection: Collection,
+    /// The region, where it is one of a region.
+    pub(super) region: Option<String>,
     /// The number that the service has given it, never twice.
     pub(super) number: String,
 }
 
 impl Place {
-    /// Reads `PROJECT/COLLECTION/NUMBER`.
+    /// Reads `PROJECT/COLLECTION/NUMBER` or `PROJECT/regions/REGION/COLLECTION/NUMBER`.
     pub(super) fn parse(id: &str) -> Option<Self> {
-        let mut parts = id.split('/');
-        let (project, collection, number) = (parts.next()?, parts.next()?, parts.next()?);
+        let parts: Vec<&str> = id.split('/').collect();
+        let (project, region, collection, number) = match parts[..] {
+            [project, collection, number] => (project, None, collection, number),
+            [project, "regions", region, collection, number] => {
+                (project, Some(region.to_owned()), collection, number)
+            }
+            _ => return None,
+        };
         let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-        (is_number && parts.next().is_none()).then_some(())?;
+        is_number.then_some(())?;
         Some(Self {
             project: project.to_owned(),
             collection: Collection::parse(collection)?,
+            region,
             number: number.to_owned(),
         })
     }
 
+    /// What [`Self::parse`] reads.
+    pub(super) fn id(&self) -> String {
+        let region = self.region.as_ref().map(|region| format!("regions/{region}/"));
+        let region = region.unwrap_or_default();
+        format!("{}/{region}{}/{}", self.project, self.collection.word(), self.number)
+    }
+
+    /// The path of all that are where it is.
+    pub(super) fn all(&self) -> String {
+        match &self.region {
+            Some(region) => {
+                format!("projects/{}/regions/{region}/{}", self.project, self.collection.word())
+            }
+            None => self.collection.path(&self.project),
+        }
+    }
+
     /// The path. By its number, so that another one of the same name is never meant.
     pub(super) fn path(&self) -> String {
-        format!("{}/{}", self.collection.path(&self.project), self.number)
+        format!("{}/{}", self.all(), self.number)
     }
 }
 
@@ -131,7 +157,7 @@ pub(super) struct Found {
     pub(super) image: Image,
     /// The fingerprint of its labels, which is only a part of that of the image.
     pub(super) label_fingerprint: String,
-    /// The path of the instance or disk it was made of.
+    /// The path of the instance or disk it was made of; the number of the image it is a copy of.
     pub(super) made_of: String,
 }
 
@@ -151,6 +177,7 @@ struct Common {
     storage_locations: Vec<String>,
     key: EncryptionKey,
     made_of: String,
+    region: Option<String>,
 }
 
 impl Common {
@@ -167,9 +194,10 @@ impl Common {
             .creation_timestamp
             .parse()
             .map_err(|_| format!("{} does not say when it was made", self.name))?;
-        let place = Place { project: project.to_owned(), collection, number: self.id };
+        let place =
+            Place { project: project.to_owned(), collection, region: self.region, number: self.id };
         let mut image = Image {
-            id: format!("{project}/{}/{}", collection.word(), place.number),
+            id: place.id(),
             name: self.name,
             kind: collection.kind(),
             state,
@@ -270,6 +298,7 @@ impl Wire for MachineImage {
             storage_locations: self.storage_locations,
             key: self.machine_image_encryption_key,
             made_of: self.source_instance,
+            region: None,
         };
         let mut found = common.found(project, Collection::MachineImages, state)?;
         found.image.stored_bytes = self.total_storage_bytes;
@@ -295,7 +324,12 @@ impl Wire for DiskImage {
             label_fingerprint: self.label_fingerprint,
             storage_locations: self.storage_locations,
             key: self.image_encryption_key,
-            made_of: self.source_disk,
+            made_of: if self.source_disk.is_empty() {
+                self.source_image_id
+            } else {
+                self.source_disk
+            },
+            region: None,
         };
         let mut found = common.found(project, Collection::Images, state)?;
         let deprecated = self.deprecated;
@@ -334,6 +368,7 @@ impl Wire for Snapshot {
             storage_locations: self.storage_locations,
             key: self.snapshot_encryption_key,
             made_of: self.source_disk,
+            region: Some(last_segment(&self.region).to_owned()).filter(|region| !region.is_empty()),
         };
         let mut found = common.found(project, Collection::Snapshots, state)?;
         found.image.stored_bytes = self.storage_bytes;
@@ -350,6 +385,9 @@ mod tests {
     fn an_id_says_where_an_image_is() {
         let place = Place::parse("p-1/machineImages/42").unwrap();
         assert_eq!(place.path(), "projects/p-1/global/machineImages/42");
+        let place = Place::parse("p-1/regions/us-a/snapshots/42").unwrap();
+        assert_eq!(place.path(), "projects/p-1/regions/us-a/snapshots/42");
+        assert_eq!(place.id(), "p-1/regions/us-a/snapshots/42");
         for text in ["42", "p/machineImages/name", "p/disks/42", "p/images/42/x", "p/images/"] {
             assert_eq!(Place::parse(text), None, "{text}");
         }

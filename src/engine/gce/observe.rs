@@ -3,13 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::future::join_all;
+
 use super::call::{Call, CallError};
 use super::image::{Collection, Found, GIB, Wire};
+use super::rhythm::region_of;
+use super::uses::Uses;
 use super::wire::{
-    self, AggregatedList, DiskImage, List, MachineImage, Project, ScopedList, Snapshot, Warning,
-    last_segment, resource_path,
+    self, AggregatedList, DiskImage, List, MachineImage, Project, Region, ScopedList, Snapshot,
+    SnapshotSettings, Warning, last_segment, resource_path,
 };
-use super::{GceEngine, KIND, Source};
+use super::{GceEngine, KIND, SET_PATIENCE, Source};
+use crate::engine::set;
 use crate::inventory::{Disk, EngineInventory, Gap, GapScope, ImageKind, Instance};
 use crate::name::SourceId;
 
@@ -18,18 +23,35 @@ const PAGE_LENGTH: &str = "500";
 /// The warning of a zone in which there is nothing.
 const NOTHING_HERE: &str = "NO_RESULTS_ON_PAGE";
 /// What is asked for of each instance.
-const INSTANCE_FIELDS: &str =
-    "id,name,zone,labels,status,machineType,disks(deviceName,boot,source,type,diskSizeGb)";
+const INSTANCE_FIELDS: &str = "id,name,zone,labels,status,machineType,disks(deviceName,boot,source,type,diskSizeGb),sourceMachineImage";
 
-/// What was seen of a project.
+/// What is asked for of each disk.
+const DISK_FIELDS: &str = "name,selfLink,sizeGb,sourceImageId,sourceSnapshotId";
+/// What is asked for of each instance template.
+pub(super) const TEMPLATE_FIELDS: &str =
+    "name,properties/disks/initializeParams(sourceImage,sourceSnapshot)";
+/// So many regions are asked side by side.
+const REGIONS_AT_ONCE: usize = 10;
+/// What a project says that has not said otherwise where snapshots are stored.
+const NEAREST: &str = "NEAREST_MULTI_REGION";
+
+/// What was seen of a project with instances.
 #[derive(Default)]
 struct Seen {
     instances: Vec<wire::Instance>,
     /// Gigabytes of disks by their path.
     disks: BTreeMap<String, u64>,
+    gaps: Vec<Gap>,
+}
+
+/// What was seen of the images of a project.
+#[derive(Default)]
+struct SeenImages {
     images: Vec<Found>,
     gaps: Vec<Gap>,
     limits: BTreeMap<ImageKind, u64>,
+    /// Whether it stores snapshots elsewhere than where all do, or does not say.
+    is_stored_elsewhere: bool,
 }
 
 impl GceEngine {
@@ -45,7 +67,9 @@ impl GceEngine {
             images: Vec::new(),
         };
         let mut sources = BTreeMap::new();
-        let mut images = Vec::new();
+        let mut uses = Uses::default();
+        // Instances and disks by their paths: what images are made of.
+        let mut made_of: BTreeMap<String, SourceId> = BTreeMap::new();
         for project in &self.settings.projects {
             // Without a token nothing is asked, and one message is enough.
             if let Err(error) = self.http.ready().await {
@@ -55,16 +79,16 @@ impl GceEngine {
                     .extend(gaps.into_iter().map(|scope| gap(scope, project, error.to_string())));
                 continue;
             }
-            let seen = self.look_at(project).await;
+            let seen = self.look_at(project, &mut uses).await;
             inventory.gaps.extend(seen.gaps);
-            // With several projects, how full each is is not how full all are.
-            if self.settings.projects.len() == 1 {
-                inventory.capabilities.limits.images = seen.limits;
-            }
             for instance in seen.instances {
                 match read_instance(&instance, &seen.disks) {
                     Ok(read) => {
-                        sources.insert(read.id.clone(), source_of(project, &instance));
+                        let source = source_of(project, &instance);
+                        made_of.insert(source.path(), read.id.clone());
+                        let disks = instance.disks.iter().map(|disk| resource_path(&disk.source));
+                        made_of.extend(disks.map(|path| (path.to_owned(), read.id.clone())));
+                        sources.insert(read.id.clone(), source);
                         inventory.instances.push(read);
                     }
                     Err(message) => {
@@ -72,33 +96,66 @@ impl GceEngine {
                     }
                 }
             }
-            images.extend(seen.images);
         }
-        let paths: BTreeMap<String, SourceId> =
-            sources.iter().map(|(id, source)| (source.path(), id.clone())).collect();
+        let regions: BTreeSet<&str> =
+            sources.values().map(|source| region_of(&source.zone)).collect();
+        // Each region takes as many as the settings say; that they do is seen to per region.
+        inventory.capabilities.captures_max *= regions.len().max(1);
+        let mut images = self.look_at_images(&mut inventory).await;
+        uses.fill_in(&mut images);
         for found in &mut images {
             found.name_source(|id| sources.get(id).map(|source| source.name.clone()));
-            found.find_source(|path| paths.get(path).cloned());
+            found.find_source(|path| made_of.get(path).cloned());
         }
+        let captured = images.iter().filter_map(|found| {
+            Some((made_of.get(&found.made_of)?.clone(), found.image.created_at))
+        });
+        let now = self.clock.now();
+        self.rhythm.saw(captured, now);
+        self.look_at_sharing(&mut images).await;
         self.remember_sources(sources);
-        inventory.images = images.into_iter().map(|found| found.image).collect();
+        let images = images.into_iter().map(|found| found.image).collect();
+        inventory.images = set::gathered(images, now, SET_PATIENCE);
         drop_repeated(&mut inventory);
         inventory
     }
 
-    async fn look_at(&self, project: &str) -> Seen {
-        let (instances, disks, machine_images, disk_images, snapshots, limits) = tokio::join!(
-            self.aggregated(project, "instances", INSTANCE_FIELDS),
-            self.aggregated(project, "disks", "selfLink,sizeGb"),
-            self.images::<MachineImage>(project, Collection::MachineImages),
-            self.images::<DiskImage>(project, Collection::Images),
-            self.images::<Snapshot>(project, Collection::Snapshots),
-            self.limits(project),
+    /// The images of all projects that may hold some.
+    async fn look_at_images(&self, inventory: &mut EngineInventory) -> Vec<Found> {
+        let mut images = Vec::new();
+        let mut is_stored_elsewhere = false;
+        let projects: Vec<&String> = self.settings.image_projects().collect();
+        for project in &projects {
+            if let Err(error) = self.http.ready().await {
+                inventory.gaps.push(gap(GapScope::Images, project, error.to_string()));
+                continue;
+            }
+            let seen = self.images_of(project).await;
+            inventory.gaps.extend(seen.gaps);
+            // With several projects, how full each is is not how full all are.
+            if projects.len() == 1 {
+                inventory.capabilities.limits.images = seen.limits;
+            }
+            is_stored_elsewhere |= seen.is_stored_elsewhere;
+            images.extend(seen.images);
+        }
+        if is_stored_elsewhere {
+            inventory.capabilities.default_locations.clear();
+        }
+        images
+    }
+
+    async fn look_at(&self, project: &str, uses: &mut Uses) -> Seen {
+        let (instances, disks, templates) = tokio::join!(
+            self.aggregated(project, "instances", INSTANCE_FIELDS, None),
+            self.aggregated(project, "disks", DISK_FIELDS, None),
+            self.templates(project),
         );
-        let mut seen = Seen { limits, ..Seen::default() };
-        for (lists, gaps) in [instances, disks] {
+        let mut seen = Seen::default();
+        for (lists, gaps) in [instances, disks, templates] {
             seen.gaps.extend(gaps);
             for list in lists {
+                uses.read(project, &list);
                 seen.instances.extend(list.instances.into_iter().flatten());
                 let sized = list.disks.into_iter().flatten().filter_map(|disk| {
                     Some((resource_path(&disk.self_link).to_owned(), disk.size_gb?))
@@ -106,25 +163,100 @@ impl GceEngine {
                 seen.disks.extend(sized);
             }
         }
-        for (images, gaps) in [machine_images, disk_images, snapshots] {
+        seen
+    }
+
+    async fn images_of(&self, project: &str) -> SeenImages {
+        let [machines, disks, plain] =
+            [Collection::MachineImages, Collection::Images, Collection::Snapshots]
+                .map(|collection| collection.path(project));
+        let (machine_images, disk_images, snapshots, regional, limits, is_stored_elsewhere) = tokio::join!(
+            self.images::<MachineImage>(project, Collection::MachineImages, machines, None),
+            self.images::<DiskImage>(project, Collection::Images, disks, None),
+            self.snapshots_at(project, &plain, None),
+            self.regional_snapshots(project),
+            self.limits(project),
+            self.is_stored_elsewhere(project),
+        );
+        let mut seen = SeenImages { limits, is_stored_elsewhere, ..SeenImages::default() };
+        for (images, gaps) in [machine_images, disk_images, snapshots, regional] {
             seen.images.extend(images);
             seen.gaps.extend(gaps);
         }
         seen
     }
 
+    /// The snapshots below a path, all or those that a filter lets through.
+    pub(super) async fn snapshots_at(
+        &self,
+        project: &str,
+        path: &str,
+        filter: Option<&str>,
+    ) -> (Vec<Found>, Vec<Gap>) {
+        self.images::<Snapshot>(project, Collection::Snapshots, path.to_owned(), filter).await
+    }
+
+    /// The snapshots that are of one region each. There is no list over all regions.
+    async fn regional_snapshots(&self, project: &str) -> (Vec<Found>, Vec<Gap>) {
+        let call = Call::get(&format!("projects/{project}/regions"))
+            .with("maxResults", PAGE_LENGTH)
+            .with("fields", "kind,nextPageToken,warning,items(name)");
+        let (pages, error) = self.http.pages::<List<Region>>(&call, "compute#regionList").await;
+        let (mut found, mut gaps) = (Vec::new(), Vec::new());
+        let names: Vec<String> =
+            pages.into_iter().flat_map(|page| page.items).map(|region| region.name).collect();
+        for some in names.chunks(REGIONS_AT_ONCE) {
+            let looks = some.iter().map(|region| async move {
+                let path = format!("projects/{project}/regions/{region}/snapshots");
+                self.snapshots_at(project, &path, None).await
+            });
+            for (images, missing) in join_all(looks).await {
+                found.extend(images);
+                gaps.extend(missing);
+            }
+        }
+        // A service that has no regions has nothing in them.
+        if let Some(error) = error.filter(|error| !error.is_not_offered()) {
+            let place = format!("{project}/regions");
+            gaps.push(gap(GapScope::Images, &place, error.to_string()));
+        }
+        (found, gaps)
+    }
+
+    /// Whether a project stores snapshots elsewhere than in the closest multi-region, or does not
+    /// say. A plan then names no location.
+    async fn is_stored_elsewhere(&self, project: &str) -> bool {
+        let call = Call::get(&format!("projects/{project}/global/snapshotSettings"))
+            .with("fields", "storageLocation/policy");
+        match self.http.send::<SnapshotSettings>(&call).await {
+            Ok(settings) => {
+                let policy = settings.storage_location.policy;
+                !policy.is_empty() && policy != NEAREST
+            }
+            Err(error) => {
+                tracing::debug!("where {project} stores snapshots is not known: {error}");
+                true
+            }
+        }
+    }
+
     /// What all zones and regions have of instances or disks.
-    async fn aggregated(
+    pub(super) async fn aggregated(
         &self,
         project: &str,
         what: &str,
         fields: &str,
+        filter: Option<&str>,
     ) -> (Vec<ScopedList>, Vec<Gap>) {
-        let call = Call::get(&format!("projects/{project}/aggregated/{what}"))
+        let mut call = Call::get(&format!("projects/{project}/aggregated/{what}"))
             .with("maxResults", PAGE_LENGTH)
             .with("fields", format!("kind,nextPageToken,unreachables,warning,items/*/{what}({fields}),items/*/warning"));
+        if let Some(filter) = filter {
+            call = call.with("filter", filter);
+        }
         let kind = match what {
             "instances" => "compute#instanceAggregatedList",
+            "instanceTemplates" => "compute#instanceTemplateAggregatedList",
             _ => "compute#diskAggregatedList",
         };
         let (pages, error) = self.http.pages::<AggregatedList>(&call, kind).await;
@@ -146,7 +278,9 @@ impl GceEngine {
                 continue;
             };
             for (place, list) in items {
-                let is_there = list.instances.is_some() || list.disks.is_some();
+                let is_there = list.instances.is_some()
+                    || list.disks.is_some()
+                    || list.instance_templates.is_some();
                 if let Some(message) = told(list.warning.as_ref()) {
                     missing(&place, message);
                 } else if !is_there && list.warning.is_none() {
@@ -155,7 +289,9 @@ impl GceEngine {
                 lists.push(list);
             }
         }
-        if let Some(error) = error {
+        // A service without templates has none.
+        let has_none = |error: &CallError| what == "instanceTemplates" && error.is_not_offered();
+        if let Some(error) = error.filter(|error| !has_none(error)) {
             missing("all zones", error.to_string());
         }
         (lists, gaps)
@@ -165,12 +301,20 @@ impl GceEngine {
         &self,
         project: &str,
         collection: Collection,
+        path: String,
+        filter: Option<&str>,
     ) -> (Vec<Found>, Vec<Gap>) {
-        let call = Call::get(&collection.path(project))
+        let mut call = Call::get(&path)
             .with("maxResults", PAGE_LENGTH)
             .with("fields", format!("kind,nextPageToken,warning,items({})", collection.fields()));
+        if let Some(filter) = filter {
+            call = call.with("filter", filter);
+        }
         let (pages, error) = self.http.pages::<List<T>>(&call, collection.list_kind()).await;
-        let place = format!("{project}/{}", collection.word());
+        let is_regional = path.contains("/regions/");
+        let place = path.replacen("projects/", "", 1).replacen("/global/", "/", 1);
+        // A region without snapshots of its own has none.
+        let error = error.filter(|error| !(is_regional && error.is_not_offered()));
         let mut messages: Vec<String> = error.iter().map(CallError::to_string).collect();
         let mut images = Vec::new();
         for page in pages {
@@ -212,10 +356,25 @@ impl GceEngine {
         if let Some(source) = self.known_source(id).filter(|_| !fresh) {
             return Ok(source);
         }
+        let unseen = self.look_for_sources().await;
+        self.known_source(id).ok_or_else(|| {
+            let why = unseen.first().map(|gap| format!(" ({}: {})", gap.place, gap.message));
+            format!("there is no instance with the id {id}{}", why.unwrap_or_default())
+        })
+    }
+
+    /// Looks where all sources are, where that was never done: what comes back names them.
+    pub(super) async fn know_sources(&self) {
+        if self.knows_no_source() {
+            self.look_for_sources().await;
+        }
+    }
+
+    async fn look_for_sources(&self) -> Vec<Gap> {
         let mut sources = BTreeMap::new();
         let mut unseen = Vec::new();
         for project in &self.settings.projects {
-            let (lists, gaps) = self.aggregated(project, "instances", "id,name,zone").await;
+            let (lists, gaps) = self.aggregated(project, "instances", "id,name,zone", None).await;
             unseen.extend(gaps);
             for instance in lists.into_iter().flat_map(|list| list.instances.into_iter().flatten())
             {
@@ -224,12 +383,8 @@ impl GceEngine {
                 }
             }
         }
-        let found = sources.get(id).cloned();
         self.remember_sources(sources);
-        found.ok_or_else(|| {
-            let why = unseen.first().map(|gap| format!(" ({}: {})", gap.place, gap.message));
-            format!("there is no instance with the id {id}{}", why.unwrap_or_default())
-        })
+        unseen
     }
 }
 

@@ -20,9 +20,12 @@ pub(super) const PERMISSIONS: &[Permission] = permissions! {
     Plan:
         "compute.disks.list"
         "compute.images.list"
+        "compute.instanceTemplates.list"
         "compute.instances.list"
         "compute.machineImages.list"
         "compute.projects.get"
+        "compute.regions.list"
+        "compute.snapshotSettings.get"
         "compute.snapshots.list";
     // To make an image of a machine or disk, the service asks for the right to read that as well.
     Create:
@@ -39,7 +42,8 @@ pub(super) const PERMISSIONS: &[Permission] = permissions! {
         "compute.machineImages.setLabels"
         "compute.snapshots.create"
         "compute.snapshots.get"
-        "compute.snapshots.setLabels";
+        "compute.snapshots.setLabels"
+        "compute.zoneOperations.get";
     Delete:
         "compute.globalOperations.get"
         "compute.images.delete"

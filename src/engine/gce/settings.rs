@@ -18,10 +18,21 @@ const ENDPOINT_DEFAULT: &str = "https://compute.googleapis.com/compute/v1/";
 const API_PATH: &str = "/compute/v1/";
 /// So many creations a region takes at once.
 const CAPTURES_MAX: usize = 20;
-/// The shortest time between two images of one source, in seconds.
-const SOURCE_INTERVAL_SECONDS: u64 = 600;
-/// The most images of one source within an hour.
-const SOURCE_HOURLY: u64 = 6;
+/// The shortest time between two images of one source, in minutes, and the most within an hour.
+/// Source: cloud.google.com/compute/docs/disks/snapshots, machine-images/create-machine-images.
+pub(super) const SOURCE_INTERVAL_MINUTES: u32 = 10;
+pub(super) const SOURCE_HOURLY: u64 = 6;
+/// Where the service stores what nobody has said a location for, by the beginning of the zone: the
+/// multi-region of the source, else the closest. Of regions that are not named here nobody says
+/// which is the closest. Source: cloud.google.com/compute/docs/disks/snapshots, storage location.
+const DEFAULT_LOCATIONS: [(&str, &str); 6] = [
+    ("asia-", "asia"),
+    ("australia-", "asia"),
+    ("europe-", "eu"),
+    ("northamerica-", "us"),
+    ("southamerica-", "us"),
+    ("us-", "us"),
+];
 
 /// Google Compute Engine: machine images, disk images and snapshots of projects.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -29,12 +40,16 @@ const SOURCE_HOURLY: u64 = 6;
 #[schemars(rename = "GceEngineSettings", extend("required" = ["projects"]))]
 pub struct Settings {
     /// The ids of the projects whose instances are protected. Images are made in the project of
-    /// their instance.
+    /// their instance, unless `imagesProject` says otherwise.
     #[schemars(
         length(min = 1),
         inner(regex(pattern = r"^([-a-z0-9.]{1,63}:)?[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"))
     )]
     pub projects: Vec<String>,
+    /// The project that images are made in, where that is not the project of their instance: a
+    /// project for backups. It belongs to this engine alone.
+    #[schemars(regex(pattern = r"^([-a-z0-9.]{1,63}:)?[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"))]
+    pub images_project: Option<String>,
     /// Where the API is, where that is not Google's own place: `http://127.0.0.1:8080`. Without TLS
     /// only on this machine.
     pub endpoint: Option<String>,
@@ -56,7 +71,7 @@ pub struct Settings {
     /// Where tokens of service accounts are had, where that is not Google's own place. Only with a
     /// credentials file.
     pub credentials_endpoint: Option<String>,
-    /// How many captures run at once. The default is 20, which is what a region takes.
+    /// How many captures run at once in each region. The default is 20, which is what a region takes.
     #[schemars(range(min = 1, max = 200))]
     pub captures: Option<u32>,
 }
@@ -77,15 +92,35 @@ impl Settings {
             locations: Vec::new(),
             labels_max: 64,
             description_length_max: 2048,
-            captures_max: self.captures.map_or(CAPTURES_MAX, |captures| captures as usize),
+            captures_max: self.captures(),
             families: true,
+            sharing: true,
+            copies: true,
+            copied_kinds: vec![ImageKind::DiskImage],
+            one_disk_kinds: vec![ImageKind::DiskImage],
+            per_disk_kinds: vec![ImageKind::Snapshot],
+            archived_kinds: vec![ImageKind::Snapshot],
+            default_locations: DEFAULT_LOCATIONS
+                .map(|(zones, location)| (zones.to_owned(), location.to_owned()))
+                .into(),
             limits: Limits {
-                source_interval_seconds: Some(SOURCE_INTERVAL_SECONDS),
+                source_interval_seconds: Some(u64::from(SOURCE_INTERVAL_MINUTES) * 60),
                 source_hourly: Some(SOURCE_HOURLY),
                 ..Limits::default()
             },
             ..Capabilities::default()
         }
+    }
+
+    /// How many creations of a region run at once.
+    pub fn captures(&self) -> usize {
+        self.captures.map_or(CAPTURES_MAX, |captures| captures as usize)
+    }
+
+    /// The projects that may hold images.
+    pub fn image_projects(&self) -> impl Iterator<Item = &String> {
+        let other = self.images_project.as_ref().filter(|other| !self.projects.contains(other));
+        self.projects.iter().chain(other)
     }
 
     /// Where the API is.

@@ -54,6 +54,8 @@ pub struct ScopedList {
     pub instances: Option<Vec<Instance>>,
     /// Its disks, where disks were asked for.
     pub disks: Option<Vec<Disk>>,
+    /// Its instance templates, where those were asked for.
+    pub instance_templates: Option<Vec<InstanceTemplate>>,
     /// Why there is nothing, or not everything.
     pub warning: Option<Warning>,
 }
@@ -82,6 +84,8 @@ pub struct Instance {
     /// A URL.
     pub machine_type: String,
     pub disks: Vec<AttachedDisk>,
+    /// The URL of the machine image it was made of, where it was.
+    pub source_machine_image: String,
 }
 
 /// A disk as an instance has it.
@@ -96,14 +100,63 @@ pub struct AttachedDisk {
     pub r#type: String,
     #[serde(deserialize_with = "number")]
     pub disk_size_gb: Option<u64>,
+    /// What a disk is made of that a template describes.
+    pub initialize_params: InitializeParams,
+}
+
+/// What a disk is made of.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct InitializeParams {
+    /// A URL of an image or of a family.
+    pub source_image: String,
+    /// A URL.
+    pub source_snapshot: String,
+}
+
+/// What instances are made from.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct InstanceTemplate {
+    pub name: String,
+    pub properties: InstanceProperties,
+}
+
+/// A region, as far as its name.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Region {
+    pub name: String,
+}
+
+/// What a project says of its snapshots.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SnapshotSettings {
+    pub storage_location: StorageLocationSettings,
+}
+
+/// Where snapshots are stored that do not say where.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct StorageLocationSettings {
+    /// `NEAREST_MULTI_REGION`, `LOCAL_REGION`, `SPECIFIC_LOCATIONS`; empty where nobody has said.
+    pub policy: String,
 }
 
 /// A disk.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Disk {
+    pub name: String,
     /// A URL.
     pub self_link: String,
+    /// The number of the image it was made of, where it was.
+    #[serde(deserialize_with = "identifier")]
+    pub source_image_id: String,
+    /// The number of the snapshot it was made of, where it was.
+    #[serde(deserialize_with = "identifier")]
+    pub source_snapshot_id: String,
     #[serde(deserialize_with = "number")]
     pub size_gb: Option<u64>,
 }
@@ -153,6 +206,9 @@ pub struct DiskImage {
     pub deprecated: DeprecationStatus,
     /// A URL.
     pub source_disk: String,
+    /// The number of the image it is a copy of, where it is one.
+    #[serde(deserialize_with = "identifier")]
+    pub source_image_id: String,
     pub storage_locations: Vec<String>,
     #[serde(deserialize_with = "number")]
     pub archive_size_bytes: Option<u64>,
@@ -176,6 +232,8 @@ pub struct Snapshot {
     pub label_fingerprint: String,
     /// A URL.
     pub source_disk: String,
+    /// The URL of its region, where it is one of a region.
+    pub region: String,
     pub storage_locations: Vec<String>,
     #[serde(deserialize_with = "number")]
     pub storage_bytes: Option<u64>,
@@ -226,6 +284,9 @@ pub struct Operation {
     pub http_error_status_code: Option<u16>,
     #[serde(default)]
     pub http_error_message: Option<String>,
+    /// When it was asked for.
+    #[serde(default)]
+    pub insert_time: Option<String>,
 }
 
 /// What went wrong in an operation.

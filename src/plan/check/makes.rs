@@ -37,7 +37,7 @@ impl<'s> EngineCheck<'s, '_> {
             Presence::There(instance) => self.captured(change, create, instance, series.policy),
             _ => self.find(CheckRule::CreateSource, change, "its source is not there or selected"),
         }
-        self.identity(change, create, series.policy);
+        self.identity(change, create, series);
         self.taken(change, create, series);
         let mut wanted = vec![ReasonCode::SlotDue];
         wanted.extend(create.replaces.as_ref().map(|_| ReasonCode::FailedAttempt));
@@ -97,24 +97,47 @@ impl<'s> EngineCheck<'s, '_> {
         let is_right = create.kind == capture.kind
             && create.consistency == capture.consistency
             && create.kms_key == policy.kms_key
+            && create.tier == policy.tier
             && create.family == capture.family;
         if !is_right {
             self.find(CheckRule::CreateSource, change, "it is not captured as the policy says");
+        }
+        let capabilities = &self.seen.engine.capabilities;
+        let by_disk = create.disks.len() > 1 && capabilities.per_disk_kinds.contains(&create.kind);
+        if create.disk_by_disk != by_disk {
+            self.find(
+                CheckRule::CreateSource,
+                change,
+                "it does not say how its disks are captured",
+            );
+        }
+        if capabilities.one_disk_kinds.contains(&create.kind) && create.disks.len() != 1 {
+            self.find(CheckRule::CreateSource, change, "it holds one disk and is to hold others");
         }
         if create.sharing != policy.sharing {
             self.find(CheckRule::Sharing, change, "it is shared otherwise than the policy says");
         }
     }
 
-    fn identity(&mut self, change: &Change, create: &Create, policy: &Policy) {
+    fn identity(&mut self, change: &Change, create: &Create, series: &'s Series<'_>) {
+        let policy = series.policy;
         if !is_name(&change.image.name, &change.key.image_name("x")) {
             self.find(CheckRule::CreateIdentity, change, "its name is not that of its key");
         }
         if create.labels != labels(&change.key, policy) {
             self.find(CheckRule::CreateIdentity, change, "its labels are not those of its key");
         }
-        let default = self.seen.engine.capabilities.locations.first();
-        let default = default.map_or("", String::as_str);
+        let capabilities = &self.seen.engine.capabilities;
+        let of_zone = match series.presence {
+            Presence::There(instance) => {
+                let zones = capabilities.default_locations.iter().rev();
+                // The longest beginning of the zone is the last in order.
+                zones.clone().find(|(zones, _)| instance.zone.starts_with(zones.as_str()))
+            }
+            _ => None,
+        };
+        let of_zone = of_zone.map(|(_, location)| location);
+        let default = capabilities.locations.first().or(of_zone).map_or("", String::as_str);
         let location = if policy.location.is_empty() { default } else { &policy.location };
         if change.image.location != location || change.image.id.is_some() {
             self.find(CheckRule::CreateIdentity, change, "it is stored where nobody said");
@@ -198,7 +221,9 @@ impl<'s> EngineCheck<'s, '_> {
         if stored_in == copy.location {
             self.find(CheckRule::Copy, change, "it is stored there already");
         }
-        if !policy.copies.contains(&copy.location) || !self.seen.engine.capabilities.copies {
+        if !policy.copies.contains(&copy.location)
+            || !self.seen.engine.capabilities.can_copy(policy.capture.kind)
+        {
             self.find(CheckRule::Copy, change, "the policy wants no copy there");
         }
         let is_there = |other: &Point<'_>| {

@@ -13,10 +13,14 @@ impl<'a> SeriesPlan<'a> {
     fn copy_locations(&self) -> &'a [String] {
         let is_stopped =
             self.is_paused_or_unseen() || self.series.pauses.iter().any(|one| one.creates);
-        if is_stopped || !self.engine.capabilities.copies {
+        if is_stopped || !self.can_copy() {
             return &[];
         }
         &self.series.policy.copies
+    }
+
+    fn can_copy(&self) -> bool {
+        self.engine.capabilities.can_copy(self.series.policy.capture.kind)
     }
 
     /// Names the copies of the image that this plan creates: other copies may be let go for them.

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::{SeriesPlan, minute};
 use crate::desired::{Due, Presence, SeriesPoint};
 use crate::elapsed::Elapsed;
-use crate::inventory::{Image, Instance};
+use crate::inventory::{Capabilities, Disk, Image, ImageKind, Instance};
 use crate::name::Slot;
 use crate::plan::action::{Action, Reason, ReasonCode};
 use crate::plan::document::{Blocked, Change, Create, ImageRef, Missed};
@@ -55,12 +55,10 @@ impl SeriesPlan<'_> {
             .iter()
             .partition(|disk| policy.capture.disks.takes(&disk.name, disk.boot));
         if taken.is_empty() {
-            let disks: Vec<&str> = instance.disks.iter().map(|disk| disk.name.as_str()).collect();
-            return Err(match disks.as_slice() {
-                [] => "the instance has no disk".to_owned(),
-                disks => format!("`capture.disks` takes none of its disks: {}", disks.join(", ")),
-            });
+            return Err(no_disk(&left));
         }
+        let kind = policy.capture.kind;
+        check_disks(capabilities, kind, &taken)?;
         let name = key.image_name(&policy.naming.prefix(&key, &policy.schedule.zone));
         let failed =
             self.series.points.iter().find(|point| Some(point.image.id.as_str()) == replaces);
@@ -69,16 +67,18 @@ impl SeriesPlan<'_> {
         let mut labels = policy.labels.clone();
         labels.extend(key.labels());
         let location = if policy.location.is_empty() {
-            capabilities.locations.first().cloned().unwrap_or_default()
+            capabilities.default_location(&instance.zone).to_owned()
         } else {
             policy.location.clone()
         };
         let create = Create {
-            kind: policy.capture.kind,
+            kind,
+            tier: policy.tier,
             consistency: policy.capture.consistency,
             kms_key: policy.kms_key.clone(),
             disk_bytes: taken.iter().filter_map(|disk| disk.size_bytes).sum(),
             problems: taken.iter().filter_map(|disk| disk.problem.clone()).collect(),
+            disk_by_disk: taken.len() > 1 && capabilities.per_disk_kinds.contains(&kind),
             disks: taken.into_iter().map(|disk| disk.name.clone()).collect(),
             excluded_disks: left.into_iter().map(|disk| disk.name.clone()).collect(),
             labels,
@@ -136,6 +136,36 @@ impl SeriesPlan<'_> {
             _ => Ok(()),
         }
     }
+}
+
+/// Why there is nothing to be captured, though there may be disks.
+fn no_disk(left: &[&Disk]) -> String {
+    match left {
+        [] => "the instance has no disk".to_owned(),
+        left => format!("`capture.disks` takes none of its disks: {}", names(left)),
+    }
+}
+
+/// Whether an image of this kind can hold these disks.
+fn check_disks(
+    capabilities: &Capabilities,
+    kind: ImageKind,
+    taken: &[&Disk],
+) -> Result<(), String> {
+    if taken.len() < 2 || !capabilities.one_disk_kinds.contains(&kind) {
+        return Ok(());
+    }
+    Err(format!(
+        "a {} holds one disk, and `capture.disks` takes {}: {}",
+        kind.word(),
+        taken.len(),
+        names(taken)
+    ))
+}
+
+fn names(disks: &[&Disk]) -> String {
+    let names: Vec<&str> = disks.iter().map(|disk| disk.name.as_str()).collect();
+    names.join(", ")
 }
 
 fn create_reasons(slot: Slot, deadline: Timestamp, failed: Option<&Image>) -> Vec<Reason> {

@@ -299,6 +299,7 @@ fn removed(reader: &mut Reader<'_>, config: &Config) -> Vec<Policy> {
             labels: BTreeMap::new(),
             naming,
             sharing: None,
+            tier: None,
             rpo: None,
             drill: None,
             blackouts: Vec::new(),

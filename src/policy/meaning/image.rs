@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use similar::get_close_matches;
 
 use super::Meaning;
-use crate::inventory::{Grant, ImageKind, KeyChoice};
+use crate::inventory::{Grant, ImageKind, KeyChoice, Tier};
 use crate::name::{self, LABEL_PREFIX};
 use crate::policy::finding::{Code, Finding};
 use crate::policy::meant::{Capture, DiskChoice};
@@ -14,7 +14,7 @@ use crate::policy::written::{PolicySpec, Texts};
 use crate::policy::yaml::escape;
 
 /// Labels that stillframe itself may put on an image.
-const OWN_LABELS: usize = 9;
+const OWN_LABELS: usize = 12;
 /// The longest name of a key that any engine takes.
 const KEY_LENGTH_MAX: usize = 512;
 
@@ -77,6 +77,17 @@ impl Meaning<'_> {
         if has_none && !copies.is_empty() {
             let message = "the engine copies no images to other locations";
             self.reader.find(Code::MissingCapability, "/storage/copies", message);
+        } else if let Some(capabilities) = self.capabilities
+            && !copies.is_empty()
+        {
+            let kind = spec.capture.as_ref().and_then(|capture| capture.kind).unwrap_or_default();
+            if !capabilities.can_copy(kind) {
+                let kinds: Vec<&str> =
+                    capabilities.copied_kinds.iter().map(|kind| kind.word()).collect();
+                let message = format!("the engine copies no {} to other locations", kind.word());
+                self.reader.find(Code::MissingCapability, "/storage/copies", message).hint =
+                    Some(format!("it copies {}", kinds.join(", ")));
+            }
         }
         for (position, copy) in copies.iter().enumerate() {
             let pointer = self.reader.item("/storage/copies", position);
@@ -166,6 +177,25 @@ impl Meaning<'_> {
             spec.storage.as_ref().and_then(|storage| storage.location.clone()).unwrap_or_default();
         self.known_location(&location, "/storage/location");
         location
+    }
+
+    /// How cheap images are to keep, where the engine has that for their kind.
+    pub(super) fn tier(&mut self, spec: &PolicySpec) -> Option<Tier> {
+        let tier = spec.storage.as_ref().and_then(|storage| storage.tier)?;
+        let kind = spec.capture.as_ref().and_then(|capture| capture.kind).unwrap_or_default();
+        let archived = self.capabilities.map(|capabilities| &capabilities.archived_kinds);
+        if let Some(archived) = archived
+            && tier == Tier::Archive
+            && !archived.contains(&kind)
+        {
+            let kinds: Vec<&str> = archived.iter().map(|kind| kind.word()).collect();
+            let message = format!("the engine archives no {}", kind.word());
+            let found = self.reader.find(Code::MissingCapability, "/storage/tier", message);
+            if !kinds.is_empty() {
+                found.hint = Some(format!("it archives {}", kinds.join(", ")));
+            }
+        }
+        Some(tier)
     }
 
     fn known_location(&mut self, location: &str, pointer: &str) {

@@ -144,6 +144,7 @@ impl Inner {
             consistency: Consistency::Crash,
             kms_key: order.kms_key,
             disks: order.disks,
+            disk_by_disk: false,
             excluded_disks: order.left_out,
             disk_bytes: 0,
             labels: order.labels,
@@ -153,6 +154,7 @@ impl Inner {
             problems: Vec::new(),
             family: None,
             sharing: None,
+            tier: None,
         };
         let request = CreateRequest { key, name: name.clone(), location: order.location, create };
         let watch = Arc::new(Watch { inner: Arc::clone(self), operation });

@@ -305,7 +305,7 @@ fn a_token_that_is_not_taken_any_more_is_had_anew_once() {
     assert_eq!(run.code, Some(1));
     assert!(gaps(&run).contains("Invalid Credentials (authError)"), "{}", gaps(&run));
     let requests = house.api.state().log.len();
-    assert_eq!(requests, 12, "six questions, each asked twice");
+    assert_eq!(requests, 18, "nine questions, each asked twice");
 }
 
 #[test]

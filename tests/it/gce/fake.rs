@@ -7,6 +7,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use jiff::Timestamp;
+use jiff::fmt::rfc2822;
+use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
 
 /// What goes wrong, once each.
@@ -46,6 +48,10 @@ pub enum Wrong {
     EmptyAnswer,
     /// A list answers with a redirection.
     Redirection,
+    /// Somebody changes who may use an image just before that is set.
+    PolicyChanged,
+    /// The list of instance templates is refused.
+    TemplatesRefused,
 }
 
 /// What the fake has, and what it was asked.
@@ -76,12 +82,21 @@ pub struct State {
     pub granted: BTreeSet<String>,
     /// What is answered to who asks for that instead, or for the project.
     pub refusals: BTreeMap<String, (u16, Value)>,
-    /// The time that the service says it is.
+    /// The time that the service says it is; `now` stands for its own.
     pub date: String,
     /// Holds requests against the API: method, path, query and body.
     pub check: Option<Check>,
     /// What was found by that.
     pub against_the_api: Vec<String>,
+    /// So many changes are carried out yet; all that come after are refused.
+    pub changes_left: Option<usize>,
+    /// Request ids in order.
+    pub ids: Vec<String>,
+    pub regions: Vec<String>,
+    pub templates: Vec<Value>,
+    pub snapshot_settings: Value,
+    /// By the path of the image.
+    pub policies: BTreeMap<String, Value>,
 }
 
 /// Panics at a request that the API does not have.
@@ -220,10 +235,16 @@ fn serve(stream: TcpStream, state: &Mutex<State>) {
             if !request.body.is_null() {
                 state.bodies.push(request.body.clone());
             }
-            answer(&mut state, &request)
+            state.ids.extend(request.query.get("requestId").cloned());
+            (answer(&mut state, &request), rfc2822::to_string(&state.now.to_zoned(TimeZone::UTC)))
         };
+        let (answer, now) = answer;
         let date = state.lock().unwrap().date.clone();
-        let date = if date.is_empty() { date } else { format!("Date: {date}\r\n") };
+        let date = match date.as_str() {
+            "" => String::new(),
+            "now" => format!("Date: {}\r\n", now.unwrap()),
+            date => format!("Date: {date}\r\n"),
+        };
         let (status, body) = answer;
         if status == HANG_UP.0 {
             return;
@@ -254,22 +275,37 @@ fn not_found(path: &str) -> Answer {
     refusal(404, "notFound", &format!("The resource '{path}' was not found"))
 }
 
-fn answer(state: &mut State, request: &Request) -> Answer {
+/// What goes wrong with any request.
+fn refused(state: &mut State, request: &Request) -> Option<Answer> {
     let bearer = request.headers.get("authorization").map(String::as_str).unwrap_or_default();
     if !state.token.is_empty() && bearer.strip_prefix("Bearer ") != Some(&state.token) {
-        return refusal(401, "authError", "Invalid Credentials");
+        return Some(refusal(401, "authError", "Invalid Credentials"));
     }
     if state.strike(Wrong::Unavailable) {
-        return refusal(503, "backendError", "try again");
+        return Some(refusal(503, "backendError", "try again"));
     }
     if state.strike(Wrong::Rate) {
-        return refusal(403, "rateLimitExceeded", "Quota exceeded for quota metric");
+        return Some(refusal(403, "rateLimitExceeded", "Quota exceeded for quota metric"));
     }
     if state.strike(Wrong::RateByStatus) {
-        return (429, json!("slow down"));
+        return Some((429, json!("slow down")));
     }
     if let Some(refusal) = state.refusals.get(&request.path) {
-        return refusal.clone();
+        return Some(refusal.clone());
+    }
+    if request.method != "GET" {
+        match &mut state.changes_left {
+            Some(0) => return Some(refusal(403, "forbidden", "no more changes")),
+            Some(left) => *left -= 1,
+            None => {}
+        }
+    }
+    None
+}
+
+fn answer(state: &mut State, request: &Request) -> Answer {
+    if let Some(refusal) = refused(state, request) {
+        return refusal;
     }
     let parts: Vec<&str> = request.path.split('/').collect();
     match (request.method.as_str(), &parts[..]) {
@@ -283,23 +319,27 @@ fn answer(state: &mut State, request: &Request) -> Answer {
         {
             not_found(name)
         }
-        ("GET", ["projects", project, "global", "operations", name]) => {
-            state.operations.get_mut(*name).map_or_else(
-                || not_found(project),
-                |operation| {
-                    let answer = operation.clone();
-                    operation["status"] = json!("DONE");
-                    (200, answer)
-                },
-            )
-        }
+        (
+            "GET",
+            ["projects", project, "global", "operations", name]
+            | ["projects", project, "zones", _, "operations", name],
+        ) => state.operations.get_mut(*name).map_or_else(
+            || not_found(project),
+            |operation| {
+                let answer = operation.clone();
+                operation["status"] = json!("DONE");
+                (200, answer)
+            },
+        ),
         ("GET", ["projects", project, "zones", zone, "instances", wanted]) => {
             let begin = format!("projects/{project}/zones/{zone}/instances/");
             let mut there = state.instances.iter().filter(|(path, _)| path.starts_with(&begin));
             let found = there.find(|(_, one)| one["id"] == **wanted || one["name"] == **wanted);
             found.map_or_else(|| not_found(wanted), |(_, instance)| (200, instance.clone()))
         }
-        ("GET", ["projects", project, "global", collection]) => {
+        ("GET", ["projects", project, "global", collection])
+            if *collection != "snapshotSettings" =>
+        {
             list(state, project, collection, request)
         }
         ("POST", ["projects", project, "global", collection]) => {
@@ -311,6 +351,8 @@ fn answer(state: &mut State, request: &Request) -> Answer {
             };
             match (method, rest) {
                 ("GET", []) => (200, state.images[*collection][&number].clone()),
+                ("GET", ["getIamPolicy"]) => (200, policy(state, number).clone()),
+                ("POST", ["setIamPolicy"]) => set_policy(state, number, &request.body),
                 ("DELETE", []) => delete(state, collection, number),
                 ("POST", ["setLabels"]) => set_labels(state, collection, number, &request.body),
                 ("POST", ["deprecate"]) => {
@@ -319,6 +361,27 @@ fn answer(state: &mut State, request: &Request) -> Answer {
                 }
                 _ => not_found(&request.path),
             }
+        }
+        (method, parts) => around(state, method, parts, request),
+    }
+}
+
+/// What is not an image of a project.
+fn around(state: &mut State, method: &str, parts: &[&str], request: &Request) -> Answer {
+    match (method, parts) {
+        ("GET", ["projects", _, "regions"]) => {
+            let items: Vec<Value> =
+                state.regions.iter().map(|region| json!({"name": region})).collect();
+            (200, json!({"kind": "compute#regionList", "items": items}))
+        }
+        ("GET", ["projects", _, "global", "snapshotSettings"]) => {
+            (200, state.snapshot_settings.clone())
+        }
+        ("GET", ["projects", project, "regions", _, "snapshots"]) => {
+            list(state, project, "snapshots", request)
+        }
+        ("POST", ["projects", project, "zones", _, "disks", _, "createSnapshot"]) => {
+            insert(state, project, "snapshots", request)
         }
         _ => not_found(&request.path),
     }
@@ -330,6 +393,30 @@ fn granted(state: &State, request: &Request) -> Answer {
     let granted: Vec<&Value> =
         asked.filter(|asked| state.granted.contains(asked.as_str().unwrap())).collect();
     (200, json!({"permissions": granted}))
+}
+
+/// Who may use an image.
+fn policy(state: &mut State, number: u64) -> &mut Value {
+    let policy = state.policies.entry(number.to_string()).or_default();
+    if policy.is_null() {
+        *policy = json!({"version": 1, "etag": "ACAB"});
+    }
+    policy
+}
+
+fn set_policy(state: &mut State, number: u64, body: &Value) -> Answer {
+    let etag = format!("e{}", state.number());
+    if state.strike(Wrong::PolicyChanged) {
+        let owner = json!({"role": "roles/owner", "members": ["user:theirs@x"]});
+        *policy(state, number) = json!({"version": 1, "etag": etag, "bindings": [owner]});
+    }
+    let known = policy(state, number);
+    if known["etag"] != body["policy"]["etag"] {
+        return refusal(412, "conditionNotMet", "Invalid etag");
+    }
+    *known = body["policy"].clone();
+    known["etag"] = json!(etag);
+    (200, known.clone())
 }
 
 fn image<'a>(state: &'a mut State, collection: &str, number: u64) -> &'a mut Value {
@@ -347,19 +434,31 @@ fn find(state: &State, project: &str, collection: &str, wanted: &str) -> Option<
 /// An operation that is running when it is first heard of.
 fn operation(state: &mut State) -> Value {
     let name = format!("operation-{}", state.number());
-    let operation =
-        json!({"kind": "compute#operation", "name": name, "status": "RUNNING", "progress": 50});
+    let operation = json!({"kind": "compute#operation", "name": name, "status": "RUNNING", "progress": 50,
+            "insertTime": state.now.to_string()});
     state.operations.insert(name, operation.clone());
     operation
 }
 
 fn aggregated(state: &mut State, project: &str, what: &str, request: &Request) -> Answer {
     let begin = format!("projects/{project}/zones/");
+    if what == "instanceTemplates" {
+        if state.strike(Wrong::TemplatesRefused) {
+            return refusal(
+                403,
+                "forbidden",
+                "Required 'compute.instanceTemplates.list' permission",
+            );
+        }
+        let items = json!({"global": {"instanceTemplates": state.templates}});
+        return (200, json!({"kind": "compute#instanceTemplateAggregatedList", "items": items}));
+    }
     let resources = if what == "disks" { &state.disks } else { &state.instances };
-    let there = resources.iter().filter_map(|(path, resource)| {
-        let zone = path.strip_prefix(&begin)?.split('/').next()?;
-        Some((format!("zones/{zone}"), resource))
-    });
+    let there =
+        resources.iter().filter(|(_, one)| passes(one, request)).filter_map(|(path, resource)| {
+            let zone = path.strip_prefix(&begin)?.split('/').next()?;
+            Some((format!("zones/{zone}"), resource))
+        });
     let there: Vec<(String, &Value)> = there.collect();
     let from: usize = request.query.get("pageToken").map_or(0, |token| token.parse().unwrap());
     // Every zone is on every page.
@@ -388,6 +487,21 @@ fn aggregated(state: &mut State, project: &str, what: &str, request: &Request) -
     (200, page)
 }
 
+/// Whether something passes the filter of a request: one field that is equal, or has an end.
+fn passes(resource: &Value, request: &Request) -> bool {
+    let Some(filter) = request.query.get("filter") else { return true };
+    if let Some((field, end)) = filter.split_once(" eq \".*") {
+        let end = end.trim_end_matches('"');
+        return resource[field].as_str().is_some_and(|text| text.ends_with(end));
+    }
+    let (field, value) = filter.split_once('=').unwrap();
+    let found = match field.strip_prefix("labels.") {
+        Some(label) => &resource["labels"][label],
+        None => &resource[field],
+    };
+    found == value
+}
+
 fn list(state: &mut State, project: &str, collection: &str, request: &Request) -> Answer {
     if collection == "machineImages" && state.strike(Wrong::EmptyAnswer) {
         return (200, json!({}));
@@ -402,7 +516,12 @@ fn list(state: &mut State, project: &str, collection: &str, request: &Request) -
     let kind = format!("compute#{}List", collection.trim_end_matches('s'));
     let mut page = json!({"kind": kind});
     let images = state.images.get(collection).into_iter().flat_map(BTreeMap::values);
-    let of_project: Vec<&Value> = images.filter(|image| image["project"] == project).collect();
+    let region = request.path.split_once("/regions/").and_then(|(_, rest)| rest.split('/').next());
+    let is_there = |image: &&Value| {
+        let of = image["region"].as_str().and_then(|url| url.rsplit('/').next());
+        image["project"] == project && of == region && passes(image, request)
+    };
+    let of_project: Vec<&Value> = images.filter(is_there).collect();
     let items: Vec<&Value> =
         of_project.iter().skip(from).take(state.page_length).copied().collect();
     let next = from + items.len();
@@ -423,13 +542,18 @@ fn insert(state: &mut State, project: &str, collection: &str, request: &Request)
         return refusal(400, "required", "no request id");
     };
     if let Some(known) = state.known.get(id) {
-        return (200, known.clone());
+        let name = known["name"].as_str().unwrap();
+        return (200, state.operations.get(name).unwrap_or(known).clone());
     }
     let name = request.body["name"].as_str().unwrap();
     if find(state, project, collection, name).is_some() {
         return refusal(409, "alreadyExists", &format!("The resource '{name}' already exists"));
     }
     let mut done = operation(state);
+    if let Some((zone, _)) = request.path.split_once("/disks/") {
+        done["zone"] = json!(format!("https://www.googleapis.com/compute/v1/{zone}"));
+        state.operations.insert(done["name"].as_str().unwrap().to_owned(), done.clone());
+    }
     for (wrong, code) in [
         (Wrong::InsertFails, "RESOURCE_OPERATION_RATE_EXCEEDED"),
         (Wrong::QuotaFails, "QUOTA_EXCEEDED"),
@@ -438,6 +562,8 @@ fn insert(state: &mut State, project: &str, collection: &str, request: &Request)
             done["status"] = json!("DONE");
             done["error"] =
                 json!({"errors": [{"code": code, "message": "Operation rate exceeded."}]});
+            state.known.insert(id.clone(), done.clone());
+            state.operations.insert(done["name"].as_str().unwrap().to_owned(), done.clone());
             return (200, done);
         }
     }
@@ -449,8 +575,20 @@ fn insert(state: &mut State, project: &str, collection: &str, request: &Request)
     image["status"] = json!("READY");
     image["labelFingerprint"] = json!(format!("f{number}"));
     image["totalStorageBytes"] = json!("1048576");
+    if request.path.ends_with("/createSnapshot") {
+        image["sourceDisk"] = json!(request.path.trim_end_matches("/createSnapshot"));
+    }
+    if let Some(path) = request.body["sourceImage"].as_str() {
+        let number: u64 = path.rsplit('/').next().unwrap().parse().unwrap();
+        let Some(original) = state.images.get("images").and_then(|images| images.get(&number))
+        else {
+            return not_found(path);
+        };
+        image["sourceImageId"] = json!(number.to_string());
+        image["diskSizeGb"] = original["diskSizeGb"].clone();
+    }
     for source in ["sourceInstance", "sourceDisk"] {
-        if let Some(path) = request.body[source].as_str() {
+        if let Some(path) = image[source].as_str().map(str::to_owned) {
             image[source] = json!(format!("https://www.googleapis.com/compute/v1/{path}"));
         }
     }

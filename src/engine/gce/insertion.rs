@@ -1,0 +1,203 @@
+//! The requests that make images, as values.
+
+use serde_json::{Value, json};
+
+use super::call::Call;
+use super::image::{Collection, Place};
+use super::wire::{self, resource_path};
+use crate::engine::set::{Part, parts};
+use crate::engine::{CopyRequest, CreateRequest, EngineError};
+use crate::inventory::{Consistency, Tier};
+use crate::name::Key;
+
+/// An image that is asked for, and how.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    pub(super) collection: Collection,
+    /// The project that it is made in.
+    pub(super) project: String,
+    pub(super) name: String,
+    /// The name of the restore point.
+    pub(super) point: String,
+    pub(super) key: Key,
+    pub(super) is_copy: bool,
+    /// The path of the instance or disk it is made of; the number of the image it is a copy of.
+    pub(super) made_of: String,
+    /// The device, where it is of one.
+    pub(super) disk: Option<String>,
+    /// How many images the restore point is made of.
+    pub(super) members: usize,
+    pub(super) call: Call,
+}
+
+/// All images that a restore point of an instance is made of: one, or one per disk. They are made
+/// in `project`.
+pub(super) fn wanted(
+    project: &str,
+    instance_project: &str,
+    instance: &wire::Instance,
+    request: &CreateRequest,
+) -> Result<Vec<Wanted>, EngineError> {
+    let create = &request.create;
+    let collection = Collection::of(create.kind);
+    refuse(collection, request)?;
+    let asked = Asked { project, request, collection, members: create.disks.len() };
+    if collection == Collection::MachineImages {
+        let (name, labels) = (request.name.clone(), create.labels.clone());
+        let part = Part { disk: String::new(), name, labels };
+        let made_of = instance_path(instance_project, instance);
+        return Ok(vec![Asked { members: 1, ..asked }.part(&part, made_of)?]);
+    }
+    let parts = parts(&request.name, &create.labels, &create.disks);
+    parts.iter().map(|part| asked.part(part, disk_path(instance, &part.disk)?)).collect()
+}
+
+/// What the service cannot do is said before anything is asked for.
+fn refuse(collection: Collection, request: &CreateRequest) -> Result<(), EngineError> {
+    let create = &request.create;
+    let is_flushed = create.consistency == Consistency::Application;
+    let message = match collection {
+        Collection::Images if is_flushed => "disk images are as after a power failure; take snapshots or machine images for application consistency".to_owned(),
+        Collection::Images if create.disks.len() > 1 => format!(
+            "a disk image holds one disk and not {}; choose it with `capture.disks`, or take snapshots or machine images",
+            create.disks.len()
+        ),
+        Collection::Images | Collection::MachineImages if create.tier == Some(Tier::Archive) => {
+            "only snapshots can be archived".to_owned()
+        }
+        Collection::Images | Collection::Snapshots if create.disks.is_empty() => {
+            "there is no disk to be captured".to_owned()
+        }
+        _ => return Ok(()),
+    };
+    Err(EngineError::Refused(message))
+}
+
+/// What a restore point is asked for with.
+struct Asked<'a> {
+    project: &'a str,
+    request: &'a CreateRequest,
+    collection: Collection,
+    members: usize,
+}
+
+impl Asked<'_> {
+    /// The request for one image of it.
+    fn part(&self, part: &Part, made_of: String) -> Result<Wanted, EngineError> {
+        let (request, create) = (self.request, &self.request.create);
+        let mut body = body(&part.name, &create.description, &part.labels, &request.location);
+        let mut set = |field: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                body[field] = value;
+            }
+        };
+        let key = create.kms_key.as_ref().map(|key| json!({"kmsKeyName": key}));
+        let mut call = Call::post(&self.collection.path(self.project));
+        match self.collection {
+            Collection::MachineImages => {
+                set("sourceInstance", Some(json!(made_of)));
+                let excluded = &create.excluded_disks;
+                set("params", (!excluded.is_empty()).then(|| json!({"excludedDisks": excluded})));
+                set("machineImageEncryptionKey", key);
+            }
+            Collection::Images => {
+                set("sourceDisk", Some(json!(made_of)));
+                set("family", create.family.as_ref().map(|family| json!(family)));
+                set("imageEncryptionKey", key);
+                // The disk belongs to a machine that may run: that is what crash consistency is.
+                call = call.with("forceCreate", "true");
+            }
+            Collection::Snapshots => {
+                set("snapshotEncryptionKey", key);
+                set("snapshotType", create.tier.map(|tier| json!(type_of(tier))));
+                // Within a project the disk makes it, which is counted for its region; into another
+                // project only this way leads.
+                if made_of.starts_with(&format!("projects/{}/", self.project)) {
+                    call = Call::post(&format!("{made_of}/createSnapshot"));
+                } else {
+                    set("sourceDisk", Some(json!(made_of)));
+                }
+            }
+        }
+        let is_flushed = create.consistency == Consistency::Application;
+        set("guestFlush", is_flushed.then_some(Value::Bool(true)));
+        Ok(Wanted {
+            collection: self.collection,
+            project: self.project.to_owned(),
+            name: part.name.clone(),
+            point: request.name.clone(),
+            key: request.key.clone(),
+            is_copy: false,
+            made_of,
+            disk: Some(part.disk.clone()).filter(|disk| !disk.is_empty()),
+            members: self.members,
+            call: call.with_body(&body)?,
+        })
+    }
+}
+
+/// The copy of a disk image in another location.
+pub(super) fn copy(original: &Place, request: &CopyRequest) -> Result<Wanted, EngineError> {
+    let copy = &request.copy;
+    let description = format!("copy of {}", request.image.name);
+    let mut body = body(&copy.name, &description, &copy.labels, &copy.location);
+    body["sourceImage"] = json!(original.path());
+    if let Some(key) = &copy.kms_key {
+        body["imageEncryptionKey"] = json!({"kmsKeyName": key});
+    }
+    Ok(Wanted {
+        collection: Collection::Images,
+        project: original.project.clone(),
+        name: copy.name.clone(),
+        point: copy.name.clone(),
+        key: request.key.clone(),
+        is_copy: true,
+        made_of: original.number.clone(),
+        disk: None,
+        members: 1,
+        call: Call::post(&original.all()).with_body(&body)?,
+    })
+}
+
+fn body(
+    name: &str,
+    description: &str,
+    labels: &std::collections::BTreeMap<String, String>,
+    location: &str,
+) -> Value {
+    let mut body = json!({"name": name, "description": description, "labels": labels});
+    if !location.is_empty() {
+        body["storageLocations"] = json!([location]);
+    }
+    body
+}
+
+/// The word of the API for a tier.
+fn type_of(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Standard => "STANDARD",
+        Tier::Archive => "ARCHIVE",
+    }
+}
+
+fn instance_path(project: &str, instance: &wire::Instance) -> String {
+    let zone = wire::last_segment(&instance.zone);
+    format!("projects/{project}/zones/{zone}/instances/{}", instance.name)
+}
+
+/// The path of a disk that is to be captured.
+fn disk_path(instance: &wire::Instance, wanted: &str) -> Result<String, EngineError> {
+    let disk = instance.disks.iter().find(|disk| disk.device_name == wanted);
+    let Some(disk) = disk else {
+        return Err(EngineError::Failed(format!(
+            "{} has no disk {wanted} any more",
+            instance.name
+        )));
+    };
+    if disk.source.is_empty() {
+        return Err(EngineError::Refused(format!(
+            "{wanted} is part of the machine and cannot be captured"
+        )));
+    }
+    Ok(resource_path(&disk.source).to_owned())
+}

@@ -1,0 +1,210 @@
+//! What needs an image: disks and instances that were made of it, and templates that will make more.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::GceEngine;
+use super::image::{Collection, Found, Place};
+use super::observe::TEMPLATE_FIELDS;
+use super::wire::{ScopedList, last_segment, resource_path};
+use crate::engine::EngineError;
+use crate::inventory::{ImageState, Stage};
+
+/// So many users of an image are named.
+const NAMED_MAX: usize = 5;
+
+/// Users by what they use.
+#[derive(Debug, Default)]
+pub(super) struct Uses {
+    /// By collection and number.
+    numbers: BTreeMap<(&'static str, String), BTreeSet<String>>,
+    /// By path.
+    paths: BTreeMap<String, BTreeSet<String>>,
+    /// Of families, by path.
+    families: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Uses {
+    /// Reads what a zone or a region of a project has.
+    pub(super) fn read(&mut self, project: &str, list: &ScopedList) {
+        for disk in list.disks.iter().flatten() {
+            let name =
+                if disk.name.is_empty() { last_segment(&disk.self_link) } else { &disk.name };
+            let user = format!("disk {name}");
+            self.number(Collection::Images, &disk.source_image_id, &user);
+            self.number(Collection::Snapshots, &disk.source_snapshot_id, &user);
+        }
+        for instance in list.instances.iter().flatten() {
+            let user = format!("instance {}", instance.name);
+            self.path(project, &instance.source_machine_image, &user);
+        }
+        for template in list.instance_templates.iter().flatten() {
+            let user = format!("instance template {}", template.name);
+            for disk in &template.properties.disks {
+                self.path(project, &disk.initialize_params.source_image, &user);
+                self.path(project, &disk.initialize_params.source_snapshot, &user);
+            }
+        }
+    }
+
+    fn number(&mut self, collection: Collection, number: &str, user: &str) {
+        if !number.is_empty() {
+            let key = (collection.word(), number.to_owned());
+            self.numbers.entry(key).or_default().insert(user.to_owned());
+        }
+    }
+
+    fn path(&mut self, project: &str, url: &str, user: &str) {
+        if url.is_empty() {
+            return;
+        }
+        let path = match resource_path(url) {
+            path if path.starts_with("projects/") => path.to_owned(),
+            // Within the project of whoever names it.
+            path => format!("projects/{project}/{}", path.trim_start_matches('/')),
+        };
+        let users =
+            if path.contains("/images/family/") { &mut self.families } else { &mut self.paths };
+        users.entry(path).or_default().insert(user.to_owned());
+    }
+
+    /// Who needs this image by number or name.
+    fn of(&self, found: &Found) -> BTreeSet<String> {
+        let Place { project, collection, number, .. } = &found.place;
+        let by_number = self.numbers.get(&(collection.word(), number.clone()));
+        let all = collection.path(project);
+        let paths =
+            [&found.image.name, number].map(|last| self.paths.get(&format!("{all}/{last}")));
+        by_number.into_iter().chain(paths.into_iter().flatten()).flatten().cloned().collect()
+    }
+
+    /// Fills in who needs images.
+    pub(super) fn fill_in(&self, images: &mut [Found]) {
+        // Who names a family takes the newest of it that is not deprecated.
+        let mut newest: BTreeMap<String, usize> = BTreeMap::new();
+        for (index, found) in images.iter().enumerate() {
+            let image = &found.image;
+            let Some(family) = image.family.as_ref() else { continue };
+            if image.state != ImageState::Ready || image.stage != Stage::Active {
+                continue;
+            }
+            let path = format!("{}/family/{family}", found.place.all());
+            let age = |index: usize| (images[index].image.created_at, &images[index].place.number);
+            let best = newest.entry(path).or_insert(index);
+            if age(index) > age(*best) {
+                *best = index;
+            }
+        }
+        let by_family: BTreeMap<usize, &BTreeSet<String>> = newest
+            .into_iter()
+            .filter_map(|(path, index)| Some((index, self.families.get(&path)?)))
+            .collect();
+        for (index, found) in images.iter_mut().enumerate() {
+            let mut users = self.of(found);
+            users.extend(by_family.get(&index).into_iter().copied().flatten().cloned());
+            found.image.in_use_by = named(users);
+        }
+    }
+}
+
+/// The first of them, and how many there are besides.
+fn named(users: BTreeSet<String>) -> Vec<String> {
+    let more = users.len().saturating_sub(NAMED_MAX);
+    let mut named: Vec<String> = users.into_iter().take(NAMED_MAX).collect();
+    if more > 0 {
+        named.push(format!("{more} more"));
+    }
+    named
+}
+
+impl GceEngine {
+    /// Whether anything was made of an image since the plan was: one request per project.
+    pub(super) async fn refuse_used(&self, found: &Found) -> Result<(), EngineError> {
+        let Place { collection, number, .. } = &found.place;
+        let (what, fields, filter) = match collection {
+            Collection::MachineImages => (
+                "instances",
+                "name,sourceMachineImage",
+                format!("sourceMachineImage eq \".*/machineImages/{}\"", found.image.name),
+            ),
+            Collection::Images => {
+                ("disks", "name,selfLink,sourceImageId", format!("sourceImageId={number}"))
+            }
+            Collection::Snapshots => {
+                ("disks", "name,selfLink,sourceSnapshotId", format!("sourceSnapshotId={number}"))
+            }
+        };
+        for project in &self.settings.projects {
+            let (lists, gaps) = self.aggregated(project, what, fields, Some(&filter)).await;
+            if let Some(gap) = gaps.first() {
+                let message = format!("what needs it is not known: {}: {}", gap.place, gap.message);
+                return Err(EngineError::Failed(message));
+            }
+            let mut uses = Uses::default();
+            for list in &lists {
+                uses.read(project, list);
+            }
+            let by = named(uses.of(found));
+            if !by.is_empty() {
+                return Err(EngineError::Refused(format!("it is in use by {}", by.join(", "))));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the instance templates of a project need.
+    pub(super) async fn templates(
+        &self,
+        project: &str,
+    ) -> (Vec<ScopedList>, Vec<crate::inventory::Gap>) {
+        self.aggregated(project, "instanceTemplates", TEMPLATE_FIELDS, None).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::gce::image::Wire;
+    use crate::engine::gce::wire::DiskImage;
+    use serde_json::json;
+
+    fn image(number: u64, made: &str, state: &str) -> Found {
+        let value = json!({
+            "id": number.to_string(), "name": format!("image-{number}"), "status": "READY", "family": "web",
+            "creationTimestamp": made, "deprecated": {"state": state},
+        });
+        serde_json::from_value::<DiskImage>(value).unwrap().found("p").unwrap()
+    }
+
+    #[test]
+    fn users_are_found_by_number_name_and_family() {
+        let list: ScopedList = serde_json::from_value(json!({
+            "disks": [
+                {"name": "d-1", "sourceImageId": "1"},
+                {"name": "d-2", "sourceSnapshotId": "1"},
+                {"selfLink": "https://x/compute/v1/projects/p/zones/z/disks/d-3", "sourceImageId": 1},
+            ],
+            "instanceTemplates": [
+                {"name": "t-1", "properties": {"disks": [{"initializeParams": {"sourceImage": "global/images/image-2"}}]}},
+                {"name": "t-2", "properties": {"disks": [{"initializeParams":
+                    {"sourceImage": "https://www.googleapis.com/compute/v1/projects/p/global/images/family/web"}}]}},
+            ],
+        }))
+        .unwrap();
+        let mut uses = Uses::default();
+        uses.read("p", &list);
+        let mut images = [
+            image(1, "2026-11-20T00:00:00Z", ""),
+            image(2, "2026-11-21T00:00:00Z", "ACTIVE"),
+            image(3, "2026-11-22T00:00:00Z", "DEPRECATED"),
+        ];
+        uses.fill_in(&mut images);
+        let by: Vec<_> = images.iter().map(|found| found.image.in_use_by.join("; ")).collect();
+        assert_eq!(by, ["disk d-1; disk d-3", "instance template t-1; instance template t-2", ""]);
+    }
+
+    #[test]
+    fn many_users_are_counted() {
+        let users = (0..8).map(|number| format!("disk {number}")).collect();
+        assert_eq!(named(users)[4..], ["disk 4", "3 more"]);
+    }
+}
