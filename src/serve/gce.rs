@@ -241,6 +241,9 @@ impl Inner {
                 let kind = image::kind_of(collection).unwrap_or_default();
                 self.answer_images(request, kind).await
             }
+            (Scope::Global, "snapshotSettings") => {
+                place::snapshot_settings(request, &self.seen().await?)
+            }
             (Scope::Global, "instanceTemplates") => place::none(request, links, "instanceTemplate"),
             (Scope::Region(_), "resourcePolicies") => place::none(request, links, "resourcePolicy"),
             (Scope::Aggregated, "instanceTemplates") => {

@@ -42,6 +42,17 @@ pub fn project(
     }))
 }
 
+/// Where snapshots are stored that do not say where: the first location of the engine.
+pub fn snapshot_settings(request: &Request, seen: &EngineInventory) -> Answer {
+    let ("GET", None, None) = request.parts() else { return Err(request.not_done()) };
+    let Some(location) = seen.capabilities.locations.first() else {
+        return Ok(json!({}));
+    };
+    let mut locations = serde_json::Map::new();
+    locations.insert(location.clone(), json!({"name": location}));
+    Ok(json!({"storageLocation": {"policy": "SPECIFIC_LOCATIONS", "locations": locations}}))
+}
+
 /// Answers a request for what the data centre knows nothing of.
 pub fn none(request: &Request, links: &Links, kind: &str) -> Answer {
     match (request.parts(), &request.scope) {

@@ -111,6 +111,10 @@ impl Bench for Served {
 
     fn damage(&self, _: &Image) {}
 
+    fn tells_runs_apart(&self) -> bool {
+        false
+    }
+
     fn id(&self, name: &str) -> String {
         name.replace("web-", "700")
     }
@@ -198,11 +202,19 @@ troubles! {
     an_answer_about_a_new_image_is_lost(json!({"fault": "reply-lost", "method": "POST", "collection": "machineImages", "times": 2}))
     answers_about_deleted_images_are_lost(json!({"fault": "reply-lost", "method": "DELETE", "times": 2}))
     the_service_is_away_and_comes_back(json!({"fault": "unavailable", "times": 3}))
-    new_images_fail_in_their_operations(json!({"fault": "quota-in-operation", "times": 2}))
     new_images_come_too_fast(json!({"fault": "rate-in-operation", "times": 2}))
     a_storm_of_refusals_for_the_rate(json!({"fault": "rate-limit", "times": 6}))
     labels_are_changed_meanwhile(json!({"fault": "stale-fingerprint", "times": 2}))
     operations_take_their_time(json!({"fault": "slow-operation", "times": 20}))
+}
+
+/// A run within the same moment is answered with what became of the first; a later one asks anew.
+#[tokio::test]
+async fn new_images_fail_in_their_operations() {
+    let trouble = Trouble::after_two_days().await;
+    trouble.case.round(2).await;
+    trouble.day(3, &[json!({"fault": "quota-in-operation", "times": 2})]).await;
+    trouble.ends_well(4).await;
 }
 
 #[tokio::test]
