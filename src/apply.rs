@@ -121,6 +121,16 @@ impl Stop {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// Asks to begin nothing new, however often that was asked.
+    pub fn finish(&self) {
+        self.0.fetch_max(1, Ordering::SeqCst);
+    }
+
+    /// Asks to give up what is under way.
+    pub fn give_up(&self) {
+        self.0.fetch_max(2, Ordering::SeqCst);
+    }
+
     /// Whether nothing new is begun.
     pub fn is_asked(&self) -> bool {
         self.0.load(Ordering::SeqCst) > 0

@@ -27,6 +27,8 @@ mod simulate;
 mod test;
 mod validate;
 mod verify;
+#[cfg(feature = "watch")]
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -198,6 +200,11 @@ pub enum Verb {
     Test(test::Test),
     /// Show what the policies will do over time: the real planner under a virtual clock
     Simulate(simulate::SimulateCommand),
+    /// Keep doing it: every schedule, every change of the policies
+    ///
+    /// Runs until it is told to stop. Without --listen nothing is seen of it but its log lines.
+    #[cfg(feature = "watch")]
+    Watch(watch::WatchCommand),
     /// Speak the API of a cloud over an embedded engine, for its own clients
     ///
     /// Prints the address when it is ready. Clients of the cloud work against it unchanged, once
@@ -210,6 +217,16 @@ pub enum Verb {
     /// Repositories of embedded engines
     #[cfg(feature = "local")]
     Repository(repository::RepositoryCommand),
+}
+
+impl Verb {
+    /// Whether its log lines are what people see of it.
+    fn says_what_it_does(&self) -> bool {
+        #[cfg(feature = "watch")]
+        return matches!(self, Self::Watch(_));
+        #[cfg(not(feature = "watch"))]
+        return false;
+    }
 }
 
 /// An instant given on the command line.
@@ -243,7 +260,7 @@ pub fn run() -> ExitCode {
             return exit.into();
         }
     };
-    setup::logging(&cli.global);
+    setup::logging(&cli.global, cli.verb.says_what_it_does());
     let console = Console::new(cli.global.color);
     match run_verb(&cli, &console) {
         Ok(exit) => exit.into(),
@@ -289,6 +306,8 @@ fn run_verb(cli: &Cli, console: &Console) -> anyhow::Result<Exit> {
             Verb::Schedule(verb) => verb.run(&cli.global, console),
             Verb::Test(verb) => verb.run(&cli.global, console),
             Verb::Simulate(verb) => verb.run(&cli.global, console).await,
+            #[cfg(feature = "watch")]
+            Verb::Watch(verb) => verb.run(&cli.global, console).await,
             #[cfg(feature = "serve")]
             Verb::Serve(verb) => verb.run(&cli.global, console).await,
             #[cfg(feature = "local")]

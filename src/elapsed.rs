@@ -66,8 +66,14 @@ impl Elapsed {
     }
 
     /// Whole seconds; below zero counts as zero.
-    pub fn seconds(seconds: i64) -> Self {
-        Self(seconds.clamp(0, SECONDS_MAX))
+    pub const fn seconds(seconds: i64) -> Self {
+        Self(if seconds < 0 {
+            0
+        } else if seconds > SECONDS_MAX {
+            SECONDS_MAX
+        } else {
+            seconds
+        })
     }
 
     /// From `from` to `to`, zero where `to` comes first.

@@ -140,6 +140,15 @@ pub struct Attention {
     pub sharing: BTreeMap<PolicyName, BTreeSet<String>>,
 }
 
+/// What an engine has asked of a service since it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Calls {
+    /// Requests that were sent, tries again included.
+    pub sent: u64,
+    /// Requests that were refused because there were too many.
+    pub throttled: u64,
+}
+
 /// What was cleared away at the end of a round.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Settled {
@@ -212,6 +221,11 @@ pub trait Engine: Send + Sync {
     /// Two engines over it would take each other's images for their own.
     fn places(&self) -> Vec<PathBuf> {
         Vec::new()
+    }
+
+    /// What was asked of a service so far, where the engine asks one and counts.
+    fn calls(&self) -> Option<Calls> {
+        None
     }
 
     /// The part that reads images back, where the engine has it.

@@ -5,8 +5,47 @@ use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use crate::policy::finding::Place;
-use crate::policy::{Code, Finding, SourceFile, includes};
+use crate::engine;
+use crate::policy::{Code, Finding, Loaded, Reading as Options, SourceFile, includes, load_with};
+
+/// Why there is nothing to read.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no {}; name the directory of the policies with --policies", .0.display())]
+pub struct Missing(PathBuf);
+
+/// Policies as their files hold them.
+#[derive(Debug)]
+pub struct Read {
+    /// What the files mean, and every mistake in them.
+    pub loaded: Loaded,
+    /// The files that were read.
+    pub files: Vec<PathBuf>,
+}
+
+/// Reads policies from files and directories and finds every mistake: with the overlay of an
+/// environment, with `origins` each value with where it comes from, with a time what that says too.
+pub fn load(
+    paths: &[PathBuf],
+    environment: Option<&str>,
+    origins: bool,
+    now: Option<Timestamp>,
+) -> Result<Read, Missing> {
+    if let Some(missing) = paths.iter().find(|path| !path.exists()) {
+        return Err(Missing(missing.clone()));
+    }
+    let (files, unreadable) = read_policies(paths);
+    let names = files.iter().map(|file| PathBuf::from(&file.path)).collect();
+    let options = Options { environment, unreadable: !unreadable.is_empty(), origins, now };
+    let mut loaded = load_with(files, &engine::kinds(), options);
+    if !unreadable.is_empty() {
+        loaded.policies = None;
+        loaded.findings.extend(unreadable);
+    }
+    Ok(Read { loaded, files: names })
+}
 
 /// All `*.yaml` and `*.yml` files under a directory that are no tests, in the order of their paths.
 /// Hidden files and directories are left out.

@@ -26,12 +26,14 @@
 //! | 1 | [`cost`] | what stored bytes cost a month |
 //! | 1 | [`expect`] | tests of policies: a world, an instant, and what the plan must be |
 //! | 1 | [`simulate`] | the same functions under a virtual clock, and what they will do |
+//! | 1 | [`agenda`] | what the long-running mode does next, and until when it may sleep |
 //! | 2 | [`engine`] | what holds instances and images; one folder per engine |
 //! | 2 | [`files`] | finds and reads what users write |
 //! | 3 | [`apply`] | carries out a plan; makes no choices |
 //! | 3 | [`reconcile`] | one round: observe, plan, guard, apply, report |
 //! | 4 | [`report`] | one view, as text and JSON |
 //! | 4 | `serve` | the API of a cloud over an embedded engine; one folder per API |
+//! | 4 | `watch` | the long-running mode: wakes into rounds, and what is seen of it from outside |
 //! | 4 | [`cli`] | one file per verb |
 //!
 //! The book: [`doc::architecture`], [`doc::language`], [`doc::semantics`], [`doc::embedded_engine`], [`doc::compute_engine`],
@@ -39,6 +41,7 @@
 //! [`doc::serve`], [`doc::testing`], [`doc::performance`], [`doc::changelog`].
 
 pub mod adopt;
+pub mod agenda;
 pub mod apply;
 pub mod cli;
 pub mod clock;
@@ -60,6 +63,8 @@ pub mod schedule;
 #[cfg(feature = "serve")]
 pub mod serve;
 pub mod simulate;
+#[cfg(feature = "watch")]
+pub mod watch;
 
 /// The book.
 pub mod doc {

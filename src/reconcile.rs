@@ -4,6 +4,8 @@
 //! for long repeats rounds. Everything is read afresh each time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -13,7 +15,8 @@ use crate::apply::{
     Confirmed, Hands, Ledger, LedgerError, Listener, Outcome, SecondLook, Stop, apply,
 };
 use crate::clock::Clock;
-use crate::engine::{Attention, Engine, EngineError, Settled};
+use crate::engine::{self, Attention, Engine, EngineError, OpenError, Settled};
+use crate::files;
 use crate::inventory::{FORMAT_VERSION, Inventory};
 use crate::plan::check::{check, check_rest, refusals};
 use crate::plan::guard::{Guard, Override, Refusal, guard, stale, withheld};
@@ -24,7 +27,7 @@ use crate::simulate::expense::budget;
 /// Everything a round is made of.
 pub struct Room {
     /// The policies.
-    pub policies: Policies,
+    pub policies: Arc<Policies>,
     /// The engines.
     pub engines: Vec<Arc<dyn Engine>>,
     /// The clock.
@@ -33,6 +36,40 @@ pub struct Room {
     pub ledger: Arc<Ledger>,
     /// What a person has said is meant.
     pub overrides: Vec<Override>,
+    /// What must wait beside what the guards refuse.
+    pub caution: Option<Arc<dyn Caution>>,
+}
+
+/// Why there is no room for rounds.
+#[derive(Debug, thiserror::Error)]
+pub enum RoomError {
+    /// The configuration file has gone.
+    #[error("cannot find {}: {source}", file.display())]
+    NoBase {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// An engine cannot be opened.
+    #[error(transparent)]
+    Engine(#[from] OpenError),
+}
+
+/// The directory that paths in the configuration are relative to: the one that the file itself
+/// lies in, whatever links lead there.
+pub fn base(policies: &Policies) -> Result<PathBuf, RoomError> {
+    let file = Path::new(&policies.config.file);
+    let file = file
+        .canonicalize()
+        .map_err(|source| RoomError::NoBase { file: file.to_owned(), source })?;
+    Ok(file.parent().unwrap_or(Path::new("/")).to_owned())
+}
+
+/// What keeps changes from being carried out for now, beside the guards.
+pub trait Caution: Send + Sync {
+    /// What of a plan must wait, and why.
+    fn refuse(&self, plan: &Plan, inventory: &Inventory, now: Timestamp) -> Vec<Refusal>;
 }
 
 /// Is shown a plan and says whether it is to be carried out.
@@ -68,6 +105,18 @@ pub struct Round {
 }
 
 impl Room {
+    /// Opens the engines and the ledger of policies.
+    pub fn open(
+        policies: Arc<Policies>,
+        clock: Arc<dyn Clock>,
+        overrides: Vec<Override>,
+    ) -> Result<Self, RoomError> {
+        let base = base(&policies)?;
+        let engines = engine::open_all(&policies.config, &base, &clock)?;
+        let ledger = Arc::new(Ledger::new(files::joined(&base, &policies.config.ledger)));
+        Ok(Self { policies, engines, clock, ledger, overrides, caution: None })
+    }
+
     /// Looks at all engines side by side.
     pub async fn observe(&self) -> Inventory {
         let mut looks = tokio::task::JoinSet::new();
@@ -98,13 +147,15 @@ impl Room {
 
     /// Plans over an inventory and holds the plan against the guards and the check.
     pub fn plan(&self, inventory: &Inventory, now: Timestamp) -> Plan {
-        guarded(
-            plan(&self.policies, inventory, now),
-            &self.policies,
-            inventory,
-            &self.overrides,
-            now,
-        )
+        let plan = plan(&self.policies, inventory, now);
+        let mut plan = guarded(plan, &self.policies, inventory, &self.overrides, now);
+        plan.refusals.extend(self.waiting(&plan, inventory, now));
+        plan
+    }
+
+    fn waiting(&self, plan: &Plan, inventory: &Inventory, now: Timestamp) -> Vec<Refusal> {
+        let caution = self.caution.as_ref();
+        caution.map(|caution| caution.refuse(plan, inventory, now)).unwrap_or_default()
     }
 
     /// One round.
@@ -155,7 +206,9 @@ impl Room {
         for engine in &self.engines {
             settled.push((engine.name().to_owned(), engine.settle().await));
         }
-        let after = Some(self.observe().await);
+        // Where nothing was carried out, what was seen still stands.
+        let after = if outcomes.is_empty() { inventory } else { self.observe().await };
+        let after = Some(after);
         Ok(Round { plan, approved, not_approved, outcomes, settled, after })
     }
 
@@ -211,6 +264,7 @@ impl SecondLook for Room {
         let mut violations = check_rest(plan, &changes, &inventory, &self.policies, now);
         violations.extend(check(&fresh, &inventory, &self.policies, now));
         refused.extend(refusals(plan, &violations));
+        refused.extend(self.waiting(plan, &inventory, now));
         Confirmed { changes, withheld: owned(withheld(&refused)), refusals: refused }
     }
 }

@@ -9,7 +9,6 @@ use jiff::Timestamp;
 use tracing_subscriber::EnvFilter;
 
 use super::{Color, Console, Exit, Global, LogFormat};
-use crate::apply::Ledger;
 use crate::clock::{Clock, FixedClock, SystemClock};
 use crate::engine;
 use crate::expect::{Reader, Suite};
@@ -17,14 +16,14 @@ use crate::files;
 use crate::inventory::{FORMAT_VERSION, Inventory};
 use crate::plan::guard::Override;
 use crate::plan::{Plan, plan};
-use crate::policy::{Finding, Loaded, Policies, Reading, lint, load_with};
-use crate::reconcile::{Room, guarded};
+use crate::policy::{Finding, Loaded, Policies, lint};
+use crate::reconcile::{self, Room, guarded};
 use crate::report::findings;
 use crate::simulate::expense::budget;
 
 /// Sets up logging on standard error. `RUST_LOG` says otherwise.
-pub(super) fn logging(global: &Global) {
-    let level = match global.verbose {
+pub(super) fn logging(global: &Global, says_what_it_does: bool) {
+    let level = match global.verbose + u8::from(says_what_it_does) {
         0 => "warn,rustic_core=off",
         1 => "info,rustic_core=warn",
         2 => "debug,handlebars=info",
@@ -74,27 +73,8 @@ pub(super) fn load_policies_at(
     origins: bool,
     now: Option<Timestamp>,
 ) -> anyhow::Result<Loaded> {
-    let paths = &global.policies;
-    for path in paths {
-        if !path.exists() {
-            bail!(
-                "there is no {}; name the directory of the policies with --policies",
-                path.display()
-            );
-        }
-    }
-    let (files, unreadable) = files::read_policies(paths);
-    let reading = Reading {
-        environment: global.environment.as_deref(),
-        unreadable: !unreadable.is_empty(),
-        origins,
-        now,
-    };
-    let mut loaded = load_with(files, &engine::kinds(), reading);
-    if !unreadable.is_empty() {
-        loaded.policies = None;
-        loaded.findings.extend(unreadable);
-    }
+    let read = files::load(&global.policies, global.environment.as_deref(), origins, now)?;
+    let mut loaded = read.loaded;
     if let Some(policies) = &mut loaded.policies {
         override_endpoints(policies, &global.engine_endpoint)?;
     }
@@ -102,7 +82,7 @@ pub(super) fn load_policies_at(
 }
 
 /// Puts other endpoints into the settings of engines; they are held to the same rules as those.
-fn override_endpoints(policies: &mut Policies, given: &[String]) -> anyhow::Result<()> {
+pub(super) fn override_endpoints(policies: &mut Policies, given: &[String]) -> anyhow::Result<()> {
     if given.is_empty() {
         return Ok(());
     }
@@ -216,12 +196,9 @@ pub(super) fn show_findings(
     Ok(())
 }
 
-/// The directory that paths in the configuration are relative to: the one that the file itself
-/// lies in, whatever links lead there.
+/// The directory that paths in the configuration are relative to.
 pub(super) fn base(policies: &Policies) -> anyhow::Result<PathBuf> {
-    let file = Path::new(&policies.config.file);
-    let file = file.canonicalize().with_context(|| format!("cannot find {}", file.display()))?;
-    Ok(file.parent().unwrap_or(Path::new("/")).to_owned())
+    Ok(reconcile::base(policies)?)
 }
 
 /// The clock: the machine's, or the one that was given.
@@ -249,17 +226,12 @@ pub(super) fn room_of(
     now: Option<Timestamp>,
     overrides: Vec<Override>,
 ) -> Result<Room, Early> {
-    let base = base(&policies).map_err(Early::Failed)?;
-    let clock = clock(now);
-    let engines = engine::open_all(&policies.config, &base, &clock)
-        .map_err(|error| Early::Failed(error.into()))?;
-    let ledger = Arc::new(Ledger::new(files::joined(&base, &policies.config.ledger)));
-    Ok(Room { policies, engines, clock, ledger, overrides })
+    Room::open(Arc::new(policies), clock(now), overrides).map_err(|error| Early::Failed(error.into()))
 }
 
 /// What a verb that only looks begins with.
 pub(super) struct Seen {
-    pub(super) policies: Policies,
+    pub(super) policies: Arc<Policies>,
     pub(super) inventory: Inventory,
     pub(super) now: Timestamp,
 }
@@ -289,7 +261,7 @@ pub(super) async fn seen(
         let now = room.clock.now();
         return Ok(Seen { policies: room.policies, inventory, now });
     };
-    let policies = policies(global, console, json)?;
+    let policies = Arc::new(policies(global, console, json)?);
     let inventory = read_inventory(file).map_err(Early::Failed)?;
     let now = now.unwrap_or(inventory.observed_at);
     Ok(Seen { policies, inventory, now })

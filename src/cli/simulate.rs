@@ -1,5 +1,6 @@
 //! `stillframe simulate`
 
+use std::sync::Arc;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -131,7 +132,7 @@ impl SimulateCommand {
         json: bool,
     ) -> Result<(Policies, Inventory, Timestamp), setup::Early> {
         let seen = setup::seen(global, console, json, self.now, self.inventory.as_deref()).await?;
-        Ok((seen.policies, seen.inventory, seen.now))
+        Ok((Arc::unwrap_or_clone(seen.policies), seen.inventory, seen.now))
     }
 
     fn policy_name(&self, policies: &Policies) -> anyhow::Result<Option<PolicyName>> {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use config::{Config, EngineConfig, Exemption, Guards};
+pub use config::{Config, EngineConfig, Exemption, Guards, Watch};
 pub use time::{Blackout, Pause, Window};
 pub(in crate::policy) use time::{blacked_out_until, free_from};
 
@@ -68,6 +68,24 @@ impl Policies {
                 )
             })
             .collect()
+    }
+
+    /// The part that is about one engine: what is planned for it by this part is what is planned for
+    /// it by the whole.
+    pub fn of_engine(&self, engine: &str) -> Self {
+        let own = |policies: &[Policy]| -> Vec<Policy> {
+            policies.iter().filter(|policy| policy.engine == engine).cloned().collect()
+        };
+        let mut config = self.config.clone();
+        config.engines.retain(|name, _| name == engine);
+        Self {
+            config,
+            policies: own(&self.policies),
+            removed: own(&self.removed),
+            moved: self.moved.clone(),
+            moved_places: self.moved_places.clone(),
+            digest: self.digest.clone(),
+        }
     }
 
     /// All policies that have restore points, the removed ones last.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use config::{
     ConfigDocument, ConfigKind, ConfigMetadata, ConfigSpec, DefaultScheduleSpec, DefaultsSpec,
     EngineSpec, ExemptionSpec, GuardsSpec, MovedSpec, OverlayDocument, OverlayKind,
-    OverlayMetadata, OverlaySpec, PatchSpec, PriceSpec, PricesSpec, RemovedSpec,
+    OverlayMetadata, OverlaySpec, PatchSpec, PriceSpec, PricesSpec, RemovedSpec, WatchSpec,
 };
 use text::LENGTH_OR_NEVER;
 pub use text::{LengthText, Texts};

@@ -206,7 +206,7 @@ pub fn room(
     directory: &tempfile::TempDir,
 ) -> Room {
     let ledger = Arc::new(Ledger::new(directory.path().join("ledger.ndjson")));
-    Room { policies, engines: vec![engine], clock, ledger, overrides: Vec::new() }
+    Room { policies: Arc::new(policies), engines: vec![engine], clock, ledger, overrides: Vec::new(), caution: None }
 }
 
 /// What every case needs.

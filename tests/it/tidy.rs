@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::support::project;
 
 /// Every room and its level. A room imports its own level or lower.
-const ROOMS: [(&str, u8); 23] = [
+const ROOMS: [(&str, u8); 25] = [
     ("name", 0),
     ("elapsed", 0),
     ("inventory", 0),
@@ -22,12 +22,14 @@ const ROOMS: [(&str, u8); 23] = [
     ("cost", 1),
     ("expect", 1),
     ("simulate", 1),
+    ("agenda", 1),
     ("engine", 2),
     ("files", 2),
     ("apply", 3),
     ("reconcile", 3),
     ("report", 4),
     ("serve", 4),
+    ("watch", 4),
     ("cli", 4),
     ("main", 5),
     ("lib", 5),

@@ -33,13 +33,15 @@ pub enum Guard {
     RiskClass,
     /// The plan is too old, or made from other policies.
     Stale,
+    /// The policies have changed, and not so long ago.
+    DeleteDelay,
     /// The plan breaks a rule of the independent check: a defect of stillframe.
     Check,
 }
 
 impl Guard {
     /// Every guard there is.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Floor,
         Self::Ownership,
         Self::InventoryGap,
@@ -52,6 +54,7 @@ impl Guard {
         Self::EngineCount,
         Self::RiskClass,
         Self::Stale,
+        Self::DeleteDelay,
         Self::Check,
     ];
 
@@ -104,6 +107,11 @@ impl Guard {
                  copies, drills and what brings back go on. It cannot be overridden: please report it \
                  with what `plan --json` and `inventory --json` print."
             }
+            Self::DeleteDelay => {
+                "holds deletes of `stillframe watch` that a change of the policies would cause, until \
+                 `watch.deleteDelay` has passed since; after a start all deletes. It cannot be \
+                 overridden: it ends by itself."
+            }
             Self::Stale => {
                 "refuses a plan that is too old or was made from other policies. It cannot be \
                  overridden: plan again."
@@ -126,6 +134,7 @@ impl Guard {
             Self::EngineCount => "engine-count",
             Self::RiskClass => "risk-class",
             Self::Stale => "stale",
+            Self::DeleteDelay => "delete-delay",
             Self::Check => "check",
         }
     }

@@ -16,12 +16,12 @@ use crate::policy::finding::{Code, Finding, Place};
 use crate::policy::meaning::reader::Reader;
 use crate::policy::meant::{
     Blackout, Capture, Config, DiskChoice, EngineConfig, Exemption, Guards, Lifecycle,
-    OnSourceGone, Policies, Policy, WhenStalled,
+    OnSourceGone, Policies, Policy, Watch, WhenStalled,
 };
 use crate::policy::naming::{DESCRIPTION_DEFAULT, NAME_DEFAULT, Naming};
 use crate::policy::select::Selection;
 use crate::policy::written::{
-    BlackoutSpec, ExemptionSpec, GuardsSpec, MovedSpec, PricesSpec, RemovedSpec,
+    BlackoutSpec, ExemptionSpec, GuardsSpec, LengthText, MovedSpec, PricesSpec, RemovedSpec, WatchSpec,
 };
 use crate::policy::yaml::escape;
 use crate::retention::Retention;
@@ -78,6 +78,7 @@ impl Loader<'_> {
             },
             ledger: json.get("ledger").and_then(Value::as_str).unwrap_or(LEDGER_DEFAULT).to_owned(),
             file: document.file.path.clone(),
+            watch: watch(&mut reader),
             exemptions: exemptions(&mut reader, &engines),
             prices: prices(&mut reader),
             allowed: reader.allowed(metadata),
@@ -173,6 +174,34 @@ fn exemptions(reader: &mut Reader<'_>, engines: &BTreeMap<String, EngineConfig>)
         }
     }
     exemptions
+}
+
+/// How the long-running mode works.
+fn watch(reader: &mut Reader<'_>) -> Watch {
+    let written = reader.layers.json.get("watch").cloned().unwrap_or_else(|| json!({}));
+    let spec: WatchSpec = serde_json::from_value(written).unwrap_or_default();
+    let mut length = |text: Option<&LengthText>, key: &str, least: Elapsed, standard: Elapsed| {
+        let pointer = format!("/watch/{key}");
+        let length = reader.length(text, &pointer).unwrap_or(standard);
+        if length < least {
+            reader.find(Code::OutOfRange, &pointer, format!("{length} is below {least}"));
+        }
+        length
+    };
+    let (standard, minute, second) = (Watch::default(), Elapsed::minutes(1), Elapsed::seconds(1));
+    let every = spec.reconcile_every.as_ref();
+    Watch {
+        reconcile_every: length(every, "reconcileEvery", minute, standard.reconcile_every),
+        delete_delay: length(
+            spec.delete_delay.as_ref(),
+            "deleteDelay",
+            Elapsed::ZERO,
+            standard.delete_delay,
+        ),
+        grace: length(spec.grace.as_ref(), "grace", Elapsed::ZERO, standard.grace),
+        poll_every: length(spec.poll_every.as_ref(), "pollEvery", second, standard.poll_every),
+        lease: spec.lease,
+    }
 }
 
 /// The table of prices, unless something in it is wrong.

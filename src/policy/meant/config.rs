@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{Allowed, Place, Risk};
 use crate::cost::Prices;
+use crate::elapsed::Elapsed;
 use crate::inventory::{Capabilities, Instance};
 use crate::policy::select::Patterns;
 
@@ -17,6 +18,8 @@ pub struct Config {
     pub engines: BTreeMap<String, EngineConfig>,
     /// What a plan may not do unasked.
     pub guards: Guards,
+    /// How the long-running mode works.
+    pub watch: Watch,
     /// Sources that are meant to be without protection.
     pub exemptions: Vec<Exemption>,
     /// What stored bytes cost, where that is written.
@@ -62,6 +65,33 @@ impl Default for Guards {
             engine_percent: 30,
             engine_count: 100,
             refuse: vec![Risk::LastPoint],
+        }
+    }
+}
+
+/// How the long-running mode works.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watch {
+    /// How often everything is looked at where nothing is due.
+    pub reconcile_every: Elapsed,
+    /// How long deletes wait that a change of the policies would cause.
+    pub delete_delay: Elapsed,
+    /// How long what is under way may go on after it was told to end.
+    pub grace: Elapsed,
+    /// How often the files are looked at where the system tells of no changes.
+    pub poll_every: Elapsed,
+    /// A file, relative to the configuration file, that only one holds at a time.
+    pub lease: Option<String>,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self {
+            reconcile_every: Elapsed::hours(1),
+            delete_delay: Elapsed::minutes(10),
+            grace: Elapsed::minutes(5),
+            poll_every: Elapsed::seconds(30),
+            lease: None,
         }
     }
 }

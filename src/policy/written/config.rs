@@ -122,6 +122,8 @@ pub struct ConfigSpec {
     pub prices: Option<PricesSpec>,
     /// What a plan may not do unasked.
     pub guards: Option<GuardsSpec>,
+    /// How `stillframe watch` works.
+    pub watch: Option<WatchSpec>,
     /// The file to which every action is appended as a line of JSON, relative to this file. The
     /// default is `../.stillframe/ledger.ndjson`.
     pub ledger: Option<String>,
@@ -204,6 +206,24 @@ pub struct GuardsSpec {
     pub engine_count: Option<u32>,
     /// Deletes of these classes are refused. The default is `[last-point]`.
     pub refuse: Option<Vec<Risk>>,
+}
+
+/// How `stillframe watch` works.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WatchSpec {
+    /// How often everything is looked at where nothing is due: at least 1m. The default is 1h.
+    pub reconcile_every: Option<LengthText>,
+    /// How long deletes wait that a change of the policies would cause, and all deletes after a
+    /// start. The default is 10m; 0 switches it off.
+    pub delete_delay: Option<LengthText>,
+    /// How long what is under way may go on when watch is told to end. The default is 5m.
+    pub grace: Option<LengthText>,
+    /// How often the files are looked at where the system tells of no changes: at least 1s. The
+    /// default is 30s.
+    pub poll_every: Option<LengthText>,
+    /// A file, relative to this one, that only one watch at a time can hold: the others stand by.
+    pub lease: Option<String>,
 }
 
 /// Sources that are meant to be without protection.

@@ -1,0 +1,142 @@
+//! `stillframe watch`
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use axum::http::HeaderName;
+use clap::Args;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{Console, Exit, Global, setup};
+use crate::elapsed::Elapsed;
+use crate::files::joined;
+use crate::reconcile::base;
+use crate::report::findings;
+use crate::watch::{self, Access, Bell, FileWatcher, Files, Lease, Pace, Status, System, Watch};
+
+/// Keep doing it: every schedule, every change of the policies.
+#[derive(Debug, Args)]
+pub struct WatchCommand {
+    /// Answer /healthz, /readyz and /metrics on this address; port 0 takes any that is free
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// Answer those who show the token in this file, also on addresses that others can reach
+    #[arg(long, value_name = "FILE", requires = "listen", conflicts_with = "behind_proxy")]
+    token_file: Option<PathBuf>,
+    /// Answer what a proxy lets through, which sets this header and takes it from everybody else
+    #[arg(long, value_name = "HEADER", requires = "listen")]
+    behind_proxy: Option<HeaderName>,
+    /// How long what is under way may go on after SIGTERM; the configuration says it otherwise
+    #[arg(long, value_name = "LENGTH", value_parser = parse_length)]
+    grace: Option<Elapsed>,
+    /// Work only while holding this lock file, so that of several one works
+    #[arg(long, value_name = "FILE")]
+    lease: Option<PathBuf>,
+    /// Look at the files now and then instead of being told of changes
+    #[arg(long)]
+    poll: bool,
+}
+
+fn parse_length(text: &str) -> Result<Elapsed, String> {
+    Elapsed::parse(text).map_err(|error| error.to_string())
+}
+
+impl WatchCommand {
+    pub(super) async fn run(&self, global: &Global, console: &Console) -> anyhow::Result<Exit> {
+        // Mistakes are shown as everywhere; what is watched afterwards is read anew.
+        let loaded = setup::load_policies(global, false)?;
+        let Some(policies) = loaded.policies else {
+            console.note(&findings::text(&loaded.findings));
+            return Ok(Exit::InvalidPolicy);
+        };
+        let lease = match (&self.lease, &policies.config.watch.lease) {
+            (Some(file), _) => Some(file.clone()),
+            (None, Some(file)) => Some(joined(&base(&policies)?, file)),
+            (None, None) => None,
+        };
+        drop(policies);
+        let (bell, status, system) = (Bell::default(), Arc::new(Status::default()), System::new());
+        let clock = setup::clock(None);
+        let access = self.access()?;
+        if let Some(address) = self.listen {
+            let listener = watch::listen(address, &access).await?;
+            let address = listener.local_addr().context("the address is not known")?;
+            console.print(&format!("http://{address}\n"));
+            let (status, clock, bell) = (Arc::clone(&status), Arc::clone(&clock), bell.clone());
+            tokio::spawn(async move {
+                if let Err(error) = watch::serve(listener, status, clock, access, bell).await {
+                    tracing::error!("{error}");
+                }
+            });
+        }
+        listen_for_signals(&bell)?;
+        let _lease = match lease {
+            None => None,
+            Some(file) => match Lease::wait(&file, &bell, &status, system).await? {
+                Some(lease) => Some(lease),
+                None => return Ok(Exit::Success),
+            },
+        };
+        let files = FileWatcher::new(global.policies.clone(), bell.clone(), self.poll);
+        let world = Files {
+            paths: global.policies.clone(),
+            environment: global.environment.clone(),
+            clock: Arc::clone(&clock),
+        };
+        let grace = self.grace.map(|grace| Duration::from_secs(grace.as_seconds().unsigned_abs()));
+        let watch = Watch {
+            world: Arc::new(world),
+            clock,
+            bell: bell.clone(),
+            status,
+            system,
+            pace: Pace::default(),
+            grace,
+            files: Some(files),
+        };
+        let ended = watch.run().await;
+        bell.end();
+        ended?;
+        Ok(Exit::Success)
+    }
+
+    fn access(&self) -> anyhow::Result<Access> {
+        if let Some(header) = &self.behind_proxy {
+            return Ok(Access::Proxy(header.clone()));
+        }
+        let Some(file) = &self.token_file else { return Ok(Access::Loopback) };
+        let token = std::fs::read_to_string(file)
+            .with_context(|| format!("cannot read the token in {}", file.display()))?;
+        let token = token.trim();
+        if token.len() < TOKEN_LEAST {
+            bail!("the token in {} is shorter than {TOKEN_LEAST} characters", file.display());
+        }
+        Ok(Access::Token(token.to_owned()))
+    }
+}
+
+/// A token that can be guessed is none.
+const TOKEN_LEAST: usize = 16;
+
+/// SIGTERM and Ctrl-C end, SIGHUP reads everything again.
+fn listen_for_signals(bell: &Bell) -> anyhow::Result<()> {
+    let listen = |kind| signal(kind).context("no signal can be waited for");
+    let mut terminate: Signal = listen(SignalKind::terminate())?;
+    let mut interrupt: Signal = listen(SignalKind::interrupt())?;
+    let mut hang_up: Signal = listen(SignalKind::hangup())?;
+    let bell = bell.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                Some(()) = terminate.recv() => bell.stop(),
+                Some(()) = interrupt.recv() => bell.stop(),
+                Some(()) = hang_up.recv() => bell.reload(),
+                else => break,
+            }
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,304 @@
+//! The long-running mode: wakes into rounds.
+//!
+//! One loop. A wake says only that something may be due: a slot has come, a file has changed, somebody
+//! has sent a signal, a round has ended, the time for a full look is over. What that means is worked
+//! out by the `agenda` from what is there, and each round is the one that `apply` carries out. Rounds
+//! of one engine never overlap, and no engine waits for another. Nothing that matters is remembered:
+//! killed at any moment and started again, it goes on where the images say.
+
+mod bell;
+mod control;
+mod delay;
+mod facts;
+mod files;
+mod lease;
+pub mod metrics;
+mod outside;
+mod points;
+mod round;
+mod status;
+mod system;
+mod world;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::Instant;
+
+pub use bell::Bell;
+pub use delay::Delay;
+pub use facts::{EngineFacts, RoundFacts, SourceFacts};
+pub use files::FileWatcher;
+pub use lease::{Lease, LeaseError};
+pub use outside::{Access, OutsideError, listen, serve};
+pub use points::points;
+pub use status::{PolicyFacts, Role, Snapshot, Status, Validity};
+pub use system::System;
+pub use world::{Files, Opened, Reading, World, WorldError};
+
+use crate::agenda::{Agenda, Circuit, Ended, Health};
+use crate::apply::Stop;
+use crate::clock::Clock;
+use crate::policy::meant::Watch as Settings;
+use control::InForce;
+use round::{Finished, RoundTask};
+
+/// How the loop waits.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// The clock is looked at again after this time at the latest: it may have been set, or the
+    /// machine may have slept.
+    pub look: Duration,
+    /// Files are read when nothing has changed for this time: what changes them may not be done.
+    pub settle: Duration,
+    /// Files that change all the time are read after this time all the same.
+    pub settle_max: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            look: Duration::from_mins(1),
+            settle: Duration::from_millis(500),
+            settle_max: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Why watching does not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum WatchError {
+    /// The policies have mistakes, which have been told.
+    #[error("the policies are not valid, and there are no earlier ones to go on with")]
+    Invalid,
+    /// Engines or ledger cannot be opened.
+    #[error(transparent)]
+    World(#[from] WorldError),
+}
+
+/// The long-running mode.
+pub struct Watch {
+    /// Where policies and engines come from.
+    pub world: Arc<dyn World>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Wakes it.
+    pub bell: Bell,
+    /// What is seen of it from outside.
+    pub status: Arc<Status>,
+    /// The system that has started it.
+    pub system: System,
+    /// How it waits.
+    pub pace: Pace,
+    /// How long what is under way may go on after a stop, where the configuration does not count.
+    pub grace: Option<Duration>,
+    /// Is told after each reading which files were read.
+    pub files: Option<FileWatcher>,
+}
+
+impl Watch {
+    /// Watches until it is told to stop.
+    pub async fn run(self) -> Result<(), WatchError> {
+        let mut control = Control::begin(self).await?;
+        control.watch.system.ready();
+        control.watch.status.is_running(true);
+        while !control.watch.bell.is_stopping() {
+            control.turn().await;
+        }
+        control.end().await;
+        Ok(())
+    }
+}
+
+/// The loop and what it knows.
+struct Control {
+    watch: Watch,
+    force: InForce,
+    agenda: Agenda,
+    rounds: JoinSet<Finished>,
+    /// Which engine each task is for, and how to stop it.
+    running: BTreeMap<String, (Id, Stop)>,
+    /// When files are read again: not before they have settled, and not later than that.
+    read_at: Option<(Instant, Instant)>,
+}
+
+impl Control {
+    async fn begin(watch: Watch) -> Result<Self, WatchError> {
+        let now = watch.clock.now();
+        let reading = world::read(&watch.world).await;
+        if let Some(files) = &watch.files {
+            files.follow(&reading.files);
+        }
+        watch.status.read(&reading, now);
+        let policies = reading.policies.ok_or(WatchError::Invalid)?;
+        let force = InForce::new(&watch, Arc::new(policies), now)?;
+        let agenda = Agenda::new(force.engines(), force.settings().reconcile_every);
+        watch.status.in_force(&force.policies, now);
+        if let Some(files) = &watch.files {
+            files.poll_every(force.settings().poll_every);
+        }
+        Ok(Self {
+            watch,
+            force,
+            agenda,
+            rounds: JoinSet::new(),
+            running: BTreeMap::new(),
+            read_at: None,
+        })
+    }
+
+    /// Begins what is due, then waits for something to happen.
+    async fn turn(&mut self) {
+        self.watch.system.alive();
+        self.watch.status.beat();
+        self.heed_bell();
+        if self.read_at.is_some_and(|(settled, latest)| settled.min(latest) <= Instant::now()) {
+            self.read_at = None;
+            self.reload().await;
+        }
+        let now = self.watch.clock.now();
+        let decision = self.agenda.decide(now);
+        for engine in &decision.begin {
+            self.begin_round(engine);
+        }
+        let nap = decision.wake_at.map(|at| at.duration_since(now).unsigned_abs());
+        let look = self.watch.system.watchdog().map_or(self.watch.pace.look, |every| {
+            self.watch.pace.look.min(every / 2)
+        });
+        let mut until = Instant::now() + nap.unwrap_or(look).min(look);
+        if let Some((settled, latest)) = self.read_at {
+            until = until.min(settled).min(latest);
+        }
+        tokio::select! {
+            () = self.watch.bell.rung() => {}
+            () = tokio::time::sleep_until(until) => {}
+            Some(joined) = self.rounds.join_next_with_id() => self.ended(joined),
+        }
+    }
+
+    fn heed_bell(&mut self) {
+        let heard = self.watch.bell.heard();
+        if heard.files {
+            let now = Instant::now();
+            let latest = self.read_at.map_or(now + self.watch.pace.settle_max, |(_, latest)| latest);
+            self.read_at = Some((now + self.watch.pace.settle, latest));
+        }
+        if heard.reload {
+            // Who asks does not wait for files to settle.
+            self.read_at = Some((Instant::now(), Instant::now()));
+            self.agenda.ask_all();
+        }
+    }
+
+    fn begin_round(&mut self, engine: &str) {
+        let Some(room) = self.force.room(engine) else { return };
+        self.agenda.began(engine, self.watch.clock.now());
+        let stop = Stop::default();
+        let task = RoundTask {
+            engine: engine.to_owned(),
+            room,
+            stop: stop.clone(),
+            status: Arc::clone(&self.watch.status),
+        };
+        let id = self.rounds.spawn(task.run()).id();
+        self.running.insert(engine.to_owned(), (id, stop));
+    }
+
+    fn ended(&mut self, joined: Result<(Id, Finished), JoinError>) {
+        let now = self.watch.clock.now();
+        let (engine, ended) = match joined {
+            Ok((_, finished)) => (finished.engine, finished.ended),
+            Err(error) => {
+                let id = error.id();
+                let found = self.running.iter().find(|(_, (running, _))| *running == id);
+                let Some(engine) = found.map(|(engine, _)| engine.clone()) else { return };
+                tracing::error!(engine, "the round ended unexpectedly: {error}");
+                (engine, Ended { health: Health::Broken, due: None })
+            }
+        };
+        self.running.remove(&engine);
+        let before = self.agenda.circuit(&engine);
+        self.agenda.ended(&engine, &ended, now);
+        let (circuit, retry_at) = (self.agenda.circuit(&engine), self.agenda.retry_at(&engine));
+        match (before, circuit) {
+            (Circuit::Closed, Circuit::Open) => tracing::error!(
+                engine,
+                "it could not be seen again and again: until it can, slots begin no rounds of it"
+            ),
+            (Circuit::Open, Circuit::Closed) => tracing::info!(engine, "it can be seen again"),
+            _ => {}
+        }
+        self.watch.status.round_ended(&engine, ended.health, circuit, retry_at);
+    }
+
+    /// Reads the files again. What is not valid changes nothing.
+    async fn reload(&mut self) {
+        self.watch.system.reloading();
+        let reading = world::read(&self.watch.world).await;
+        if let Some(files) = &self.watch.files {
+            files.follow(&reading.files);
+        }
+        let now = self.watch.clock.now();
+        self.watch.status.read(&reading, now);
+        if let Some(policies) = reading.policies {
+            match self.force.replace(&self.watch, Arc::new(policies), now) {
+                Ok(false) => {}
+                Ok(true) => self.in_force_anew(now),
+                Err(error) => self.watch.status.refused(&error.to_string(), now),
+            }
+        }
+        self.watch.system.ready();
+    }
+
+    fn in_force_anew(&mut self, now: jiff::Timestamp) {
+        // What a round under way has begun it ends; the rest is for the next, which knows better.
+        for (_, stop) in self.running.values() {
+            stop.finish();
+        }
+        let settings: &Settings = self.force.settings();
+        self.agenda.reload(self.force.engines(), settings.reconcile_every);
+        for engine in self.running.keys() {
+            self.agenda.still_runs(engine);
+        }
+        self.watch.status.in_force(&self.force.policies, now);
+        if let Some(files) = &self.watch.files {
+            files.poll_every(settings.poll_every);
+        }
+    }
+
+    /// Ends: lets what is under way finish within the grace, then gives it up.
+    async fn end(&mut self) {
+        self.watch.system.stopping();
+        self.watch.status.is_running(false);
+        for (_, stop) in self.running.values() {
+            stop.finish();
+        }
+        let configured = self.force.settings().grace.as_seconds().unsigned_abs();
+        let grace = self.watch.grace.unwrap_or(Duration::from_secs(configured));
+        if !self.rounds.is_empty() {
+            let engines: Vec<&str> = self.running.keys().map(String::as_str).collect();
+            tracing::info!(
+                "stopping: what is under way on {} may go on for {} s",
+                engines.join(", "),
+                grace.as_secs()
+            );
+        }
+        let deadline = Instant::now() + grace;
+        while !self.rounds.is_empty() {
+            self.watch.system.alive();
+            let look = Instant::now() + self.watch.pace.look.min(Duration::from_secs(1));
+            let is_over = self.watch.bell.is_urgent() || Instant::now() >= deadline;
+            if is_over {
+                self.running.values().for_each(|(_, stop)| stop.give_up());
+            }
+            tokio::select! {
+                Some(joined) = self.rounds.join_next_with_id() => self.ended(joined),
+                () = self.watch.bell.rung() => drop(self.watch.bell.heard()),
+                () = tokio::time::sleep_until(if is_over { look } else { look.min(deadline) }) => {}
+            }
+        }
+        tracing::info!("stopped; what is left is carried out by the next start");
+    }
+}

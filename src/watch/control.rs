@@ -1,0 +1,92 @@
+//! What is in force: policies, and a room of its own for each engine.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::world::{Opened, WorldError};
+use super::{Delay, Watch};
+use crate::policy::Policies;
+use crate::policy::meant::Watch as Settings;
+use crate::reconcile::{Caution, Room};
+
+/// What is in force.
+pub(super) struct InForce {
+    pub(super) policies: Arc<Policies>,
+    opened: Opened,
+    rooms: BTreeMap<String, Arc<Room>>,
+    delay: Arc<Delay>,
+}
+
+impl InForce {
+    /// Opens what the policies name.
+    pub(super) fn new(
+        watch: &Watch,
+        policies: Arc<Policies>,
+        now: Timestamp,
+    ) -> Result<Self, WorldError> {
+        let opened = watch.world.open(&policies, None)?;
+        let delay = Arc::new(Delay::new(Arc::clone(&policies), now));
+        let rooms = rooms(watch, &policies, &opened, &delay);
+        Ok(Self { policies, opened, rooms, delay })
+    }
+
+    /// Puts other policies in force; back comes whether they are any different.
+    pub(super) fn replace(
+        &mut self,
+        watch: &Watch,
+        policies: Arc<Policies>,
+        now: Timestamp,
+    ) -> Result<bool, WorldError> {
+        let opened = watch.world.open(&policies, Some((&self.policies, &self.opened)))?;
+        let is_same = policies.digest == self.policies.digest
+            && policies.config.watch == self.policies.config.watch
+            && opened.is_same(&self.opened);
+        if is_same {
+            return Ok(false);
+        }
+        self.delay.replace(Arc::clone(&policies), now);
+        self.rooms = rooms(watch, &policies, &opened, &self.delay);
+        (self.policies, self.opened) = (policies, opened);
+        Ok(true)
+    }
+
+    /// The names of the engines.
+    pub(super) fn engines(&self) -> Vec<String> {
+        self.rooms.keys().cloned().collect()
+    }
+
+    /// The room of an engine.
+    pub(super) fn room(&self, engine: &str) -> Option<Arc<Room>> {
+        self.rooms.get(engine).cloned()
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.policies.config.watch
+    }
+}
+
+fn rooms(
+    watch: &Watch,
+    policies: &Arc<Policies>,
+    opened: &Opened,
+    delay: &Arc<Delay>,
+) -> BTreeMap<String, Arc<Room>> {
+    let is_only = opened.engines.len() == 1;
+    let room = |engine: &Arc<dyn crate::engine::Engine>| Room {
+        // Of many policies there is one copy where one is enough.
+        policies: if is_only {
+            Arc::clone(policies)
+        } else {
+            Arc::new(policies.of_engine(engine.name()))
+        },
+        engines: vec![Arc::clone(engine)],
+        clock: Arc::clone(&watch.clock),
+        ledger: Arc::clone(&opened.ledger),
+        overrides: Vec::new(),
+        caution: Some(Arc::clone(delay) as Arc<dyn Caution>),
+    };
+    let rooms = opened.engines.iter();
+    rooms.map(|engine| (engine.name().to_owned(), Arc::new(room(engine)))).collect()
+}

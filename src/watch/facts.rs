@@ -1,0 +1,190 @@
+//! What is kept of a round: little, whatever the size of what was seen.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use crate::apply::Ending;
+use crate::coverage::coverage;
+use crate::elapsed::Elapsed;
+use crate::inventory::{ImageState, Inventory};
+use crate::name::{Ownership, PolicyName, Slot, SourceId};
+use crate::plan::guard::Guard;
+use crate::plan::{Action, Summary};
+use crate::policy::Policies;
+use crate::reconcile::Round;
+
+/// How a source stands under a policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFacts {
+    /// The policy.
+    pub policy: PolicyName,
+    /// The id of the source.
+    pub id: SourceId,
+    /// Its name.
+    pub name: String,
+    /// The newest READY restore point.
+    pub newest: Option<Slot>,
+    /// The recovery point objective.
+    pub rpo: Option<Elapsed>,
+    /// When the next restore point is made.
+    pub next: Option<Timestamp>,
+}
+
+impl SourceFacts {
+    /// When the objective is broken if no restore point comes; `None` where there is no objective, or
+    /// no restore point from which it counts.
+    pub fn breach_at(&self) -> Option<Timestamp> {
+        Some(self.rpo?.after(self.newest?.instant()))
+    }
+}
+
+/// Images and bytes of a policy.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Stored {
+    /// How many there are, by state.
+    pub images: BTreeMap<&'static str, u64>,
+    /// Bytes they take.
+    pub bytes: u64,
+}
+
+/// What a round has come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoundFacts {
+    /// The plan.
+    pub plan: String,
+    /// The instant it was made for.
+    pub now: Timestamp,
+    /// When the round had ended.
+    pub ended_at: Timestamp,
+    /// What was to be done.
+    pub summary: Summary,
+    /// What came of it.
+    pub results: BTreeMap<(Action, &'static str), u64>,
+    /// How many images are kept from being taken from, by guard.
+    pub held: BTreeMap<Guard, u64>,
+    /// Slots that can have no restore point any more, the newest of each source: how many, and since
+    /// which slot.
+    pub missed: BTreeMap<(PolicyName, SourceId), (Slot, u64)>,
+    /// What could not be seen.
+    pub gaps: Vec<String>,
+}
+
+/// How an engine was seen at the end of a round.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineFacts {
+    /// When.
+    pub seen_at: Timestamp,
+    /// How many instances it has.
+    pub instances: u64,
+    /// How many of them no policy protects.
+    pub unprotected: u64,
+    /// How many of them are meant to be without protection.
+    pub exempt: u64,
+    /// Its sources, in the order of policy and name.
+    pub sources: Vec<SourceFacts>,
+    /// What is stored, by policy; images of nobody's are under `None`.
+    pub stored: BTreeMap<Option<PolicyName>, Stored>,
+    /// The round.
+    pub round: RoundFacts,
+}
+
+impl EngineFacts {
+    /// What is kept of a round that was carried out.
+    pub(super) fn of(policies: &Policies, round: &Round, now: Timestamp) -> Self {
+        let inventory = round.after.as_ref();
+        Self {
+            seen_at: inventory.map_or(round.plan.now, |seen| seen.observed_at),
+            instances: count(round.plan.engines.iter().map(|engine| engine.instances).sum()),
+            unprotected: count(round.plan.unprotected.len()),
+            exempt: count(round.plan.exempt.len()),
+            sources: inventory.map(|seen| sources(policies, seen, now)).unwrap_or_default(),
+            stored: inventory.map(|seen| stored(policies, seen)).unwrap_or_default(),
+            round: RoundFacts::of(round, now),
+        }
+    }
+}
+
+impl RoundFacts {
+    fn of(round: &Round, now: Timestamp) -> Self {
+        let plan = &round.plan;
+        let mut results = BTreeMap::new();
+        for outcome in &round.outcomes {
+            let Some(change) = plan.changes.get(outcome.change) else { continue };
+            *results.entry((change.action, outcome.ending.word())).or_default() += 1;
+        }
+        let mut held: BTreeMap<Guard, u64> = BTreeMap::new();
+        for refusal in plan.refusals.iter().filter(|refusal| !refusal.overridden) {
+            *held.entry(refusal.guard).or_default() += count(refusal.images.len());
+        }
+        let missed = plan.missed.iter().map(|missed| {
+            let series = (missed.key.policy.clone(), missed.key.source.clone());
+            (series, (missed.first, count(missed.slots)))
+        });
+        let gaps = plan.engines.iter().flat_map(|engine| &engine.gaps);
+        Self {
+            plan: plan.id.clone(),
+            now: plan.now,
+            ended_at: now,
+            summary: plan.summary,
+            results,
+            held,
+            missed: missed.collect(),
+            gaps: gaps.map(|gap| format!("{}: {}", gap.place, gap.message)).collect(),
+        }
+    }
+
+    /// Whether something failed that is to be tried again.
+    pub(super) fn has_failed(round: &Round) -> bool {
+        let failed = |ending: &Ending| {
+            matches!(ending, Ending::Failed { .. } | Ending::Skipped { .. })
+        };
+        round.outcomes.iter().any(|outcome| failed(&outcome.ending))
+            || !round.plan.blocked.is_empty()
+            || round.settled.iter().any(|(_, settled)| settled.is_err())
+            || round.plan.engines.iter().any(|engine| !engine.complete)
+    }
+}
+
+fn sources(policies: &Policies, inventory: &Inventory, now: Timestamp) -> Vec<SourceFacts> {
+    let covered = coverage(policies, inventory, now);
+    let facts = covered.into_iter().map(|cover| SourceFacts {
+        policy: cover.policy.name.clone(),
+        id: cover.instance.id.clone(),
+        name: cover.instance.name.clone(),
+        newest: cover.newest,
+        rpo: cover.policy.rpo,
+        next: cover.next.first().map(|run| run.at),
+    });
+    let mut facts: Vec<SourceFacts> = facts.collect();
+    facts.shrink_to_fit();
+    facts.sort_by(|one, other| {
+        (&one.policy, &one.name, &one.id).cmp(&(&other.policy, &other.name, &other.id))
+    });
+    facts
+}
+
+fn stored(policies: &Policies, inventory: &Inventory) -> BTreeMap<Option<PolicyName>, Stored> {
+    let mut stored: BTreeMap<Option<PolicyName>, Stored> = BTreeMap::new();
+    for image in inventory.engines.iter().flat_map(|engine| &engine.images) {
+        let policy = match image.ownership() {
+            Ownership::Ours(key) => {
+                let keeper = policies.keeper(&key.policy);
+                Some(keeper.map_or(key.policy.clone(), |keeper| keeper.name.clone()))
+            }
+            _ => None,
+        };
+        let entry = stored.entry(policy).or_default();
+        *entry.images.entry(state(image.state)).or_default() += 1;
+        entry.bytes += image.stored_bytes.unwrap_or(0);
+    }
+    stored
+}
+
+fn state(state: ImageState) -> &'static str {
+    state.word()
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}

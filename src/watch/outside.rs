@@ -1,0 +1,200 @@
+//! Health, readiness and metrics over HTTP.
+//!
+//! Loopback addresses answer whoever asks. Others are listened on only with a token, or behind a proxy
+//! that marks what it lets through: names of machines and policies are nobody else's business.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use tokio::net::TcpListener;
+
+use super::{Bell, Role, Status, metrics};
+use crate::clock::Clock;
+
+/// Who is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Access {
+    /// Whoever reaches a loopback address.
+    Loopback,
+    /// Whoever shows this token, as `Authorization: Bearer TOKEN`.
+    Token(String),
+    /// What a proxy lets through and marks with a header of this name.
+    Proxy(HeaderName),
+}
+
+/// Why it is not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum OutsideError {
+    /// The address can be reached from elsewhere.
+    #[error(
+        "{0} can be reached from other machines: give a token with --token-file, or name the header \
+         that a proxy in front of it sets with --behind-proxy; or listen on 127.0.0.1 or [::1]"
+    )]
+    NotLoopback(SocketAddr),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, io::Error),
+    /// It ended.
+    #[error("the endpoints stopped: {0}")]
+    Stopped(io::Error),
+}
+
+/// What requests are answered from.
+#[derive(Clone)]
+struct Outside {
+    status: Arc<Status>,
+    clock: Arc<dyn Clock>,
+    access: Access,
+}
+
+/// Listens on an address, if who is answered allows it.
+pub async fn listen(address: SocketAddr, access: &Access) -> Result<TcpListener, OutsideError> {
+    if *access == Access::Loopback && !address.ip().is_loopback() {
+        return Err(OutsideError::NotLoopback(address));
+    }
+    TcpListener::bind(address).await.map_err(|error| OutsideError::Listen(address, error))
+}
+
+/// Answers until watching has ended.
+pub async fn serve(
+    listener: TcpListener,
+    status: Arc<Status>,
+    clock: Arc<dyn Clock>,
+    access: Access,
+    ended: Bell,
+) -> Result<(), OutsideError> {
+    let outside = Outside { status, clock, access };
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .layer(middleware::from_fn_with_state(outside.clone(), may_see))
+        // What says nothing but whether it lives is for whoever looks after the process.
+        .route("/healthz", get(health))
+        .route("/readyz", get(ready))
+        .with_state(outside);
+    let told = async move { ended.ended().await };
+    axum::serve(listener, router).with_graceful_shutdown(told).await.map_err(OutsideError::Stopped)
+}
+
+async fn may_see(State(outside): State<Outside>, request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let is_let_in = match &outside.access {
+        Access::Loopback => is_local(headers),
+        Access::Token(token) => bears(headers, token),
+        Access::Proxy(name) => headers.contains_key(name),
+    };
+    if is_let_in { next.run(request).await } else { refusal(&outside.access) }
+}
+
+fn refusal(access: &Access) -> Response {
+    match access {
+        Access::Token(_) => {
+            let how = [(header::WWW_AUTHENTICATE, "Bearer")];
+            (StatusCode::UNAUTHORIZED, how, "a token is needed\n").into_response()
+        }
+        _ => (StatusCode::FORBIDDEN, "not from here\n").into_response(),
+    }
+}
+
+/// Compares digests, which take the same time whatever differs.
+fn bears(headers: &HeaderMap, token: &str) -> bool {
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let given = given.and_then(|text| text.strip_prefix("Bearer ")).unwrap_or_default();
+    !token.is_empty() && Sha256::digest(given) == Sha256::digest(token)
+}
+
+/// A page of another site in the browser of this machine reaches loopback addresses under a name of
+/// its own; programs, and people who type the address, do not.
+fn is_local(headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    name.is_empty()
+        || name.eq_ignore_ascii_case("localhost")
+        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+async fn metrics(State(outside): State<Outside>) -> Response {
+    let (status, clock) = (Arc::clone(&outside.status), Arc::clone(&outside.clock));
+    // Of many sources it is long: others are not to wait for it.
+    let text = tokio::task::spawn_blocking(move || metrics::text(&status.snapshot(), clock.now()));
+    match text.await {
+        Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+async fn health(State(outside): State<Outside>) -> Response {
+    if outside.status.is_alive() {
+        "ok\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "the loop does not turn\n").into_response()
+    }
+}
+
+/// Ready is whoever has policies in force and works, or stands by to take over.
+async fn ready(State(outside): State<Outside>) -> Response {
+    let snapshot = outside.status.snapshot();
+    let role = match snapshot.role {
+        Role::Idle => "idle",
+        Role::Standby => "standby",
+        Role::Running => "running",
+    };
+    let is_ready = snapshot.role != Role::Idle;
+    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = json!({
+        "ready": is_ready,
+        "role": role,
+        "policies": snapshot.policies.len(),
+        "valid": snapshot.validity.is_valid,
+    });
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    (status, kind, format!("{body}\n")).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(of: &[(&'static str, &str)]) -> HeaderMap {
+        of.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn only_the_token_opens() {
+        assert!(bears(&headers(&[("authorization", "Bearer secret")]), "secret"));
+        for wrong in ["Bearer secre", "Bearer secrets", "secret", "Basic secret", "Bearer "] {
+            assert!(!bears(&headers(&[("authorization", wrong)]), "secret"), "{wrong}");
+        }
+        assert!(!bears(&headers(&[]), "secret"));
+        assert!(!bears(&headers(&[("authorization", "Bearer ")]), ""), "no token is no token");
+    }
+
+    #[test]
+    fn pages_of_other_sites_see_nothing() {
+        assert!(is_local(&headers(&[("host", "127.0.0.1:9090")])));
+        assert!(is_local(&headers(&[("host", "[::1]:9090")])));
+        assert!(!is_local(&headers(&[("host", "evil.example:9090")])));
+    }
+
+    #[tokio::test]
+    async fn other_addresses_need_a_token_or_a_proxy() {
+        let address: SocketAddr = "192.0.2.1:0".parse().unwrap();
+        let refused = listen(address, &Access::Loopback).await.unwrap_err();
+        assert!(matches!(refused, OutsideError::NotLoopback(_)), "{refused}");
+        // Allowed, but no address of this machine.
+        let token = Access::Token("secret".to_owned());
+        assert!(matches!(listen(address, &token).await, Err(OutsideError::Listen(..))));
+        assert!(listen("127.0.0.1:0".parse().unwrap(), &Access::Loopback).await.is_ok());
+    }
+}
