@@ -58,6 +58,8 @@ struct Engine {
     is_asked: bool,
     /// When its last round began.
     began: Option<Timestamp>,
+    /// When its last round ended.
+    ended: Option<Timestamp>,
     due: Option<NextDue>,
     backoff: Backoff,
 }
@@ -152,6 +154,7 @@ impl Agenda {
         if let Some(engine) = self.engines.get_mut(name) {
             engine.is_running = false;
             engine.due = ended.due;
+            engine.ended = Some(now);
             engine.backoff.ended(name, ended.health, now);
         }
     }
@@ -172,7 +175,7 @@ impl Engine {
     fn begins_at(&self, reconcile_every: Elapsed, now: Timestamp) -> Timestamp {
         let Some(began) = self.began.filter(|_| !self.is_asked) else { return now };
         // The clock went back: what was worked out by it says nothing any more.
-        if now < began {
+        if now < began || self.ended.is_some_and(|ended| now < ended) {
             return now;
         }
         let retry = self.backoff.retry_at();

@@ -17,8 +17,8 @@ use super::Outcome;
 use crate::apply::Ending;
 use crate::plan::{Change, Plan};
 
-/// So much of the end of a ledger is searched for the last round.
-const TAIL_BYTES: u64 = 4 << 20;
+/// So much of the end of a ledger is searched for the last round, then so much.
+const TAILS: [u64; 2] = [64 << 10, 4 << 20];
 
 /// Why the ledger could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -117,16 +117,12 @@ impl Ledger {
     pub fn images_seen(&self, engine: &str) -> Option<u64> {
         let mut file = File::open(&self.path).ok()?;
         let length = file.metadata().ok()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES))).ok()?;
-        let mut tail = Vec::new();
-        file.read_to_end(&mut tail).ok()?;
-        tail.rsplit(|byte| *byte == b'\n').find_map(|line| {
-            let line: Value = serde_json::from_slice(line).ok()?;
-            if line["event"] != "round-began" {
-                return None;
-            }
-            let engines = line["engines"].as_array()?;
-            engines.iter().find(|one| one["name"] == engine)?["images"].as_u64()
+        // Most often the last few lines say it.
+        TAILS.into_iter().find_map(|bytes| {
+            file.seek(SeekFrom::Start(length.saturating_sub(bytes))).ok()?;
+            let mut tail = Vec::new();
+            file.read_to_end(&mut tail).ok()?;
+            last_seen(&tail, engine)
         })
     }
 
@@ -160,6 +156,18 @@ impl Ledger {
         }
         Ok(file)
     }
+}
+
+/// The last round of an engine in the end of a ledger.
+fn last_seen(tail: &[u8], engine: &str) -> Option<u64> {
+    tail.rsplit(|byte| *byte == b'\n').find_map(|line| {
+        let line: Value = serde_json::from_slice(line).ok()?;
+        if line["event"] != "round-began" {
+            return None;
+        }
+        let engines = line["engines"].as_array()?;
+        engines.iter().find(|one| one["name"] == engine)?["images"].as_u64()
+    })
 }
 
 #[cfg(test)]

@@ -608,7 +608,7 @@ suite! {
         // Widened, the point is kept until the coming one is there, long after its first grace.
         let wide = case.policies_of("  retention: {last: 3}\n  lifecycle: {grace: 3d}\n");
         let mut room = case.room(7);
-        room.policies = wide;
+        room.policies = Arc::new(wide);
         let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
         assert!(round.outcomes.iter().all(|outcome| outcome.ending.is_done()), "{:?}", round.outcomes);
         let image = |images: Vec<Image>| images.into_iter().find(|image| image.id == oldest.id);
@@ -623,7 +623,7 @@ suite! {
             case.round(day).await;
         }
         let mut strict = case.room(1);
-        strict.policies.config.guards.engine_count = 0;
+        Arc::make_mut(&mut strict.policies).config.guards.engine_count = 0;
         let before = case.observe(1).await.images.len();
         let round = strict.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
         assert_eq!(round.plan.summary.delete, 2);
@@ -830,7 +830,7 @@ suite! {
             let tried = engine.drill(&ImageRef::of(&image), check, Arc::new(Unwatched)).await;
             assert!(matches!(tried, Err(EngineError::Failed(_))), "{tried:?}");
             let mut room = case.room(0);
-            room.policies = case.policies_of(&format!("  drill: {{cron: \"0 6 * * *\", check: {}}}\n", check.word()));
+            room.policies = Arc::new(case.policies_of(&format!("  drill: {{cron: \"0 6 * * *\", check: {}}}\n", check.word())));
             let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
             let of_image = round.outcomes.iter().find(|outcome| round.plan.changes[outcome.change].image.name == image.name);
             assert!(matches!(&of_image.unwrap().ending, Ending::Failed { message } if message.starts_with("it could not be restored: ")), "{of_image:?}");

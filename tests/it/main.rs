@@ -46,4 +46,6 @@ mod sim;
 mod support;
 mod tidy;
 mod translate;
+#[cfg(feature = "watch")]
+mod watch;
 mod worlds;

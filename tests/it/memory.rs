@@ -17,6 +17,7 @@ use stillframe::plan::{ImageRef, Update};
 
 /// Instances and images in memory.
 pub struct MemoryEngine {
+    name: String,
     clock: Arc<dyn Clock>,
     pub world: Mutex<World>,
 }
@@ -80,7 +81,11 @@ pub fn image(id: &str, key: &Key) -> Image {
 
 impl MemoryEngine {
     pub fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
-        Arc::new(Self { clock, world: Mutex::new(World::default()) })
+        Self::named("memory", clock)
+    }
+
+    pub fn named(name: &str, clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self { name: name.to_owned(), clock, world: Mutex::new(World::default()) })
     }
 
     pub fn add(&self, instance: Instance) {
@@ -131,8 +136,8 @@ impl World {
 
 #[async_trait]
 impl Engine for MemoryEngine {
-    fn name(&self) -> &'static str {
-        "memory"
+    fn name(&self) -> &str {
+        &self.name
     }
 
     async fn observe(&self) -> EngineInventory {
@@ -140,7 +145,7 @@ impl Engine for MemoryEngine {
         let mut images: Vec<Image> = world.images.values().cloned().collect();
         images.sort_by(|one, other| one.name.cmp(&other.name));
         EngineInventory {
-            name: "memory".to_owned(),
+            name: self.name.clone(),
             kind: "memory".to_owned(),
             identity: "here".to_owned(),
             gaps: Vec::new(),

@@ -1,0 +1,177 @@
+//! The long-running mode, driven through virtual time: tokio's paused clock is the clock of the machine.
+
+mod agenda;
+mod reload;
+mod year;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use stillframe::apply::Ledger;
+use stillframe::clock::Clock;
+use stillframe::engine::Engine;
+use stillframe::inventory::{Image, ImageState};
+use stillframe::name::{Ownership, Slot};
+use stillframe::policy::{EngineKind, Policies, SourceFile, load};
+use stillframe::watch::{Bell, Opened, Pace, Reading, Status, System, Watch, World, WorldError};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::memory::MemoryEngine;
+
+/// The time of tokio, counted from an instant, and set forwards and back.
+pub struct VirtualClock {
+    base: Timestamp,
+    began: Instant,
+    skew_seconds: AtomicI64,
+}
+
+impl VirtualClock {
+    pub fn from(base: &str) -> Arc<Self> {
+        Arc::new(Self {
+            base: base.parse().unwrap(),
+            began: Instant::now(),
+            skew_seconds: AtomicI64::new(0),
+        })
+    }
+
+    pub fn step(&self, seconds: i64) {
+        self.skew_seconds.fetch_add(seconds, Ordering::SeqCst);
+    }
+
+    /// Sleeps until this clock shows an instant.
+    pub async fn reach(&self, instant: Timestamp) {
+        let left = instant.duration_since(self.now());
+        if left.is_positive() {
+            tokio::time::sleep(left.unsigned_abs()).await;
+        }
+    }
+}
+
+impl Clock for VirtualClock {
+    fn now(&self) -> Timestamp {
+        let passed = SignedDuration::try_from(self.began.elapsed()).unwrap();
+        let skew = SignedDuration::from_secs(self.skew_seconds.load(Ordering::SeqCst));
+        let now = self.base + passed + skew;
+        Timestamp::from_second(now.as_second()).unwrap()
+    }
+}
+
+/// Policies as text, engines in memory.
+pub struct Script {
+    /// What stands in the files.
+    pub text: Mutex<String>,
+    pub engines: Mutex<Vec<Arc<dyn Engine>>>,
+    ledger: Arc<Ledger>,
+}
+
+impl Script {
+    pub fn new(text: &str, engines: Vec<Arc<dyn Engine>>, directory: &Path) -> Arc<Self> {
+        let ledger = Arc::new(Ledger::new(directory.join("ledger.ndjson")));
+        Arc::new(Self { text: Mutex::new(text.to_owned()), engines: Mutex::new(engines), ledger })
+    }
+
+    pub fn write(&self, text: &str) {
+        text.clone_into(&mut self.text.lock().unwrap());
+    }
+}
+
+impl World for Script {
+    fn read(&self) -> Reading {
+        let text = self.text.lock().unwrap().clone();
+        let file = SourceFile { path: "stillframe.yaml".to_owned(), text };
+        let loaded = load(vec![file], &[kind()]);
+        Reading { policies: loaded.policies, findings: loaded.findings, files: Vec::new() }
+    }
+
+    fn open(
+        &self,
+        policies: &Arc<Policies>,
+        _: Option<(&Policies, &Opened)>,
+    ) -> Result<Opened, WorldError> {
+        let engines = self.engines.lock().unwrap().clone();
+        let is_named = |engine: &Arc<dyn Engine>| policies.config.engines.contains_key(engine.name());
+        Ok(Opened {
+            engines: engines.into_iter().filter(is_named).collect(),
+            ledger: Arc::clone(&self.ledger),
+        })
+    }
+}
+
+fn kind() -> EngineKind {
+    EngineKind {
+        name: "memory",
+        settings_schema: serde_json::json!({"type": "object"}),
+        capabilities: |_| super::memory::capabilities(),
+    }
+}
+
+/// A configuration with engines and what more is said, and policies: name, engine, and the rest of
+/// what each says.
+pub fn text(engines: &[&str], more: &str, policies: &[(&str, &str, &str)]) -> String {
+    let engines: Vec<String> = engines.iter().map(|name| format!("{name}: {{memory: {{}}}}")).collect();
+    let mut text = format!(
+        "apiVersion: stillframe/v1\nkind: Config\nspec:\n  engines: {{{}}}\n{more}",
+        engines.join(", ")
+    );
+    for (name, engine, rest) in policies {
+        text.push_str(&format!(
+            "---\napiVersion: stillframe/v1\nkind: BackupPolicy\nmetadata: {{name: {name}}}\n\
+             spec:\n  engine: {engine}\n{rest}"
+        ));
+    }
+    text
+}
+
+/// A watch that runs.
+pub struct Running {
+    pub bell: Bell,
+    pub status: Arc<Status>,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    pub fn start(world: Arc<dyn World>, clock: Arc<dyn Clock>, look: Duration) -> Self {
+        let (bell, status) = (Bell::default(), Arc::new(Status::default()));
+        let watch = Watch {
+            world,
+            clock,
+            bell: bell.clone(),
+            status: Arc::clone(&status),
+            system: System::default(),
+            pace: Pace { look, ..Pace::default() },
+            grace: None,
+            files: None,
+        };
+        let task = tokio::spawn(async move { watch.run().await.unwrap() });
+        Self { bell, status, task }
+    }
+
+    pub async fn stop(self) {
+        self.bell.stop();
+        self.task.await.unwrap();
+    }
+
+    /// As a power cut would end it.
+    pub async fn kill(self) {
+        self.task.abort();
+        assert!(self.task.await.unwrap_err().is_cancelled());
+    }
+}
+
+/// Every READY image there ever was, deleted ones included: its slot, by policy and source.
+pub fn slots(engine: &MemoryEngine) -> BTreeMap<(String, String), Vec<Slot>> {
+    let world = engine.world.lock().unwrap();
+    let mut slots: BTreeMap<(String, String), Vec<Slot>> = BTreeMap::new();
+    let is_original = |image: &&Image| image.state == ImageState::Ready && !image.is_copy();
+    for image in world.images.values().chain(&world.deleted).filter(is_original) {
+        let Ownership::Ours(key) = image.ownership() else { panic!("{}", image.name) };
+        slots.entry((key.policy.to_string(), key.source.to_string())).or_default().push(key.slot);
+    }
+    slots.values_mut().for_each(|slots| slots.sort());
+    slots
+}
