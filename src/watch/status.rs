@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::round::finding_text;
@@ -100,12 +101,24 @@ pub struct Status {
     snapshot: Mutex<Snapshot>,
     beat: Mutex<Option<Instant>>,
     told: Mutex<BTreeMap<String, Told<String>>>,
+    changed: Notify,
 }
 
 impl Status {
     /// Everything as it is now.
     pub fn snapshot(&self) -> Snapshot {
         self.lock().clone()
+    }
+
+    /// Waits until something is so.
+    pub async fn until(&self, is_so: impl Fn(&Snapshot) -> bool) {
+        loop {
+            let changed = self.changed.notified();
+            if is_so(&self.lock()) {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Whether the loop still turns.
@@ -118,6 +131,12 @@ impl Status {
         self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Changes the snapshot, and tells who waits for that.
+    fn change(&self, change: impl FnOnce(&mut Snapshot)) {
+        change(&mut self.lock());
+        self.changed.notify_waiters();
+    }
+
     pub(super) fn beat(&self) {
         *self.beat.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
@@ -128,7 +147,7 @@ impl Status {
 
     /// What the process does now.
     pub fn role(&self, role: Role) {
-        self.lock().role = role;
+        self.change(|snapshot| snapshot.role = role);
     }
 
     /// What is new of what holds, and what has ended, of a kind of message.
@@ -162,25 +181,28 @@ impl Status {
         if !over.is_empty() {
             tracing::info!("the policies are valid again");
         }
-        let validity = &mut self.lock().validity;
-        validity.is_valid = true;
-        validity.read_at = Some(now);
-        validity.mistakes.clear();
-        validity.readings.0 += 1;
+        self.change(|snapshot| {
+            let validity = &mut snapshot.validity;
+            validity.is_valid = true;
+            validity.read_at = Some(now);
+            validity.mistakes.clear();
+            validity.readings.0 += 1;
+        });
     }
 
     fn invalid(&self, mistakes: Vec<String>, now: Timestamp) {
         let (new, _) = self.told("policies", mistakes.iter().cloned().collect());
         new.iter().for_each(|text| tracing::error!("invalid policy: {text}"));
-        let mut snapshot = self.lock();
-        if !new.is_empty() && snapshot.since.is_some() {
+        if !new.is_empty() && self.lock().since.is_some() {
             tracing::error!("what was in force stays in force until the files are valid");
         }
-        let validity = &mut snapshot.validity;
-        validity.is_valid = false;
-        validity.read_at = Some(now);
-        validity.mistakes = mistakes;
-        validity.readings.1 += 1;
+        self.change(|snapshot| {
+            let validity = &mut snapshot.validity;
+            validity.is_valid = false;
+            validity.read_at = Some(now);
+            validity.mistakes = mistakes;
+            validity.readings.1 += 1;
+        });
     }
 
     /// These are in force.
@@ -198,30 +220,24 @@ impl Status {
             digest = policies.digest.get(..12).unwrap_or_default(),
             "in force"
         );
-        let mut snapshot = self.lock();
-        snapshot.digest.clone_from(&policies.digest);
-        snapshot.since = Some(now);
-        snapshot.policies = Arc::new(facts);
-        snapshot.engines.retain(|name, _| policies.config.engines.contains_key(name));
-        for name in policies.config.engines.keys() {
-            snapshot.engines.entry(name.clone()).or_default();
-        }
+        self.change(|snapshot| {
+            snapshot.digest.clone_from(&policies.digest);
+            snapshot.since = Some(now);
+            snapshot.policies = Arc::new(facts);
+            snapshot.engines.retain(|name, _| policies.config.engines.contains_key(name));
+            for name in policies.config.engines.keys() {
+                snapshot.engines.entry(name.clone()).or_default();
+            }
+        });
     }
 
     /// What a round has seen and done.
     pub(super) fn facts(&self, engine: &str, facts: EngineFacts) {
-        let mut snapshot = self.lock();
-        let Some(status) = snapshot.engines.get_mut(engine) else { return };
-        for (what, count) in &facts.round.results {
-            *status.actions.entry(*what).or_default() += count;
-        }
-        for (series, (since, count)) in &facts.round.missed {
-            let counted = status.counted.get(series).filter(|(slot, _)| slot == since);
-            let new = count.saturating_sub(counted.map_or(0, |(_, count)| *count));
-            *status.missed.entry(series.clone()).or_default() += new;
-        }
-        status.counted = facts.round.missed.clone();
-        status.facts = Some(Arc::new(facts));
+        self.change(|snapshot| {
+            if let Some(status) = snapshot.engines.get_mut(engine) {
+                status.take_in(facts);
+            }
+        });
     }
 
     /// A round has ended.
@@ -232,16 +248,34 @@ impl Status {
         circuit: Circuit,
         retry_at: Option<Timestamp>,
     ) {
-        let mut snapshot = self.lock();
-        let Some(status) = snapshot.engines.get_mut(engine) else { return };
-        *status.rounds.entry(health.word()).or_default() += 1;
-        status.is_open = circuit == Circuit::Open;
-        status.retry_at = retry_at;
+        self.change(|snapshot| {
+            let Some(status) = snapshot.engines.get_mut(engine) else { return };
+            *status.rounds.entry(health.word()).or_default() += 1;
+            status.is_open = circuit == Circuit::Open;
+            status.retry_at = retry_at;
+        });
     }
 
     pub(super) fn calls(&self, engine: &str, calls: Option<Calls>) {
-        if let Some(status) = self.lock().engines.get_mut(engine) {
-            status.calls = calls;
+        self.change(|snapshot| {
+            if let Some(status) = snapshot.engines.get_mut(engine) {
+                status.calls = calls;
+            }
+        });
+    }
+}
+
+impl EngineStatus {
+    fn take_in(&mut self, facts: EngineFacts) {
+        for (what, count) in &facts.round.results {
+            *self.actions.entry(*what).or_default() += count;
         }
+        for (series, (since, count)) in &facts.round.missed {
+            let counted = self.counted.get(series).filter(|(slot, _)| slot == since);
+            let new = count.saturating_sub(counted.map_or(0, |(_, count)| *count));
+            *self.missed.entry(series.clone()).or_default() += new;
+        }
+        self.counted.clone_from(&facts.round.missed);
+        self.facts = Some(Arc::new(facts));
     }
 }

@@ -133,6 +133,20 @@ impl Datacenter {
         sum(&self.path(relative))
     }
 
+    /// How far a run has come, measured by what lies under a path, while it changes.
+    pub fn bytes_seen(&self, relative: &str) -> u64 {
+        fn sum(path: &Path) -> u64 {
+            let Ok(metadata) = fs::symlink_metadata(path) else { return 0 };
+            if metadata.is_dir() {
+                let entries = fs::read_dir(path).into_iter().flatten().flatten();
+                1 + entries.map(|entry| sum(&entry.path())).sum::<u64>()
+            } else {
+                1 + metadata.len() / 4096
+            }
+        }
+        sum(&self.path(relative))
+    }
+
     /// Text without what differs from run to run: the directory, random ids, what hangs on them.
     fn harmonised(&self, text: &str) -> String {
         let real = self.directory.path().canonicalize().unwrap();

@@ -1,6 +1,9 @@
 //! The long-running mode, driven through virtual time: tokio's paused clock is the clock of the machine.
 
 mod agenda;
+mod files;
+mod metrics;
+mod program;
 mod reload;
 mod year;
 
