@@ -74,11 +74,7 @@ impl Agenda {
 
     /// Takes in what a reload has changed: each engine is asked for a round. What is under way stays
     /// known until it has ended.
-    pub fn reload(
-        &mut self,
-        engines: impl IntoIterator<Item = String>,
-        reconcile_every: Elapsed,
-    ) {
+    pub fn reload(&mut self, engines: impl IntoIterator<Item = String>, reconcile_every: Elapsed) {
         self.reconcile_every = reconcile_every;
         let mut before = std::mem::take(&mut self.engines);
         for name in engines {
@@ -115,17 +111,6 @@ impl Agenda {
         decision
     }
 
-    /// The engines whose round has something new to look at and cannot, because one is under way.
-    pub fn waiting(&self, now: Timestamp) -> impl Iterator<Item = &str> {
-        let every = self.reconcile_every;
-        let is_wanted = move |engine: &Engine| {
-            let is_due = engine.due.is_some_and(|due| due.begins_at(engine.began) <= now);
-            engine.is_running && (engine.is_asked || is_due || engine.reconciles_at(every) <= now)
-        };
-        let waiting = self.engines.iter().filter(move |(_, engine)| is_wanted(engine));
-        waiting.map(|(name, _)| name.as_str())
-    }
-
     /// A round begins.
     pub fn began(&mut self, engine: &str, now: Timestamp) {
         if let Some(engine) = self.engines.get_mut(engine) {
@@ -139,13 +124,6 @@ impl Agenda {
     pub fn still_runs(&mut self, engine: &str) {
         if let Some(engine) = self.engines.get_mut(engine) {
             engine.is_running = true;
-        }
-    }
-
-    /// The round of an engine knows when something is due next, before it has ended.
-    pub fn knows(&mut self, engine: &str, due: Option<NextDue>) {
-        if let Some(engine) = self.engines.get_mut(engine) {
-            engine.due = due;
         }
     }
 
@@ -199,8 +177,8 @@ mod tests {
         Timestamp::from_second(1_800_000_000 + second).unwrap()
     }
 
-    fn due(second: i64) -> Option<NextDue> {
-        Some(NextDue { at: at(second), latest: at(second + 3_600) })
+    fn due(second: i64) -> NextDue {
+        NextDue { at: at(second), latest: at(second + 3_600) }
     }
 
     fn well(due: Option<NextDue>) -> Ended {
@@ -219,7 +197,7 @@ mod tests {
             agenda.began(engine, at(0));
         }
         assert_eq!(agenda.decide(at(1)), Decision::default());
-        agenda.ended("a", &well(due(600)), at(5));
+        agenda.ended("a", &well(Some(due(600))), at(5));
         agenda.ended("b", &well(None), at(5));
         let decision = agenda.decide(at(6));
         assert_eq!((decision.begin.len(), decision.wake_at), (0, Some(at(600))));
@@ -234,7 +212,6 @@ mod tests {
         agenda.ask_all();
         agenda.ask_all();
         assert_eq!(agenda.decide(at(1)).begin, ["b"]);
-        assert_eq!(agenda.waiting(at(1)).collect::<Vec<_>>(), ["a"]);
         agenda.ended("a", &well(None), at(2));
         assert_eq!(agenda.decide(at(2)).begin, ["a", "b"]);
         agenda.began("a", at(2));
@@ -246,7 +223,7 @@ mod tests {
     fn a_clock_that_went_back_asks_for_a_round() {
         let mut agenda = agenda();
         agenda.began("a", at(0));
-        agenda.ended("a", &well(due(600)), at(1));
+        agenda.ended("a", &well(Some(due(600))), at(1));
         assert!(agenda.decide(at(-5_000)).begin.contains(&"a".to_owned()));
     }
 
@@ -257,7 +234,11 @@ mod tests {
         for _ in 0..BROKEN_MAX {
             assert!(agenda.decide(at(now)).begin.contains(&"a".to_owned()));
             agenda.began("a", at(now));
-            agenda.ended("a", &Ended { health: Health::Broken, due: due(now + 2) }, at(now + 1));
+            agenda.ended(
+                "a",
+                &Ended { health: Health::Broken, due: Some(due(now + 2)) },
+                at(now + 1),
+            );
             now = agenda.retry_at("a").unwrap().as_second() - at(0).as_second();
         }
         assert_eq!(agenda.circuit("a"), Circuit::Open);

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::policy::finding::Place;
 use crate::engine;
+use crate::policy::finding::Place;
 use crate::policy::{Code, Finding, Loaded, Reading as Options, SourceFile, includes, load_with};
 
 /// Why there is nothing to read.

@@ -164,9 +164,11 @@ impl Control {
             self.begin_round(engine);
         }
         let nap = decision.wake_at.map(|at| at.duration_since(now).unsigned_abs());
-        let look = self.watch.system.watchdog().map_or(self.watch.pace.look, |every| {
-            self.watch.pace.look.min(every / 2)
-        });
+        let look = self
+            .watch
+            .system
+            .watchdog()
+            .map_or(self.watch.pace.look, |every| self.watch.pace.look.min(every / 2));
         let mut until = Instant::now() + nap.unwrap_or(look).min(look);
         if let Some((settled, latest)) = self.read_at {
             until = until.min(settled).min(latest);
@@ -182,7 +184,8 @@ impl Control {
         let heard = self.watch.bell.heard();
         if heard.files {
             let now = Instant::now();
-            let latest = self.read_at.map_or(now + self.watch.pace.settle_max, |(_, latest)| latest);
+            let latest =
+                self.read_at.map_or(now + self.watch.pace.settle_max, |(_, latest)| latest);
             self.read_at = Some((now + self.watch.pace.settle, latest));
         }
         if heard.reload {

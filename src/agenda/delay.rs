@@ -103,10 +103,7 @@ mod tests {
         assert_eq!(lately.waits(DELAY, at(10)), Waits::None);
         lately.superseded("first", DELAY, at(20));
         lately.superseded("second", DELAY, at(25));
-        assert_eq!(
-            lately.waits(DELAY, at(29)),
-            Waits::Unless(vec!["first", "second"], at(35))
-        );
+        assert_eq!(lately.waits(DELAY, at(29)), Waits::Unless(vec!["first", "second"], at(35)));
         assert_eq!(lately.waits(DELAY, at(30)), Waits::Unless(vec!["second"], at(35)));
         assert_eq!(lately.waits(DELAY, at(35)), Waits::None);
     }

@@ -226,7 +226,8 @@ pub(super) fn room_of(
     now: Option<Timestamp>,
     overrides: Vec<Override>,
 ) -> Result<Room, Early> {
-    Room::open(Arc::new(policies), clock(now), overrides).map_err(|error| Early::Failed(error.into()))
+    Room::open(Arc::new(policies), clock(now), overrides)
+        .map_err(|error| Early::Failed(error.into()))
 }
 
 /// What a verb that only looks begins with.

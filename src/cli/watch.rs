@@ -59,6 +59,7 @@ impl WatchCommand {
         };
         drop(policies);
         let (bell, status, system) = (Bell::default(), Arc::new(Status::default()), System::new());
+        listen_for_signals(&bell)?;
         let clock = setup::clock(None);
         let access = self.access()?;
         if let Some(address) = self.listen {
@@ -72,7 +73,6 @@ impl WatchCommand {
                 }
             });
         }
-        listen_for_signals(&bell)?;
         let _lease = match lease {
             None => None,
             Some(file) => match Lease::wait(&file, &bell, &status, system).await? {

@@ -72,6 +72,7 @@ impl Policies {
 
     /// The part that is about one engine: what is planned for it by this part is what is planned for
     /// it by the whole.
+    #[must_use]
     pub fn of_engine(&self, engine: &str) -> Self {
         let own = |policies: &[Policy]| -> Vec<Policy> {
             policies.iter().filter(|policy| policy.engine == engine).cloned().collect()

@@ -66,18 +66,26 @@ impl Caution for Delay {
         let (held, why): (Vec<&Change>, String) = match waits {
             Waits::All(until) => (
                 deletes().collect(),
-                format!("deletes wait until {} after a start, or where policies change all the time", minute(until)),
+                format!(
+                    "deletes wait until {} after a start, or where policies change all the time",
+                    minute(until)
+                ),
             ),
             Waits::Unless(former, until) => {
                 let asked: Vec<Plan> =
                     former.iter().chain(&newer).map(|one| plan(one, inventory, now)).collect();
-                let why = format!("the policies have changed; what that causes waits until {}", minute(until));
+                let why = format!(
+                    "the policies have changed; what that causes waits until {}",
+                    minute(until)
+                );
                 (premature(made, &asked), why)
             }
             Waits::None => {
-                let asked: Vec<Plan> =
-                    newer.iter().map(|one| plan(one, inventory, now)).collect();
-                (premature(made, &asked), "the policies have changed since this round began".to_owned())
+                let asked: Vec<Plan> = newer.iter().map(|one| plan(one, inventory, now)).collect();
+                (
+                    premature(made, &asked),
+                    "the policies have changed since this round began".to_owned(),
+                )
             }
         };
         refusals(&held, &why)

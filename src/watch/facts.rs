@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::apply::Ending;
 use crate::coverage::coverage;
 use crate::elapsed::Elapsed;
-use crate::inventory::{ImageState, Inventory};
+use crate::inventory::Inventory;
 use crate::name::{Ownership, PolicyName, Slot, SourceId};
 use crate::plan::guard::Guard;
 use crate::plan::{Action, Summary};
@@ -136,9 +136,8 @@ impl RoundFacts {
 
     /// Whether something failed that is to be tried again.
     pub(super) fn has_failed(round: &Round) -> bool {
-        let failed = |ending: &Ending| {
-            matches!(ending, Ending::Failed { .. } | Ending::Skipped { .. })
-        };
+        let failed =
+            |ending: &Ending| matches!(ending, Ending::Failed { .. } | Ending::Skipped { .. });
         round.outcomes.iter().any(|outcome| failed(&outcome.ending))
             || !round.plan.blocked.is_empty()
             || round.settled.iter().any(|(_, settled)| settled.is_err())
@@ -175,14 +174,10 @@ fn stored(policies: &Policies, inventory: &Inventory) -> BTreeMap<Option<PolicyN
             _ => None,
         };
         let entry = stored.entry(policy).or_default();
-        *entry.images.entry(state(image.state)).or_default() += 1;
+        *entry.images.entry(image.state.word()).or_default() += 1;
         entry.bytes += image.stored_bytes.unwrap_or(0);
     }
     stored
-}
-
-fn state(state: ImageState) -> &'static str {
-    state.word()
 }
 
 fn count(number: usize) -> u64 {

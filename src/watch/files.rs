@@ -119,7 +119,9 @@ impl Inner {
             }
         };
         Ok(if self.polls {
-            let config = Config::default().with_poll_interval(self.every);
+            // Times of files count in seconds there, and two changes can come in one.
+            let config =
+                Config::default().with_poll_interval(self.every).with_compare_contents(true);
             Box::new(PollWatcher::new(told, config)?)
         } else {
             Box::new(RecommendedWatcher::new(told, Config::default())?)
@@ -147,6 +149,8 @@ impl Inner {
                 tracing::warn!("{} cannot be looked at: {error}", path.display());
             }
         }
+        // What has changed meanwhile nobody has told.
+        self.bell.files_changed();
     }
 }
 

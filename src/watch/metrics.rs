@@ -20,17 +20,41 @@ pub const METRICS: [(&str, bool, &str); 31] = [
     ("stillframe_role", false, "1 for what the process does: idle, standby or running."),
     ("stillframe_config_valid", false, "Whether the files hold what is in force."),
     ("stillframe_config_info", false, "1 for the digest of the policies in force."),
-    ("stillframe_config_in_force_timestamp_seconds", false, "Since when the policies are in force."),
+    (
+        "stillframe_config_in_force_timestamp_seconds",
+        false,
+        "Since when the policies are in force.",
+    ),
     ("stillframe_config_read_timestamp_seconds", false, "When the files were read last."),
     ("stillframe_config_mistakes", false, "Mistakes in the files."),
     ("stillframe_config_readings_total", true, "Readings of the files, by result."),
     ("stillframe_policy_rpo_seconds", false, "The recovery point objective of a policy."),
     ("stillframe_policy_paused", false, "1 for a policy that is paused."),
-    ("stillframe_policy_paused_until_timestamp_seconds", false, "When the pause of a policy ends; +Inf where it does not."),
-    ("stillframe_source_newest_ready_age_seconds", false, "The age of the newest READY restore point of a source."),
-    ("stillframe_source_rpo_breach_seconds", false, "Until the objective is broken if no restore point comes; below 0 since when it is; -Inf without any restore point."),
-    ("stillframe_source_next_timestamp_seconds", false, "When the next restore point of a source is made."),
-    ("stillframe_source_missed_slots_total", true, "Slots that passed without a restore point, as rounds found them."),
+    (
+        "stillframe_policy_paused_until_timestamp_seconds",
+        false,
+        "When the pause of a policy ends; +Inf where it does not.",
+    ),
+    (
+        "stillframe_source_newest_ready_age_seconds",
+        false,
+        "The age of the newest READY restore point of a source.",
+    ),
+    (
+        "stillframe_source_rpo_breach_seconds",
+        false,
+        "Until the objective is broken if no restore point comes; below 0 since when it is; -Inf without any restore point.",
+    ),
+    (
+        "stillframe_source_next_timestamp_seconds",
+        false,
+        "When the next restore point of a source is made.",
+    ),
+    (
+        "stillframe_source_missed_slots_total",
+        true,
+        "Slots that passed without a restore point, as rounds found them.",
+    ),
     ("stillframe_images", false, "Images by policy and state; without a policy those of nobody's."),
     ("stillframe_stored_bytes", false, "Bytes that images of a policy take."),
     ("stillframe_instances", false, "Instances of an engine."),
@@ -38,15 +62,31 @@ pub const METRICS: [(&str, bool, &str); 31] = [
     ("stillframe_instances_exempt", false, "Instances that are meant to be without protection."),
     ("stillframe_engine_gaps", false, "What could not be seen of an engine."),
     ("stillframe_engine_seen_timestamp_seconds", false, "When an engine was seen last."),
-    ("stillframe_engine_circuit_open", false, "1 where an engine is tried only now and then, because it cannot be seen."),
-    ("stillframe_engine_retry_timestamp_seconds", false, "When an engine is tried again after a failure."),
+    (
+        "stillframe_engine_circuit_open",
+        false,
+        "1 where an engine is tried only now and then, because it cannot be seen.",
+    ),
+    (
+        "stillframe_engine_retry_timestamp_seconds",
+        false,
+        "When an engine is tried again after a failure.",
+    ),
     ("stillframe_rounds_total", true, "Rounds, by how they went."),
     ("stillframe_round_ended_timestamp_seconds", false, "When the last round of an engine ended."),
     ("stillframe_round_changes", false, "Changes in the plan of the last round, by action."),
     ("stillframe_actions_total", true, "Actions, by what came of them."),
-    ("stillframe_held_images", false, "Images that nothing was taken from in the last round, by the guard that refused it."),
+    (
+        "stillframe_held_images",
+        false,
+        "Images that nothing was taken from in the last round, by the guard that refused it.",
+    ),
     ("stillframe_api_requests_total", true, "Requests to the service of an engine."),
-    ("stillframe_api_throttled_total", true, "Requests that the service refused because there were too many."),
+    (
+        "stillframe_api_throttled_total",
+        true,
+        "Requests that the service refused because there were too many.",
+    ),
 ];
 
 /// All metrics at an instant.
@@ -89,7 +129,8 @@ impl Samples {
     }
 
     fn text(self) -> String {
-        let mut text = String::with_capacity(self.0.values().map(String::len).sum::<usize>() + 4096);
+        let mut text =
+            String::with_capacity(self.0.values().map(String::len).sum::<usize>() + 4096);
         for (name, only_grows, help) in METRICS {
             let Some(lines) = self.0.get(name) else { continue };
             let kind = if only_grows { "counter" } else { "gauge" };
@@ -275,9 +316,7 @@ mod tests {
     fn label_values_are_escaped() {
         let mut samples = Samples::default();
         samples.add("stillframe_instances", &[("engine", &"a\"b\\c\nd")], 2.0);
-        assert!(
-            samples.text().ends_with("stillframe_instances{engine=\"a\\\"b\\\\c\\nd\"} 2\n")
-        );
+        assert!(samples.text().ends_with("stillframe_instances{engine=\"a\\\"b\\\\c\\nd\"} 2\n"));
     }
 
     #[test]

@@ -32,10 +32,9 @@ fn walk(path: &Path, links: &mut usize, points: &mut BTreeMap<PathBuf, bool>) {
     let mut rest = path.components();
     while let Some(component) = rest.next() {
         match component {
-            Component::RootDir | Component::CurDir | Component::Prefix(_) => continue,
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
             Component::ParentDir => {
                 reached.pop();
-                continue;
             }
             Component::Normal(name) => {
                 let parent = reached.clone();
@@ -82,7 +81,8 @@ mod tests {
         fs::write(root.join("elsewhere/web.yaml"), "").unwrap();
         symlink("trees/one", root.join("current")).unwrap();
         symlink("../../../elsewhere/web.yaml", root.join("trees/one/policies/web.yaml")).unwrap();
-        let found = points(&[root.join("current/policies"), root.join("current/policies/web.yaml")]);
+        let found =
+            points(&[root.join("current/policies"), root.join("current/policies/web.yaml")]);
         let wanted = [
             (root.clone(), false),
             (root.join("elsewhere"), false),

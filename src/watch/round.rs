@@ -85,15 +85,22 @@ impl RoundTask {
         }));
         holds.extend(plan.stalled.iter().map(|stalled| {
             let (source, policy) = (&stalled.source_name, &stalled.policy);
-            format!("{source} has had no new restore point of {policy} for too long: {}", stalled.message)
+            format!(
+                "{source} has had no new restore point of {policy} for too long: {}",
+                stalled.message
+            )
         }));
         holds.extend(plan.refusals.iter().filter(|refusal| !refusal.overridden).map(|refusal| {
             let images = refusal.images.len();
             format!("{} keeps {images} images: {}", refusal.guard.word(), refusal.message)
         }));
         let (new, over) = self.status.told(engine, holds);
-        new.iter().for_each(|text| tracing::warn!(engine, "{text}"));
-        over.iter().for_each(|text| tracing::info!(engine, "no longer: {text}"));
+        for text in new {
+            tracing::warn!(engine, "{text}");
+        }
+        for text in over {
+            tracing::info!(engine, "no longer: {text}");
+        }
         let done = round.outcomes.iter().filter(|outcome| outcome.ending.is_done()).count();
         let left = round.outcomes.len() - done;
         let short = plan.id.get(..crate::plan::guard::SHORT_ID).unwrap_or(&plan.id);
@@ -123,7 +130,9 @@ impl Approval for Approved {
         let engine = &self.scribe.engine;
         let holds = findings.iter().map(finding_text).collect();
         let (new, _) = self.status.told(&format!("findings of {engine}"), holds);
-        new.iter().for_each(|text| tracing::warn!(engine, "{text}"));
+        for text in new {
+            tracing::warn!(engine, "{text}");
+        }
     }
 
     fn takes_time(&self) -> bool {

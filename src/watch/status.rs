@@ -163,7 +163,9 @@ impl Status {
             reading.findings.iter().filter(is_error).map(finding_text).collect();
         let warnings = reading.findings.iter().filter(|finding| !finding.is_error());
         let (new, _) = self.told("warnings", warnings.map(finding_text).collect());
-        new.iter().for_each(|text| tracing::warn!("{text}"));
+        for text in new {
+            tracing::warn!("{text}");
+        }
         if reading.policies.is_some() {
             self.valid(now);
         } else {
@@ -192,7 +194,9 @@ impl Status {
 
     fn invalid(&self, mistakes: Vec<String>, now: Timestamp) {
         let (new, _) = self.told("policies", mistakes.iter().cloned().collect());
-        new.iter().for_each(|text| tracing::error!("invalid policy: {text}"));
+        for text in &new {
+            tracing::error!("invalid policy: {text}");
+        }
         if !new.is_empty() && self.lock().since.is_some() {
             tracing::error!("what was in force stays in force until the files are valid");
         }

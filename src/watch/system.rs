@@ -7,13 +7,14 @@ use sd_notify::NotifyState;
 /// Tells the system how far it is.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct System {
+    is_told: bool,
     watchdog: Option<Duration>,
 }
 
 impl System {
     /// As the environment says.
     pub fn new() -> Self {
-        Self { watchdog: sd_notify::watchdog_enabled() }
+        Self { is_told: true, watchdog: sd_notify::watchdog_enabled() }
     }
 
     /// How often it wants to hear that all is well.
@@ -22,34 +23,38 @@ impl System {
     }
 
     pub(super) fn ready(self) {
-        tell(&[NotifyState::Ready]);
+        self.tell(&[NotifyState::Ready]);
     }
 
     pub(super) fn alive(self) {
         if self.watchdog.is_some() {
-            tell(&[NotifyState::Watchdog]);
+            self.tell(&[NotifyState::Watchdog]);
         }
     }
 
     pub(super) fn reloading(self) {
         if let Ok(since) = NotifyState::monotonic_usec_now() {
-            tell(&[NotifyState::Reloading, since]);
+            self.tell(&[NotifyState::Reloading, since]);
         }
     }
 
     pub(super) fn stopping(self) {
-        tell(&[NotifyState::Stopping]);
+        self.tell(&[NotifyState::Stopping]);
     }
 
     /// Waits for the lease, and is alive all the same.
     pub(super) fn standby(self) {
-        tell(&[NotifyState::Ready, NotifyState::Status("standing by: another one holds the lease")]);
+        self.tell(&[
+            NotifyState::Ready,
+            NotifyState::Status("standing by: another one holds the lease"),
+        ]);
     }
-}
 
-fn tell(state: &[NotifyState<'_>]) {
-    // Without a system that listens this does nothing.
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::debug!("the system could not be told: {error}");
+    fn tell(self, state: &[NotifyState<'_>]) {
+        // Without a system that listens this does nothing.
+        let told = if self.is_told { sd_notify::notify(state) } else { Ok(()) };
+        if let Err(error) = told {
+            tracing::debug!("the system could not be told: {error}");
+        }
     }
 }

@@ -163,4 +163,3 @@ fn stays(what: &str, before: &[PathBuf], after: &[PathBuf]) -> Result<(), WorldE
         after: is.display().to_string(),
     })
 }
-

@@ -206,7 +206,14 @@ pub fn room(
     directory: &tempfile::TempDir,
 ) -> Room {
     let ledger = Arc::new(Ledger::new(directory.path().join("ledger.ndjson")));
-    Room { policies: Arc::new(policies), engines: vec![engine], clock, ledger, overrides: Vec::new(), caution: None }
+    Room {
+        policies: Arc::new(policies),
+        engines: vec![engine],
+        clock,
+        ledger,
+        overrides: Vec::new(),
+        caution: None,
+    }
 }
 
 /// What every case needs.

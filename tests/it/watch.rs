@@ -97,7 +97,8 @@ impl World for Script {
         _: Option<(&Policies, &Opened)>,
     ) -> Result<Opened, WorldError> {
         let engines = self.engines.lock().unwrap().clone();
-        let is_named = |engine: &Arc<dyn Engine>| policies.config.engines.contains_key(engine.name());
+        let is_named =
+            |engine: &Arc<dyn Engine>| policies.config.engines.contains_key(engine.name());
         Ok(Opened {
             engines: engines.into_iter().filter(is_named).collect(),
             ledger: Arc::clone(&self.ledger),
@@ -116,7 +117,8 @@ fn kind() -> EngineKind {
 /// A configuration with engines and what more is said, and policies: name, engine, and the rest of
 /// what each says.
 pub fn text(engines: &[&str], more: &str, policies: &[(&str, &str, &str)]) -> String {
-    let engines: Vec<String> = engines.iter().map(|name| format!("{name}: {{memory: {{}}}}")).collect();
+    let engines: Vec<String> =
+        engines.iter().map(|name| format!("{name}: {{memory: {{}}}}")).collect();
     let mut text = format!(
         "apiVersion: stillframe/v1\nkind: Config\nspec:\n  engines: {{{}}}\n{more}",
         engines.join(", ")
@@ -175,6 +177,8 @@ pub fn slots(engine: &MemoryEngine) -> BTreeMap<(String, String), Vec<Slot>> {
         let Ownership::Ours(key) = image.ownership() else { panic!("{}", image.name) };
         slots.entry((key.policy.to_string(), key.source.to_string())).or_default().push(key.slot);
     }
-    slots.values_mut().for_each(|slots| slots.sort());
+    for slots in slots.values_mut() {
+        slots.sort();
+    }
     slots
 }

@@ -21,7 +21,8 @@ use crate::policy::meant::{
 use crate::policy::naming::{DESCRIPTION_DEFAULT, NAME_DEFAULT, Naming};
 use crate::policy::select::Selection;
 use crate::policy::written::{
-    BlackoutSpec, ExemptionSpec, GuardsSpec, LengthText, MovedSpec, PricesSpec, RemovedSpec, WatchSpec,
+    BlackoutSpec, ExemptionSpec, GuardsSpec, LengthText, MovedSpec, PricesSpec, RemovedSpec,
+    WatchSpec,
 };
 use crate::policy::yaml::escape;
 use crate::retention::Retention;

@@ -152,7 +152,9 @@ fn rounds_never_overlap_and_no_engine_is_forgotten() {
                 }
                 Step::Reload => {
                     agenda.reload(names.clone(), every);
-                    running.iter().for_each(|engine| agenda.still_runs(engine));
+                    for engine in &running {
+                        agenda.still_runs(engine);
+                    }
                     asked.extend(names.iter().cloned());
                 }
                 Step::End(health, due) if !running.is_empty() => {
@@ -160,6 +162,7 @@ fn rounds_never_overlap_and_no_engine_is_forgotten() {
                     let at = |seconds: i64| now + SignedDuration::from_secs(seconds);
                     let due = due.map(|due| NextDue { at: at(due), latest: at(due + 600) });
                     agenda.ended(&engine, &Ended { health, due }, now);
+                    last.insert(engine, now);
                 }
                 Step::End(..) => {}
             }

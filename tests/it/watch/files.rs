@@ -121,7 +121,8 @@ async fn an_editor_that_renames_and_one_that_writes_in_place() {
     fs::write(&file, policy(8)).unwrap();
     running.follows().await;
     fs::create_dir_all(case.root.join("policies/team/deep")).unwrap();
-    fs::write(case.root.join("policies/team/deep/db.yaml"), policy(9).replace("web", "db")).unwrap();
+    fs::write(case.root.join("policies/team/deep/db.yaml"), policy(9).replace("web", "db"))
+        .unwrap();
     running.follows().await;
     running.stop().await;
 }

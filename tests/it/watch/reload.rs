@@ -138,7 +138,12 @@ struct Bad {
 
 impl Bad {
     fn new(inner: Arc<MemoryEngine>, is_stuck: bool) -> Arc<Self> {
-        Arc::new(Self { inner, is_stuck, observed: AtomicUsize::new(0), creating: AtomicUsize::new(0) })
+        Arc::new(Self {
+            inner,
+            is_stuck,
+            observed: AtomicUsize::new(0),
+            creating: AtomicUsize::new(0),
+        })
     }
 }
 

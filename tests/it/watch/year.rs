@@ -9,8 +9,8 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use stillframe::clock::Clock;
-use stillframe::engine::{Engine, Fault, Faulty};
 use stillframe::elapsed::Elapsed;
+use stillframe::engine::{Engine, Fault, Faulty};
 use stillframe::name::Slot;
 use stillframe::schedule::{Crontab, Schedule, Zone};
 
@@ -49,7 +49,11 @@ fn policies(written: &[Written], which: u64) -> String {
             (*name, if source.starts_with("berlin") { "berlin" } else { "york" }, rest.as_str())
         })
         .collect();
-    text(&["berlin", "york"], "  guards: {seriesPercent: 100, enginePercent: 100}\n  watch: {reconcileEvery: 1d}\n", &policies)
+    text(
+        &["berlin", "york"],
+        "  guards: {seriesPercent: 100, enginePercent: 100}\n  watch: {reconcileEvery: 1d}\n",
+        &policies,
+    )
 }
 
 /// How many restore points a policy makes on a day of its zone, by the calendar alone.
@@ -123,12 +127,12 @@ impl Year {
                     Fault::ImagesCutOff,
                     Fault::InstancesCutOff,
                 ];
-                let faulty = self.engines.iter().map(|engine| {
+                let failing = self.engines.iter().map(|engine| {
                     let script = (0..4).map(|_| faults[self.random.below(6) as usize]).collect();
                     Arc::new(Faulty::new(engine.clone(), script)) as Arc<dyn Engine>
                 });
-                let faulty: Vec<_> = faulty.collect();
-                *self.script.engines.lock().unwrap() = faulty;
+                let failing: Vec<_> = failing.collect();
+                *self.script.engines.lock().unwrap() = failing;
                 running.bell.reload();
             }
             3 => {
@@ -202,13 +206,15 @@ impl Year {
         assert_eq!(slots.len(), made.len(), "{policy} made a slot twice; {}", self.random);
         let date = |slot: &Slot| slot.instant().to_zoned(zone.clone()).date();
         let mut days: BTreeMap<Date, usize> = BTreeMap::new();
-        slots.iter().for_each(|slot| *days.entry(date(slot)).or_default() += 1);
+        for slot in &slots {
+            *days.entry(date(slot)).or_default() += 1;
+        }
         let lost = self.lost_of(policy, &slots, cron, span, zone);
         let day_of = |text: &str| text.parse::<Timestamp>().unwrap().to_zoned(TimeZone::UTC).date();
         // The first and the last day are not whole in every zone.
-        let (mut day, last) = (day_of(span.0) + 1.day(), day_of(span.1) - 1.day());
+        let (mut day, end) = (day_of(span.0) + 1.day(), day_of(span.1) - 1.day());
         let mut missing = 0;
-        while day < last {
+        while day < end {
             let lost: Vec<&Slot> = lost.iter().filter(|slot| date(slot) == day).collect();
             let count = days.get(&day).copied().unwrap_or(0);
             assert_eq!(
@@ -218,7 +224,7 @@ impl Year {
                 self.random
             );
             missing += lost.len();
-            day = day + 1.day();
+            day += 1.day();
         }
         println!("{policy}: {} images, {missing} skipped with the time", slots.len());
         assert!(missing * 20 < slots.len(), "{missing} of {} slots skipped", slots.len());
