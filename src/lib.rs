@@ -38,7 +38,7 @@
 //!
 //! The book: [`doc::architecture`], [`doc::language`], [`doc::semantics`], [`doc::embedded_engine`], [`doc::compute_engine`],
 //! [`doc::adding_an_engine`], [`doc::findings`], [`doc::testing_policies`], [`doc::simulate`],
-//! [`doc::serve`], [`doc::testing`], [`doc::performance`], [`doc::changelog`].
+//! [`doc::serve`], [`doc::watch`], [`doc::testing`], [`doc::performance`], [`doc::changelog`].
 
 pub mod adopt;
 pub mod agenda;
@@ -94,4 +94,6 @@ pub mod doc {
     pub mod testing {}
     #[doc = include_str!("doc/testing-policies.md")]
     pub mod testing_policies {}
+    #[doc = include_str!("doc/watch.md")]
+    pub mod watch {}
 }

@@ -24,6 +24,8 @@ mod loading;
 mod planning;
 mod program;
 mod simulation;
+#[cfg(feature = "watch")]
+mod watch;
 mod world;
 
 use std::path::Path;
@@ -32,13 +34,15 @@ use std::time::{Duration, Instant};
 const MIB: u64 = 1 << 20;
 
 /// The parts, in the order in which they run.
-const PARTS: [(&str, fn()); 6] = [
+const PARTS: &[(&str, fn())] = &[
     ("program", program::run),
     ("loading", loading::run),
     ("planning", planning::run),
     ("simulation", simulation::run),
     ("engine", engine::run),
     ("cloud", cloud::run),
+    #[cfg(feature = "watch")]
+    ("watch", watch::run),
 ];
 
 fn main() {
@@ -50,7 +54,11 @@ fn main() {
     {
         return planning::round(file);
     }
-    for (name, run) in PARTS {
+    #[cfg(feature = "watch")]
+    if asked == [watch::IDLE] {
+        return watch::idle();
+    }
+    for (name, run) in PARTS.iter().copied() {
         if asked.is_empty() || asked.iter().any(|part| part == name) {
             println!("\n{name}");
             run();

@@ -241,6 +241,21 @@ pub fn inventory(instances: usize) -> Inventory {
     }
 }
 
+/// The same with so many sources of each of so many policies, and so many images of each.
+pub fn spread(policies: usize, sources: usize, images: usize) -> Inventory {
+    let numbers: Vec<usize> = (0..policies)
+        .flat_map(|policy| (0..sources).map(move |source| policy * SOURCES + source))
+        .collect();
+    let mut inventory = inventory(0);
+    for engine in &mut inventory.engines {
+        engine.instances = numbers.iter().copied().map(instance).collect();
+        let aged =
+            (0..images).rev().flat_map(|age| numbers.iter().map(move |one| image(*one, age)));
+        engine.images = aged.collect();
+    }
+    inventory
+}
+
 /// The policies that so many instances have.
 pub fn policies_of(instances: usize) -> usize {
     instances.div_ceil(SOURCES)

@@ -369,11 +369,12 @@ async fn a_round_adopts_and_the_next_finds_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("ledger.ndjson");
     let room = Room {
-        policies: policies("  retention: {last: 5}\n"),
+        policies: Arc::new(policies("  retention: {last: 5}\n")),
         engines: vec![engine],
         clock,
         ledger: Arc::new(Ledger::new(path.clone())),
         overrides: Vec::new(),
+        caution: None,
     };
     let planned = |inventory: &Inventory, now: Timestamp| {
         let mut adoption = adopt(&room.policies, inventory, &by_name(), now).unwrap();

@@ -798,7 +798,7 @@ suite! {
         assert_eq!(seen(case.room(0).observe().await), ["user:a@x", "user:a@x"]);
         let wide = "  sharing: [{role: roles/compute.imageUser, members: [\"user:a@x\", \"group:b@x\"]}]\n";
         let mut room = case.room(0);
-        room.policies = case.policies_of(wide);
+        room.policies = Arc::new(case.policies_of(wide));
         let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
         assert_eq!(round.plan.summary.relabel, 2);
         assert!(round.outcomes.iter().all(|outcome| outcome.ending.is_done()), "{:?}", round.outcomes);

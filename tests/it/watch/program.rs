@@ -282,10 +282,7 @@ fn health_readiness_and_metrics_are_seen_from_outside() {
         assert!(began.elapsed() < PATIENCE, "{metrics:#?}");
     };
     let of = |name: &str| {
-        metrics
-            .get(name)
-            .map(|value| *value as i64)
-            .unwrap_or_else(|| panic!("{name} {metrics:#?}"))
+        metrics.get(name).map_or_else(|| panic!("{name} {metrics:#?}"), |value| *value as i64)
     };
     assert_eq!(of("stillframe_config_valid"), 1);
     assert_eq!(
