@@ -221,11 +221,13 @@ pub enum Verb {
 
 impl Verb {
     /// Whether its log lines are what people see of it.
+    #[cfg_attr(not(feature = "watch"), expect(clippy::unused_self, reason = "no such verb"))]
     fn says_what_it_does(&self) -> bool {
         #[cfg(feature = "watch")]
-        return matches!(self, Self::Watch(_));
+        let says = matches!(self, Self::Watch(_));
         #[cfg(not(feature = "watch"))]
-        return false;
+        let says = false;
+        says
     }
 }
 

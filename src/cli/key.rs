@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use super::{Console, Exit, Global, setup};
 use crate::clock::Clock;
 use crate::engine::local::{KIND, LocalEngine};
+use crate::reconcile;
 
 /// Keys of embedded engines.
 #[derive(Debug, Args)]
@@ -86,7 +87,7 @@ pub(super) fn local_engine(
     };
     let open = |(name, engine): (&String, &crate::policy::meant::EngineConfig)| -> anyhow::Result<LocalEngine> {
         let clock: std::sync::Arc<dyn Clock> = setup::clock(None);
-        match LocalEngine::open(name, &engine.settings, &setup::base(&policies)?, clock) {
+        match LocalEngine::open(name, &engine.settings, &reconcile::base(&policies)?, clock) {
             Ok(engine) => Ok(engine),
             Err(message) => bail!(message),
         }

@@ -17,7 +17,7 @@ use crate::inventory::{FORMAT_VERSION, Inventory};
 use crate::plan::guard::Override;
 use crate::plan::{Plan, plan};
 use crate::policy::{Finding, Loaded, Policies, lint};
-use crate::reconcile::{self, Room, guarded};
+use crate::reconcile::{Room, guarded};
 use crate::report::findings;
 use crate::simulate::expense::budget;
 
@@ -194,11 +194,6 @@ pub(super) fn show_findings(
         console.note(&findings::text(found));
     }
     Ok(())
-}
-
-/// The directory that paths in the configuration are relative to.
-pub(super) fn base(policies: &Policies) -> anyhow::Result<PathBuf> {
-    Ok(reconcile::base(policies)?)
 }
 
 /// The clock: the machine's, or the one that was given.
