@@ -38,6 +38,7 @@ while [ "$(date +%s)" -lt "$end" ]; do
     esac
     round=$((round + 1))
 done
+write 60
 kill -TERM "$watch"
 wait "$watch"
 watch=

@@ -9,6 +9,7 @@ use super::{Console, Exit, Global, setup};
 use crate::engine::{self, Examined, Role, Task, Topic, Verdict, Wanted};
 use crate::files::{self, Writable, writable};
 use crate::policy::Policies;
+use crate::reconcile;
 use crate::report::{Diagnosis, EngineDiagnosis, diagnosis_text};
 
 /// Examine each engine.
@@ -49,7 +50,7 @@ impl Doctor {
             Ok(policies) => policies,
             Err(early) => return early.exit(),
         };
-        let base = setup::base(&policies)?;
+        let base = reconcile::base(&policies)?;
         let wanted = if self.tasks.is_empty() {
             Wanted::default()
         } else {

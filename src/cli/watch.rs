@@ -13,6 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{Console, Exit, Global, setup};
 use crate::elapsed::Elapsed;
 use crate::files::joined;
+use crate::policy::Policies;
 use crate::reconcile::base;
 use crate::report::findings;
 use crate::watch::{self, Access, Bell, FileWatcher, Files, Lease, Pace, Status, System, Watch};
@@ -81,10 +82,15 @@ impl WatchCommand {
             },
         };
         let files = FileWatcher::new(global.policies.clone(), bell.clone(), self.poll);
+        let endpoints = global.engine_endpoint.clone();
+        let adjust = move |policies: &mut Policies| {
+            setup::override_endpoints(policies, &endpoints).map_err(|error| error.to_string())
+        };
         let world = Files {
             paths: global.policies.clone(),
             environment: global.environment.clone(),
             clock: Arc::clone(&clock),
+            adjust: Box::new(adjust),
         };
         let grace = self.grace.map(|grace| Duration::from_secs(grace.as_seconds().unsigned_abs()));
         let watch = Watch {

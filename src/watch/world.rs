@@ -97,16 +97,29 @@ pub struct Files {
     pub environment: Option<String>,
     /// The clock of the engines.
     pub clock: Arc<dyn Clock>,
+    /// What is different from the files, as the command line says.
+    pub adjust: Adjust,
 }
+
+/// Changes policies that were read; the error says what is in the way.
+pub type Adjust = Box<dyn Fn(&mut Policies) -> Result<(), String> + Send + Sync>;
 
 impl World for Files {
     fn read(&self) -> Reading {
         match files::load(&self.paths, self.environment.as_deref(), false, None) {
-            Ok(read) => Reading {
-                policies: read.loaded.policies,
-                findings: read.loaded.findings,
-                files: read.files,
-            },
+            Ok(read) => {
+                let mut reading = Reading {
+                    policies: read.loaded.policies,
+                    findings: read.loaded.findings,
+                    files: read.files,
+                };
+                let adjusted = reading.policies.as_mut().map(|policies| (self.adjust)(policies));
+                if let Some(Err(message)) = adjusted {
+                    reading.policies = None;
+                    reading.findings.push(Finding::nowhere(Code::UnreadableFile, message));
+                }
+                reading
+            }
             Err(missing) => Reading {
                 policies: None,
                 findings: vec![Finding::nowhere(Code::UnreadableFile, missing.to_string())],
