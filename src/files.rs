@@ -36,7 +36,35 @@ pub fn load(
     if let Some(missing) = paths.iter().find(|path| !path.exists()) {
         return Err(Missing(missing.clone()));
     }
-    let (files, unreadable) = read_policies(paths);
+    Ok(loaded(read_policies(paths), environment, origins, now))
+}
+
+/// The same for files that were put `under` a directory, which is no part of what people call them.
+pub fn load_under(
+    under: &Path,
+    paths: &[PathBuf],
+    environment: Option<&str>,
+    origins: bool,
+) -> Result<Read, Missing> {
+    if let Some(missing) = paths.iter().find(|path| !path.exists()) {
+        return Err(Missing(missing.clone()));
+    }
+    let (mut files, unreadable) = read_policies(paths);
+    for file in &mut files {
+        if let Ok(own) = Path::new(&file.path).strip_prefix(under) {
+            let path = own.display().to_string();
+            *file = Arc::new(SourceFile { path, text: file.text.clone() });
+        }
+    }
+    Ok(loaded((files, unreadable), environment, origins, None))
+}
+
+fn loaded(
+    (files, unreadable): (Vec<Arc<SourceFile>>, Vec<Finding>),
+    environment: Option<&str>,
+    origins: bool,
+    now: Option<Timestamp>,
+) -> Read {
     let names = files.iter().map(|file| PathBuf::from(&file.path)).collect();
     let options = Options { environment, unreadable: !unreadable.is_empty(), origins, now };
     let mut loaded = load_with(files, &engine::kinds(), options);
@@ -44,7 +72,7 @@ pub fn load(
         loaded.policies = None;
         loaded.findings.extend(unreadable);
     }
-    Ok(Read { loaded, files: names })
+    Read { loaded, files: names }
 }
 
 /// All `*.yaml` and `*.yml` files under a directory that are no tests, in the order of their paths.

@@ -27,6 +27,7 @@
 //! | 1 | [`expect`] | tests of policies: a world, an instant, and what the plan must be |
 //! | 1 | [`simulate`] | the same functions under a virtual clock, and what they will do |
 //! | 1 | [`agenda`] | what the long-running mode does next, and until when it may sleep |
+//! | 1 | [`review`] | what a change of the policies does, before it does it |
 //! | 2 | [`engine`] | what holds instances and images; one folder per engine |
 //! | 2 | [`files`] | finds and reads what users write |
 //! | 3 | [`apply`] | carries out a plan; makes no choices |
@@ -59,6 +60,7 @@ pub mod policy;
 pub mod reconcile;
 pub mod report;
 pub mod retention;
+pub mod review;
 pub mod schedule;
 #[cfg(feature = "serve")]
 pub mod serve;

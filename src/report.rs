@@ -8,7 +8,9 @@ mod doctor;
 pub mod findings;
 mod images;
 mod outcome;
+pub mod page;
 mod plan;
+mod review;
 pub mod simulation;
 mod text;
 pub mod verdicts;
@@ -20,7 +22,8 @@ pub use adoption::adoption_text;
 pub use doctor::{Diagnosis, EngineDiagnosis, diagnosis_text};
 pub use images::{ImageRow, image_rows, list, show, state};
 pub use outcome::{Protection, apply_text, protection, protection_text};
-pub use plan::plan_text;
+pub use plan::{plan_page, plan_text};
+pub use review::{mistakes_page, review_page};
 pub use text::{bytes, clean, count, minute, table};
 
 /// A group of lines under a heading.

@@ -39,6 +39,7 @@ use jiff::Timestamp;
 
 pub use chance::Share;
 pub use difference::{Comparison, Figures, PolicyDifference, compare};
+pub use outlook::{longest_wait, meant_slots};
 pub use size::{GROWTH_DAYS, INCREMENT_PERCENT, Sizes};
 pub use track::{
     Event, FORMAT_VERSION, Happening, PolicyTrack, SeriesTrack, Simulation, Totals, Track,

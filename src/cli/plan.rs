@@ -2,20 +2,42 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
-use super::{Console, Exit, Global, parse_instant, setup};
+use super::setup::Seen;
+use super::{Console, Exit, Global, parse_instant, revision, setup};
 use crate::plan::Plan;
 use crate::plan::guard::{Override, refuses, unused};
-use crate::report::plan_text;
+use crate::report::{clean, findings, mistakes_page, plan_page, plan_text, review_page};
+use crate::review::{Base, Review, Side, review};
+
+/// As what a plan is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Text,
+    /// For programs; with --base the review and not the plan
+    Json,
+    /// For a comment on a pull request, or the summary of a CI job
+    Markdown,
+    /// A page for a browser
+    Html,
+}
 
 /// Show what would be done.
 #[derive(Debug, Args)]
 pub struct PlanCommand {
-    /// Print the plan as JSON
-    #[arg(long)]
+    /// The same as --format json
+    #[arg(long, conflicts_with = "format")]
     json: bool,
+    /// As what to show it
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    format: Format,
+    /// Show what a change of the policies does: they are compared with those of a git revision or a
+    /// directory, over the same images and at the same instant
+    #[arg(long, value_name = "REVISION|DIRECTORY")]
+    base: Option<String>,
     /// Exit with 2 where something is to be done
     #[arg(long)]
     detailed_exitcode: bool,
@@ -32,17 +54,24 @@ pub struct PlanCommand {
 
 impl PlanCommand {
     pub(super) async fn run(&self, global: &Global, console: &Console) -> anyhow::Result<Exit> {
-        let seen = setup::seen(global, console, self.json, self.now, self.inventory.as_deref());
+        let format = if self.json { Format::Json } else { self.format };
+        let json = format == Format::Json;
+        if matches!(format, Format::Markdown | Format::Html)
+            && let Some(exit) = show_mistakes(global, format, console)?
+        {
+            return Ok(exit);
+        }
+        let seen = setup::seen(global, console, json, self.now, self.inventory.as_deref());
         let seen = match seen.await {
             Ok(seen) => seen,
             Err(early) => return early.exit(),
         };
         setup::note_meaning(&seen.policies, &seen.inventory, seen.now, console);
         let plan = seen.plan(&self.overrides);
-        if self.json {
-            console.json(&plan)?;
-        } else {
-            console.print(&plan_text(&plan));
+        match self.review(global, console, &seen, &plan, json)? {
+            Reviewed::Invalid => return Ok(Exit::InvalidPolicy),
+            Reviewed::Alone => show(&plan, format, console)?,
+            Reviewed::Change(review) => show_review(&review, &plan, format, console)?,
         }
         for text in unused(&plan, &self.overrides) {
             console.note(&format!("{text}\n"));
@@ -50,6 +79,90 @@ impl PlanCommand {
         let exit = exit_of(&plan, self.detailed_exitcode);
         Ok(setup::with_exemptions(exit, &seen.policies, plan.now, console))
     }
+
+    fn review(
+        &self,
+        global: &Global,
+        console: &Console,
+        seen: &Seen,
+        plan: &Plan,
+        json: bool,
+    ) -> anyhow::Result<Reviewed> {
+        let Some(name) = &self.base else { return Ok(Reviewed::Alone) };
+        let base = revision::load_base(name, global, true)?;
+        let Some(policies) = base.loaded.policies else {
+            console.error(&format!("the policies of {} have mistakes", clean(name)));
+            setup::show_findings(&base.loaded.findings, console, json)?;
+            return Ok(Reviewed::Invalid);
+        };
+        let before = Seen { policies, inventory: seen.inventory.clone(), now: seen.now };
+        let before_plan = before.plan(&[]);
+        let base = Base {
+            name: name.clone(),
+            commit: base.commit,
+            side: Side { policies: &before.policies, plan: &before_plan },
+        };
+        let side = Side { policies: &seen.policies, plan };
+        Ok(Reviewed::Change(Box::new(review(base, &side, &seen.inventory))))
+    }
+}
+
+/// Shows mistakes in the policies where the plan would be read.
+fn show_mistakes(
+    global: &Global,
+    format: Format,
+    console: &Console,
+) -> anyhow::Result<Option<Exit>> {
+    let loaded = setup::load_policies(global, false)?;
+    if loaded.policies.is_some() {
+        return Ok(None);
+    }
+    let page = mistakes_page(&loaded.findings);
+    match format {
+        Format::Html => console.print(&page.to_html()),
+        _ => console.print(&page.to_markdown()),
+    }
+    console.note(&findings::text(&loaded.findings));
+    Ok(Some(Exit::InvalidPolicy))
+}
+
+/// What a change of the policies does, where one was asked about.
+enum Reviewed {
+    /// The base has mistakes, which have been shown.
+    Invalid,
+    /// Nobody asked.
+    Alone,
+    /// What it does.
+    Change(Box<Review>),
+}
+
+fn show(plan: &Plan, format: Format, console: &Console) -> anyhow::Result<()> {
+    match format {
+        Format::Json => console.json(plan)?,
+        Format::Text => console.print(&plan_text(plan)),
+        Format::Markdown => console.print(&plan_page(plan).to_markdown()),
+        Format::Html => console.print(&plan_page(plan).to_html()),
+    }
+    Ok(())
+}
+
+fn show_review(
+    review: &Review,
+    plan: &Plan,
+    format: Format,
+    console: &Console,
+) -> anyhow::Result<()> {
+    let page = review_page(review);
+    match format {
+        Format::Json => console.json(review)?,
+        Format::Text => {
+            console.print(&page.to_terminal());
+            console.print(&format!("\n{}", plan_text(plan)));
+        }
+        Format::Markdown => console.print(&page.to_markdown()),
+        Format::Html => console.print(&page.to_html()),
+    }
+    Ok(())
 }
 
 /// How a plan that is only shown ends the run.

@@ -7,29 +7,40 @@ use std::process::Command;
 use anyhow::{Context, anyhow, bail};
 use tempfile::TempDir;
 
-use super::{Global, setup};
+use super::Global;
+use crate::files;
 use crate::policy::Loaded;
+
+/// The policies of a base.
+pub(super) struct Base {
+    /// What was read.
+    pub(super) loaded: Loaded,
+    /// The commit, where it is a revision.
+    pub(super) commit: Option<String>,
+}
 
 /// Reads the policies of a base: a directory or file where there is one of that name, otherwise the
 /// same paths in that revision of git.
-pub(super) fn load_base(base: &str, global: &Global) -> anyhow::Result<Loaded> {
+pub(super) fn load_base(base: &str, global: &Global, origins: bool) -> anyhow::Result<Base> {
+    let environment = global.environment.as_deref();
     if Path::new(base).exists() {
-        return load(vec![PathBuf::from(base)], global);
+        let read = files::load(&[PathBuf::from(base)], environment, origins, None)?;
+        return Ok(Base { loaded: read.loaded, commit: None });
     }
     let directory = tempfile::tempdir().context("no directory for the policies of the base")?;
     let mut found = Vec::new();
+    let mut commit = None;
     for path in &global.policies {
-        found.push(check_out(base, path, &directory)?);
+        let (at, of) = check_out(base, path, &directory)?;
+        found.push(at);
+        commit = Some(of);
     }
-    load(found, global)
+    let read = files::load_under(directory.path(), &found, environment, origins)?;
+    Ok(Base { loaded: read.loaded, commit })
 }
 
-fn load(policies: Vec<PathBuf>, global: &Global) -> anyhow::Result<Loaded> {
-    setup::load_policies(&Global { policies, ..global.clone() }, false)
-}
-
-/// Writes what a path holds in a revision into a directory, and says where.
-fn check_out(revision: &str, path: &Path, into: &TempDir) -> anyhow::Result<PathBuf> {
+/// Writes what a path holds in a revision into a directory, and says where, and which commit it is.
+fn check_out(revision: &str, path: &Path, into: &TempDir) -> anyhow::Result<(PathBuf, String)> {
     let absolute =
         path.canonicalize().with_context(|| format!("cannot find {}", path.display()))?;
     let beside = if absolute.is_dir() {
@@ -84,7 +95,7 @@ fn check_out(revision: &str, path: &Path, into: &TempDir) -> anyhow::Result<Path
     if count == 0 {
         bail!("`{revision}` holds no policy files at {}", inside.display());
     }
-    Ok(into.path().join(inside))
+    Ok((into.path().join(inside), commit))
 }
 
 fn is_policy_file(name: &str) -> bool {

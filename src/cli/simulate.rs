@@ -109,7 +109,7 @@ impl SimulateCommand {
             })?;
             return Ok(Exit::Success);
         };
-        let loaded = revision::load_base(base, global)?;
+        let loaded = revision::load_base(base, global, false)?.loaded;
         let Some(before) = loaded.policies else {
             console.error(&format!("the policies of {} have mistakes", clean(base)));
             setup::show_findings(&loaded.findings, console, json)?;

@@ -237,7 +237,7 @@ impl Loader<'_> {
             self.findings.extend(outcome.findings);
             gathered.names.extend(outcome.names);
             gathered.unsound.names.extend(outcome.unsound);
-            for (policy, digest) in outcome.policies {
+            for policy in outcome.policies {
                 if let Some(first) = first_places.get(&policy.name) {
                     let message = format!("there are two policies named `{}`", policy.name);
                     self.findings.push(
@@ -247,7 +247,7 @@ impl Loader<'_> {
                     continue;
                 }
                 first_places.insert(policy.name.clone(), policy.place.clone());
-                gathered.digests.insert(policy.name.to_string(), digest.into());
+                gathered.digests.insert(policy.name.to_string(), policy.digest.clone().into());
                 gathered.policies.push(policy);
             }
         }

@@ -128,6 +128,7 @@ impl<'a> Meaning<'a> {
             removed: None,
             place,
             effective: Vec::new(),
+            digest: String::new(),
         })
     }
 

@@ -38,6 +38,8 @@ pub struct Policies {
     pub moved_places: BTreeMap<PolicyName, Place>,
     /// A digest over their meaning: comments and formatting do not change it.
     pub digest: String,
+    /// The configuration as it is written, with what is different in the environment.
+    pub written_config: serde_json::Value,
 }
 
 impl Policies {
@@ -190,6 +192,8 @@ pub struct Policy {
     /// Each value that holds, with where it comes from, in the order of the language; empty unless
     /// the policies were read with their origins.
     pub effective: Vec<Effective>,
+    /// A digest over the values that hold; empty for a policy that was removed.
+    pub digest: String,
 }
 
 /// A value of the effective policy.

@@ -1,7 +1,10 @@
 //! A plan as text: the verdict first, deletes never folded away and grouped by what they cost.
 
 mod budget;
+mod page;
 mod schedule;
+
+pub use page::plan_page;
 
 use serde::Serialize;
 

@@ -21,6 +21,8 @@ use crate::schedule::Zone;
 pub const HORIZON: Elapsed = Elapsed::days(50 * 366);
 /// The most slots that one rule makes us look at.
 const SLOTS_MAX: usize = 100_000;
+/// So many coming slots are looked at for the longest time between two.
+const WAITS: usize = 100;
 /// So many slots in a row may be blacked out.
 const BLACKED_OUT_MAX: usize = 50_000;
 
@@ -61,6 +63,27 @@ pub(super) fn next_meant(policy: &Policy, after: Timestamp) -> Option<Slot> {
     let after = Elapsed::seconds(1).after(next.instant());
     let mut slots = policy.schedule.slots(after, HORIZON.after(after)).take(BLACKED_OUT_MAX);
     slots.find(|slot| is_meant(policy, *slot))
+}
+
+/// The first slots after an instant that are to have a restore point.
+pub fn meant_slots(policy: &Policy, after: Timestamp, count: usize) -> Vec<Slot> {
+    let mut slots = Vec::new();
+    let mut last = after;
+    while slots.len() < count
+        && let Some(slot) = next_meant(policy, last)
+    {
+        slots.push(slot);
+        last = slot.instant();
+    }
+    slots
+}
+
+/// The longest time between two coming slots that are to have a restore point, as the next hundred
+/// show it; `None` where there are not two.
+pub fn longest_wait(policy: &Policy, now: Timestamp) -> Option<Elapsed> {
+    let slots = meant_slots(policy, now, WAITS);
+    let waits = slots.windows(2);
+    waits.map(|pair| Elapsed::between(pair[0].instant(), pair[1].instant())).max()
 }
 
 /// The last slot at or before an instant that was to have a restore point.

@@ -39,6 +39,7 @@ mod local;
 mod memory;
 mod misfortune;
 mod plans;
+mod reviews;
 mod schemas;
 #[cfg(feature = "serve")]
 mod serve;

@@ -13,6 +13,7 @@ use stillframe::plan::Plan;
 use stillframe::policy::schema::simplify;
 use stillframe::policy::{config_schema, overlay_schema, policy_schema};
 use stillframe::report::Diagnosis;
+use stillframe::review::Review;
 use stillframe::simulate::{Comparison, Simulation};
 
 use super::support::{Datacenter, NOW, golden, project};
@@ -24,7 +25,7 @@ fn of<T: schemars::JsonSchema>() -> Value {
 }
 
 /// Every schema there is, by the name of its file.
-fn schemas() -> [(&'static str, Value); 10] {
+fn schemas() -> [(&'static str, Value); 11] {
     [
         ("policy", policy_schema()),
         ("config", config_schema(&engine::kinds())),
@@ -36,6 +37,7 @@ fn schemas() -> [(&'static str, Value); 10] {
         ("simulation", of::<Simulation>()),
         ("comparison", of::<Comparison>()),
         ("doctor", of::<Diagnosis>()),
+        ("review", of::<Review>()),
     ]
 }
 

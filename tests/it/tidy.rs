@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::support::project;
 
 /// Every room and its level. A room imports its own level or lower.
-const ROOMS: [(&str, u8); 25] = [
+const ROOMS: [(&str, u8); 26] = [
     ("name", 0),
     ("elapsed", 0),
     ("inventory", 0),
@@ -23,6 +23,7 @@ const ROOMS: [(&str, u8); 25] = [
     ("expect", 1),
     ("simulate", 1),
     ("agenda", 1),
+    ("review", 1),
     ("engine", 2),
     ("files", 2),
     ("apply", 3),

@@ -340,6 +340,7 @@ fn removed(reader: &mut Reader<'_>, config: &Config) -> Vec<Policy> {
             removed: Some(spec.reason.clone().unwrap_or_default()),
             place: reader.layers.place(&format!("{pointer}/policy")),
             effective: Vec::new(),
+            digest: String::new(),
         });
     }
     removed
@@ -437,7 +438,15 @@ impl Configured {
         removed.sort_by(|one, other| one.name.cmp(&other.name));
         let places = self.moved.into_iter().map(|moved| (moved.from, moved.from_place));
         let moved_places = places.collect();
-        Policies { config: self.config, policies, removed, moved, moved_places, digest }
+        Policies {
+            config: self.config,
+            policies,
+            removed,
+            moved,
+            moved_places,
+            digest,
+            written_config: self.json,
+        }
     }
 }
 

@@ -59,8 +59,8 @@ pub(super) struct Outcome {
     pub(super) findings: Vec<Finding>,
     /// The names that the documents say, in their order.
     pub(super) names: Vec<String>,
-    /// Policies, each with the SHA-256 over what holds for it, as hex.
-    pub(super) policies: Vec<(Policy, String)>,
+    /// Policies, each with its digest.
+    pub(super) policies: Vec<Policy>,
     /// Those of them in which something is wrong.
     pub(super) unsound: Vec<PolicyName>,
 }
@@ -136,7 +136,8 @@ impl Common<'_> {
             if self.origins {
                 policy.effective = layers.list();
             }
-            outcome.policies.push((policy, sha256(&layers.json)));
+            policy.digest = sha256(&layers.json);
+            outcome.policies.push(policy);
         }
     }
 }
