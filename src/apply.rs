@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+pub use ledger::chain::{Break, Checked, check as check_chain};
 pub use ledger::{Ledger, LedgerError};
 use run::EngineRun;
 

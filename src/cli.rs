@@ -15,10 +15,12 @@ mod key;
 mod list;
 mod plan;
 mod progress;
+mod report;
 #[cfg(feature = "local")]
 mod repository;
 mod restore;
 mod revision;
+mod saved;
 mod schedule;
 #[cfg(feature = "serve")]
 mod serve;
@@ -173,11 +175,13 @@ pub enum Verb {
     /// or by both. They are named as the common scripts do it unless --name-pattern or only --label
     /// says otherwise.
     Adopt(adopt::Adopt),
+    /// Say that deletes of a class in a saved plan are meant
+    Approve(saved::Approve),
     /// Write what the engines hold as a document that `plan --inventory` reads
     Inventory(inventory::InventoryCommand),
     /// List images
     List(list::List),
-    /// Show everything an image records
+    /// Show everything an image records, or a saved plan
     Show(list::Show),
     /// Say why: a policy with its defaults, an image, a source, or the code of a finding
     Explain(explain::Explain),
@@ -206,6 +210,11 @@ pub enum Verb {
     #[cfg(feature = "watch")]
     Watch(watch::WatchCommand),
     /// Speak the API of a cloud over an embedded engine, for its own clients
+    /// Report what was protected and deleted in a span of time, for auditors
+    Report(report::ReportCommand),
+    /// The ledger of what was done
+    Ledger(report::LedgerCommand),
+    /// Speak the API of a cloud over an embedded engine, for programs of this machine
     ///
     /// Prints the address when it is ready. Clients of the cloud work against it unchanged, once
     /// they are given the address and any credentials.
@@ -298,6 +307,7 @@ fn run_verb(cli: &Cli, console: &Console) -> anyhow::Result<Exit> {
             Verb::Plan(verb) => verb.run(&cli.global, console).await,
             Verb::Apply(verb) => verb.run(&cli.global, console).await,
             Verb::Adopt(verb) => verb.run(&cli.global, console).await,
+            Verb::Approve(verb) => verb.run(&cli.global, console),
             Verb::Inventory(verb) => verb.run(&cli.global, console).await,
             Verb::List(verb) => verb.run(&cli.global, console).await,
             Verb::Show(verb) => verb.run(&cli.global, console).await,
@@ -310,6 +320,8 @@ fn run_verb(cli: &Cli, console: &Console) -> anyhow::Result<Exit> {
             Verb::Simulate(verb) => verb.run(&cli.global, console).await,
             #[cfg(feature = "watch")]
             Verb::Watch(verb) => verb.run(&cli.global, console).await,
+            Verb::Report(verb) => verb.run(&cli.global, console).await,
+            Verb::Ledger(verb) => verb.run(&cli.global, console),
             #[cfg(feature = "serve")]
             Verb::Serve(verb) => verb.run(&cli.global, console).await,
             #[cfg(feature = "local")]

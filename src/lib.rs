@@ -28,8 +28,10 @@
 //! | 1 | [`simulate`] | the same functions under a virtual clock, and what they will do |
 //! | 1 | [`agenda`] | what the long-running mode does next, and until when it may sleep |
 //! | 1 | [`review`] | what a change of the policies does, before it does it |
+//! | 1 | [`audit`] | what was protected and deleted in a span of time, and who said so |
 //! | 2 | [`engine`] | what holds instances and images; one folder per engine |
 //! | 2 | [`files`] | finds and reads what users write |
+//! | 2 | [`signature`] | who has signed a file |
 //! | 3 | [`apply`] | carries out a plan; makes no choices |
 //! | 3 | [`reconcile`] | one round: observe, plan, guard, apply, report |
 //! | 4 | [`report`] | one view, as text and JSON |
@@ -44,6 +46,7 @@
 pub mod adopt;
 pub mod agenda;
 pub mod apply;
+pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod cost;
@@ -64,6 +67,7 @@ pub mod review;
 pub mod schedule;
 #[cfg(feature = "serve")]
 pub mod serve;
+pub mod signature;
 pub mod simulate;
 #[cfg(feature = "watch")]
 pub mod watch;

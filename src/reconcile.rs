@@ -308,6 +308,7 @@ fn whole_plan(plan: &Plan, message: String) -> Refusal {
         message,
         images: plan.changes.iter().filter_map(|change| change.image.id.clone()).collect(),
         override_flag: None,
+        classes: BTreeSet::new(),
         overridden: false,
     }
 }

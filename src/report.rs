@@ -5,6 +5,7 @@
 
 mod adoption;
 mod doctor;
+mod audit;
 pub mod findings;
 mod images;
 mod outcome;
@@ -20,6 +21,7 @@ use serde::Serialize;
 
 pub use adoption::adoption_text;
 pub use doctor::{Diagnosis, EngineDiagnosis, diagnosis_text};
+pub use audit::{audit_page, deletions_csv};
 pub use images::{ImageRow, image_rows, list, show, state};
 pub use outcome::{Protection, apply_text, protection, protection_text};
 pub use plan::{plan_page, plan_text};

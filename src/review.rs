@@ -8,6 +8,7 @@
 mod document;
 mod fates;
 mod meaning;
+mod saved;
 mod schedules;
 mod sources;
 
@@ -20,6 +21,8 @@ pub use document::{
     PolicyChange, PolicyFate, Protection, ProtectionChange, Review, Runs, ScheduleChange, Shifted,
     SourceChange, ValueChange, Verdict,
 };
+
+pub use saved::{SAVED_VERSION, Saved};
 
 use crate::desired::{Desired, desired};
 use crate::elapsed::Elapsed;

@@ -1,8 +1,11 @@
 //! The ledger: every action with its plan, its reasons and what came of it.
 //!
 //! A file that is only appended to, one JSON object per line, each line made to last before the
-//! next step. It is for auditors. Nothing is planned from it, with one exception: how many images
+//! next step. Each line names the digest of the one before it, so a line that is changed or taken out
+//! is noticed ([`chain`]). It is for auditors. Nothing is planned from it, with one exception: how many images
 //! an engine held in the last round, which a guard compares.
+
+pub(super) mod chain;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -32,13 +35,13 @@ pub struct LedgerError {
 #[derive(Debug)]
 pub struct Ledger {
     path: PathBuf,
-    file: Mutex<Option<File>>,
+    open: Mutex<Option<Open>>,
 }
 
 impl Ledger {
     /// The ledger in a file, which is made when the first line is written.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, file: Mutex::new(None) }
+        Self { path, open: Mutex::new(None) }
     }
 
     /// The file.
@@ -126,35 +129,102 @@ impl Ledger {
         })
     }
 
+    /// Appends a line that names the one before it. Runs of other processes append as well, so the
+    /// file is locked from the look at its end to the end of the write.
     fn append(&self, line: &impl Serialize) -> Result<(), LedgerError> {
         let error = |source| LedgerError { path: self.path.clone(), source };
-        let mut text = serde_json::to_vec(line).map_err(io::Error::other).map_err(error)?;
-        text.push(b'\n');
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = match &mut *file {
+        let mut line = serde_json::to_value(line).map_err(io::Error::other).map_err(error)?;
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = match &mut *open {
             Some(open) => open,
-            none => none.insert(self.open().map_err(error)?),
+            none => none.insert(Open::new(&self.path).map_err(error)?),
         };
-        // One write per line: lines of two processes do not run into each other.
-        open.write_all(&text).and_then(|()| open.sync_data()).map_err(error)
+        open.append(&mut line).map_err(error)
     }
+}
 
-    /// Opens for appending. A line that a killed process left half written is ended first.
-    fn open(&self) -> io::Result<File> {
-        if let Some(parent) = self.path.parent() {
+/// The file while it is written.
+#[derive(Debug)]
+struct Open {
+    file: File,
+    /// How long it was when it was last written here.
+    length: u64,
+    /// The digest of the last line that was whole then.
+    last: String,
+}
+
+impl Open {
+    fn new(path: &Path) -> io::Result<Self> {
+        if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
         }
-        let mut file = File::options().create(true).append(true).read(true).open(&self.path)?;
-        let length = file.metadata()?.len();
-        if length > 0 {
-            let mut last = [0];
-            file.seek(SeekFrom::Start(length - 1))?;
-            file.read_exact(&mut last)?;
-            if last != [b'\n'] {
-                file.write_all(b"\n")?;
+        let file = File::options().create(true).append(true).read(true).open(path)?;
+        Ok(Self { file, length: 0, last: chain::BEGINNING.to_owned() })
+    }
+
+    fn append(&mut self, line: &mut Value) -> io::Result<()> {
+        self.file.lock()?;
+        let written = self.append_locked(line);
+        // An error of the write says more.
+        let unlocked = self.file.unlock();
+        written.and(unlocked)
+    }
+
+    fn append_locked(&mut self, line: &mut Value) -> io::Result<()> {
+        self.catch_up()?;
+        line["previous"] = Value::from(self.last.as_str());
+        let mut text = serde_json::to_vec(line).map_err(io::Error::other)?;
+        let digest = chain::digest(&text);
+        text.push(b'\n');
+        self.file.write_all(&text)?;
+        self.file.sync_data()?;
+        self.length += text.len() as u64;
+        self.last = digest;
+        Ok(())
+    }
+
+    /// The digest of the last whole line that others have appended, and whether what they wrote ends
+    /// with a line.
+    fn last_line(&mut self, length: u64) -> io::Result<(Option<String>, bool)> {
+        let mut back = TAIL_BYTES;
+        loop {
+            let from = length.saturating_sub(back).max(self.length);
+            self.file.seek(SeekFrom::Start(from))?;
+            let mut tail = Vec::new();
+            (&self.file).take(length - from).read_to_end(&mut tail)?;
+            let ends = tail.last().is_none_or(|last| *last == b'\n');
+            // What stands before the first newline is whole only at the beginning.
+            let is_whole = |at: usize| at > 0 || from == self.length;
+            let lines = chain::lines(&tail).into_iter().filter(|(at, _)| is_whole(*at));
+            let last = lines.rev().find(|(_, line)| chain::is_line(line));
+            if last.is_some() || from == self.length {
+                return Ok((last.map(|(_, line)| chain::digest(line)), ends));
             }
+            back *= 4;
         }
-        Ok(file)
+    }
+
+    /// Reads what others have appended, and ends a line that a killed process left half written.
+    fn catch_up(&mut self) -> io::Result<()> {
+        let length = self.file.metadata()?.len();
+        if length == self.length {
+            return Ok(());
+        }
+        if length < self.length {
+            // Another file was put in its place.
+            chain::BEGINNING.clone_into(&mut self.last);
+            self.length = 0;
+        }
+        let (found, ends) = self.last_line(length)?;
+        if let Some(digest) = found {
+            self.last = digest;
+        }
+        self.length = length;
+        if !ends {
+            self.file.write_all(b"\n")?;
+            self.length += 1;
+        }
+        Ok(())
     }
 }
 
@@ -181,7 +251,15 @@ mod tests {
         Ledger::new(path.clone()).append(&json!({"a": 1})).unwrap();
         File::options().append(true).open(&path).unwrap().write_all(b"{\"half").unwrap();
         Ledger::new(path.clone()).append(&json!({"b": 2})).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"a\":1}\n{\"half\n{\"b\":2}\n");
+        let text = fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        assert_eq!(lines[1], "{\"half");
+        let last: Value = serde_json::from_str(lines[2]).unwrap();
+        assert_eq!(
+            (&last["b"], &last["previous"]),
+            (&json!(2), &json!(chain::digest(lines[0].as_bytes())))
+        );
     }
 
     #[test]
@@ -199,5 +277,20 @@ mod tests {
         }
         assert_eq!(ledger.images_seen("a"), Some(5));
         assert_eq!(ledger.images_seen("b"), None);
+    }
+
+    #[test]
+    fn several_writers_make_one_chain() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ledger.ndjson");
+        let (one, other) = (Ledger::new(path.clone()), Ledger::new(path.clone()));
+        for number in 0..20 {
+            let ledger = if number % 3 == 0 { &one } else { &other };
+            // Longer than what is read of the end at once.
+            let filler = "x".repeat(if number == 7 { 5 << 20 } else { 10 });
+            ledger.append(&json!({"number": number, "filler": filler})).unwrap();
+        }
+        let checked = chain::check(&fs::read(&path).unwrap());
+        assert_eq!((checked.lines, checked.breaks.len()), (20, 0), "{:?}", checked.breaks);
     }
 }

@@ -1,17 +1,20 @@
 //! `stillframe list` and `stillframe show`
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{Console, Exit, Global, parse_instant, parse_label, setup};
+use super::plan::Format;
+use super::{Console, Exit, Global, parse_instant, parse_label, plan, saved, setup};
 use crate::inventory::{Image, ImageState, Inventory, Stage};
 use crate::policy::select::Patterns;
 use crate::policy::written::Texts;
 use crate::report::{ImageRow, clean, image_rows, list, show};
+use crate::signature::Signers;
 
 /// List images.
 #[derive(Debug, Args)]
@@ -218,15 +221,25 @@ pub(super) fn find_ready_image(inventory: &Inventory, image: &str) -> anyhow::Re
 /// Show everything an image records.
 #[derive(Debug, Args)]
 pub struct Show {
-    /// The name or id of the image
+    /// The name or id of the image, or the file of a saved plan
+    #[arg(value_name = "IMAGE|PLAN")]
     image: String,
     /// Print as JSON
-    #[arg(long)]
+    #[arg(long, conflicts_with = "format")]
     json: bool,
+    /// As what to show a saved plan
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    format: Format,
+    /// Show a saved plan only if one of these has signed it, as `ssh-keygen -Y verify` takes them
+    #[arg(long, value_name = "FILE")]
+    signers: Option<PathBuf>,
 }
 
 impl Show {
     pub(super) async fn run(&self, global: &Global, console: &Console) -> anyhow::Result<Exit> {
+        if Path::new(&self.image).is_file() {
+            return self.show_plan(Path::new(&self.image), console);
+        }
         let room = match setup::room(global, console, self.json, None, Vec::new()) {
             Ok(room) => room,
             Err(early) => return early.exit(),
@@ -252,6 +265,26 @@ impl Show {
         } else {
             console.print(&show(&row, &record));
         }
+        Ok(Exit::Success)
+    }
+}
+
+impl Show {
+    fn show_plan(&self, file: &Path, console: &Console) -> anyhow::Result<Exit> {
+        let signers = self.signers.as_deref().map(Signers::read).transpose()?;
+        let (saved, by) = saved::load(file, signers.as_ref())?;
+        if self.json {
+            console.json(&saved)?;
+            return Ok(Exit::Success);
+        }
+        plan::show(&saved.plan, saved.review.as_ref(), self.format, console)?;
+        let by = by.map(|by| format!("signed by {by}; ")).unwrap_or_default();
+        let commit = saved.commit.as_deref().map(|commit| {
+            let changed = if saved.uncommitted { " and what was not committed" } else { "" };
+            format!("made from commit {}{changed}; ", clean(commit))
+        });
+        let commit = commit.unwrap_or_default();
+        console.note(&format!("{by}{commit}valid until {}\n", saved.valid_until));
         Ok(Exit::Success)
     }
 }

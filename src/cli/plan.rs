@@ -1,20 +1,21 @@
 //! `stillframe plan`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
 use super::setup::Seen;
-use super::{Console, Exit, Global, parse_instant, revision, setup};
+use super::{Console, Exit, Global, parse_instant, revision, saved, setup};
+use crate::elapsed::Elapsed;
 use crate::plan::Plan;
 use crate::plan::guard::{Override, refuses, unused};
 use crate::report::{clean, findings, mistakes_page, plan_page, plan_text, review_page};
-use crate::review::{Base, Review, Side, review};
+use crate::review::{Base, Review, SAVED_VERSION, Saved, Side, review};
 
 /// As what a plan is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
+pub(super) enum Format {
     /// For people
     Text,
     /// For programs; with --base the review and not the plan
@@ -41,6 +42,15 @@ pub struct PlanCommand {
     /// Exit with 2 where something is to be done
     #[arg(long)]
     detailed_exitcode: bool,
+    /// Save the plan, for `show`, `approve` and `apply`
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// For how long a saved plan may be carried out
+    #[arg(long, value_name = "LENGTH", default_value = "24h", value_parser = Elapsed::parse, requires = "out")]
+    valid_for: Elapsed,
+    /// Sign the saved plan with this private key of OpenSSH
+    #[arg(long, value_name = "FILE", requires = "out")]
+    sign: Option<PathBuf>,
     /// Plan as if it were this instant
     #[arg(long, value_name = "INSTANT", value_parser = parse_instant)]
     now: Option<Timestamp>,
@@ -68,16 +78,41 @@ impl PlanCommand {
         };
         setup::note_meaning(&seen.policies, &seen.inventory, seen.now, console);
         let plan = seen.plan(&self.overrides);
-        match self.review(global, console, &seen, &plan, json)? {
+        let review = match self.review(global, console, &seen, &plan, json)? {
             Reviewed::Invalid => return Ok(Exit::InvalidPolicy),
-            Reviewed::Alone => show(&plan, format, console)?,
-            Reviewed::Change(review) => show_review(&review, &plan, format, console)?,
+            Reviewed::Alone => None,
+            Reviewed::Change(review) => Some(*review),
+        };
+        show(&plan, review.as_ref(), format, console)?;
+        if let Some(file) = &self.out {
+            self.save(global, plan.clone(), review, file)?;
+            console.note(&format!("saved: {}\n", file.display()));
         }
         for text in unused(&plan, &self.overrides) {
             console.note(&format!("{text}\n"));
         }
         let exit = exit_of(&plan, self.detailed_exitcode);
         Ok(setup::with_exemptions(exit, &seen.policies, plan.now, console))
+    }
+
+    fn save(
+        &self,
+        global: &Global,
+        plan: Plan,
+        review: Option<Review>,
+        file: &Path,
+    ) -> anyhow::Result<()> {
+        let commit = revision::commit_of(global);
+        let saved = Saved {
+            format_version: SAVED_VERSION.to_owned(),
+            program: concat!("stillframe ", env!("CARGO_PKG_VERSION")).to_owned(),
+            uncommitted: commit.as_ref().is_some_and(|(_, changed)| *changed),
+            commit: commit.map(|(commit, _)| commit),
+            valid_until: self.valid_for.after(plan.now),
+            plan,
+            review,
+        };
+        saved::save(&saved, file, self.sign.as_deref())
     }
 
     fn review(
@@ -136,31 +171,23 @@ enum Reviewed {
     Change(Box<Review>),
 }
 
-fn show(plan: &Plan, format: Format, console: &Console) -> anyhow::Result<()> {
-    match format {
-        Format::Json => console.json(plan)?,
-        Format::Text => console.print(&plan_text(plan)),
-        Format::Markdown => console.print(&plan_page(plan).to_markdown()),
-        Format::Html => console.print(&plan_page(plan).to_html()),
-    }
-    Ok(())
-}
-
-fn show_review(
-    review: &Review,
+/// Shows a plan, and what a change of the policies does.
+pub(super) fn show(
     plan: &Plan,
+    review: Option<&Review>,
     format: Format,
     console: &Console,
 ) -> anyhow::Result<()> {
-    let page = review_page(review);
-    match format {
-        Format::Json => console.json(review)?,
-        Format::Text => {
-            console.print(&page.to_terminal());
-            console.print(&format!("\n{}", plan_text(plan)));
+    let page = review.map_or_else(|| plan_page(plan), review_page);
+    match (format, review) {
+        (Format::Json, Some(review)) => console.json(review)?,
+        (Format::Json, None) => console.json(plan)?,
+        (Format::Text, Some(_)) => {
+            console.print(&format!("{}\n{}", page.to_terminal(), plan_text(plan)));
         }
-        Format::Markdown => console.print(&page.to_markdown()),
-        Format::Html => console.print(&page.to_html()),
+        (Format::Text, None) => console.print(&plan_text(plan)),
+        (Format::Markdown, _) => console.print(&page.to_markdown()),
+        (Format::Html, _) => console.print(&page.to_html()),
     }
     Ok(())
 }

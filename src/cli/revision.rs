@@ -39,6 +39,21 @@ pub(super) fn load_base(base: &str, global: &Global, origins: bool) -> anyhow::R
     Ok(Base { loaded: read.loaded, commit })
 }
 
+/// The commit that the policies lie in, and whether they differ from it; `None` where they lie in no
+/// repository.
+pub(super) fn commit_of(global: &Global) -> Option<(String, bool)> {
+    let path = global.policies.first()?.canonicalize().ok()?;
+    let beside = if path.is_dir() { path.as_path() } else { path.parent()? };
+    let commit = git(beside, ["rev-parse", "--verify", "--quiet", "HEAD"]).ok()?;
+    let commit = String::from_utf8_lossy(&commit).trim().to_owned();
+    let mut status = vec![OsStr::new("status").to_owned(), "--porcelain".into(), "--".into()];
+    for path in &global.policies {
+        status.push(path.canonicalize().ok()?.into_os_string());
+    }
+    let changed = git(beside, status).ok()?;
+    Some((commit, !changed.is_empty()))
+}
+
 /// Writes what a path holds in a revision into a directory, and says where, and which commit it is.
 fn check_out(revision: &str, path: &Path, into: &TempDir) -> anyhow::Result<(PathBuf, String)> {
     let absolute =

@@ -5,6 +5,8 @@
 //! refuse, `apply` runs them again and withholds it. What is refused is the deleting; creating
 //! goes on, because a backup that is not made is lost as well.
 
+pub mod approval;
+mod consent;
 mod kind;
 mod share;
 
@@ -15,6 +17,8 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use approval::{Approval, Class};
+pub use consent::{Override, unused};
 pub use kind::Guard;
 pub(crate) use share::is_over;
 
@@ -48,41 +52,12 @@ pub struct Refusal {
     /// The flag that says that it is meant, bound to this plan and this number of images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub override_flag: Option<String>,
-    /// Whether that flag was given.
+    /// The classes whose approval says the same.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub classes: BTreeSet<Class>,
+    /// Whether that flag was given, or all of it approved.
     #[serde(default)]
     pub overridden: bool,
-}
-
-/// A flag that says that something refused is meant: `GUARD=PLAN:COUNT`, and where there are
-/// several engines, `GUARD@ENGINE=PLAN:COUNT`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Override {
-    guard: String,
-    engine: Option<String>,
-    plan: String,
-    count: usize,
-}
-
-impl Override {
-    /// Reads `series-share=9f3c21d0:31`.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let form = || {
-            format!(
-                "`{text}` is not an override; copy the one that the plan prints, like `engine-share=9f3c21d0a1b2:31`"
-            )
-        };
-        let (guard, rest) = text.split_once('=').ok_or_else(form)?;
-        let (plan, count) = rest.split_once(':').ok_or_else(form)?;
-        let count = count.parse().map_err(|_| form())?;
-        if plan.len() < SHORT_ID {
-            return Err(form());
-        }
-        let (guard, engine) = match guard.split_once('@') {
-            Some((guard, engine)) => (guard, Some(engine.to_owned())),
-            None => (guard, None),
-        };
-        Ok(Self { guard: guard.to_owned(), engine, plan: plan.to_owned(), count })
-    }
 }
 
 /// So many characters of a plan's id are shown and must be given in an override.
@@ -110,55 +85,21 @@ pub fn guard(
             let at = engine.as_ref().map(|engine| format!("@{engine}")).unwrap_or_default();
             refusal.override_flag =
                 Some(format!("--override {}{at}={short}:{count}", refusal.guard.word()));
-            refusal.overridden = overrides.iter().any(|given| {
-                given.guard == refusal.guard.word()
-                    && given.engine == engine
-                    && plan.id.starts_with(&given.plan)
-                    && given.count == count
-            });
+            refusal.classes = approval::classes(refusal, plan);
+            let is_given = |given: &Override| match given {
+                Override::Flag { guard, engine: of, plan: short, count: images } => {
+                    guard == refusal.guard.word()
+                        && *of == engine
+                        && plan.id.starts_with(short)
+                        && *images == count
+                }
+                Override::Approved(_) => false,
+            };
+            refusal.overridden =
+                overrides.iter().any(is_given) || approval::is_approved(refusal, plan, overrides);
         }
     }
     refusals
-}
-
-/// Overrides that change nothing in this plan, and why: each is a mistake.
-pub fn unused(plan: &Plan, overrides: &[Override]) -> Vec<String> {
-    let fits = |given: &Override| {
-        plan.refusals.iter().any(|refusal| {
-            refusal.overridden
-                && refusal.guard.word() == given.guard
-                && refusal.images.len() == given.count
-                && given.engine.as_ref().is_none_or(|engine| *engine == refusal.engine)
-        })
-    };
-    let short = plan.id.get(..SHORT_ID).unwrap_or(&plan.id);
-    let mut texts = Vec::new();
-    for given in overrides.iter().filter(|given| !fits(given)) {
-        let Override { guard, engine, plan: of, count } = given;
-        let is_it = |refusal: &&Refusal| {
-            refusal.guard.word() == *guard
-                && engine.as_ref().is_none_or(|engine| *engine == refusal.engine)
-        };
-        let at = engine.as_ref().map(|engine| format!("@{engine}")).unwrap_or_default();
-        let why = match plan.refusals.iter().find(is_it) {
-            None => format!("the guard {guard} refuses nothing in this plan"),
-            Some(refusal) if !refusal.guard.can_be_overridden() => {
-                format!("what the guard {guard} refuses cannot be overridden")
-            }
-            Some(_) if !plan.id.starts_with(of) => {
-                format!("it was given for plan {of}, and this is plan {short}")
-            }
-            Some(refusal) if refusal.images.len() != *count => {
-                format!(
-                    "it was given for {count} images, and now there are {}",
-                    refusal.images.len()
-                )
-            }
-            Some(_) => "there are several engines: copy the flag that the plan prints".to_owned(),
-        };
-        texts.push(format!("the override {guard}{at}={of}:{count} has no effect: {why}"));
-    }
-    texts
 }
 
 /// Whether anything is refused.
@@ -280,7 +221,7 @@ impl<'a> EngineChecks<'a> {
         refusals.extend(self.series_share());
         refusals.extend(self.engine_share());
         refusals.extend(self.engine_count());
-        refusals.extend(self.risk_class());
+        refusals.extend(self.risk_classes());
         refusals
     }
 
@@ -299,6 +240,7 @@ impl<'a> EngineChecks<'a> {
             message: message.into(),
             images,
             override_flag: None,
+            classes: BTreeSet::new(),
             overridden: false,
         })
     }
@@ -349,6 +291,7 @@ impl<'a> EngineChecks<'a> {
             message: "these images are not failed attempts at the restore points that would take their place".to_owned(),
             images,
             override_flag: None,
+            classes: BTreeSet::new(),
             overridden: false,
         })
     }

@@ -119,6 +119,11 @@ impl Page {
         markdown::write(self)
     }
 
+    /// The same however long it is.
+    pub fn to_long_markdown(&self) -> String {
+        markdown::write_whole(self)
+    }
+
     /// A whole HTML document without anything from elsewhere.
     pub fn to_html(&self) -> String {
         html::write(self)

@@ -171,6 +171,9 @@ fn refusals(plan: &Plan) -> Option<Section> {
                 )];
             } else if let Some(flag) = &refusal.override_flag {
                 row.notes.push(format!("if that is meant: {flag}"));
+                row.notes.extend(refusal.classes.iter().map(|class| {
+                    format!("or, of a saved plan: stillframe approve PLAN --class {}", class.word())
+                }));
             }
             row
         })

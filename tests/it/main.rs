@@ -20,6 +20,7 @@
 )]
 
 mod adopt;
+mod audits;
 mod check;
 mod cli;
 mod conform;

@@ -5,15 +5,18 @@ use std::path::PathBuf;
 
 use jsonschema::Validator;
 use serde_json::Value;
+use stillframe::audit::Audit;
 use stillframe::engine;
 use stillframe::expect::test_schema;
 use stillframe::files::{read_tests, yaml_files};
 use stillframe::inventory::Inventory;
 use stillframe::plan::Plan;
+use stillframe::plan::guard::Approval;
 use stillframe::policy::schema::simplify;
 use stillframe::policy::{config_schema, overlay_schema, policy_schema};
 use stillframe::report::Diagnosis;
 use stillframe::review::Review;
+use stillframe::review::{Review, Saved};
 use stillframe::simulate::{Comparison, Simulation};
 
 use super::support::{Datacenter, NOW, golden, project};
@@ -25,7 +28,7 @@ fn of<T: schemars::JsonSchema>() -> Value {
 }
 
 /// Every schema there is, by the name of its file.
-fn schemas() -> [(&'static str, Value); 11] {
+fn schemas() -> [(&'static str, Value); 14] {
     [
         ("policy", policy_schema()),
         ("config", config_schema(&engine::kinds())),
@@ -38,6 +41,9 @@ fn schemas() -> [(&'static str, Value); 11] {
         ("comparison", of::<Comparison>()),
         ("doctor", of::<Diagnosis>()),
         ("review", of::<Review>()),
+        ("saved-plan", of::<Saved>()),
+        ("approval", of::<Approval>()),
+        ("audit", of::<Audit>()),
     ]
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::support::project;
 
 /// Every room and its level. A room imports its own level or lower.
-const ROOMS: [(&str, u8); 26] = [
+const ROOMS: [(&str, u8); 28] = [
     ("name", 0),
     ("elapsed", 0),
     ("inventory", 0),
@@ -24,8 +24,10 @@ const ROOMS: [(&str, u8); 26] = [
     ("simulate", 1),
     ("agenda", 1),
     ("review", 1),
+    ("audit", 1),
     ("engine", 2),
     ("files", 2),
+    ("signature", 2),
     ("apply", 3),
     ("reconcile", 3),
     ("report", 4),

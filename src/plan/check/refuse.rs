@@ -31,6 +31,7 @@ pub fn refusals(plan: &Plan, violations: &[Violation]) -> Vec<Refusal> {
             message: message(engine, &violations),
             images: taken(plan, engine),
             override_flag: None,
+            classes: std::collections::BTreeSet::new(),
             overridden: false,
         })
         .collect()

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use super::{EngineChecks, Guard, Refusal, SeriesName, series_name};
 use crate::plan::document::Change;
-use crate::policy::Risk;
 
 /// A share of fewer points than this says nothing: such series are held by their floor alone.
 const SMALL_SERIES: usize = 10;
@@ -75,15 +74,12 @@ impl EngineChecks<'_> {
         self.refuse(Guard::EngineCount, deletes, message)
     }
 
-    pub(super) fn risk_class(&self) -> Option<Refusal> {
-        let refused = &self.policies.config.guards.refuse;
-        let risky =
-            self.changes().filter(|change| change.risk.is_some_and(|risk| refused.contains(&risk)));
-        let words: Vec<&str> = refused.iter().copied().map(Risk::word).collect();
-        self.refuse(
-            Guard::RiskClass,
-            risky,
-            format!("the configuration refuses deletes of the class {}", words.join(", ")),
-        )
+    /// One refusal for each class, since each is approved by itself.
+    pub(super) fn risk_classes(&self) -> impl Iterator<Item = Refusal> {
+        self.policies.config.guards.refuse.iter().filter_map(|risk| {
+            let risky = self.changes().filter(|change| change.risk == Some(*risk));
+            let message = format!("the configuration refuses deletes of the class {}", risk.word());
+            self.refuse(Guard::RiskClass, risky, message)
+        })
     }
 }

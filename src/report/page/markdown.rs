@@ -32,6 +32,10 @@ pub(super) fn write(page: &Page) -> String {
     }
 }
 
+pub(super) fn write_whole(page: &Page) -> String {
+    with_rows(page, [usize::MAX, usize::MAX])
+}
+
 /// Notes may be longer than anybody thought.
 fn cut(text: String) -> String {
     if text.chars().count() <= LENGTH_MAX {
