@@ -4,6 +4,7 @@
 //! like all of this level: reading the ledger and checking its chain is the affair of others.
 
 mod document;
+pub mod drift;
 mod events;
 
 use std::collections::BTreeMap;

@@ -7,6 +7,7 @@ mod adopt;
 mod apply;
 mod console;
 mod doctor;
+mod drift;
 mod explain;
 mod format;
 mod inventory;
@@ -58,6 +59,8 @@ pub enum Exit {
     Refused = 4,
     /// Some of it was done.
     Partly = 5,
+    /// Something changed behind our back (`drift`).
+    Drifted = 6,
 }
 
 impl From<Exit> for ExitCode {
@@ -74,7 +77,7 @@ impl From<Exit> for ExitCode {
 #[command(name = "stillframe", version, propagate_version = true, max_term_width = 100)]
 #[command(
     after_help = "Exit codes: 0 nothing to do or done, 1 failed, 2 changes pending (--detailed-exitcode), \
-                        3 invalid policy, 4 refused by a guard, 5 partly applied"
+                        3 invalid policy, 4 refused by a guard, 5 partly applied, 6 drifted (drift)"
 )]
 pub struct Cli {
     /// What is shared by all verbs.
@@ -209,12 +212,13 @@ pub enum Verb {
     /// Runs until it is told to stop. Without --listen nothing is seen of it but its log lines.
     #[cfg(feature = "watch")]
     Watch(watch::WatchCommand),
-    /// Speak the API of a cloud over an embedded engine, for its own clients
+    /// Show what changed behind our back: images deleted outside, labels taken away
+    Drift(drift::DriftCommand),
     /// Report what was protected and deleted in a span of time, for auditors
     Report(report::ReportCommand),
     /// The ledger of what was done
     Ledger(report::LedgerCommand),
-    /// Speak the API of a cloud over an embedded engine, for programs of this machine
+    /// Speak the API of a cloud over an embedded engine, for its own clients
     ///
     /// Prints the address when it is ready. Clients of the cloud work against it unchanged, once
     /// they are given the address and any credentials.
@@ -320,6 +324,7 @@ fn run_verb(cli: &Cli, console: &Console) -> anyhow::Result<Exit> {
             Verb::Simulate(verb) => verb.run(&cli.global, console).await,
             #[cfg(feature = "watch")]
             Verb::Watch(verb) => verb.run(&cli.global, console).await,
+            Verb::Drift(verb) => verb.run(&cli.global, console).await,
             Verb::Report(verb) => verb.run(&cli.global, console).await,
             Verb::Ledger(verb) => verb.run(&cli.global, console),
             #[cfg(feature = "serve")]

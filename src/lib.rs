@@ -41,7 +41,8 @@
 //!
 //! The book: [`doc::architecture`], [`doc::language`], [`doc::semantics`], [`doc::embedded_engine`], [`doc::compute_engine`],
 //! [`doc::adding_an_engine`], [`doc::findings`], [`doc::testing_policies`], [`doc::simulate`],
-//! [`doc::serve`], [`doc::watch`], [`doc::testing`], [`doc::performance`], [`doc::changelog`].
+//! [`doc::reviews`], [`doc::serve`], [`doc::watch`], [`doc::testing`], [`doc::performance`],
+//! [`doc::changelog`].
 
 pub mod adopt;
 pub mod agenda;
@@ -90,6 +91,8 @@ pub mod doc {
     pub mod language {}
     #[doc = include_str!("doc/performance.md")]
     pub mod performance {}
+    #[doc = include_str!("doc/reviews.md")]
+    pub mod reviews {}
     #[doc = include_str!("doc/semantics.md")]
     pub mod semantics {}
     #[doc = include_str!("doc/serve.md")]

@@ -110,6 +110,7 @@ impl Ledger {
             "action": change.action,
             "engine": change.engine,
             "image": change.image.name,
+            "id": change.image.id,
             "copy": change.copy.as_ref().map(|copy| json!({"name": copy.name, "location": copy.location})),
             "drill": change.drill,
             "outcome": ending,

@@ -10,7 +10,9 @@ use super::{Console, Exit, Global, parse_instant, revision, saved, setup};
 use crate::elapsed::Elapsed;
 use crate::plan::Plan;
 use crate::plan::guard::{Override, refuses, unused};
-use crate::report::{clean, findings, mistakes_page, plan_page, plan_text, review_page};
+use crate::report::{
+    clean, findings, mistakes_page, plan_page, plan_text, review_annotations, review_page,
+};
 use crate::review::{Base, Review, SAVED_VERSION, Saved, Side, review};
 
 /// As what a plan is shown.
@@ -24,6 +26,8 @@ pub(super) enum Format {
     Markdown,
     /// A page for a browser
     Html,
+    /// Annotations of GitHub Actions at the lines that do the most harm; with --base
+    Github,
 }
 
 /// Show what would be done.
@@ -186,6 +190,8 @@ pub(super) fn show(
             console.print(&format!("{}\n{}", page.to_terminal(), plan_text(plan)));
         }
         (Format::Text, None) => console.print(&plan_text(plan)),
+        (Format::Github, Some(review)) => console.print(&review_annotations(review)),
+        (Format::Github, None) => {}
         (Format::Markdown, _) => console.print(&page.to_markdown()),
         (Format::Html, _) => console.print(&page.to_html()),
     }

@@ -98,7 +98,10 @@ fn show(report: &Audit, format: Format, console: &Console) -> anyhow::Result<()>
 }
 
 /// Reads a ledger; one that does not exist yet is empty.
-fn read_ledger(ledger: &Ledger, console: &Console) -> anyhow::Result<(Checked, Vec<Value>)> {
+pub(super) fn read_ledger(
+    ledger: &Ledger,
+    console: &Console,
+) -> anyhow::Result<(Checked, Vec<Value>)> {
     let path = ledger.path();
     let text = match std::fs::read(path) {
         Ok(text) => text,

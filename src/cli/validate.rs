@@ -77,6 +77,8 @@ enum FindingForm {
     Sarif,
     /// Annotations of GitHub Actions, the worst ten of each kind
     Github,
+    /// A code quality report of GitLab
+    Gitlab,
 }
 
 impl Validate {
@@ -130,6 +132,8 @@ impl Validate {
         let form = if self.json { FindingForm::Json } else { self.format };
         if form == FindingForm::Sarif {
             console.json(&findings::sarif(&loaded.findings))?;
+        } else if form == FindingForm::Gitlab {
+            console.json(&findings::gitlab(&loaded.findings))?;
         } else if form == FindingForm::Github {
             console.print(&findings::github(&loaded.findings));
         } else if form == FindingForm::Json {

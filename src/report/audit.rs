@@ -2,6 +2,7 @@
 
 use super::page::{Page, Part, Text, Weight};
 use super::text::{bytes, count, grouped, minute};
+use crate::audit::drift::{Drift, DriftKind, Drifted};
 use crate::audit::{Audit, Deletion};
 use crate::elapsed::Elapsed;
 
@@ -215,6 +216,47 @@ fn exemptions(audit: &Audit) -> Part {
         })
         .collect();
     part
+}
+
+/// What changed behind our back, for people.
+pub fn drift_page(drift: &Drift) -> Page {
+    let mut verdict = Vec::new();
+    let mut say = |weight: Weight, text: String| verdict.push((weight, Text::own(text)));
+    if drift.items.is_empty() {
+        let images = count(drift.known, "image");
+        say(Weight::Aside, format!("Nothing: {images} of the ledger are as they were left."));
+    }
+    let mut parts = Vec::new();
+    for kind in DriftKind::ALL {
+        let of_kind: Vec<&Drifted> = drift.items.iter().filter(|item| item.kind == kind).collect();
+        if of_kind.is_empty() {
+            continue;
+        }
+        let loses = matches!(kind, DriftKind::DeletedOutside | DriftKind::OwnershipLost);
+        let weight = if loses { Weight::Danger } else { Weight::Notice };
+        say(weight, format!("{} {}", count(of_kind.len(), "image"), kind.text()));
+        let title = format!("{}: {}", kind.word(), kind.text());
+        let columns = ["image", "policy", "engine", "should be", "is"];
+        let mut part = Part::table(title, weight, &columns);
+        part.rows = of_kind
+            .into_iter()
+            .map(|item| {
+                vec![
+                    Text::foreign(&item.image),
+                    Text::foreign(item.policy.clone().unwrap_or_default()),
+                    Text::foreign(&item.engine),
+                    Text::foreign(item.expected.clone().unwrap_or_default()),
+                    Text::foreign(item.found.clone().unwrap_or_default()),
+                ]
+            })
+            .collect();
+        parts.push(part);
+    }
+    for engine in &drift.not_seen_whole {
+        let text = Text::own("The engine ").name(engine).and(" was not seen whole.");
+        verdict.push((Weight::Notice, text));
+    }
+    Page { title: "What changed behind our back".to_owned(), verdict, parts, footer: Vec::new() }
 }
 
 /// The deletions as CSV: what a spreadsheet is wanted for.

@@ -1,9 +1,11 @@
 //! Findings the way rustc shows them, and in the forms that programs read.
 
 mod github;
+mod gitlab;
 mod sarif;
 
-pub use github::github;
+pub use github::{github, one as annotation};
+pub use gitlab::gitlab;
 pub use sarif::sarif;
 
 use annotate_snippets::{AnnotationKind, Element, Level, Renderer, Snippet};

@@ -1,7 +1,10 @@
 //! A review as a page: what is lost and when first, and whether it can be undone.
 
+mod annotations;
 mod effects;
 mod meaning;
+
+pub use annotations::review_annotations;
 
 use jiff::Timestamp;
 use serde_json::Value;

@@ -284,7 +284,8 @@ pub struct FateChange {
     /// What becomes of it.
     pub after: Fate,
     /// Where it is deleted and nothing as old is left of its series then: the age of the oldest that
-    /// is, in seconds; absent where something is.
+    /// is, in seconds; 0 where only those are left that are made until then; absent where something
+    /// as old is left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub only_older_than_seconds: Option<i64>,
     /// Whether nothing is left of its series then.

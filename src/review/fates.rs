@@ -10,9 +10,9 @@ use super::meaning::is_same;
 use crate::desired::{Presence, Series, SeriesPoint};
 use crate::elapsed::Elapsed;
 use crate::inventory::{EngineInventory, ImageState};
-use crate::name::{PolicyName, SourceId};
+use crate::name::{LABEL_KEY, LABEL_PREFIX, LABEL_SOURCE, PolicyName, SourceId, spread};
 use crate::plan::ImageRef;
-use crate::simulate::forecast::{Forecast, Prospect};
+use crate::simulate::forecast::{Forecast, Prospect, next_runs};
 
 /// Parts of the configuration that hold for all policies and say what becomes of images.
 const SHARED: [&str; 3] = ["blackouts", "moved", "removed"];
@@ -34,22 +34,25 @@ type Forecasts<'a> = BTreeMap<(&'a str, &'a str), Forecast>;
 
 pub(super) fn fates(before: &World<'_>, after: &World<'_>, now: Timestamp) -> Fates {
     let (old, new) = (series_of(before), series_of(after));
-    let shared =
+    let config =
         |world: &World<'_>| SHARED.map(|key| world.policies.written_config.get(key).cloned());
     let is_unchanged = |key: &SeriesKey<'_>| {
         let (Some((_, one)), Some((_, other))) = (old.get(key), new.get(key)) else { return false };
         shared_is_same(one, other)
     };
-    let same_config = shared(before) == shared(after);
+    let same_config = config(before) == config(after);
     let is_left_out = |key: &SeriesKey<'_>| same_config && is_unchanged(key);
     let mut ends: Forecasts<'_> = BTreeMap::new();
+    let mut shared = Shared::default();
     for (_, (engine, series)) in old.iter().filter(|(key, _)| !is_left_out(key)) {
-        forecasts(engine, series, now, &mut ends);
+        shared.forecasts(engine, series, now, &mut ends);
     }
+    // Of other policies, whatever their names.
+    let mut shared = Shared::default();
     let mut found = Fates::default();
     for (_, (engine, series)) in new.iter().filter(|(key, _)| !is_left_out(key)) {
         let mut coming: Forecasts<'_> = BTreeMap::new();
-        forecasts(engine, series, now, &mut coming);
+        shared.forecasts(engine, series, now, &mut coming);
         weigh(engine, series, &ends, &coming, now, &mut found);
     }
     let order = |one: &FateChange, other: &FateChange| {
@@ -64,13 +67,16 @@ pub(super) fn fates(before: &World<'_>, after: &World<'_>, now: Timestamp) -> Fa
     found
 }
 
-fn shared_is_same(one: &Series<'_>, other: &Series<'_>) -> bool {
-    let kind = |series: &Series<'_>| match series.state.presence {
+fn kind(series: &Series<'_>) -> u8 {
+    match series.state.presence {
         Presence::Present(_) => 0,
         Presence::Unselected(_) => 1,
         Presence::Missing => 2,
         Presence::Unknown => 3,
-    };
+    }
+}
+
+fn shared_is_same(one: &Series<'_>, other: &Series<'_>) -> bool {
     is_same(one.policy, other.policy)
         && kind(one) == kind(other)
         && one.points.len() == other.points.len()
@@ -94,18 +100,73 @@ fn images<'s>(series: &'s Series<'s>) -> impl Iterator<Item = &'s SeriesPoint<'s
     series.points.iter().chain(&series.copies)
 }
 
-fn forecasts<'w>(
-    engine: &'w EngineInventory,
-    series: &'w Series<'w>,
-    now: Timestamp,
-    into: &mut Forecasts<'w>,
-) {
-    let prospect = Prospect::new(series, engine.is_complete(), now);
-    for point in images(series).filter(|point| point.image.state == ImageState::Ready) {
-        if let Some(forecast) = prospect.of(&point.image.id) {
-            into.insert((&engine.name, &point.image.id), forecast);
+/// Forecasts of series that are in the same state are the same: each is made once.
+#[derive(Default)]
+struct Shared {
+    known: BTreeMap<String, Vec<Option<Forecast>>>,
+}
+
+impl Shared {
+    fn forecasts<'w>(
+        &mut self,
+        engine: &'w EngineInventory,
+        series: &'w Series<'w>,
+        now: Timestamp,
+        into: &mut Forecasts<'w>,
+    ) {
+        let make = || -> Vec<Option<Forecast>> {
+            let prospect = Prospect::new(series, engine.is_complete(), now);
+            let is_ready = |point: &SeriesPoint<'_>| point.image.state == ImageState::Ready;
+            images(series)
+                .map(|point| is_ready(point).then(|| prospect.of(&point.image.id)).flatten())
+                .collect()
+        };
+        // What holds of the policy say hangs on names: such series are looked at one by one.
+        let forecasts = if series.policy.holds.is_empty() {
+            self.known.entry(state(engine, series)).or_insert_with(make).clone()
+        } else {
+            make()
+        };
+        for (point, forecast) in images(series).zip(forecasts) {
+            if let Some(forecast) = forecast {
+                into.insert((&engine.name, &point.image.id), forecast);
+            }
         }
     }
+}
+
+/// All that a forecast takes from a series.
+fn state(engine: &EngineInventory, series: &Series<'_>) -> String {
+    let policy = series.policy;
+    let jitter = policy.schedule.jitter.as_seconds().unsigned_abs();
+    let mut text = format!(
+        "{} {} {:?} {} {:?} {:?} {} {:?}",
+        policy.name,
+        engine.name,
+        kind(series),
+        spread(&policy.name, &series.source, jitter),
+        series.state.marked_since,
+        series.due,
+        series.stalled,
+        series.drill,
+    );
+    for point in images(series) {
+        let image = point.image;
+        let made = (image.state != ImageState::Ready).then_some(image.created_at);
+        let own = image.labels.iter().filter(|(label, _)| {
+            label.starts_with(LABEL_PREFIX) && ![LABEL_SOURCE, LABEL_KEY].contains(&label.as_str())
+        });
+        text.push_str(&format!(
+            "\n{:?} {:?} {:?} {made:?} {} {:?} {:?}",
+            point.key.slot,
+            image.state,
+            image.stage,
+            image.location,
+            image.in_use_by.is_empty(),
+            own.collect::<Vec<_>>(),
+        ));
+    }
+    text
 }
 
 /// Holds the ends of the images of a series against those they would have had.
@@ -174,7 +235,10 @@ fn left_behind(
             && end.is_some_and(|end| end.deleted_at.is_none_or(|at| at > deleted_at))
     };
     let oldest = images(series).filter(stays).map(|other| other.key.slot).min();
+    let comes = || next_runs(series, now, 1).first().is_some_and(|(_, at)| *at <= deleted_at);
     match oldest {
+        // Those that are made until then are all that is left.
+        None if comes() => change.only_older_than_seconds = Some(0),
         None => change.is_last = true,
         Some(oldest) if oldest > point.key.slot => {
             let age = Elapsed::between(oldest.instant(), now);

@@ -393,3 +393,67 @@ fn a_base_with_mistakes_is_said() {
     repository.run(3, &["plan"]);
     assert!(Path::new(&repository.path("policies/web.yaml")).exists());
 }
+
+/// Keys of OpenSSH, made by `ssh-keygen -t ed25519` for these tests alone.
+const KEY: &str = include_str!("../data/keys/anna");
+const SIGNERS: &str = include_str!("../data/keys/signers");
+
+impl Repository {
+    /// Runs the program on what lies here, without a base.
+    fn plain(&self, code: i32, arguments: &[&str]) -> (String, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_stillframe"))
+            .args(arguments)
+            .current_dir(self.directory.path())
+            .env_remove("RUST_LOG")
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}\n{text}\n{error}");
+        (text, error)
+    }
+}
+
+#[test]
+fn a_saved_plan_is_shown_as_it_was_and_only_by_who_may_sign() {
+    let repository = Repository::new();
+    fs::write(repository.path("key"), KEY).unwrap();
+    fs::write(repository.path("signers"), SIGNERS).unwrap();
+    repository.edit("web.yaml", "days: 30", "days: 7");
+    let shown =
+        repository.run(0, &["plan", "--format", "markdown", "--out", "p.json", "--sign", "key"]);
+    let saved: Value =
+        serde_json::from_slice(&fs::read(repository.path("p.json")).unwrap()).unwrap();
+    assert_holds(&validator("saved-plan"), &saved, "plan --out");
+    assert_eq!(saved["valid_until"], "2026-11-22T12:00:00Z");
+    assert_eq!(saved["uncommitted"], true);
+    let again =
+        repository.plain(0, &["show", "p.json", "--format", "markdown", "--signers", "signers"]);
+    assert_eq!(again.0, shown);
+    assert!(again.1.contains("signed by anna@example.org"), "{}", again.1);
+    // What was changed after it was signed is not shown.
+    let text = fs::read_to_string(repository.path("p.json")).unwrap();
+    fs::write(repository.path("p.json"), text.replace("shop", "shap").replace("us", "eu")).unwrap();
+    let wrong = repository.plain(1, &["show", "p.json", "--signers", "signers"]);
+    assert!(wrong.1.contains("does not fit"), "{}", wrong.1);
+    fs::remove_file(repository.path("p.json.sig")).unwrap();
+    let wrong = repository.plain(1, &["show", "p.json", "--signers", "signers"]);
+    assert!(wrong.1.contains("is not signed"), "{}", wrong.1);
+    for text in ["{}", "[1]", "no", r#"{"format_version": "9.0"}"#] {
+        fs::write(repository.path("other.json"), text).unwrap();
+        let wrong = repository.plain(1, &["show", "other.json"]);
+        assert!(wrong.1.contains("a saved plan"), "{text}: {}", wrong.1);
+    }
+}
+
+#[test]
+fn annotations_stand_at_the_lines_that_do_it() {
+    let repository = Repository::new();
+    repository.edit("web.yaml", "days: 30", "days: 7");
+    let text = repository.run(0, &["plan", "--format", "github"]);
+    assert!(
+        text.starts_with("::warning file=policies/web.yaml,line=10,title=stillframe::"),
+        "{text}"
+    );
+    assert_eq!(text.lines().count(), 1);
+}

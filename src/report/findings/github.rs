@@ -53,6 +53,12 @@ fn annotation(command: &str, finding: &Finding) -> String {
     format!("::{command} {}::{message}", properties.join(","))
 }
 
+/// An annotation of a line.
+pub fn one(command: &str, file: &str, line: usize, title: &str, message: &str) -> String {
+    let (file, title) = (property(file.trim_start_matches("./")), property(title));
+    format!("::{command} file={file},line={line},title={title}::{}", data(message))
+}
+
 fn data(text: &str) -> String {
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }

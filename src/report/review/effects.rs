@@ -55,6 +55,7 @@ pub(super) fn losses(review: &Review) -> Part {
         .map(|loss| {
             let left = match (loss.is_last, loss.only_older_than_seconds) {
                 (true, _) => "nothing of this source".to_owned(),
+                (false, Some(0)) => "only newer ones, still to come".to_owned(),
                 (false, Some(age)) => format!("nothing older than {}", seconds(age)),
                 (false, None) => "older ones".to_owned(),
             };
