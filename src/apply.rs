@@ -26,7 +26,7 @@ use run::EngineRun;
 use crate::clock::Clock;
 use crate::engine::{Engine, Progress};
 use crate::inventory::Image;
-use crate::plan::guard::Refusal;
+use crate::plan::guard::{Approval, Refusal};
 use crate::plan::{Action, Change, Plan};
 
 /// What came of a change.
@@ -149,6 +149,8 @@ pub struct Hands<'a> {
     pub engines: &'a [Arc<dyn Engine>],
     /// How many captures each engine takes at once.
     pub captures_max: BTreeMap<String, usize>,
+    /// What a person has approved.
+    pub approvals: Vec<Approval>,
     /// Images that nothing may be taken from, by engine and id.
     pub withheld: BTreeSet<(String, String)>,
     /// The ledger.
@@ -185,7 +187,7 @@ pub async fn apply(
     hands: &Hands<'_>,
     second: &dyn SecondLook,
 ) -> Result<Vec<Outcome>, LedgerError> {
-    hands.ledger.round_began(plan, hands.clock.now())?;
+    hands.ledger.round_began(plan, &hands.approvals, hands.clock.now())?;
     let mut outcomes: Vec<Outcome> = Vec::new();
     for action in LONG {
         let made = made_so_far(plan, &outcomes);

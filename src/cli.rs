@@ -28,6 +28,7 @@ mod serve;
 mod setup;
 mod simulate;
 mod test;
+mod undo;
 mod validate;
 mod verify;
 #[cfg(feature = "watch")]
@@ -178,6 +179,8 @@ pub enum Verb {
     /// or by both. They are named as the common scripts do it unless --name-pattern or only --label
     /// says otherwise.
     Adopt(adopt::Adopt),
+    /// Bring back what a saved plan has deprecated, as long as it is there
+    Undo(undo::UndoCommand),
     /// Say that deletes of a class in a saved plan are meant
     Approve(saved::Approve),
     /// Write what the engines hold as a document that `plan --inventory` reads
@@ -311,6 +314,7 @@ fn run_verb(cli: &Cli, console: &Console) -> anyhow::Result<Exit> {
             Verb::Plan(verb) => verb.run(&cli.global, console).await,
             Verb::Apply(verb) => verb.run(&cli.global, console).await,
             Verb::Adopt(verb) => verb.run(&cli.global, console).await,
+            Verb::Undo(verb) => verb.run(&cli.global, console).await,
             Verb::Approve(verb) => verb.run(&cli.global, console),
             Verb::Inventory(verb) => verb.run(&cli.global, console).await,
             Verb::List(verb) => verb.run(&cli.global, console).await,

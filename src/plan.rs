@@ -112,6 +112,13 @@ pub fn of_changes(seen: Plan, changes: Vec<Change>) -> Plan {
     plan
 }
 
+/// A plan from which changes were taken out, counted again.
+pub fn narrowed(mut plan: Plan) -> Plan {
+    plan.summary = summary(&plan);
+    plan.id = id(&plan);
+    plan
+}
+
 /// An image that a listing holds twice was listed while things changed: it counts once, and the
 /// listing as incomplete.
 fn listed_once(inventory: &Inventory) -> Cow<'_, Inventory> {

@@ -20,8 +20,9 @@ use crate::files;
 use crate::inventory::{FORMAT_VERSION, Inventory};
 use crate::plan::check::{check, check_rest, refusals};
 use crate::plan::guard::{Guard, Override, Refusal, guard, stale, withheld};
-use crate::plan::{Change, Plan, in_both, plan, still_wanted};
+use crate::plan::{Change, Plan, in_both, narrowed, of_changes, plan, still_wanted};
 use crate::policy::{Finding, Policies, lint};
+use crate::review::Saved;
 use crate::simulate::expense::budget;
 
 /// Everything a round is made of.
@@ -85,6 +86,17 @@ pub trait Approval: Send + Sync {
 
     /// Whether a person decides, which takes time in which the world goes on.
     fn takes_time(&self) -> bool;
+}
+
+/// What is left to be done of a saved plan.
+#[derive(Debug, Clone)]
+pub struct Within {
+    /// What is carried out.
+    pub plan: Plan,
+    /// What is wanted and was not in the saved plan: it is left for the next one.
+    pub new: Vec<Change>,
+    /// What was in the saved plan and is not wanted any more.
+    pub gone: Vec<Change>,
 }
 
 /// What came of a round.
@@ -158,6 +170,29 @@ impl Room {
         caution.map(|caution| caution.refuse(plan, inventory, now)).unwrap_or_default()
     }
 
+    /// What is left to be done of a saved plan: what is in it and still is wanted, held against guards
+    /// and check as if it were all there is. Where it may not be carried out any more, that is
+    /// nothing, with the reasons as a refusal.
+    pub fn plan_within(&self, saved: &Saved, inventory: &Inventory, now: Timestamp) -> Within {
+        let fresh = plan(&self.policies, inventory, now);
+        let outdated = saved.outdated(&self.policies, inventory, now);
+        if !outdated.is_empty() {
+            let mut plan = of_changes(fresh, Vec::new());
+            plan.id.clone_from(&saved.plan.id);
+            let message = format!("the saved plan is not carried out: {}", outdated.join("; "));
+            plan.refusals = vec![whole_plan(&saved.plan, message)];
+            return Within { plan, new: Vec::new(), gone: Vec::new() };
+        }
+        let wanted = fresh.changes.clone();
+        let (mut both, new) = in_both(&saved.plan, fresh);
+        let gone = in_both(&Plan { changes: wanted, ..saved.plan.clone() }, saved.plan.clone()).1;
+        both = narrowed(both);
+        // What was shown, signed and approved is this one.
+        both.id.clone_from(&saved.plan.id);
+        let plan = guarded(both, &self.policies, inventory, &self.overrides, now);
+        Within { plan, new, gone }
+    }
+
     /// One round.
     pub async fn round(
         &self,
@@ -225,9 +260,14 @@ impl Room {
             .map(|engine| (engine.name.clone(), engine.capabilities.captures_max))
             .collect();
         let withheld = owned(withheld(&plan.refusals));
+        let approvals = self.overrides.iter().filter_map(|given| match given {
+            Override::Approved(approval) => Some(approval.clone()),
+            Override::Flag { .. } => None,
+        });
         Hands {
             engines: &self.engines,
             captures_max,
+            approvals: approvals.collect(),
             withheld,
             ledger: Arc::clone(&self.ledger),
             clock: Arc::clone(&self.clock),

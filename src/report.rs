@@ -4,8 +4,8 @@
 //! labels and messages is made harmless before it reaches a terminal.
 
 mod adoption;
-mod doctor;
 mod audit;
+mod doctor;
 pub mod findings;
 mod images;
 mod outcome;
@@ -20,8 +20,8 @@ use handlebars::{Context, Handlebars, Helper, HelperResult, Output, RenderContex
 use serde::Serialize;
 
 pub use adoption::adoption_text;
-pub use doctor::{Diagnosis, EngineDiagnosis, diagnosis_text};
 pub use audit::{audit_page, deletions_csv, drift_page};
+pub use doctor::{Diagnosis, EngineDiagnosis, diagnosis_text};
 pub use images::{ImageRow, image_rows, list, show, state};
 pub use outcome::{Protection, apply_text, protection, protection_text};
 pub use plan::{plan_page, plan_text};

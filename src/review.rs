@@ -11,6 +11,7 @@ mod meaning;
 mod saved;
 mod schedules;
 mod sources;
+mod undo;
 
 use std::collections::BTreeSet;
 
@@ -23,6 +24,7 @@ pub use document::{
 };
 
 pub use saved::{SAVED_VERSION, Saved};
+pub use undo::{Lost, Undo, undo};
 
 use crate::desired::{Desired, desired};
 use crate::elapsed::Elapsed;

@@ -24,6 +24,7 @@ pub fn guard(plan: &Plan, policies: &Policies, inventory: &Inventory) -> Vec<Ref
                 message: format!("{} is not adopted: {message}", change.image.name),
                 images: change.image.id.iter().cloned().collect(),
                 override_flag: None,
+                classes: BTreeSet::new(),
                 overridden: false,
             });
         }

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::Outcome;
 use crate::apply::Ending;
+use crate::plan::guard::Approval;
 use crate::plan::{Change, Plan};
 
 /// So much of the end of a ledger is searched for the last round, then so much.
@@ -49,7 +50,18 @@ impl Ledger {
         &self.path
     }
 
-    pub(super) fn round_began(&self, plan: &Plan, now: Timestamp) -> Result<(), LedgerError> {
+    pub(super) fn round_began(
+        &self,
+        plan: &Plan,
+        approvals: &[Approval],
+        now: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let approvals: Vec<Value> = approvals
+            .iter()
+            .map(|one| {
+                json!({"class": one.class, "by": one.by, "at": one.at, "items": one.items.len()})
+            })
+            .collect();
         let engines: Vec<Value> = plan
             .engines
             .iter()
@@ -63,6 +75,7 @@ impl Ledger {
             "engines": engines,
             "summary": plan.summary,
             "refusals": plan.refusals,
+            "approvals": approvals,
         }))
     }
 

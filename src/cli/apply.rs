@@ -1,6 +1,7 @@
 //! `stillframe apply`
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::bail;
 use async_trait::async_trait;
@@ -9,17 +10,27 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::progress::{Bars, Lines, show_keys};
-use super::{Console, Exit, Global, parse_instant, setup};
+use super::{Console, Exit, Global, parse_instant, saved, setup};
 use crate::apply::{Ending, Listener, Stop};
+use crate::inventory::Inventory;
 use crate::plan::Plan;
 use crate::plan::guard::{Override, refuses, unused};
 use crate::policy::Finding;
-use crate::reconcile::{Approval, Room, Round};
-use crate::report::{apply_text, findings, plan_text, protection, protection_text};
+use crate::reconcile::{Approval, Room, Round, Within};
+use crate::report::{apply_text, clean, findings, plan_text, protection, protection_text};
+
+use crate::review::Saved;
 
 /// Plan, ask, carry out.
 #[derive(Debug, Args)]
 pub struct Apply {
+    /// Carry out what is in this saved plan and still is wanted, and nothing else
+    plan: Option<PathBuf>,
+    /// An approval, beside those that lie with the saved plan
+    #[arg(long = "approval", value_name = "FILE")]
+    approvals: Vec<PathBuf>,
+    #[command(flatten)]
+    signed: saved::Signed,
     /// Do not ask
     #[arg(long)]
     auto_approve: bool,
@@ -48,7 +59,13 @@ impl Apply {
                 "--json goes with --auto-approve or --dry-run: a question would stand in the document"
             );
         }
-        let room = match setup::room(global, console, self.json, self.now, self.overrides.clone()) {
+        let signers = self.signed.signers()?;
+        let saved = self.plan.as_deref().map(|file| saved::load(file, signers.as_ref()));
+        let saved = saved.transpose()?.map(|(saved, _)| saved);
+        let approvals = saved::approvals(self.plan.as_deref(), &self.approvals, signers.as_ref())?;
+        let mut overrides = self.overrides.clone();
+        overrides.extend(approvals.into_iter().map(Override::Approved));
+        let room = match setup::room(global, console, self.json, self.now, overrides.clone()) {
             Ok(room) => room,
             Err(early) => return early.exit(),
         };
@@ -66,10 +83,13 @@ impl Apply {
             console: *console,
             json: self.json,
             answer: if self.dry_run { Some(false) } else { self.auto_approve.then_some(true) },
-            overrides: self.overrides.clone(),
+            overrides,
             listener: Arc::clone(&listener),
         };
-        let round = room.round(&approval, listener, &stop).await?;
+        let round = match &saved {
+            None => room.round(&approval, listener, &stop).await?,
+            Some(saved) => within(&room, saved, &approval, listener, &stop, console).await?,
+        };
         self.report(&room, &round, console)?;
         let exit = exit_of(&round, self.dry_run);
         Ok(setup::with_exemptions(exit, &room.policies, round.plan.now, console))
@@ -106,12 +126,46 @@ impl Apply {
             }
             return Ok(());
         }
+        for refusal in round.plan.refusals.iter().filter(|refusal| refusal.engine.is_empty()) {
+            console.error(&refusal.message);
+        }
         console.print(&format!("\n{}", apply_text(round)));
         if let Some(protections) = protections.filter(|protections| !protections.is_empty()) {
             console.print(&format!("\nProtected now\n{}", protection_text(&protections, now)));
         }
         Ok(())
     }
+}
+
+/// A round of what is in a saved plan.
+async fn within(
+    room: &Room,
+    saved: &Saved,
+    approval: &Shown,
+    listener: Arc<LateListener>,
+    stop: &Stop,
+    console: &Console,
+) -> anyhow::Result<Round> {
+    let last: Mutex<Option<Within>> = Mutex::new(None);
+    let planned = |inventory: &Inventory, now: Timestamp| {
+        let within = room.plan_within(saved, inventory, now);
+        let plan = within.plan.clone();
+        *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(within);
+        plan
+    };
+    let mut round = room.round_of(&planned, approval, listener, stop).await?;
+    let within = last.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some(within) = within {
+        for change in &within.gone {
+            console.note(&format!(
+                "not wanted any more: {} {}\n",
+                change.action.word(),
+                clean(&change.image.name)
+            ));
+        }
+        round.not_approved.extend(within.new);
+    }
+    Ok(round)
 }
 
 /// How a round ends the run.

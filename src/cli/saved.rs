@@ -130,6 +130,25 @@ fn approval_file(plan: &Path, class: Class) -> PathBuf {
     beside(plan, &format!("{}.approval", class.word()))
 }
 
+/// Whose signatures are asked for.
+#[derive(Debug, Args)]
+pub(super) struct Signed {
+    /// Carry out nothing, and let no approval count, that is not signed by one of --signers
+    #[arg(long, requires = "signers", requires = "plan")]
+    require_signature: bool,
+    /// Who may sign, as `ssh-keygen -Y verify` takes it
+    #[arg(long, value_name = "FILE", requires = "require_signature")]
+    signers: Option<PathBuf>,
+}
+
+impl Signed {
+    /// Who may sign, where signatures are asked for.
+    pub(super) fn signers(&self) -> anyhow::Result<Option<Signers>> {
+        let file = self.signers.as_deref().filter(|_| self.require_signature);
+        Ok(file.map(Signers::read).transpose()?)
+    }
+}
+
 /// Approve deletes of a class in a saved plan.
 #[derive(Debug, Args)]
 pub struct Approve {

@@ -174,6 +174,7 @@ reason_codes! {
     InventoryGap "inventory-gap" "Not everything was seen: nothing is deleted."
     InUse "in-use" "An instance, a template or a family needs it."
     SourceGoneGrace "source-gone-grace" "Its source is gone, and the grace for that has not passed."
+    Undone "undone" "A person undoes what a plan has let go of."
     Adopted "adopted" "A person takes an image that is nobody's into a policy."
     OrphanPolicy "orphan-policy" "Its policy is not in the files: it is reported and left alone."
 }

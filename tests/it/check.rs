@@ -865,6 +865,7 @@ async fn carried_out(
     let engines: Vec<Arc<dyn Engine>> = vec![engine];
     let notes = Arc::new(Notes::default());
     let hands = Hands {
+        approvals: Vec::new(),
         engines: &engines,
         captures_max: BTreeMap::new(),
         withheld: owned(first),

@@ -41,6 +41,7 @@ mod memory;
 mod misfortune;
 mod plans;
 mod reviews;
+mod saved;
 mod schemas;
 #[cfg(feature = "serve")]
 mod serve;
