@@ -21,6 +21,8 @@ use crate::apply::Ending;
 use crate::plan::guard::Approval;
 use crate::plan::{Change, Plan};
 
+/// So much of what others have appended is searched first for its last line.
+const TAIL_FIRST: u64 = 64 << 10;
 /// So much of the end of a ledger is searched for the last round, then so much.
 const TAILS: [u64; 2] = [64 << 10, 4 << 20];
 
@@ -200,7 +202,7 @@ impl Open {
     /// The digest of the last whole line that others have appended, and whether what they wrote ends
     /// with a line.
     fn last_line(&mut self, length: u64) -> io::Result<(Option<String>, bool)> {
-        let mut back = TAIL_BYTES;
+        let mut back = TAIL_FIRST;
         loop {
             let from = length.saturating_sub(back).max(self.length);
             self.file.seek(SeekFrom::Start(from))?;

@@ -10,6 +10,7 @@ use super::{Console, Exit, Global, setup};
 use crate::apply::Ledger;
 use crate::audit::drift::drift;
 use crate::files;
+use crate::reconcile::base;
 use crate::report::drift_page;
 
 /// As what drift is shown.
@@ -48,7 +49,7 @@ impl DriftCommand {
             Ok(seen) => seen,
             Err(early) => return early.exit(),
         };
-        let base = setup::base(&seen.policies)?;
+        let base = base(&seen.policies)?;
         let ledger = Ledger::new(files::joined(&base, &seen.policies.config.ledger));
         let (checked, lines) = read_ledger(&ledger, console)?;
         if !checked.breaks.is_empty() {

@@ -1,6 +1,7 @@
 //! `stillframe plan`
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
@@ -134,7 +135,8 @@ impl PlanCommand {
             setup::show_findings(&base.loaded.findings, console, json)?;
             return Ok(Reviewed::Invalid);
         };
-        let before = Seen { policies, inventory: seen.inventory.clone(), now: seen.now };
+        let before =
+            Seen { policies: Arc::new(policies), inventory: seen.inventory.clone(), now: seen.now };
         let before_plan = before.plan(&[]);
         let base = Base {
             name: name.clone(),

@@ -13,6 +13,7 @@ use crate::apply::{Checked, Ledger, check_chain};
 use crate::audit::{Audit, Chain, Span, audit};
 use crate::elapsed::Elapsed;
 use crate::files;
+use crate::reconcile::base;
 use crate::report::{audit_page, count, deletions_csv};
 
 /// For so long a report is where nobody says.
@@ -70,7 +71,7 @@ impl ReportCommand {
         if from >= to {
             bail!("the report would end before it begins: --from {from} --to {to}");
         }
-        let base = setup::base(&seen.policies)?;
+        let base = base(&seen.policies)?;
         let ledger = Ledger::new(files::joined(&base, &seen.policies.config.ledger));
         let (checked, lines) = read_ledger(&ledger, console)?;
         let chain = Chain {
@@ -158,7 +159,7 @@ impl Verify {
                 Ok(policies) => policies,
                 Err(early) => return early.exit(),
             };
-            files::joined(&setup::base(&policies)?, &policies.config.ledger)
+            files::joined(&base(&policies)?, &policies.config.ledger)
         };
         let (checked, _) = read_ledger(&Ledger::new(path.clone()), console)?;
         let is_known = self.head.as_ref().is_none_or(|head| checked.digests.contains(head));

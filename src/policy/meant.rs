@@ -88,6 +88,7 @@ impl Policies {
             moved: self.moved.clone(),
             moved_places: self.moved_places.clone(),
             digest: self.digest.clone(),
+            written_config: self.written_config.clone(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Holds deletes that a change of the policies would cause.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -110,6 +111,7 @@ fn refusals(held: &[&Change], why: &str) -> Vec<Refusal> {
             message: why.to_owned(),
             images: of(engine),
             override_flag: None,
+            classes: BTreeSet::new(),
             overridden: false,
         })
         .collect()

@@ -435,11 +435,12 @@ fn without_a_configuration() {
 /// What is checked in is in its canonical form.
 #[test]
 fn the_examples_are_formatted() {
-    let run = Datacenter::new().run_to(0, &["fmt", "--check", "policies", "examples"]);
+    let run = Datacenter::new().run_to(0, &["fmt", "--check", "policies", "examples/gce"]);
     assert_eq!((run.out.as_str(), run.err.as_str()), ("", ""));
     let root = super::support::project();
     for directory in ["policies", "examples"] {
-        for path in yaml_files(&root.join(directory)).unwrap() {
+        let files = yaml_files(&root.join(directory)).unwrap().into_iter();
+        for path in files.filter(|path| !super::support::is_of_others(path)) {
             let text = fs::read_to_string(&path).unwrap();
             let file = SourceFile { path: path.display().to_string(), text: text.clone() };
             assert_eq!(format(&Arc::new(file)).unwrap(), text, "{}", path.display());

@@ -16,6 +16,14 @@ pub fn project() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// Whether a file of the examples is written for another program.
+pub fn is_of_others(path: &Path) -> bool {
+    let examples = project().join("examples");
+    ["ci", "container", "kubernetes", "monitoring", "systemd"]
+        .iter()
+        .any(|directory| path.starts_with(examples.join(directory)))
+}
+
 /// A copy of `policies/` and `examples/datacenter/` in a directory of its own, set up for trials:
 /// rounds can be carried out as if it were any time.
 pub struct Datacenter {
