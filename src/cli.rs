@@ -5,6 +5,7 @@
 
 mod adopt;
 mod apply;
+mod completions;
 mod console;
 mod doctor;
 mod drift;
@@ -14,6 +15,7 @@ mod inventory;
 #[cfg(feature = "local")]
 mod key;
 mod list;
+mod man;
 mod plan;
 mod progress;
 mod report;
@@ -233,6 +235,14 @@ pub enum Verb {
     /// Repositories of embedded engines
     #[cfg(feature = "local")]
     Repository(repository::RepositoryCommand),
+    /// Print what a shell completes commands with
+    ///
+    /// For bash write it to ~/.local/share/bash-completion/completions/stillframe, for zsh to a file
+    /// `_stillframe` in a directory of $fpath, for fish to ~/.config/fish/completions/stillframe.fish;
+    /// for PowerShell add it to the file that $PROFILE names.
+    Completions(completions::Completions),
+    /// Write the manual pages: one of the program and one of each verb
+    Man(man::ManCommand),
 }
 
 impl Verb {
@@ -337,6 +347,8 @@ fn run_verb(cli: &Cli, console: &Console) -> anyhow::Result<Exit> {
             Verb::Key(verb) => verb.run(&cli.global, console),
             #[cfg(feature = "local")]
             Verb::Repository(verb) => verb.run(&cli.global, console),
+            Verb::Completions(verb) => verb.run(console),
+            Verb::Man(verb) => verb.run(console),
         }
     })
 }
