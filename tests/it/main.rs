@@ -39,6 +39,8 @@ mod lints;
 mod local;
 mod memory;
 mod misfortune;
+#[cfg(feature = "watch")]
+mod packaging;
 mod plans;
 mod reviews;
 mod saved;

@@ -18,10 +18,9 @@ pub fn project() -> PathBuf {
 
 /// Whether a file of the examples is written for another program.
 pub fn is_of_others(path: &Path) -> bool {
-    let examples = project().join("examples");
-    ["ci", "container", "kubernetes", "monitoring", "systemd"]
-        .iter()
-        .any(|directory| path.starts_with(examples.join(directory)))
+    let is_in = |directory: &str| path.starts_with(project().join("examples").join(directory));
+    ["ci", "container", "kubernetes", "monitoring", "systemd"].into_iter().any(is_in)
+        && !is_in("kubernetes/base/policies")
 }
 
 /// A copy of `policies/` and `examples/datacenter/` in a directory of its own, set up for trials:

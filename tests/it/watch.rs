@@ -2,7 +2,7 @@
 
 mod agenda;
 mod files;
-mod metrics;
+pub mod metrics;
 mod program;
 mod reload;
 mod year;
