@@ -21,7 +21,7 @@ use crate::inventory::{FORMAT_VERSION, Inventory};
 use crate::plan::check::{check, check_rest, refusals};
 use crate::plan::guard::{Guard, Override, Refusal, guard, stale, withheld};
 use crate::plan::{Change, Plan, in_both, narrowed, of_changes, plan, still_wanted};
-use crate::policy::{Finding, Policies, lint};
+use crate::policy::{Finding, Policies, Risk, lint};
 use crate::review::Saved;
 use crate::simulate::expense::budget;
 
@@ -186,6 +186,9 @@ impl Room {
         let wanted = fresh.changes.clone();
         let (mut both, new) = in_both(&saved.plan, fresh);
         let gone = in_both(&Plan { changes: wanted, ..saved.plan.clone() }, saved.plan.clone()).1;
+        for change in &mut both.changes {
+            keep_class(change, &saved.plan);
+        }
         both = narrowed(both);
         // What was shown, signed and approved is this one.
         both.id.clone_from(&saved.plan.id);
@@ -338,6 +341,24 @@ pub fn guarded(
     let violations = check(&plan, inventory, policies, now);
     plan.refusals.extend(refusals(&plan, &violations));
     plan
+}
+
+/// Which of several old images shorten the reach hangs on what else is there, and a run that was
+/// stopped for an approval has made newer ones since. The class is the one that was shown; one that is
+/// worse for another reason stays.
+fn keep_class(change: &mut Change, saved: &Plan) {
+    let is_about_reach =
+        |risk: Option<Risk>| matches!(risk, Some(Risk::Rotation | Risk::ShortensReach));
+    let shown = saved.changes.iter().find(|shown| {
+        shown.action == change.action
+            && shown.engine == change.engine
+            && shown.image.id == change.image.id
+    });
+    if let Some(shown) = shown.filter(|shown| is_about_reach(shown.risk))
+        && is_about_reach(change.risk)
+    {
+        change.risk = shown.risk;
+    }
 }
 
 /// Refuses everything that a plan would do.

@@ -1,5 +1,6 @@
 //! `stillframe plan`
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -92,6 +93,7 @@ impl PlanCommand {
         if let Some(file) = &self.out {
             self.save(global, plan.clone(), review, file)?;
             console.note(&format!("saved: {}\n", file.display()));
+            note_approvals(&plan, file, console);
         }
         for text in unused(&plan, &self.overrides) {
             console.note(&format!("{text}\n"));
@@ -175,6 +177,17 @@ enum Reviewed {
     Alone,
     /// What it does.
     Change(Box<Review>),
+}
+
+/// Says how what is refused is approved: the very commands.
+fn note_approvals(plan: &Plan, file: &Path, console: &Console) {
+    let refused = plan.refusals.iter().filter(|refusal| !refusal.overridden);
+    let classes: BTreeSet<_> = refused.flat_map(|refusal| &refusal.classes).collect();
+    for class in classes {
+        let file = file.display();
+        console
+            .note(&format!("if it is meant: stillframe approve {file} --class {}\n", class.word()));
+    }
 }
 
 /// Shows a plan, and what a change of the policies does.

@@ -9,6 +9,7 @@ mod format;
 mod identity;
 mod plan;
 mod retention;
+mod review;
 mod simulate;
 
 use std::fmt::Debug;

@@ -134,6 +134,8 @@ fn an_approval_lets_through_its_images_and_no_more() {
     datacenter.json(0, &["apply", "--auto-approve", "--now", TODAY]);
     let plan = datacenter.run_to(4, &["plan", "--now", TOMORROW, "--out", "plan.json"]);
     assert!(plan.out.contains("stillframe approve PLAN --class shortens-reach"), "{}", plan.out);
+    let command = "stillframe approve plan.json --class shortens-reach";
+    assert!(plan.err.contains(command), "{}", plan.err);
     let kept = datacenter.json(4, &["apply", "plan.json", "--auto-approve", "--now", TOMORROW]);
     let refused = |round: &Value| {
         let outcomes = round["outcomes"].as_array().unwrap().iter();
@@ -150,6 +152,7 @@ fn an_approval_lets_through_its_images_and_no_more() {
     let file = datacenter.path("plan.json.shortens-reach.approval");
     let text = fs::read_to_string(&file).unwrap();
     assert_holds(&validator("approval"), &serde_json::from_str(&text).unwrap(), "approve");
+    // The run that was stopped has made newer points; the classes are those that were shown.
     // One image fewer was approved than the plan deletes: it is void.
     let mut approval: Approval = serde_json::from_str(&text).unwrap();
     approval.items.pop_first();
