@@ -25,6 +25,9 @@ use crate::elapsed::Elapsed;
 /// whole, however little is due. No deadline is missed for it.
 pub const SPACING: Elapsed = Elapsed::seconds(30);
 
+/// What ends beside rounds begins one after this time at the latest: that what waited for it follows.
+pub const FOLLOWING: Elapsed = Elapsed::minutes(5);
+
 /// What an ended round leaves for the agenda.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
@@ -32,6 +35,8 @@ pub struct Ended {
     pub health: Health,
     /// When its policies want something next.
     pub due: Option<NextDue>,
+    /// Whether something of it goes on: how that ends is not known.
+    pub goes_on: bool,
 }
 
 /// What is to be done now.
@@ -61,6 +66,8 @@ struct Engine {
     /// When its last round ended.
     ended: Option<Timestamp>,
     due: Option<NextDue>,
+    /// When what has ended beside rounds is followed.
+    follows: Option<Timestamp>,
     backoff: Backoff,
 }
 
@@ -116,6 +123,7 @@ impl Agenda {
         if let Some(engine) = self.engines.get_mut(engine) {
             engine.is_running = true;
             engine.is_asked = false;
+            engine.follows = None;
             engine.began = Some(now);
         }
     }
@@ -133,7 +141,23 @@ impl Agenda {
             engine.is_running = false;
             engine.due = ended.due;
             engine.ended = Some(now);
-            engine.backoff.ended(name, ended.health, now);
+            if ended.goes_on && ended.health == Health::Well {
+                engine.backoff.goes_on();
+            } else {
+                engine.backoff.ended(name, ended.health, now);
+            }
+        }
+    }
+
+    /// Something has ended beside the rounds of an engine, well or not, and so much still goes on.
+    pub fn ended_late(&mut self, name: &str, is_well: bool, still: usize, now: Timestamp) {
+        let Some(engine) = self.engines.get_mut(name) else { return };
+        if is_well {
+            let at = if still == 0 { now } else { FOLLOWING.after(now) };
+            engine.follows = Some(engine.follows.map_or(at, |known| known.min(at)));
+        } else {
+            // It is tried again like what fails in a round.
+            engine.backoff.ended(name, Health::Partly, now);
         }
     }
 
@@ -161,7 +185,10 @@ impl Engine {
             return retry.unwrap_or(now);
         }
         let due = self.due.map(|due| due.begins_at(self.began));
-        [due, retry].into_iter().flatten().fold(self.reconciles_at(reconcile_every), Timestamp::min)
+        [due, retry, self.follows]
+            .into_iter()
+            .flatten()
+            .fold(self.reconciles_at(reconcile_every), Timestamp::min)
     }
 
     fn reconciles_at(&self, every: Elapsed) -> Timestamp {
@@ -182,7 +209,7 @@ mod tests {
     }
 
     fn well(due: Option<NextDue>) -> Ended {
-        Ended { health: Health::Well, due }
+        Ended { health: Health::Well, due, goes_on: false }
     }
 
     fn agenda() -> Agenda {
@@ -236,7 +263,7 @@ mod tests {
             agenda.began("a", at(now));
             agenda.ended(
                 "a",
-                &Ended { health: Health::Broken, due: Some(due(now + 2)) },
+                &Ended { health: Health::Broken, due: Some(due(now + 2)), goes_on: false },
                 at(now + 1),
             );
             now = agenda.retry_at("a").unwrap().as_second() - at(0).as_second();
@@ -249,6 +276,35 @@ mod tests {
         agenda.began("a", at(now - 1));
         agenda.ended("a", &well(None), at(now));
         assert_eq!((agenda.circuit("a"), agenda.retry_at("a")), (Circuit::Closed, None));
+    }
+
+    #[test]
+    fn what_ends_beside_rounds_is_followed_soon_and_a_failure_is_tried_again_later_each_time() {
+        let mut agenda = agenda();
+        let round = |agenda: &mut Agenda, now| {
+            agenda.began("a", at(now));
+            agenda.began("b", at(now));
+            agenda.ended("b", &well(None), at(now));
+            let goes_on = Ended { health: Health::Well, due: None, goes_on: true };
+            agenda.ended("a", &goes_on, at(now));
+        };
+        round(&mut agenda, 0);
+        agenda.ended_late("a", true, 3, at(10));
+        agenda.ended_late("a", true, 2, at(100));
+        assert_eq!(agenda.decide(at(100)).wake_at, Some(at(310)), "many share a round");
+        agenda.ended_late("a", true, 0, at(200));
+        assert_eq!(agenda.decide(at(200)).begin, ["a"], "the last one is followed at once");
+        let (mut now, mut waits) = (200, Vec::new());
+        for _ in 0..6 {
+            round(&mut agenda, now);
+            assert!(agenda.decide(at(now)).begin.is_empty());
+            agenda.ended_late("a", false, 0, at(now + 1));
+            let retry = agenda.retry_at("a").unwrap().duration_since(at(now + 1)).as_secs();
+            waits.push(retry);
+            now += 1 + retry;
+            assert_eq!(agenda.decide(at(now)).begin[0], "a");
+        }
+        assert!(waits[0] <= 60 && waits[5] >= 450, "{waits:?}");
     }
 
     #[test]

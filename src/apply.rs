@@ -4,26 +4,31 @@
 //! Engines work side by side. What takes time and takes nothing away comes first: creates, then
 //! copies, then drills, as many at once as each engine takes. Then the world is looked at again, and
 //! of the rest only what is still wanted is carried out, one by one in the order of the plan, deletes
-//! last. A failure is reported and the rest goes on. Every change is written to the ledger before and
+//! last. Who repeats rounds need not wait for what takes long: it goes on beside them (`Underway`). A failure is reported and the rest goes on. Every change is written to the ledger before and
 //! after.
 
 mod ledger;
 mod run;
+mod underway;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 pub use ledger::chain::{Break, Checked, check as check_chain};
 pub use ledger::{Ledger, LedgerError};
 use run::EngineRun;
+pub use underway::{Late, Load, Underway};
 
 use crate::clock::Clock;
+use crate::elapsed::Elapsed;
 use crate::engine::{Engine, Progress};
 use crate::inventory::Image;
 use crate::plan::guard::{Approval, Refusal};
@@ -70,6 +75,8 @@ pub enum Ending {
     Left,
     /// The run was interrupted while it was under way; nothing of it counts.
     GivenUp,
+    /// It goes on after the round, or waits for what does.
+    UnderWay,
 }
 
 impl Ending {
@@ -88,6 +95,7 @@ impl Ending {
             Self::Refused => "refused",
             Self::Left => "left",
             Self::GivenUp => "given up",
+            Self::UnderWay => "under way",
         }
     }
 
@@ -114,33 +122,67 @@ pub trait Listener: Send + Sync {
 
 /// Asks a run to stop: first nothing new is begun, then what is under way is given up.
 #[derive(Debug, Clone, Default)]
-pub struct Stop(Arc<AtomicU8>);
+pub struct Stop(Arc<Asked>);
+
+#[derive(Debug, Default)]
+struct Asked {
+    how: AtomicU8,
+    told: Notify,
+}
 
 impl Stop {
     /// Asks once more.
     pub fn ask(&self) {
-        self.0.fetch_add(1, Ordering::SeqCst);
+        self.0.how.fetch_add(1, Ordering::SeqCst);
+        self.0.told.notify_waiters();
     }
 
     /// Asks to begin nothing new, however often that was asked.
     pub fn finish(&self) {
-        self.0.fetch_max(1, Ordering::SeqCst);
+        self.0.how.fetch_max(1, Ordering::SeqCst);
+        self.0.told.notify_waiters();
     }
 
     /// Asks to give up what is under way.
     pub fn give_up(&self) {
-        self.0.fetch_max(2, Ordering::SeqCst);
+        self.0.how.fetch_max(2, Ordering::SeqCst);
+        self.0.told.notify_waiters();
     }
 
     /// Whether nothing new is begun.
     pub fn is_asked(&self) -> bool {
-        self.0.load(Ordering::SeqCst) > 0
+        self.0.how.load(Ordering::SeqCst) > 0
     }
 
     /// Whether what is under way is given up.
     pub fn is_urgent(&self) -> bool {
-        self.0.load(Ordering::SeqCst) > 1
+        self.0.how.load(Ordering::SeqCst) > 1
     }
+
+    /// Waits until it is asked to begin nothing new.
+    pub async fn asked(&self) {
+        let mut told = std::pin::pin!(self.0.told.notified());
+        told.as_mut().enable();
+        if !self.is_asked() {
+            told.await;
+        }
+    }
+}
+
+/// A length of time as a timer takes it.
+pub fn timer(length: Elapsed) -> Duration {
+    Duration::from_secs(length.as_seconds().unsigned_abs())
+}
+
+/// How long a run waits for what takes time.
+#[derive(Debug, Clone, Default)]
+pub struct Lasting {
+    /// What goes on beside rounds.
+    pub underway: Underway,
+    /// When the rest goes on without what has not ended by then; where it is `None`, all is waited for.
+    pub hand_over_at: Option<Timestamp>,
+    /// What has not ended after this time is given up.
+    pub limit: Option<Elapsed>,
 }
 
 /// What carrying out needs beside the plan.
@@ -161,6 +203,8 @@ pub struct Hands<'a> {
     pub listener: Arc<dyn Listener>,
     /// Asks to stop.
     pub stop: Stop,
+    /// How long it waits for what takes time.
+    pub lasting: Lasting,
 }
 
 /// Looks again once captures have taken their time.
@@ -251,9 +295,11 @@ async fn run_engines(
         let run = EngineRun {
             plan: plan.id.clone(),
             engine: hands.engines.iter().find(|engine| engine.name() == name).cloned(),
-            captures: Arc::new(Semaphore::new(
-                hands.captures_max.get(name).copied().unwrap_or(1).max(1),
-            )),
+            places: hands
+                .lasting
+                .underway
+                .places(name, hands.captures_max.get(name).copied().unwrap_or(1).max(1)),
+            lasting: hands.lasting.clone(),
             withheld: hands
                 .withheld
                 .iter()

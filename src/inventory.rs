@@ -83,6 +83,21 @@ pub struct EngineInventory {
 }
 
 impl EngineInventory {
+    /// Of an engine nothing could be seen.
+    pub fn unseen(name: &str, why: &str) -> Self {
+        let gap = |scope| Gap { scope, place: "everything".to_owned(), message: why.to_owned() };
+        Self {
+            name: name.to_owned(),
+            kind: String::new(),
+            identity: String::new(),
+            gaps: vec![gap(GapScope::Instances), gap(GapScope::Images)],
+            images_seen_before: None,
+            capabilities: Capabilities::default(),
+            instances: Vec::new(),
+            images: Vec::new(),
+        }
+    }
+
     /// Whether everything was seen.
     pub fn is_complete(&self) -> bool {
         self.gaps.is_empty()

@@ -11,13 +11,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use crate::agenda::next_due;
 use crate::apply::{
-    Confirmed, Hands, Ledger, LedgerError, Listener, Outcome, SecondLook, Stop, apply,
+    Confirmed, Hands, Lasting, Ledger, LedgerError, Listener, Outcome, SecondLook, Stop, Underway,
+    apply, timer,
 };
 use crate::clock::Clock;
+use crate::elapsed::Elapsed;
 use crate::engine::{self, Attention, Engine, EngineError, OpenError, Settled};
 use crate::files;
-use crate::inventory::{FORMAT_VERSION, Inventory};
+use crate::inventory::{EngineInventory, FORMAT_VERSION, Inventory};
 use crate::plan::check::{check, check_rest, refusals};
 use crate::plan::guard::{Guard, Override, Refusal, guard, stale, withheld};
 use crate::plan::{Change, Plan, in_both, narrowed, of_changes, plan, still_wanted};
@@ -39,7 +42,23 @@ pub struct Room {
     pub overrides: Vec<Override>,
     /// What must wait beside what the guards refuse.
     pub caution: Option<Arc<dyn Caution>>,
+    /// How it works where another round follows; where it is `None`, all is waited for.
+    pub recurrence: Option<Recurrence>,
 }
+
+/// How rounds work that are repeated: what takes long keeps no round from ending.
+#[derive(Debug, Clone)]
+pub struct Recurrence {
+    /// What goes on beside rounds.
+    pub underway: Underway,
+    /// How long a capture, a copy or a drill may take.
+    pub limit: Elapsed,
+}
+
+/// So long a round waits for what takes time at the most, if nothing else is due before.
+pub const PATIENCE: Elapsed = Elapsed::minutes(5);
+/// What has not answered after this time is not seen.
+pub const LOOK_LIMIT: Elapsed = Elapsed::hours(1);
 
 /// Why there is no room for rounds.
 #[derive(Debug, thiserror::Error)]
@@ -126,7 +145,7 @@ impl Room {
         let base = base(&policies)?;
         let engines = engine::open_all(&policies.config, &base, &clock)?;
         let ledger = Arc::new(Ledger::new(files::joined(&base, &policies.config.ledger)));
-        Ok(Self { policies, engines, clock, ledger, overrides, caution: None })
+        Ok(Self { policies, engines, clock, ledger, overrides, caution: None, recurrence: None })
     }
 
     /// Looks at all engines side by side.
@@ -136,7 +155,8 @@ impl Room {
         for engine in &self.engines {
             engine.attend(&attention);
             let engine = Arc::clone(engine);
-            looks.spawn(async move { engine.observe().await });
+            let limit = self.recurrence.as_ref().map(|_| LOOK_LIMIT);
+            looks.spawn(async move { look(&*engine, limit).await });
         }
         let mut engines = looks.join_all().await;
         engines.sort_by(|one, other| one.name.cmp(&other.name));
@@ -276,7 +296,30 @@ impl Room {
             clock: Arc::clone(&self.clock),
             listener,
             stop: stop.clone(),
+            lasting: self.lasting(plan, inventory),
         }
+    }
+
+    /// How long is waited for what takes time: until something else is due.
+    fn lasting(&self, plan: &Plan, inventory: &Inventory) -> Lasting {
+        let Some(recurrence) = &self.recurrence else { return Lasting::default() };
+        let instances = inventory.engines.iter().flat_map(|engine| &engine.instances);
+        let due = next_due(&self.policies, instances, plan.now).map(|due| due.at);
+        let patience = PATIENCE.after(plan.now);
+        Lasting {
+            underway: recurrence.underway.clone(),
+            hand_over_at: Some(due.map_or(patience, |due| due.min(patience))),
+            limit: Some(recurrence.limit),
+        }
+    }
+}
+
+/// Looks at an engine. One that does not answer in time is not seen.
+async fn look(engine: &dyn Engine, limit: Option<Elapsed>) -> EngineInventory {
+    let Some(limit) = limit else { return engine.observe().await };
+    match tokio::time::timeout(timer(limit), engine.observe()).await {
+        Ok(seen) => seen,
+        Err(_) => EngineInventory::unseen(engine.name(), &format!("no answer within {limit}")),
     }
 }
 

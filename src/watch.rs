@@ -39,7 +39,7 @@ pub use system::System;
 pub use world::{Files, Opened, Reading, World, WorldError};
 
 use crate::agenda::{Agenda, Circuit, Ended, Health};
-use crate::apply::Stop;
+use crate::apply::{Ending, Stop, timer};
 use crate::clock::Clock;
 use crate::policy::meant::Watch as Settings;
 use control::InForce;
@@ -66,6 +66,9 @@ impl Default for Pace {
         }
     }
 }
+
+/// How long what is given up may take to end before it is left as it is.
+const LAST_WORD: Duration = Duration::from_secs(30);
 
 /// Why watching does not begin.
 #[derive(Debug, thiserror::Error)]
@@ -175,6 +178,7 @@ impl Control {
         }
         tokio::select! {
             () = self.watch.bell.rung() => {}
+            () = self.force.underway.changed() => self.ended_late(),
             () = tokio::time::sleep_until(until) => {}
             Some(joined) = self.rounds.join_next_with_id() => self.ended(joined),
         }
@@ -192,12 +196,15 @@ impl Control {
             // Who asks does not wait for files to settle.
             self.read_at = Some((Instant::now(), Instant::now()));
             self.agenda.ask_all();
+            self.end_rounds();
         }
     }
 
     fn begin_round(&mut self, engine: &str) {
         let Some(room) = self.force.room(engine) else { return };
-        self.agenda.began(engine, self.watch.clock.now());
+        let now = self.watch.clock.now();
+        self.agenda.began(engine, now);
+        self.watch.status.round_began(engine, now);
         let stop = Stop::default();
         let task = RoundTask {
             engine: engine.to_owned(),
@@ -218,10 +225,11 @@ impl Control {
                 let found = self.running.iter().find(|(_, (running, _))| *running == id);
                 let Some(engine) = found.map(|(engine, _)| engine.clone()) else { return };
                 tracing::error!(engine, "the round ended unexpectedly: {error}");
-                (engine, Ended { health: Health::Broken, due: None })
+                (engine, Ended { health: Health::Broken, due: None, goes_on: false })
             }
         };
         self.running.remove(&engine);
+        self.watch.status.loads(&self.force.underway);
         let before = self.agenda.circuit(&engine);
         self.agenda.ended(&engine, &ended, now);
         let (circuit, retry_at) = (self.agenda.circuit(&engine), self.agenda.retry_at(&engine));
@@ -234,6 +242,25 @@ impl Control {
             _ => {}
         }
         self.watch.status.round_ended(&engine, ended.health, circuit, retry_at);
+    }
+
+    /// Rounds under way begin nothing new and end: what takes long goes on beside the next, which
+    /// knows better about the rest.
+    fn end_rounds(&self) {
+        self.running.values().for_each(|(_, stop)| stop.finish());
+        self.force.underway.finish();
+    }
+
+    /// Something has ended after its round.
+    fn ended_late(&mut self) {
+        let now = self.watch.clock.now();
+        for late in self.force.underway.late() {
+            self.watch.status.ended_late(&late);
+            let still = self.force.underway.load(&late.engine).count;
+            let is_well = !matches!(late.ending, Ending::Failed { .. });
+            self.agenda.ended_late(&late.engine, is_well, still, now);
+        }
+        self.watch.status.loads(&self.force.underway);
     }
 
     /// Reads the files again. What is not valid changes nothing.
@@ -256,10 +283,7 @@ impl Control {
     }
 
     fn in_force_anew(&mut self, now: jiff::Timestamp) {
-        // What a round under way has begun it ends; the rest is for the next, which knows better.
-        for (_, stop) in self.running.values() {
-            stop.finish();
-        }
+        self.end_rounds();
         let settings: &Settings = self.force.settings();
         self.agenda.reload(self.force.engines(), settings.reconcile_every);
         for engine in self.running.keys() {
@@ -275,33 +299,46 @@ impl Control {
     async fn end(&mut self) {
         self.watch.system.stopping();
         self.watch.status.is_running(false);
-        for (_, stop) in self.running.values() {
-            stop.finish();
-        }
-        let configured = self.force.settings().grace.as_seconds().unsigned_abs();
-        let grace = self.watch.grace.unwrap_or(Duration::from_secs(configured));
-        if !self.rounds.is_empty() {
-            let engines: Vec<&str> = self.running.keys().map(String::as_str).collect();
-            tracing::info!(
-                "stopping: what is under way on {} may go on for {} s",
-                engines.join(", "),
-                grace.as_secs()
-            );
+        self.end_rounds();
+        let grace = self.watch.grace.unwrap_or(timer(self.force.settings().grace));
+        if self.is_busy() {
+            let seconds = grace.as_secs();
+            tracing::info!("stopping: what is under way may go on for {seconds} s");
         }
         let deadline = Instant::now() + grace;
-        while !self.rounds.is_empty() {
+        let mut given_up: Option<Instant> = None;
+        while self.is_busy() {
             self.watch.system.alive();
-            let look = Instant::now() + self.watch.pace.look.min(Duration::from_secs(1));
-            let is_over = self.watch.bell.is_urgent() || Instant::now() >= deadline;
-            if is_over {
+            let now = Instant::now();
+            if self.watch.bell.is_urgent() || now >= deadline {
+                let since = *given_up.get_or_insert(now);
                 self.running.values().for_each(|(_, stop)| stop.give_up());
+                self.force.underway.give_up();
+                if now >= since + LAST_WORD {
+                    tracing::warn!("what does not end is left; the next start goes on from there");
+                    break;
+                }
             }
+            let next = given_up.map_or(deadline, |since| since + LAST_WORD);
+            let look = now + self.watch.pace.look.min(Duration::from_secs(1));
             tokio::select! {
                 Some(joined) = self.rounds.join_next_with_id() => self.ended(joined),
+                () = self.force.underway.changed() => self.ended_late(),
                 () = self.watch.bell.rung() => drop(self.watch.bell.heard()),
-                () = tokio::time::sleep_until(if is_over { look } else { look.min(deadline) }) => {}
+                () = tokio::time::sleep_until(look.min(next)) => {}
             }
         }
         tracing::info!("stopped; what is left is carried out by the next start");
+    }
+
+    fn is_busy(&self) -> bool {
+        !self.rounds.is_empty() || !self.force.underway.is_empty()
+    }
+}
+
+impl Drop for Control {
+    /// Nothing goes on without the loop, however it ends.
+    fn drop(&mut self) {
+        self.force.underway.abandon();
     }
 }

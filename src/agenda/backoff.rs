@@ -69,6 +69,12 @@ impl Backoff {
         self.retry_at = (self.failed > 0).then(|| wait(engine, self.failed).after(now));
     }
 
+    /// A round went well as far as it went; how the rest ends is not known.
+    pub(super) fn goes_on(&mut self) {
+        self.broken = 0;
+        self.retry_at = None;
+    }
+
     /// Whether rounds begin.
     pub fn circuit(&self) -> Circuit {
         if self.broken >= BROKEN_MAX { Circuit::Open } else { Circuit::Closed }

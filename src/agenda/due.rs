@@ -39,7 +39,11 @@ type Start = (Timestamp, Timestamp);
 
 /// The first instant after `now` at which policies want something of these instances. A policy that
 /// selects none of them is asked as if it had one: there may be one by then.
-pub fn next_due(policies: &Policies, instances: &[Instance], now: Timestamp) -> Option<NextDue> {
+pub fn next_due<'a>(
+    policies: &Policies,
+    instances: impl IntoIterator<Item = &'a Instance>,
+    now: Timestamp,
+) -> Option<NextDue> {
     let own: Vec<&Policy> = policies.policies.iter().collect();
     let mut offsets: Vec<BTreeSet<Elapsed>> = vec![BTreeSet::new(); own.len()];
     let index = Index::new(own.iter().map(|policy| &policy.selection));

@@ -99,6 +99,7 @@ impl Ledger {
             "skipped": count("skipped"),
             "refused": count("refused"),
             "left": count("left"),
+            "underWay": count("under way"),
         }))
     }
 

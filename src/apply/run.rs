@@ -1,22 +1,40 @@
 //! The changes of one engine in one phase: side by side where they take time, else one by one.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
-use super::{Ending, LONG, Ledger, Listener, Made, Outcome, Stop};
+use super::underway::Entry;
+use super::{Ending, LONG, Lasting, Ledger, Listener, Made, Outcome, Stop, timer};
 use crate::clock::Clock;
 use crate::engine::{CopyRequest, CreateRequest, Created, Engine, EngineError, Progress, Watcher};
 use crate::plan::check::takes_away;
 use crate::plan::{Action, Change, Copy, Create, ImageRef};
 
+/// How often the clock is looked at while captures are waited for.
+const LOOK: Duration = Duration::from_mins(1);
+/// How long what has reached its limit may take to end by itself.
+const LAST_WORD: Duration = Duration::from_mins(1);
+
+/// Where outcomes go.
+enum Board {
+    /// To the round, which waits for them.
+    Round(Vec<Outcome>),
+    /// The round has ended without them.
+    HandedOver,
+}
+
 /// The changes of one engine.
 pub(super) struct EngineRun {
     pub(super) plan: String,
     pub(super) engine: Option<Arc<dyn Engine>>,
-    pub(super) captures: Arc<Semaphore>,
+    /// As many captures run at once.
+    pub(super) places: Arc<Semaphore>,
+    pub(super) lasting: Lasting,
     pub(super) withheld: BTreeSet<(String, String)>,
     /// What a second look has confirmed; `None` where there was none.
     pub(super) confirmed: Option<BTreeSet<usize>>,
@@ -32,28 +50,109 @@ impl EngineRun {
     pub(super) async fn run(self: Arc<Self>, changes: Vec<(usize, Change)>) -> Vec<Outcome> {
         let (long, short): (Vec<_>, Vec<_>) =
             changes.into_iter().partition(|(_, change)| LONG.contains(&change.action));
-        let mut outcomes = Vec::new();
-        let mut running = JoinSet::new();
-        for (index, change) in long {
-            // In the order of the plan; the semaphore is never closed.
-            let permit = Arc::clone(&self.captures).acquire_owned().await;
-            let run = Arc::clone(&self);
-            running.spawn(async move {
-                let _permit = permit;
-                let ending = run.one(index, &change).await;
-                (index, ending)
-            });
-        }
-        while let Some(finished) = running.join_next().await {
-            if let Ok((change, ending)) = finished {
-                outcomes.push(Outcome { change, ending });
-            }
-        }
+        let mut outcomes =
+            if long.is_empty() { Vec::new() } else { Arc::clone(&self).run_long(long).await };
         for (index, change) in short {
             let ending = self.one(index, &change).await;
             outcomes.push(Outcome { change: index, ending });
         }
         outcomes
+    }
+
+    /// What takes time. What has not ended when the round is to go on is handed over.
+    async fn run_long(self: Arc<Self>, long: Vec<(usize, Change)>) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        let (mut works, mut numbers) = (Vec::new(), BTreeMap::new());
+        for (index, change) in long {
+            if let Some(entry) = self.lasting.underway.enter(&change, &self.stop, self.clock.now())
+            {
+                numbers.insert(index, entry.number);
+                works.push((index, change, entry));
+            } else {
+                self.listener.ended(index, &Ending::UnderWay);
+                outcomes.push(Outcome { change: index, ending: Ending::UnderWay });
+            }
+        }
+        let board = Arc::new(Mutex::new(Board::Round(Vec::new())));
+        // Gone with this run, as long as it is not handed over.
+        let mut feed = JoinSet::new();
+        let task = feed.spawn(Arc::clone(&self).feed(works, Arc::clone(&board)));
+        tokio::select! {
+            _ = feed.join_next() => {}
+            () = self.is_to_go_on() => {
+                let numbers: Vec<u64> = numbers.values().copied().collect();
+                self.lasting.underway.take_over(&numbers, &task);
+                feed.detach_all();
+            }
+        }
+        let mut board = board.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Board::Round(ended) = std::mem::replace(&mut *board, Board::HandedOver) {
+            outcomes.extend(ended);
+        }
+        if !task.is_finished() {
+            let ended: BTreeSet<usize> = outcomes.iter().map(|outcome| outcome.change).collect();
+            let rest = numbers.into_keys().filter(|index| !ended.contains(index));
+            outcomes.extend(rest.map(|change| Outcome { change, ending: Ending::UnderWay }));
+        }
+        outcomes
+    }
+
+    /// Begins one after the other in the order of the plan, as many at once as the engine takes.
+    async fn feed(self: Arc<Self>, works: Vec<(usize, Change, Entry)>, board: Arc<Mutex<Board>>) {
+        let mut running = JoinSet::new();
+        for (index, change, entry) in works {
+            // The semaphore is never closed; who is asked to stop leaves what waits.
+            let permit = tokio::select! {
+                biased;
+                permit = Arc::clone(&self.places).acquire_owned() => permit.ok(),
+                () = self.stop.asked() => None,
+            };
+            let (run, board) = (Arc::clone(&self), Arc::clone(&board));
+            running.spawn(async move {
+                let ending = run.one(index, &change).await;
+                let mut board = board.lock().unwrap_or_else(PoisonError::into_inner);
+                match &mut *board {
+                    Board::Round(outcomes) => outcomes.push(Outcome { change: index, ending }),
+                    Board::HandedOver => run.lasting.underway.ended_late(&change, ending),
+                }
+                // Who hears that it has ended finds what came of it.
+                drop((board, entry, permit));
+            });
+        }
+        while running.join_next().await.is_some() {}
+    }
+
+    /// Waits until the round is to go on without what has not ended.
+    async fn is_to_go_on(&self) {
+        let Some(at) = self.lasting.hand_over_at else { return std::future::pending().await };
+        loop {
+            let left = at.duration_since(self.clock.now());
+            if !left.is_positive() || self.stop.is_asked() {
+                return;
+            }
+            // The clock may be set meanwhile.
+            let look = left.unsigned_abs().min(LOOK);
+            tokio::select! {
+                () = tokio::time::sleep(look) => {}
+                () = self.stop.asked() => {}
+            }
+        }
+    }
+
+    /// Holds what takes time to its limit.
+    async fn limited(&self, change: &Change, work: impl Future<Output = Ending>) -> Ending {
+        let limit = self.lasting.limit.filter(|_| LONG.contains(&change.action));
+        let Some(limit) = limit else { return work.await };
+        let mut work = std::pin::pin!(work);
+        if let Ok(ending) = tokio::time::timeout(timer(limit), &mut work).await {
+            return ending;
+        }
+        // Its watcher says so too; what ends by itself leaves nothing half done.
+        let late = format!("given up: it had not ended after {limit}");
+        match tokio::time::timeout(LAST_WORD, work).await {
+            Ok(ending) if ending.is_done() => ending,
+            _ => failed(late),
+        }
     }
 
     async fn create(
@@ -127,6 +226,7 @@ impl EngineRun {
             source_name: change.source_name.clone(),
             listener: Arc::clone(&self.listener),
             stop: self.stop.clone(),
+            until: self.lasting.limit.map(|limit| Instant::now() + timer(limit)),
         })
     }
 
@@ -137,16 +237,23 @@ impl EngineRun {
             Ending::Refused
         } else if self.stop.is_asked() {
             Ending::Left
+        } else if self.lasting.underway.holds(change) {
+            Ending::UnderWay
         } else if let Some(missing) =
             change.waits_for.as_ref().filter(|name| !self.is_made(change, name))
         {
-            Ending::Skipped { message: format!("{missing} did not become READY") }
+            if self.lasting.underway.delays(change, missing) {
+                Ending::UnderWay
+            } else {
+                Ending::Skipped { message: format!("{missing} did not become READY") }
+            }
         } else if self.confirmed.as_ref().is_some_and(|confirmed| !confirmed.contains(&index)) {
             Ending::Skipped {
                 message: "looked at again after the captures, it is not wanted any more".to_owned(),
             }
         } else {
-            self.recorded(index, change, self.carry_out(index, change)).await
+            let limit = self.limited(change, self.carry_out(index, change));
+            self.recorded(index, change, limit).await
         };
         self.listener.ended(index, &ending);
         ending
@@ -234,6 +341,8 @@ struct ChangeWatcher {
     source_name: String,
     listener: Arc<dyn Listener>,
     stop: Stop,
+    /// After that it is given up.
+    until: Option<Instant>,
 }
 
 impl Watcher for ChangeWatcher {
@@ -246,6 +355,6 @@ impl Watcher for ChangeWatcher {
     }
 
     fn is_cancelled(&self) -> bool {
-        self.stop.is_urgent()
+        self.stop.is_urgent() || self.until.is_some_and(|until| until <= Instant::now())
     }
 }

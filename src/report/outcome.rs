@@ -196,6 +196,7 @@ fn problem_rows(round: &Round) -> Vec<Row> {
             Ending::GivenUp => {
                 "interrupted; nothing of it counts, the next run begins anew".to_owned()
             }
+            Ending::UnderWay => "under way; it goes on".to_owned(),
             ending => ending.message().map(clean).unwrap_or_default(),
         };
         let mut row = Row::new(

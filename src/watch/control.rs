@@ -7,9 +7,10 @@ use jiff::Timestamp;
 
 use super::world::{Opened, WorldError};
 use super::{Delay, Watch};
+use crate::apply::Underway;
 use crate::policy::Policies;
 use crate::policy::meant::Watch as Settings;
-use crate::reconcile::{Caution, Room};
+use crate::reconcile::{Caution, Recurrence, Room};
 
 /// What is in force.
 pub(super) struct InForce {
@@ -17,6 +18,8 @@ pub(super) struct InForce {
     opened: Opened,
     rooms: BTreeMap<String, Arc<Room>>,
     delay: Arc<Delay>,
+    /// What goes on beside rounds, whatever is in force.
+    pub(super) underway: Underway,
 }
 
 impl InForce {
@@ -28,8 +31,9 @@ impl InForce {
     ) -> Result<Self, WorldError> {
         let opened = watch.world.open(&policies, None)?;
         let delay = Arc::new(Delay::new(Arc::clone(&policies), now));
-        let rooms = rooms(watch, &policies, &opened, &delay);
-        Ok(Self { policies, opened, rooms, delay })
+        let underway = Underway::default();
+        let rooms = rooms(watch, &policies, &opened, &delay, &underway);
+        Ok(Self { policies, opened, rooms, delay, underway })
     }
 
     /// Puts other policies in force; back comes whether they are any different.
@@ -47,7 +51,7 @@ impl InForce {
             return Ok(false);
         }
         self.delay.replace(Arc::clone(&policies), now);
-        self.rooms = rooms(watch, &policies, &opened, &self.delay);
+        self.rooms = rooms(watch, &policies, &opened, &self.delay, &self.underway);
         (self.policies, self.opened) = (policies, opened);
         Ok(true)
     }
@@ -72,6 +76,7 @@ fn rooms(
     policies: &Arc<Policies>,
     opened: &Opened,
     delay: &Arc<Delay>,
+    underway: &Underway,
 ) -> BTreeMap<String, Arc<Room>> {
     let is_only = opened.engines.len() == 1;
     let room = |engine: &Arc<dyn crate::engine::Engine>| Room {
@@ -86,6 +91,10 @@ fn rooms(
         ledger: Arc::clone(&opened.ledger),
         overrides: Vec::new(),
         caution: Some(Arc::clone(delay) as Arc<dyn Caution>),
+        recurrence: Some(Recurrence {
+            underway: underway.clone(),
+            limit: policies.config.watch.capture_limit,
+        }),
     };
     let rooms = opened.engines.iter();
     rooms.map(|engine| (engine.name().to_owned(), Arc::new(room(engine)))).collect()

@@ -15,7 +15,7 @@ use super::{EngineFacts, Role, Snapshot};
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Every metric there is: its name, whether it only grows, and what it says.
-pub const METRICS: [(&str, bool, &str); 31] = [
+pub const METRICS: [(&str, bool, &str); 34] = [
     ("stillframe_build_info", false, "The version of the program."),
     ("stillframe_role", false, "1 for what the process does: idle, standby or running."),
     ("stillframe_config_valid", false, "Whether the files hold what is in force."),
@@ -74,6 +74,21 @@ pub const METRICS: [(&str, bool, &str); 31] = [
     ),
     ("stillframe_rounds_total", true, "Rounds, by how they went."),
     ("stillframe_round_ended_timestamp_seconds", false, "When the last round of an engine ended."),
+    (
+        "stillframe_round_began_timestamp_seconds",
+        false,
+        "When the round of an engine began that is under way.",
+    ),
+    (
+        "stillframe_under_way",
+        false,
+        "Captures, copies and drills that go on beside the rounds of an engine.",
+    ),
+    (
+        "stillframe_under_way_since_timestamp_seconds",
+        false,
+        "When the oldest of them was taken up.",
+    ),
     ("stillframe_round_changes", false, "Changes in the plan of the last round, by action."),
     ("stillframe_actions_total", true, "Actions, by what came of them."),
     (
@@ -225,6 +240,14 @@ fn engine(name: &str, status: &EngineStatus, samples: &mut Samples) {
     samples.add("stillframe_engine_circuit_open", &own, flag(status.is_open));
     if let Some(retry_at) = status.retry_at {
         samples.add("stillframe_engine_retry_timestamp_seconds", &own, seconds(retry_at));
+    }
+    if let Some(since) = status.round_since {
+        samples.add("stillframe_round_began_timestamp_seconds", &own, seconds(since));
+    }
+    let load = u64::try_from(status.load.count).unwrap_or(u64::MAX);
+    samples.add("stillframe_under_way", &own, number(load));
+    if let Some(since) = status.load.since {
+        samples.add("stillframe_under_way_since_timestamp_seconds", &own, seconds(since));
     }
     for (result, count) in &status.rounds {
         let labels: [(&str, &dyn Display); 2] = [("engine", &name), ("result", result)];

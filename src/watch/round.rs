@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::{EngineFacts, RoundFacts, Status};
 use crate::agenda::{Ended, Health, next_due};
-use crate::apply::{Ending, Listener, Stop};
+use crate::apply::{Ending, Listener, Outcome, Stop};
 use crate::engine::Progress;
 use crate::plan::guard::refuses;
 use crate::plan::{Action, Change, Plan};
@@ -37,7 +37,7 @@ impl RoundTask {
             Ok(round) => self.look_back(&round),
             Err(error) => {
                 tracing::error!(engine = self.engine, "the round was not carried out: {error}");
-                Ended { health: Health::Broken, due: None }
+                Ended { health: Health::Broken, due: None, goes_on: false }
             }
         };
         if let Some(engine) = self.room.engines.first() {
@@ -67,7 +67,8 @@ impl RoundTask {
             Health::Well
         };
         self.status.facts(&self.engine, facts);
-        Ended { health, due }
+        let goes_on = round.outcomes.iter().any(|outcome| outcome.ending == Ending::UnderWay);
+        Ended { health, due, goes_on }
     }
 
     /// Says what is new: gaps, refusals and what is in the way are told once, not with every round.
@@ -102,13 +103,23 @@ impl RoundTask {
             tracing::info!(engine, "no longer: {text}");
         }
         let done = round.outcomes.iter().filter(|outcome| outcome.ending.is_done()).count();
-        let left = round.outcomes.len() - done;
+        let under_way = |outcome: &&Outcome| outcome.ending == Ending::UnderWay;
+        let goes_on = round.outcomes.iter().filter(under_way).count();
+        let left = round.outcomes.len() - done - goes_on;
         let short = plan.id.get(..crate::plan::guard::SHORT_ID).unwrap_or(&plan.id);
         if round.outcomes.is_empty() {
             tracing::debug!(engine, plan = short, "nothing to do");
         } else {
             let refused = refuses(&plan.refusals);
-            tracing::info!(engine, plan = short, done, not_done = left, refused, "round ended");
+            tracing::info!(
+                engine,
+                plan = short,
+                done,
+                goes_on,
+                not_done = left,
+                refused,
+                "round ended"
+            );
         }
     }
 }
@@ -202,6 +213,9 @@ impl Listener for Scribe {
             Ending::Refused => tracing::debug!(engine, source, image, "{action}: refused"),
             Ending::Left => {
                 tracing::info!(engine, source, image, "{action}: left for the next round");
+            }
+            Ending::UnderWay => {
+                tracing::debug!(engine, source, image, "{action}: waits for what is under way");
             }
             Ending::GivenUp => {
                 tracing::warn!(engine, source, image, "{action}: given up; nothing of it counts");

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::round::finding_text;
 use super::{EngineFacts, Reading};
 use crate::agenda::{Circuit, Health, Told};
+use crate::apply::{Late, Load, Underway};
 use crate::engine::Calls;
 use crate::name::{PolicyName, Slot, SourceId};
 use crate::plan::Action;
@@ -76,6 +77,10 @@ pub struct EngineStatus {
     counted: BTreeMap<(PolicyName, SourceId), (Slot, u64)>,
     /// What was asked of its service.
     pub calls: Option<Calls>,
+    /// Since when a round is under way.
+    pub round_since: Option<Timestamp>,
+    /// What goes on beside its rounds.
+    pub load: Load,
 }
 
 /// Everything that is seen from outside.
@@ -244,6 +249,32 @@ impl Status {
         });
     }
 
+    /// A round begins.
+    pub(super) fn round_began(&self, engine: &str, now: Timestamp) {
+        self.change(|snapshot| {
+            if let Some(status) = snapshot.engines.get_mut(engine) {
+                status.round_since = Some(now);
+            }
+        });
+    }
+
+    /// So much goes on beside rounds.
+    pub(super) fn loads(&self, underway: &Underway) {
+        self.change(|snapshot| {
+            for (engine, status) in &mut snapshot.engines {
+                status.load = underway.load(engine);
+            }
+        });
+    }
+
+    /// Something has ended beside rounds.
+    pub(super) fn ended_late(&self, late: &Late) {
+        self.change(|snapshot| {
+            let Some(status) = snapshot.engines.get_mut(&late.engine) else { return };
+            *status.actions.entry((late.action, late.ending.word())).or_default() += 1;
+        });
+    }
+
     /// A round has ended.
     pub(super) fn round_ended(
         &self,
@@ -257,6 +288,7 @@ impl Status {
             *status.rounds.entry(health.word()).or_default() += 1;
             status.is_open = circuit == Circuit::Open;
             status.retry_at = retry_at;
+            status.round_since = None;
         });
     }
 

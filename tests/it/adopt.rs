@@ -375,6 +375,7 @@ async fn a_round_adopts_and_the_next_finds_nothing() {
         ledger: Arc::new(Ledger::new(path.clone())),
         overrides: Vec::new(),
         caution: None,
+        recurrence: None,
     };
     let planned = |inventory: &Inventory, now: Timestamp| {
         let mut adoption = adopt(&room.policies, inventory, &by_name(), now).unwrap();

@@ -12,7 +12,9 @@ use async_trait::async_trait;
 use jiff::SignedDuration;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngSeed, TestRunner};
-use stillframe::apply::{Confirmed, Ending, Hands, Ledger, Listener, SecondLook, Stop, apply};
+use stillframe::apply::{
+    Confirmed, Ending, Hands, Lasting, Ledger, Listener, SecondLook, Stop, apply,
+};
 use stillframe::clock::FixedClock;
 use stillframe::elapsed::Elapsed;
 use stillframe::engine::{Engine, Progress};
@@ -873,6 +875,7 @@ async fn carried_out(
         clock,
         listener: notes.clone(),
         stop: Stop::default(),
+        lasting: Lasting::default(),
     };
     let changes = (0..case.plan.changes.len()).collect();
     let confirmed = Confirmed { changes, withheld: owned(second), refusals: second.to_vec() };

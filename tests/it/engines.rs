@@ -213,6 +213,7 @@ pub fn room(
         ledger,
         overrides: Vec::new(),
         caution: None,
+        recurrence: None,
     }
 }
 

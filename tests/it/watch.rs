@@ -2,6 +2,7 @@
 
 mod agenda;
 mod files;
+mod lasting;
 pub mod metrics;
 mod program;
 mod reload;

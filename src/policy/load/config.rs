@@ -200,6 +200,12 @@ fn watch(reader: &mut Reader<'_>) -> Watch {
             standard.delete_delay,
         ),
         grace: length(spec.grace.as_ref(), "grace", Elapsed::ZERO, standard.grace),
+        capture_limit: length(
+            spec.capture_limit.as_ref(),
+            "captureLimit",
+            minute,
+            standard.capture_limit,
+        ),
         poll_every: length(spec.poll_every.as_ref(), "pollEvery", second, standard.poll_every),
         lease: spec.lease,
     }

@@ -78,6 +78,8 @@ pub struct Watch {
     pub delete_delay: Elapsed,
     /// How long what is under way may go on after it was told to end.
     pub grace: Elapsed,
+    /// How long a capture, a copy or a drill may take.
+    pub capture_limit: Elapsed,
     /// How often the files are looked at where the system tells of no changes.
     pub poll_every: Elapsed,
     /// A file, relative to the configuration file, that only one holds at a time.
@@ -90,6 +92,7 @@ impl Default for Watch {
             reconcile_every: Elapsed::hours(1),
             delete_delay: Elapsed::minutes(10),
             grace: Elapsed::minutes(5),
+            capture_limit: Elapsed::days(1),
             poll_every: Elapsed::seconds(30),
             lease: None,
         }

@@ -219,6 +219,9 @@ pub struct WatchSpec {
     pub delete_delay: Option<LengthText>,
     /// How long what is under way may go on when watch is told to end. The default is 5m.
     pub grace: Option<LengthText>,
+    /// How long a capture, a copy or a drill may take before it is given up: at least 1m. The
+    /// default is 1d.
+    pub capture_limit: Option<LengthText>,
     /// How often the files are looked at where the system tells of no changes: at least 1s. The
     /// default is 30s.
     pub poll_every: Option<LengthText>,

@@ -1,0 +1,354 @@
+//! Captures that take longer than the next is due, and calls that never end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use stillframe::clock::Clock;
+use stillframe::engine::{
+    CopyRequest, CreateRequest, Created, Engine, EngineError, Settled, Watcher,
+};
+use stillframe::inventory::{EngineInventory, Image};
+use stillframe::plan::{Action, ImageRef, Update};
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use super::super::memory::{MemoryEngine, instance};
+use super::{Running, Script, VirtualClock, slots, text};
+
+const HOUR: Duration = Duration::from_hours(1);
+const MINUTE: Duration = Duration::from_mins(1);
+const EVER: Duration = Duration::from_hours(1_000_000);
+
+/// An engine that takes its time.
+struct Slow {
+    inner: Arc<MemoryEngine>,
+    pace: Mutex<Pace>,
+}
+
+#[derive(Default)]
+struct Pace {
+    /// How long captures of a source take.
+    captures: BTreeMap<String, Duration>,
+    copies: Duration,
+    looks: Duration,
+    /// Sources of which a capture is under way.
+    at_it: BTreeSet<String>,
+    /// Names of images that are being copied.
+    copied: BTreeSet<String>,
+    begun: u64,
+    /// What must not be.
+    wrong: Vec<String>,
+}
+
+impl Slow {
+    fn new(inner: Arc<MemoryEngine>) -> Arc<Self> {
+        Arc::new(Self { inner, pace: Mutex::default() })
+    }
+
+    fn takes(&self, source: &str, length: Duration) {
+        self.pace.lock().unwrap().captures.insert(source.to_owned(), length);
+    }
+
+    fn is_free(&self, image: &ImageRef) {
+        let mut pace = self.pace.lock().unwrap();
+        if pace.copied.contains(&image.name) {
+            pace.wrong.push(format!("{} is being copied", image.name));
+        }
+    }
+}
+
+/// Sleeps, unless it is given up; a sleep without an end does not hear that.
+async fn work(length: Duration, watcher: &dyn Watcher) -> Result<(), EngineError> {
+    let until = Instant::now() + length;
+    while Instant::now() < until {
+        tokio::time::sleep_until(until.min(Instant::now() + MINUTE)).await;
+        if watcher.is_cancelled() && length < EVER {
+            return Err(EngineError::Interrupted);
+        }
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl Engine for Slow {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    async fn observe(&self) -> EngineInventory {
+        let looks = self.pace.lock().unwrap().looks;
+        tokio::time::sleep(looks).await;
+        self.inner.observe().await
+    }
+
+    async fn create(
+        &self,
+        request: CreateRequest,
+        watcher: Arc<dyn Watcher>,
+    ) -> Result<Created, EngineError> {
+        let source = request.key.source.to_string();
+        let length = {
+            let mut pace = self.pace.lock().unwrap();
+            pace.begun += 1;
+            if !pace.at_it.insert(source.clone()) {
+                pace.wrong.push(format!("{source} is captured twice at once"));
+            }
+            pace.captures.get(&source).copied().unwrap_or_default()
+        };
+        // However it ends, also by being dropped.
+        let _gone = Gone(&self.pace, source);
+        work(length, &*watcher).await?;
+        self.inner.create(request, watcher).await
+    }
+
+    async fn copy(
+        &self,
+        request: CopyRequest,
+        watcher: Arc<dyn Watcher>,
+    ) -> Result<Created, EngineError> {
+        let (copies, name) = (self.pace.lock().unwrap().copies, request.image.name.clone());
+        self.pace.lock().unwrap().copied.insert(name.clone());
+        work(copies, &*watcher).await?;
+        self.pace.lock().unwrap().copied.remove(&name);
+        self.inner.copy(request, watcher).await
+    }
+
+    async fn update(&self, image: &ImageRef, update: &Update) -> Result<Image, EngineError> {
+        self.is_free(image);
+        self.inner.update(image, update).await
+    }
+
+    async fn delete(&self, image: &ImageRef) -> Result<(), EngineError> {
+        self.is_free(image);
+        self.inner.delete(image).await
+    }
+
+    async fn settle(&self) -> Result<Settled, EngineError> {
+        self.inner.settle().await
+    }
+}
+
+struct Gone<'a>(&'a Mutex<Pace>, String);
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().at_it.remove(&self.1);
+    }
+}
+
+struct Fleet {
+    clock: Arc<VirtualClock>,
+    engine: Arc<MemoryEngine>,
+    slow: Arc<Slow>,
+    script: Arc<Script>,
+    _directory: TempDir,
+}
+
+const HOURLY: &str = "  source: {match: [{names: [\"web-*\"]}]}\n  schedule: {cron: \"0 * * * *\"}\n  \
+                      retention: {last: 3}\n  lifecycle: {grace: 0}\n";
+const SETTINGS: &str = "  guards: {seriesPercent: 100, enginePercent: 100}\n  watch: {deleteDelay: 0, \
+                        captureLimit: 5h}\n";
+
+/// A fleet of four with hourly restore points, of which `web-1` takes so long.
+fn fleet(length: Duration, rest: &str) -> Fleet {
+    let clock = VirtualClock::from("2026-11-20T00:10:00Z");
+    let engine = MemoryEngine::named("one", clock.clone());
+    for number in 1..=4 {
+        engine.add(instance(&format!("web-{number}"), &[]));
+    }
+    let slow = Slow::new(engine.clone());
+    slow.takes("web-1", length);
+    let directory = tempfile::tempdir().unwrap();
+    let text = text(&["one"], SETTINGS, &[("hourly", "one", &format!("{HOURLY}{rest}"))]);
+    let script = Script::new(&text, vec![slow.clone()], directory.path());
+    Fleet { clock, engine, slow, script, _directory: directory }
+}
+
+impl Fleet {
+    fn start(&self) -> Running {
+        Running::start(self.script.clone(), self.clock.clone(), MINUTE)
+    }
+
+    /// Ends, and nothing was wrong.
+    async fn stop(&self, running: Running) {
+        running.stop().await;
+        let wrong = self.slow.pace.lock().unwrap().wrong.clone();
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
+
+    fn made(&self, source: &str) -> usize {
+        let made = slots(&self.engine);
+        made.get(&("hourly".to_owned(), source.to_owned())).map_or(0, Vec::len)
+    }
+
+    fn others_missed_nothing(&self, hours: usize) {
+        for number in 2..=4 {
+            assert_eq!(self.made(&format!("web-{number}")), hours, "web-{number}");
+        }
+    }
+}
+
+fn count(running: &Running, action: Action, word: &'static str) -> u64 {
+    let snapshot = running.status.snapshot();
+    snapshot.engines["one"].actions.get(&(action, word)).copied().unwrap_or(0)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_capture_of_three_hours_costs_no_other_source_a_slot() {
+    let fleet = fleet(HOUR * 3, "");
+    let running = fleet.start();
+    tokio::time::sleep(HOUR * 24).await;
+    fleet.others_missed_nothing(25);
+    // Begun at ten past, done at ten past; the next one is the newest slot then.
+    let made = slots(&fleet.engine)[&("hourly".to_owned(), "web-1".to_owned())].clone();
+    let hours: Vec<i64> = made
+        .windows(2)
+        .map(|two| two[1].instant().duration_since(two[0].instant()).as_hours())
+        .collect();
+    assert_eq!((made.len(), hours), (7, vec![3; 6]), "{made:?}");
+    // What is let go is let go beside it: of the others four are left, of which one is deprecated.
+    let (left, deleted) = {
+        let world = fleet.engine.world.lock().unwrap();
+        let left = world.images.values().filter(|image| !image.name.contains("web-1"));
+        (left.count(), world.deleted.len())
+    };
+    assert_eq!((left, deleted), (12, 63));
+    let rounds = running.status.snapshot().engines["one"].rounds.clone();
+    assert_eq!(rounds.keys().copied().collect::<Vec<_>>(), ["well"]);
+    // One each hour, one after each capture.
+    assert!(rounds["well"] <= 25 + 8, "{rounds:?}");
+    assert_eq!(count(&running, Action::Create, "done"), 7 + 75);
+    assert_eq!(running.status.snapshot().engines["one"].load.count, 1);
+    fleet.stop(running).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_capture_that_never_ends_is_given_up_and_told() {
+    let fleet = fleet(Duration::ZERO, "");
+    let running = fleet.start();
+    tokio::time::sleep(MINUTE).await;
+    fleet.slow.takes("web-1", EVER);
+    tokio::time::sleep(HOUR * 4).await;
+    assert_eq!(count(&running, Action::Create, "failed"), 0);
+    let load = running.status.snapshot().engines["one"].load;
+    let since = load.since.map(|since| since.to_string());
+    assert_eq!((load.count, since.as_deref()), (1, Some("2026-11-20T01:00:00Z")));
+    tokio::time::sleep(HOUR * 20).await;
+    fleet.others_missed_nothing(25);
+    // Five hours, a minute, and what a retry waits.
+    assert_eq!(count(&running, Action::Create, "failed"), 4);
+    let missed = running.status.snapshot().engines["one"].missed.clone();
+    assert!(missed.values().sum::<u64>() >= 20, "{missed:?}");
+    fleet.slow.takes("web-1", Duration::ZERO);
+    tokio::time::sleep(HOUR * 6).await;
+    assert!(fleet.made("web-1") > 1, "what no longer hangs is captured again");
+    fleet.stop(running).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_does_not_wait_for_ever_for_what_hangs() {
+    let fleet = fleet(EVER, "");
+    let running = fleet.start();
+    tokio::time::sleep(HOUR * 2).await;
+    let asked = Instant::now();
+    fleet.stop(running).await;
+    let took = asked.elapsed();
+    assert!((MINUTE * 5..MINUTE * 6).contains(&took), "{took:?}");
+    assert!(fleet.slow.pace.lock().unwrap().at_it.is_empty(), "nothing goes on without the loop");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_lets_what_goes_on_beside_rounds_finish() {
+    let fleet = fleet(MINUTE * 57, "");
+    let running = fleet.start();
+    // Ten past until seven past; the grace is five minutes.
+    tokio::time::sleep(MINUTE * 54).await;
+    assert_eq!(fleet.made("web-1"), 0);
+    fleet.stop(running).await;
+    assert_eq!(fleet.made("web-1"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_the_policies_does_not_wait_for_a_capture() {
+    let fleet = fleet(HOUR * 3, "");
+    let running = fleet.start();
+    tokio::time::sleep(MINUTE * 2).await;
+    let more = "  source: {match: [{names: [db-1]}]}\n  schedule: {cron: \"0 * * * *\"}\n  retention: {last: 3}\n";
+    fleet.engine.add(instance("db-1", &[]));
+    let policies = [("hourly", "one", HOURLY), ("more", "one", more)];
+    fleet.script.write(&text(&["one"], SETTINGS, &policies));
+    running.bell.files_changed();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(slots(&fleet.engine).contains_key(&("more".to_owned(), "db-1".to_owned())));
+    // And what was under way was not begun anew.
+    tokio::time::sleep(HOUR * 3).await;
+    assert_eq!(fleet.made("web-1"), 1);
+    fleet.stop(running).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_taken_from_what_is_being_copied() {
+    let fleet = fleet(Duration::ZERO, "  storage: {copies: [vault]}\n");
+    for number in 2..=4 {
+        fleet.engine.world.lock().unwrap().instances.remove(&format!("web-{number}"));
+    }
+    fleet.slow.pace.lock().unwrap().copies = HOUR * 3 + MINUTE * 30;
+    let running = fleet.start();
+    // With three that are kept, an original is let go while its copy is still made.
+    tokio::time::sleep(HOUR * 24).await;
+    assert_eq!(fleet.made("web-1"), 25);
+    assert_eq!(count(&running, Action::Copy, "failed"), 0);
+    assert!(count(&running, Action::Copy, "done") >= 20);
+    assert!(count(&running, Action::Deprecate, "under way") >= 10);
+    assert!(fleet.engine.world.lock().unwrap().deleted.len() >= 15);
+    fleet.stop(running).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_beside_rounds_is_tried_again_later_each_time() {
+    let fleet = fleet(MINUTE * 6, "");
+    // Of a source that is there no more when it is to be written, each attempt fails.
+    let running = fleet.start();
+    let gone = fleet.engine.world.lock().unwrap().instances["web-1"].clone();
+    for _ in 0..55 {
+        fleet.engine.world.lock().unwrap().instances.insert("web-1".to_owned(), gone.clone());
+        tokio::time::sleep(MINUTE).await;
+        let mut world = fleet.engine.world.lock().unwrap();
+        if fleet.slow.pace.lock().unwrap().at_it.contains("web-1") {
+            world.instances.remove("web-1");
+        }
+    }
+    let begun = fleet.slow.pace.lock().unwrap().begun - 3;
+    assert!((3..=6).contains(&begun), "{begun}");
+    fleet.stop(running).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_never_answers_stops_no_other() {
+    let clock = VirtualClock::from("2026-11-20T00:10:00Z");
+    let engines = ["bad", "good"].map(|name| {
+        let engine = MemoryEngine::named(name, clock.clone());
+        engine.add(instance("web-1", &[]));
+        engine
+    });
+    let slow = Slow::new(engines[0].clone());
+    slow.pace.lock().unwrap().looks = EVER;
+    let directory = tempfile::tempdir().unwrap();
+    let text =
+        text(&["bad", "good"], "", &[("of-bad", "bad", HOURLY), ("of-good", "good", HOURLY)]);
+    let both: Vec<Arc<dyn Engine>> = vec![slow.clone(), engines[1].clone()];
+    let script = Script::new(&text, both, directory.path());
+    let running = Running::start(script, clock.clone(), MINUTE);
+    tokio::time::sleep(HOUR * 12).await;
+    assert_eq!(slots(&engines[1])[&("of-good".to_owned(), "web-1".to_owned())].len(), 13);
+    let bad = running.status.snapshot().engines["bad"].clone();
+    assert!(bad.rounds["broken"] >= 4, "{:?}", bad.rounds);
+    let gaps = bad.facts.unwrap().round.gaps.join("\n");
+    assert!(gaps.contains("no answer within 1h"), "{gaps}");
+    slow.pace.lock().unwrap().looks = Duration::ZERO;
+    tokio::time::sleep(HOUR * 3).await;
+    assert!(!slots(&engines[0]).is_empty(), "it is seen again, at {}", clock.now());
+    running.stop().await;
+}
