@@ -76,6 +76,59 @@ pub fn method(method: &str, path: &str) -> Option<&'static Method> {
     API.methods.iter().filter(is_it).min_by_key(|known| known.path.matches('{').count())
 }
 
+/// What a selection of fields (`a,b/c,d(e,f)`) names that the schema does not have; the service
+/// answers a request with one of these with 400.
+fn unknown_fields(selection: &str, schema: &Value) -> Vec<String> {
+    let mut unknown = Vec::new();
+    for one in split(selection) {
+        let at = one.find(['/', '(']).unwrap_or(one.len());
+        let (name, rest) = one.split_at(at);
+        let rest = rest.trim_start_matches('/');
+        let rest = rest.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')).unwrap_or(rest);
+        match field(name, schema) {
+            None => unknown.push(name.to_owned()),
+            Some(_) if rest.is_empty() => {}
+            Some(inner) => unknown
+                .extend(unknown_fields(rest, &inner).iter().map(|one| format!("{name}/{one}"))),
+        }
+    }
+    unknown
+}
+
+/// The parts of a selection between commas, those within parentheses left together.
+fn split(selection: &str) -> Vec<&str> {
+    let (mut parts, mut depth, mut from) = (Vec::new(), 0, 0);
+    for (at, character) in selection.char_indices() {
+        match character {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            ',' if depth == 0 => {
+                parts.push(&selection[from..at]);
+                from = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&selection[from..]);
+    parts
+}
+
+/// The schema of a field, or of an entry of it where it has several.
+fn field(name: &str, schema: &Value) -> Option<Value> {
+    let whole = |schema: &Value| -> Value {
+        let definition = schema["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/"));
+        definition.map_or_else(|| schema.clone(), |name| API.definitions[name].clone())
+    };
+    let schema = whole(schema);
+    let field = if name == "*" {
+        schema.get("additionalProperties").filter(|entry| entry.is_object())
+    } else {
+        schema["properties"].get(name)
+    };
+    let field = whole(field?);
+    Some(field.get("items").map_or_else(|| field.clone(), whole))
+}
+
 /// Holds a request against the API.
 pub fn check_request(verb: &str, path: &str, query: &[(String, String)], body: &Value) {
     let what = format!("{verb} {path}");
@@ -87,6 +140,11 @@ pub fn check_request(verb: &str, path: &str, query: &[(String, String)], body: &
     for (key, _) in query {
         let is_known = method.query.contains(key) || COMMON.contains(&key.as_str());
         assert!(is_known, "{what}: there is no parameter {key}");
+    }
+    if let Some((_, fields)) = query.iter().find(|(key, _)| key == "fields") {
+        let name = method.response.as_ref().expect("what answers nothing has no fields");
+        let unknown = unknown_fields(fields, &json!({"$ref": format!("#/$defs/{name}")}));
+        assert!(unknown.is_empty(), "{what}: a {name} has no {}", unknown.join(", no "));
     }
     match &method.request {
         Some(name) if !body.is_null() => check(&what, name, body, false),
@@ -124,6 +182,16 @@ fn what_the_api_does_not_have_is_found() {
         })
         .is_err()
     );
+    let asked = |fields: &str| {
+        let query = [("fields".to_owned(), fields.to_owned())];
+        std::panic::catch_unwind(|| {
+            check_request("GET", "projects/p/aggregated/disks", &query, &Value::Null);
+        })
+    };
+    assert!(asked("kind,items/*/disks(name,users),items/*(warning/code),unreachables").is_ok());
+    for fields in ["kind,item", "items/disks", "items/*/disks(name,user)", "items(*/warning/cod)"] {
+        assert!(asked(fields).is_err(), "{fields}");
+    }
     check_request("POST", "projects/p/global/images", &[], &json!({"name": "a"}));
     check_answer(
         "GET",

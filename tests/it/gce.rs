@@ -287,6 +287,37 @@ async fn what_was_not_seen_is_a_gap() {
 }
 
 #[tokio::test]
+async fn a_list_is_not_offered_only_where_no_page_of_it_was_there() {
+    let case = Case::new();
+    for hour in 1..4 {
+        case.create(request(ImageKind::Snapshot, hour)).await.unwrap();
+    }
+    {
+        let mut state = case.fake.state();
+        state.regions = vec!["us-b1".to_owned()];
+        state.page_length = 2;
+        for snapshot in state.images.get_mut("snapshots").unwrap().values_mut() {
+            snapshot["region"] = json!("https://x/compute/v1/projects/p/regions/us-b1");
+        }
+    }
+    for (wrong, scope, place) in [
+        (Wrong::RegionalSecondPage, GapScope::Images, "p/regions/us-b1/snapshots"),
+        (Wrong::RegionsSecondPage, GapScope::Images, "p/regions"),
+        (Wrong::TemplatesSecondPage, GapScope::Instances, "p/all zones"),
+        (Wrong::NoZones, GapScope::Instances, "p/all zones"),
+    ] {
+        case.wrong(&[wrong]);
+        let inventory = case.engine().observe().await;
+        let [gap] = &inventory.gaps[..] else { panic!("{wrong:?}: {:?}", inventory.gaps) };
+        assert_eq!((gap.scope, gap.place.as_str()), (scope, place), "{wrong:?}");
+    }
+    case.wrong(&[Wrong::TemplatesUnknown]);
+    let inventory = case.engine().observe().await;
+    assert!(inventory.is_complete(), "{:?}", inventory.gaps);
+    assert_eq!(inventory.images.len(), 3);
+}
+
+#[tokio::test]
 async fn an_entry_that_cannot_be_read_is_a_gap_and_the_others_are_seen() {
     let case = Case::new();
     for hour in [1, 2] {

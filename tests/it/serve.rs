@@ -320,6 +320,8 @@ fn families_lead_to_the_newest_image_that_is_not_deprecated() {
     assert_eq!(server.ask("POST", &policy("setIamPolicy"), &change).0, 412);
     assert_eq!(server.get(&policy("getIamPolicy"))["bindings"], bindings);
     assert_eq!(server.names("/global/instanceTemplates"), Vec::<String>::new());
+    let all = server.get("/aggregated/instanceTemplates");
+    assert_eq!(all["items"]["global"]["warning"]["code"], "NO_RESULTS_ON_PAGE", "{all}");
     // The engine has one name for images of all kinds, and says so.
     let (status, taken) = server.ask("POST", "/global/images?forceCreate=true", &image("s-1"));
     assert_eq!(status, 409);

@@ -27,6 +27,8 @@ const INSTANCE_FIELDS: &str = "id,name,zone,labels,status,machineType,disks(devi
 
 /// What is asked for of each disk.
 const DISK_FIELDS: &str = "name,selfLink,sizeGb,sourceImageId,sourceSnapshotId";
+/// What lists of instance templates are called.
+const TEMPLATES: &str = "instanceTemplates";
 /// What is asked for of each instance template.
 pub(super) const TEMPLATE_FIELDS: &str =
     "name,properties/disks/initializeParams(sourceImage,sourceSnapshot)";
@@ -202,6 +204,8 @@ impl GceEngine {
             .with("maxResults", PAGE_LENGTH)
             .with("fields", "kind,nextPageToken,warning,items(name)");
         let (pages, error) = self.http.pages::<List<Region>>(&call, "compute#regionList").await;
+        // A service that has no regions has nothing in them.
+        let error = error.filter(|error| !is_nothing_offered(&pages, error));
         let (mut found, mut gaps) = (Vec::new(), Vec::new());
         let names: Vec<String> =
             pages.into_iter().flat_map(|page| page.items).map(|region| region.name).collect();
@@ -215,8 +219,7 @@ impl GceEngine {
                 gaps.extend(missing);
             }
         }
-        // A service that has no regions has nothing in them.
-        if let Some(error) = error.filter(|error| !error.is_not_offered()) {
+        if let Some(error) = error {
             let place = format!("{project}/regions");
             gaps.push(gap(GapScope::Images, &place, error.to_string()));
         }
@@ -248,18 +251,26 @@ impl GceEngine {
         fields: &str,
         filter: Option<&str>,
     ) -> (Vec<ScopedList>, Vec<Gap>) {
+        // Lists of templates do not say so, and to ask for a field that is not there is a mistake.
+        let unreachables = if what == TEMPLATES { "" } else { "unreachables," };
+        let fields = format!(
+            "kind,nextPageToken,{unreachables}warning,items/*/{what}({fields}),items/*/warning"
+        );
         let mut call = Call::get(&format!("projects/{project}/aggregated/{what}"))
             .with("maxResults", PAGE_LENGTH)
-            .with("fields", format!("kind,nextPageToken,unreachables,warning,items/*/{what}({fields}),items/*/warning"));
+            .with("fields", fields);
         if let Some(filter) = filter {
             call = call.with("filter", filter);
         }
         let kind = match what {
             "instances" => "compute#instanceAggregatedList",
-            "instanceTemplates" => "compute#instanceTemplateAggregatedList",
+            TEMPLATES => "compute#instanceTemplateAggregatedList",
             _ => "compute#diskAggregatedList",
         };
         let (pages, error) = self.http.pages::<AggregatedList>(&call, kind).await;
+        // A service without templates has none.
+        let error =
+            error.filter(|error| what != TEMPLATES || !is_nothing_offered(&pages, error));
         let mut gaps = Vec::new();
         let mut missing = |place: &str, message: String| {
             let place = format!("{project}/{place}");
@@ -273,7 +284,7 @@ impl GceEngine {
             for place in &page.unreachables {
                 missing(place_of(place), "it does not answer".to_owned());
             }
-            let Some(items) = page.items else {
+            let Some(items) = page.items.filter(|items| !items.is_empty()) else {
                 missing("all zones", "the answer names no zone".to_owned());
                 continue;
             };
@@ -289,9 +300,7 @@ impl GceEngine {
                 lists.push(list);
             }
         }
-        // A service without templates has none.
-        let has_none = |error: &CallError| what == "instanceTemplates" && error.is_not_offered();
-        if let Some(error) = error.filter(|error| !has_none(error)) {
+        if let Some(error) = error {
             missing("all zones", error.to_string());
         }
         (lists, gaps)
@@ -314,7 +323,7 @@ impl GceEngine {
         let is_regional = path.contains("/regions/");
         let place = path.replacen("projects/", "", 1).replacen("/global/", "/", 1);
         // A region without snapshots of its own has none.
-        let error = error.filter(|error| !(is_regional && error.is_not_offered()));
+        let error = error.filter(|error| !is_regional || !is_nothing_offered(&pages, error));
         let mut messages: Vec<String> = error.iter().map(CallError::to_string).collect();
         let mut images = Vec::new();
         for page in pages {
@@ -396,6 +405,11 @@ impl GceEngine {
 )]
 fn whole(limit: f64) -> Option<u64> {
     (0.0..1e15).contains(&limit).then_some(limit as u64)
+}
+
+/// Whether a list is one that the service does not know: no page of it was ever there.
+fn is_nothing_offered<P>(pages: &[P], error: &CallError) -> bool {
+    pages.is_empty() && error.is_not_offered()
 }
 
 fn gap(scope: GapScope, place: &str, message: String) -> Gap {

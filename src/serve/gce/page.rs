@@ -136,6 +136,10 @@ pub fn aggregated(
     };
     let mut scopes: BTreeMap<String, Vec<Value>> =
         items.iter().map(|(scope, _)| (key(scope), Vec::new())).collect();
+    // A list that names no scope at all does not say that there is nothing.
+    if scopes.is_empty() {
+        scopes.insert("global".to_owned(), Vec::new());
+    }
     let Page { items, next } = page(request, items, key)?;
     for (scope, item) in items {
         scopes.entry(key(&scope)).or_default().push(item);

@@ -52,6 +52,16 @@ pub enum Wrong {
     PolicyChanged,
     /// The list of instance templates is refused.
     TemplatesRefused,
+    /// There is a second page of the instance templates, which is not known.
+    TemplatesSecondPage,
+    /// The lists of instance templates are not known.
+    TemplatesUnknown,
+    /// The second page of the regions is not known.
+    RegionsSecondPage,
+    /// The second page of a region's snapshots is not known.
+    RegionalSecondPage,
+    /// A list over all zones names none.
+    NoZones,
 }
 
 /// What the fake has, and what it was asked.
@@ -372,7 +382,14 @@ fn around(state: &mut State, method: &str, parts: &[&str], request: &Request) ->
         ("GET", ["projects", _, "regions"]) => {
             let items: Vec<Value> =
                 state.regions.iter().map(|region| json!({"name": region})).collect();
-            (200, json!({"kind": "compute#regionList", "items": items}))
+            if request.query.contains_key("pageToken") {
+                return not_found("regions");
+            }
+            let mut page = json!({"kind": "compute#regionList", "items": items});
+            if state.strike(Wrong::RegionsSecondPage) {
+                page["nextPageToken"] = json!("2");
+            }
+            (200, page)
         }
         ("GET", ["projects", _, "global", "snapshotSettings"]) => {
             (200, state.snapshot_settings.clone())
@@ -450,8 +467,15 @@ fn aggregated(state: &mut State, project: &str, what: &str, request: &Request) -
                 "Required 'compute.instanceTemplates.list' permission",
             );
         }
+        if state.strike(Wrong::TemplatesUnknown) || request.query.contains_key("pageToken") {
+            return not_found(what);
+        }
         let items = json!({"global": {"instanceTemplates": state.templates}});
-        return (200, json!({"kind": "compute#instanceTemplateAggregatedList", "items": items}));
+        let mut page = json!({"kind": "compute#instanceTemplateAggregatedList", "items": items});
+        if state.strike(Wrong::TemplatesSecondPage) {
+            page["nextPageToken"] = json!("2");
+        }
+        return (200, page);
     }
     let resources = if what == "disks" { &state.disks } else { &state.instances };
     let there =
@@ -481,6 +505,9 @@ fn aggregated(state: &mut State, project: &str, what: &str, request: &Request) -
         page["items"].as_object_mut().unwrap().remove("zones/us-a");
         page["unreachables"] = json!(["projects/p/zones/us-a"]);
     }
+    if what == "instances" && state.strike(Wrong::NoZones) {
+        page["items"] = json!({});
+    }
     if what == "instances" && state.strike(Wrong::ZoneSilent) {
         page["items"]["zones/us-a"] = json!({});
     }
@@ -502,6 +529,10 @@ fn passes(resource: &Value, request: &Request) -> bool {
     found == value
 }
 
+fn region_of(request: &Request) -> Option<&str> {
+    request.path.split_once("/regions/").and_then(|(_, rest)| rest.split('/').next())
+}
+
 fn list(state: &mut State, project: &str, collection: &str, request: &Request) -> Answer {
     if collection == "machineImages" && state.strike(Wrong::EmptyAnswer) {
         return (200, json!({}));
@@ -513,10 +544,13 @@ fn list(state: &mut State, project: &str, collection: &str, request: &Request) -
     if collection == "machineImages" && from > 0 && state.strike(Wrong::SecondPage) {
         return refusal(403, "forbidden", "Required permission");
     }
+    if from > 0 && region_of(request).is_some() && state.strike(Wrong::RegionalSecondPage) {
+        return not_found(collection);
+    }
     let kind = format!("compute#{}List", collection.trim_end_matches('s'));
     let mut page = json!({"kind": kind});
     let images = state.images.get(collection).into_iter().flat_map(BTreeMap::values);
-    let region = request.path.split_once("/regions/").and_then(|(_, rest)| rest.split('/').next());
+    let region = region_of(request);
     let is_there = |image: &&Value| {
         let of = image["region"].as_str().and_then(|url| url.rsplit('/').next());
         image["project"] == project && of == region && passes(image, request)
