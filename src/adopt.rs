@@ -238,6 +238,16 @@ impl<'a> Reader<'a> {
             }
         };
         let instance = self.source(image, reading.and_then(|reading| reading.source.as_deref()))?;
+        let capabilities = &self.engine.capabilities;
+        let holds_one = [&capabilities.one_disk_kinds, &capabilities.per_disk_kinds];
+        if instance.disks.len() > 1 && holds_one.iter().any(|kinds| kinds.contains(&image.kind)) {
+            return Err(format!(
+                "a {} holds one disk, {} has {}, and nothing says which one it is of",
+                image.kind.word(),
+                instance.name,
+                instance.disks.len()
+            ));
+        }
         if !matches!(self.policy.selection.decide(instance), Decision::Selected(_)) {
             return Err(format!("{} does not select {}", self.policy.name, instance.name));
         }

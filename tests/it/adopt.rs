@@ -145,6 +145,31 @@ fn what_is_not_certain_is_left_alone_with_the_reason() {
 }
 
 #[test]
+fn an_image_of_one_disk_is_not_taken_for_all_of_several() {
+    let snapshots =
+        policies("  capture: {kind: snapshot, disks: [data]}\n  retention: {last: 3}\n");
+    let mut made = scripted("web-1", 1);
+    made.kind = ImageKind::Snapshot;
+    let mut seen = inventory(vec![made]);
+    let taken = |seen: &Inventory| adopt(&snapshots, seen, &by_name(), now()).unwrap();
+    assert_eq!(taken(&seen).plan.summary.relabel, 1);
+    for one_disk in [true, false] {
+        let can = &mut seen.engines[0].capabilities;
+        let kinds = [Vec::new(), vec![ImageKind::Snapshot]];
+        can.one_disk_kinds.clone_from(&kinds[usize::from(one_disk)]);
+        can.per_disk_kinds.clone_from(&kinds[usize::from(!one_disk)]);
+        let adoption = taken(&seen);
+        assert_eq!(adoption.plan.changes, []);
+        assert_eq!(
+            adoption.left_alone[0].reason,
+            "a snapshot holds one disk, web-1 has 2, and nothing says which one it is of"
+        );
+    }
+    seen.engines[0].instances[0].disks.truncate(1);
+    assert_eq!(taken(&seen).plan.summary.relabel, 1);
+}
+
+#[test]
 fn what_is_somebodys_is_never_touched() {
     let with = |labels: &[(&str, &str)]| {
         let mut image = scripted("web-1", 1);
