@@ -214,34 +214,30 @@ fn fingerprint(members: &[Image]) -> String {
     data_encoding::HEXLOWER.encode(&hash.finalize()[..16])
 }
 
-/// What is in the way of a set being whole.
-fn missing(members: &[Image]) -> Option<String> {
+/// How many members there should be. Where they do not fit together, nobody knows which of them are
+/// the restore point; what is in the way.
+fn wanted(members: &[Image]) -> Result<usize, String> {
     let counts: BTreeSet<&String> =
         members.iter().filter_map(|member| member.labels.get(LABEL_SET)).collect();
-    let names = || {
-        let disks = members.iter().filter_map(|member| member.labels.get(LABEL_DISK));
-        disks.map(String::as_str).collect::<Vec<_>>().join(", ")
-    };
     let disks: BTreeSet<&String> =
         members.iter().filter_map(|member| member.labels.get(LABEL_DISK)).collect();
     let mut each = counts.iter().filter_map(|count| count.parse::<usize>().ok());
+    let names = names(members);
     let (Some(wanted), None) = (each.next(), each.next()) else {
-        return Some(format!("its members do not agree on how many they are: {}", names()));
+        return Err(format!("its members do not agree on how many they are: {names}"));
     };
     if disks.len() < members.len() {
-        return Some(format!("two of its members are of one disk: {}", names()));
+        return Err(format!("two of its members are of one disk: {names}"));
     }
-    match members.len() {
-        there if there < wanted => Some(format!(
-            "{} of {wanted} disks missing; there are only: {}",
-            wanted - there,
-            names()
-        )),
-        there if there > wanted => {
-            Some(format!("it has {there} members instead of {wanted}: {}", names()))
-        }
-        _ => None,
+    if members.len() > wanted {
+        return Err(format!("it has {} members instead of {wanted}: {names}", members.len()));
     }
+    Ok(wanted)
+}
+
+fn names(members: &[Image]) -> String {
+    let disks = members.iter().filter_map(|member| member.labels.get(LABEL_DISK));
+    disks.map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// The state of a set, and what there is to say of it.
@@ -268,7 +264,18 @@ fn state(members: &[Image], now: Timestamp, patience: Elapsed) -> (ImageState, O
             Some(message.unwrap_or_else(|| format!("failed for: {}", failed.join(", ")))),
         );
     }
-    let Some(message) = missing(members) else { return (ImageState::Ready, None) };
+    // One too many may be somebody's copy of a member, and the others a whole set: that is no failed
+    // attempt, which would be cleared away.
+    let wanted = match wanted(members) {
+        Ok(wanted) => wanted,
+        Err(message) => return (ImageState::Unknown, Some(message)),
+    };
+    if members.len() == wanted {
+        return (ImageState::Ready, None);
+    }
+    let missing = wanted - members.len();
+    let message =
+        format!("{missing} of {wanted} disks missing; there are only: {}", names(members));
     let youngest = members.iter().map(|member| member.created_at).max();
     let is_young = youngest.is_some_and(|youngest| patience.after(youngest) > now);
     (if is_young { ImageState::Creating } else { ImageState::Failed }, Some(message))

@@ -112,18 +112,24 @@ fn a_member_that_failed_fails_all_once_nothing_is_being_made() {
 }
 
 #[test]
-fn members_that_do_not_fit_together_are_never_ready() {
+fn members_that_do_not_fit_together_are_neither_ready_nor_cleared_away() {
     let mut twice = members(&["boot", "data"]);
     twice[1].labels.insert(LABEL_DISK.to_owned(), "boot".to_owned());
-    assert_eq!(shown(twice, 600).state, ImageState::Failed);
+    assert_eq!(shown(twice, 600).state, ImageState::Unknown);
     let mut counts = members(&["boot", "data"]);
     counts[1].labels.insert(LABEL_SET.to_owned(), "3".to_owned());
-    assert_eq!(shown(counts, 600).state, ImageState::Failed);
+    assert_eq!(shown(counts, 600).state, ImageState::Unknown);
     let mut more = members(&["boot", "data", "logs"]);
     for image in &mut more {
         image.labels.insert(LABEL_SET.to_owned(), "2".to_owned());
     }
-    assert_eq!(shown(more, 600).state, ImageState::Failed);
+    let more = shown(more, 600);
+    assert_eq!(more.state, ImageState::Unknown);
+    assert_eq!(more.message.unwrap(), "it has 3 members instead of 2: boot, data, logs");
+    // A copy that somebody has made of a member, with its labels, costs nothing.
+    let mut copied = members(&["boot", "data"]);
+    copied.push(Image { id: "p/snapshots/90".to_owned(), ..copied[0].clone() });
+    assert_eq!(shown(copied, 600).state, ImageState::Unknown);
     // A part whose labels do not say of what is no restore point.
     for label in [LABEL_SET, LABEL_DISK, LABEL_POINT] {
         let mut odd = members(&["boot", "data"]);
