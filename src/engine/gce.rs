@@ -83,7 +83,6 @@ pub struct GceEngine {
     /// The projects, and the endpoint where it is not Google's own.
     identity: String,
     endpoint: String,
-    is_loopback: bool,
     /// The project that requests are counted for, where one is named.
     quota_project: Option<String>,
     http: Http,
@@ -139,7 +138,6 @@ impl GceEngine {
             settings,
             identity,
             endpoint: endpoint.url.to_string(),
-            is_loopback: endpoint.is_loopback,
             quota_project,
             http,
             sources: Mutex::new(BTreeMap::new()),

@@ -15,6 +15,8 @@ use crate::inventory::ImageKind;
 
 /// Where it is asked what somebody may do in a project.
 const RESOURCE_MANAGER: &str = "https://cloudresourcemanager.googleapis.com/";
+/// How the hosts of Google's services end.
+const GOOGLE: &str = ".googleapis.com";
 /// The right to have requests counted for a project.
 const USE_SERVICES: &str = "serviceusage.services.use";
 /// A clock that differs by less is right: the service tells whole seconds.
@@ -32,7 +34,7 @@ impl GceEngine {
             found.push(Examined::new(Topic::Endpoint, Verdict::Unknown, message));
             return found;
         }
-        for project in &self.settings.projects {
+        for project in self.settings.image_projects() {
             let call = Call::get(&format!("projects/{project}"))
                 .with("fields", "quotas(metric,limit,usage)");
             match self.http.send::<Project>(&call).await {
@@ -121,10 +123,11 @@ impl GceEngine {
             let message = "nobody asks, so there is nothing that anybody may do";
             return vec![Examined::new(Topic::Permissions, Verdict::Note, message)];
         }
-        let Some(manager) = self.resource_manager() else { return Vec::new() };
+        let Some(manager) = resource_manager(&self.endpoint) else { return Vec::new() };
         let manager = self.http.to(manager);
         let mut found = Vec::new();
-        for project in &self.settings.projects {
+        for project in self.settings.image_projects() {
+            let is_source = self.settings.projects.contains(project);
             let mut asked: Vec<&str> =
                 permission::PERMISSIONS.iter().map(|permission| permission.name).collect();
             asked.sort_unstable();
@@ -133,7 +136,8 @@ impl GceEngine {
                 Ok(granted) => {
                     let tasks =
                         Task::ALL.into_iter().filter(|task| !permission::of(*task).is_empty());
-                    found.extend(tasks.map(|task| told(project, task, &granted, wanted)));
+                    let told = |task| told(project, is_source, task, &granted, wanted);
+                    found.extend(tasks.map(told));
                 }
                 Err(error) => found.push(unasked(project, &error)),
             }
@@ -157,16 +161,17 @@ impl GceEngine {
         }
         found
     }
+}
 
-    /// Where it is asked what somebody may do: on this machine where the rest is asked there too.
-    fn resource_manager(&self) -> Option<Url> {
-        let mut url: Url = self.endpoint.parse().ok()?;
-        if !self.is_loopback {
-            return RESOURCE_MANAGER.parse().ok();
-        }
-        url.set_path("/");
-        Some(url)
+/// Where it is asked what somebody may do: where all else is asked, unless that is a service of
+/// Google's. A token that is meant for one host is shown to no other.
+fn resource_manager(endpoint: &str) -> Option<Url> {
+    let mut url: Url = endpoint.parse().ok()?;
+    if url.host_str().is_some_and(|host| host.ends_with(GOOGLE)) {
+        return RESOURCE_MANAGER.parse().ok();
     }
+    url.set_path("/");
+    Some(url)
 }
 
 /// Which of these permissions there are in a project.
@@ -180,9 +185,16 @@ async fn granted(
     Ok(manager.send::<Permissions>(&call).await?.permissions.into_iter().collect())
 }
 
-/// What is said of the permissions of a task.
-fn told(project: &str, task: Task, granted: &BTreeSet<String>, wanted: &Wanted) -> Examined {
-    let needed = permission::of(task);
+/// What is said of the permissions of a task in a project, which may hold images alone.
+fn told(
+    project: &str,
+    is_source: bool,
+    task: Task,
+    granted: &BTreeSet<String>,
+    wanted: &Wanted,
+) -> Examined {
+    let mut needed = permission::of(task);
+    needed.retain(|permission| is_source || !permission::is_of_source(permission));
     let missing: Vec<&str> =
         needed.iter().copied().filter(|permission| !granted.contains(*permission)).collect();
     let word = task.word();
@@ -233,4 +245,22 @@ fn quotas(project: &str, answer: &Project) -> Vec<Examined> {
         })
     };
     kinds.into_iter().filter_map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_is_for_one_host_is_shown_to_no_other() {
+        for (endpoint, asked) in [
+            ("https://compute.googleapis.com/compute/v1/", RESOURCE_MANAGER),
+            ("https://compute-private.p.googleapis.com/compute/v1/", RESOURCE_MANAGER),
+            ("http://127.0.0.1:8470/compute/v1/", "http://127.0.0.1:8470/"),
+            ("https://backup.example.com:8470/compute/v1/", "https://backup.example.com:8470/"),
+            ("https://googleapis.com.example.com/", "https://googleapis.com.example.com/"),
+        ] {
+            assert_eq!(resource_manager(endpoint).unwrap().as_str(), asked);
+        }
+    }
 }

@@ -64,6 +64,18 @@ pub(super) fn of(task: Task) -> Vec<&'static str> {
     own.map(|permission| permission.name).collect()
 }
 
+/// Whether a permission to create is needed where the source is, and not where its images are made.
+pub(super) fn is_of_source(permission: &str) -> bool {
+    permission.starts_with("compute.zoneOperations.")
+        || matches!(
+            permission,
+            "compute.disks.createSnapshot"
+                | "compute.disks.useReadOnly"
+                | "compute.instances.get"
+                | "compute.instances.useReadOnly"
+        )
+}
+
 /// The smallest roles: one who plans, one who also creates, one who also deletes.
 pub(super) fn roles() -> Vec<Role> {
     let role = |task: Task, id: &str, title: &str, description: &str| {

@@ -119,8 +119,12 @@ impl Settings {
 
     /// The projects that may hold images.
     pub fn image_projects(&self) -> impl Iterator<Item = &String> {
-        let other = self.images_project.as_ref().filter(|other| !self.projects.contains(other));
-        self.projects.iter().chain(other)
+        self.projects.iter().chain(self.projects_of_images_alone())
+    }
+
+    /// The project that holds images and no instances that are protected, where there is one.
+    pub fn projects_of_images_alone(&self) -> impl Iterator<Item = &String> {
+        self.images_project.iter().filter(|other| !self.projects.contains(other))
     }
 
     /// Where the API is.

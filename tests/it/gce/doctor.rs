@@ -40,8 +40,11 @@ impl House {
     }
 
     fn engine(&self) -> GceEngine {
-        let file = self.directory.path().join("token");
-        let settings = json!({"projects": ["p"], "tokenFile": file, "quotaProject": "billed"});
+        self.engine_with(json!({"projects": ["p"], "quotaProject": "billed"}))
+    }
+
+    fn engine_with(&self, mut settings: serde_json::Value) -> GceEngine {
+        settings["tokenFile"] = json!(self.directory.path().join("token"));
         let clock = Arc::new(FixedClock(now()));
         open(&self.case.fake, "cloud", clock, Arc::new(Swift::default()), settings).unwrap()
     }
@@ -87,6 +90,31 @@ async fn what_is_missing_is_named_by_what_it_is_for() {
     let wrong = of(&plans, Topic::Permissions);
     assert_eq!(wrong.iter().filter(|(verdict, _)| *verdict == Verdict::Wrong).count(), 2);
     assert!(wrong.iter().any(|(_, message)| message.starts_with("billed: serviceusage.")));
+}
+
+#[tokio::test]
+async fn a_project_of_images_is_asked_for_what_is_needed_there() {
+    let house = House::new();
+    let of_source = [
+        "compute.disks.createSnapshot",
+        "compute.disks.useReadOnly",
+        "compute.instances.get",
+        "compute.instances.useReadOnly",
+        "compute.zoneOperations.get",
+    ];
+    house.case.fake.state().granted.retain(|name| !of_source.contains(&name.as_str()));
+    let engine = house.engine_with(json!({"projects": ["p"], "imagesProject": "vault"}));
+    let examined = engine.examine(&Wanted::default()).await;
+    let endpoints = of(&examined, Topic::Endpoint);
+    assert!(endpoints[1].1.starts_with("vault answers"), "{endpoints:?}");
+    let permissions = of(&examined, Topic::Permissions);
+    assert!(permissions.contains(&(Verdict::Well, "vault: all 10 to create")), "{permissions:?}");
+    let wrong: Vec<_> = permissions.iter().filter(|(it, _)| *it == Verdict::Wrong).collect();
+    assert!(wrong.len() == 1 && wrong[0].1.starts_with("p: 5 of 15 to create"), "{wrong:?}");
+    house.case.fake.state().granted.remove("compute.images.create");
+    let permissions = engine.examine(&Wanted::default()).await;
+    let missing = "vault: 1 of 10 to create are missing: compute.images.create";
+    assert!(of(&permissions, Topic::Permissions).contains(&(Verdict::Wrong, missing)));
 }
 
 #[tokio::test]
