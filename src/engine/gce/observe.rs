@@ -26,7 +26,8 @@ const NOTHING_HERE: &str = "NO_RESULTS_ON_PAGE";
 const INSTANCE_FIELDS: &str = "id,name,zone,labels,status,machineType,disks(deviceName,boot,source,type,diskSizeGb),sourceMachineImage";
 
 /// What is asked for of each disk.
-const DISK_FIELDS: &str = "name,selfLink,sizeGb,sourceImageId,sourceSnapshotId";
+const DISK_FIELDS: &str =
+    "name,selfLink,sizeGb,sourceImageId,sourceSnapshotId,sourceMachineImageId";
 /// What lists of instance templates are called.
 const TEMPLATES: &str = "instanceTemplates";
 /// What is asked for of each instance template.
@@ -96,6 +97,15 @@ impl GceEngine {
                     Err(message) => {
                         inventory.gaps.push(gap(GapScope::Instances, project, message));
                     }
+                }
+            }
+        }
+        // What is made of images beside them needs them as well; nothing there is a source.
+        for project in self.settings.projects_of_images_alone() {
+            match self.http.ready().await {
+                Ok(()) => inventory.gaps.extend(self.look_at(project, &mut uses).await.gaps),
+                Err(error) => {
+                    inventory.gaps.push(gap(GapScope::Instances, project, error.to_string()));
                 }
             }
         }
@@ -269,8 +279,7 @@ impl GceEngine {
         };
         let (pages, error) = self.http.pages::<AggregatedList>(&call, kind).await;
         // A service without templates has none.
-        let error =
-            error.filter(|error| what != TEMPLATES || !is_nothing_offered(&pages, error));
+        let error = error.filter(|error| what != TEMPLATES || !is_nothing_offered(&pages, error));
         let mut gaps = Vec::new();
         let mut missing = |place: &str, message: String| {
             let place = format!("{project}/{place}");

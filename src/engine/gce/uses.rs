@@ -32,6 +32,7 @@ impl Uses {
             let user = format!("disk {name}");
             self.number(Collection::Images, &disk.source_image_id, &user);
             self.number(Collection::Snapshots, &disk.source_snapshot_id, &user);
+            self.number(Collection::MachineImages, &disk.source_machine_image_id, &user);
         }
         for instance in list.instances.iter().flatten() {
             let user = format!("instance {}", instance.name);
@@ -69,9 +70,9 @@ impl Uses {
 
     /// Who needs this image by number or name.
     fn of(&self, found: &Found) -> BTreeSet<String> {
-        let Place { project, collection, number, .. } = &found.place;
+        let Place { collection, number, .. } = &found.place;
         let by_number = self.numbers.get(&(collection.word(), number.clone()));
-        let all = collection.path(project);
+        let all = found.place.all();
         let paths =
             [&found.image.name, number].map(|last| self.paths.get(&format!("{all}/{last}")));
         by_number.into_iter().chain(paths.into_iter().flatten()).flatten().cloned().collect()
@@ -117,31 +118,38 @@ fn named(users: BTreeSet<String>) -> Vec<String> {
 }
 
 impl GceEngine {
-    /// Whether anything was made of an image since the plan was: one request per project.
+    /// Whether anything needs an image since the plan was made: two requests per project.
     pub(super) async fn refuse_used(&self, found: &Found) -> Result<(), EngineError> {
         let Place { collection, number, .. } = &found.place;
-        let (what, fields, filter) = match collection {
-            Collection::MachineImages => (
-                "instances",
-                "name,sourceMachineImage",
-                format!("sourceMachineImage eq \".*/machineImages/{}\"", found.image.name),
-            ),
-            Collection::Images => {
-                ("disks", "name,selfLink,sourceImageId", format!("sourceImageId={number}"))
-            }
-            Collection::Snapshots => {
-                ("disks", "name,selfLink,sourceSnapshotId", format!("sourceSnapshotId={number}"))
-            }
+        let field = match collection {
+            Collection::MachineImages => "sourceMachineImageId",
+            Collection::Images => "sourceImageId",
+            Collection::Snapshots => "sourceSnapshotId",
         };
-        for project in &self.settings.projects {
-            let (lists, gaps) = self.aggregated(project, what, fields, Some(&filter)).await;
-            if let Some(gap) = gaps.first() {
-                let message = format!("what needs it is not known: {}: {}", gap.place, gap.message);
-                return Err(EngineError::Failed(message));
-            }
+        let (fields, filter) = (format!("name,selfLink,{field}"), format!("{field}={number}"));
+        let instances = format!("sourceMachineImage eq \".*/machineImages/{}\"", found.image.name);
+        for project in self.settings.image_projects() {
+            let disks = self.aggregated(project, "disks", &fields, Some(&filter));
+            let others = async {
+                match collection {
+                    Collection::MachineImages => {
+                        let fields = "name,sourceMachineImage";
+                        self.aggregated(project, "instances", fields, Some(&instances)).await
+                    }
+                    // Templates are not filtered by what they hold of each disk.
+                    Collection::Images | Collection::Snapshots => self.templates(project).await,
+                }
+            };
             let mut uses = Uses::default();
-            for list in &lists {
-                uses.read(project, list);
+            for (lists, gaps) in <[_; 2]>::from(tokio::join!(disks, others)) {
+                if let Some(gap) = gaps.first() {
+                    let message =
+                        format!("what needs it is not known: {}: {}", gap.place, gap.message);
+                    return Err(EngineError::Failed(message));
+                }
+                for list in &lists {
+                    uses.read(project, list);
+                }
             }
             let by = named(uses.of(found));
             if !by.is_empty() {

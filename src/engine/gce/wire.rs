@@ -157,6 +157,9 @@ pub struct Disk {
     /// The number of the snapshot it was made of, where it was.
     #[serde(deserialize_with = "identifier")]
     pub source_snapshot_id: String,
+    /// The number of the machine image it was made of, where it was.
+    #[serde(deserialize_with = "identifier")]
+    pub source_machine_image_id: String,
     #[serde(deserialize_with = "number")]
     pub size_gb: Option<u64>,
 }

@@ -107,6 +107,27 @@ async fn what_needs_an_image_is_seen_and_looked_up_again() {
             "{refused:?}"
         );
     }
+    // A disk of it, in place of an instance.
+    let number = machine.id.rsplit('/').next().unwrap();
+    {
+        let mut state = case.fake.state();
+        state.instances.values_mut().next().unwrap()["sourceMachineImage"] = Value::Null;
+        let disk = json!({"name": "of-a-machine", "sourceMachineImageId": number});
+        state.disks.insert("projects/p/zones/us-a/disks/of-a-machine".to_owned(), disk);
+    }
+    assert_eq!(users(&engine.observe().await, &machine.id), "disk of-a-machine");
+    let in_use = |by: &str| Err(EngineError::Refused(format!("it is in use by {by}")));
+    assert_eq!(engine.delete(&ImageRef::of(&machine)).await, in_use("disk of-a-machine"));
+    // A template that names it, since the plan.
+    let source = json!({"sourceImage": format!("projects/p/global/images/{}", image.name)});
+    case.fake.state().templates[0]["properties"]["disks"] = json!([{"initializeParams": source}]);
+    assert_eq!(engine.delete(&ImageRef::of(&image)).await, in_use("instance template web"));
+    case.wrong(&[Wrong::TemplatesRefused]);
+    let unknown = engine.delete(&ImageRef::of(&image)).await;
+    assert!(
+        matches!(&unknown, Err(EngineError::Failed(text)) if text.contains("is not known")),
+        "{unknown:?}"
+    );
     assert_eq!(case.fake.state().asked("DELETE"), 0);
     case.fake.state().disks.remove("projects/p/zones/us-a/disks/restored");
     assert_eq!(engine.delete(&ImageRef::of(&snapshot)).await, Ok(()));
@@ -180,6 +201,20 @@ async fn images_may_be_made_in_a_project_for_backups() {
     let images = engine.observe().await.images;
     assert_eq!(images.len(), 2);
     assert_eq!(engine.delete(&ImageRef::of(&images[0])).await, Ok(()));
+    // What is used beside them is not deleted either.
+    let number = images[1].id.rsplit('/').next().unwrap();
+    let field = match images[1].kind {
+        ImageKind::MachineImage => "sourceMachineImageId",
+        _ => "sourceSnapshotId",
+    };
+    let path = "projects/vault/zones/us-a/disks/tried".to_owned();
+    case.fake.state().disks.insert(path.clone(), json!({"name": "tried", field: number}));
+    assert_eq!(engine.observe().await.images[0].in_use_by, ["disk tried"]);
+    assert!(matches!(
+        engine.delete(&ImageRef::of(&images[1])).await,
+        Err(EngineError::Refused(text)) if text == "it is in use by disk tried"
+    ));
+    case.fake.state().disks.remove(&path);
     let places: Vec<String> =
         engine.places().iter().map(|place| place.display().to_string()).collect();
     assert!(places.len() == 2 && places[1].ends_with("projects/vault"), "{places:?}");
