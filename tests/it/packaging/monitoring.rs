@@ -69,6 +69,9 @@ fn everything() -> Snapshot {
     facts.stored.entry(Some(policy.clone())).or_default().images.insert("READY", 3);
     status.facts = Some(Arc::new(facts));
     status.retry_at = Some(now);
+    status.round_since = Some(now);
+    status.load.count = 1;
+    status.load.since = Some(now);
     status.rounds = BTreeMap::from([("well", 1)]);
     status.actions =
         BTreeMap::from([((Action::Create, "done"), 1), ((Action::Create, "failed"), 1)]);
