@@ -6,6 +6,7 @@
 //! be read in two ways stays as it is. Nothing is adopted that would have anything deleted by the
 //! next plan, which is held against the planner itself.
 
+mod disks;
 mod guard;
 mod pattern;
 
@@ -238,16 +239,7 @@ impl<'a> Reader<'a> {
             }
         };
         let instance = self.source(image, reading.and_then(|reading| reading.source.as_deref()))?;
-        let capabilities = &self.engine.capabilities;
-        let holds_one = [&capabilities.one_disk_kinds, &capabilities.per_disk_kinds];
-        if instance.disks.len() > 1 && holds_one.iter().any(|kinds| kinds.contains(&image.kind)) {
-            return Err(format!(
-                "a {} holds one disk, {} has {}, and nothing says which one it is of",
-                image.kind.word(),
-                instance.name,
-                instance.disks.len()
-            ));
-        }
+        self.refuse_other_disks(image, instance)?;
         if !matches!(self.policy.selection.decide(instance), Decision::Selected(_)) {
             return Err(format!("{} does not select {}", self.policy.name, instance.name));
         }

@@ -37,6 +37,15 @@ pub struct Ended {
     pub due: Option<NextDue>,
     /// Whether something of it goes on: how that ends is not known.
     pub goes_on: bool,
+    /// Whether what is not well will not be well sooner for being tried again.
+    pub is_lasting: bool,
+}
+
+impl Ended {
+    /// Nothing of it worked.
+    pub fn broken() -> Self {
+        Self { health: Health::Broken, due: None, goes_on: false, is_lasting: false }
+    }
 }
 
 /// What is to be done now.
@@ -141,10 +150,11 @@ impl Agenda {
             engine.is_running = false;
             engine.due = ended.due;
             engine.ended = Some(now);
-            if ended.goes_on && ended.health == Health::Well {
+            let health = if ended.is_lasting { Health::Well } else { ended.health };
+            if ended.goes_on && health == Health::Well {
                 engine.backoff.goes_on();
             } else {
-                engine.backoff.ended(name, ended.health, now);
+                engine.backoff.ended(name, health, now);
             }
         }
     }
@@ -209,7 +219,7 @@ mod tests {
     }
 
     fn well(due: Option<NextDue>) -> Ended {
-        Ended { health: Health::Well, due, goes_on: false }
+        Ended { health: Health::Well, due, ..Ended::broken() }
     }
 
     fn agenda() -> Agenda {
@@ -247,6 +257,21 @@ mod tests {
     }
 
     #[test]
+    fn what_lasts_is_looked_at_again_with_everything_else_and_no_sooner() {
+        let mut agenda = agenda();
+        let partly = Ended { health: Health::Partly, ..well(None) };
+        for (is_lasting, wake) in [(true, 3_600), (false, 60)] {
+            agenda.began("a", at(0));
+            agenda.began("b", at(0));
+            agenda.ended("b", &well(None), at(0));
+            agenda.ended("a", &Ended { is_lasting, ..partly }, at(0));
+            let wakes = agenda.decide(at(0)).wake_at.unwrap();
+            assert!(wakes <= at(wake) && wakes >= at(wake / 2), "{wakes}");
+            assert_eq!(wakes == at(3_600), is_lasting);
+        }
+    }
+
+    #[test]
     fn a_clock_that_went_back_asks_for_a_round() {
         let mut agenda = agenda();
         agenda.began("a", at(0));
@@ -261,11 +286,7 @@ mod tests {
         for _ in 0..BROKEN_MAX {
             assert!(agenda.decide(at(now)).begin.contains(&"a".to_owned()));
             agenda.began("a", at(now));
-            agenda.ended(
-                "a",
-                &Ended { health: Health::Broken, due: Some(due(now + 2)), goes_on: false },
-                at(now + 1),
-            );
+            agenda.ended("a", &Ended { due: Some(due(now + 2)), ..Ended::broken() }, at(now + 1));
             now = agenda.retry_at("a").unwrap().as_second() - at(0).as_second();
         }
         assert_eq!(agenda.circuit("a"), Circuit::Open);
@@ -285,7 +306,7 @@ mod tests {
             agenda.began("a", at(now));
             agenda.began("b", at(now));
             agenda.ended("b", &well(None), at(now));
-            let goes_on = Ended { health: Health::Well, due: None, goes_on: true };
+            let goes_on = Ended { goes_on: true, ..well(None) };
             agenda.ended("a", &goes_on, at(now));
         };
         round(&mut agenda, 0);

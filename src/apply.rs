@@ -2,7 +2,7 @@
 //!
 //! In go a plan, what the guards withhold and the engines; out come outcomes, one per change.
 //! Engines work side by side. What takes time and takes nothing away comes first: creates, then
-//! copies, then drills, as many at once as each engine takes. Then the world is looked at again, and
+//! copies, then drills, as many at once and as fast as each engine takes. Then the world is looked at again, and
 //! of the rest only what is still wanted is carried out, one by one in the order of the plan, deletes
 //! last. Who repeats rounds need not wait for what takes long: it goes on beside them (`Underway`). A failure is reported and the rest goes on. Every change is written to the ledger before and
 //! after.
@@ -13,7 +13,7 @@ mod underway;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -21,6 +21,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 pub use ledger::chain::{Break, Checked, check as check_chain};
 pub use ledger::{Ledger, LedgerError};
@@ -30,9 +31,11 @@ pub use underway::{Late, Load, Underway};
 use crate::clock::Clock;
 use crate::elapsed::Elapsed;
 use crate::engine::{Engine, Progress};
-use crate::inventory::Image;
+use crate::inventory::{Capabilities, Image};
 use crate::plan::guard::{Approval, Refusal};
 use crate::plan::{Action, Change, Plan};
+
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// What came of a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -185,12 +188,34 @@ pub struct Lasting {
     pub limit: Option<Elapsed>,
 }
 
+/// How fast an engine takes captures, copies and drills.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tempo {
+    /// So many run at once; none is one.
+    pub places: usize,
+    /// So much time lies between two that begin.
+    pub interval: Duration,
+}
+
+impl Tempo {
+    /// One after the other.
+    const SINGLE: Self = Self { places: 1, interval: Duration::ZERO };
+
+    /// What an engine says of itself.
+    pub fn of(capabilities: &Capabilities) -> Self {
+        let rate =
+            capabilities.limits.captures_per_minute.and_then(|rate| u32::try_from(rate).ok());
+        let interval = rate.and_then(|rate| MINUTE.checked_div(rate)).unwrap_or_default();
+        Self { places: capabilities.captures_max, interval }
+    }
+}
+
 /// What carrying out needs beside the plan.
 pub struct Hands<'a> {
     /// The engines.
     pub engines: &'a [Arc<dyn Engine>],
-    /// How many captures each engine takes at once.
-    pub captures_max: BTreeMap<String, usize>,
+    /// How fast each engine takes captures.
+    pub tempo: BTreeMap<String, Tempo>,
     /// What a person has approved.
     pub approvals: Vec<Approval>,
     /// Images that nothing may be taken from, by engine and id.
@@ -226,6 +251,7 @@ pub struct Confirmed {
 }
 
 /// Carries out a plan. The outcomes come back in the order of the changes.
+#[tracing::instrument(name = "apply", skip_all)]
 pub async fn apply(
     plan: &Plan,
     hands: &Hands<'_>,
@@ -295,10 +321,10 @@ async fn run_engines(
         let run = EngineRun {
             plan: plan.id.clone(),
             engine: hands.engines.iter().find(|engine| engine.name() == name).cloned(),
-            places: hands
+            lane: hands
                 .lasting
                 .underway
-                .places(name, hands.captures_max.get(name).copied().unwrap_or(1).max(1)),
+                .lane(name, hands.tempo.get(name).copied().unwrap_or(Tempo::SINGLE)),
             lasting: hands.lasting.clone(),
             withheld: hands
                 .withheld
@@ -312,8 +338,9 @@ async fn run_engines(
             clock: Arc::clone(&hands.clock),
             listener: Arc::clone(&hands.listener),
             stop: hands.stop.clone(),
+            is_stuck: AtomicBool::new(false),
         };
-        runs.spawn(Arc::new(run).run(changes));
+        runs.spawn(Arc::new(run).run(changes).in_current_span());
     }
     let mut outcomes = Vec::new();
     while let Some(finished) = runs.join_next().await {

@@ -84,7 +84,8 @@ fn slots(events: &Events, inventory: &Inventory) -> Slots {
     let mut slots: Slots = BTreeMap::new();
     for engine in &inventory.engines {
         for image in engine.images.iter().filter(|image| image.state == ImageState::Ready) {
-            if let (Ownership::Ours(key), false) = (image.ownership(), image.is_copy()) {
+            let is_other = image.is_copy() || image.is_step();
+            if let (Ownership::Ours(key), false) = (image.ownership(), is_other) {
                 let series = (engine.name.clone(), key.policy.to_string(), key.source.to_string());
                 slots.entry(series).or_default().push(key.slot);
             }

@@ -16,6 +16,8 @@ mod inventory;
 mod key;
 mod list;
 mod man;
+#[cfg(feature = "watch")]
+mod notify;
 mod plan;
 mod progress;
 mod report;
@@ -29,6 +31,8 @@ mod schedule;
 mod serve;
 mod setup;
 mod simulate;
+#[cfg(feature = "otlp")]
+mod telemetry;
 mod test;
 mod undo;
 mod validate;
@@ -217,6 +221,9 @@ pub enum Verb {
     /// Runs until it is told to stop. Without --listen nothing is seen of it but its log lines.
     #[cfg(feature = "watch")]
     Watch(watch::WatchCommand),
+    /// Who is told of what goes wrong
+    #[cfg(feature = "watch")]
+    Notify(notify::NotifyCommand),
     /// Show what changed behind our back: images deleted outside, labels taken away
     Drift(drift::DriftCommand),
     /// Report what was protected and deleted in a span of time, for auditors
@@ -288,7 +295,7 @@ pub fn run() -> ExitCode {
             return exit.into();
         }
     };
-    setup::logging(&cli.global, cli.verb.says_what_it_does());
+    let _telemetry = setup::logging(&cli.global, cli.verb.says_what_it_does());
     let console = Console::new(cli.global.color);
     match run_verb(&cli, &console) {
         Ok(exit) => exit.into(),
@@ -338,6 +345,8 @@ fn run_verb(cli: &Cli, console: &Console) -> anyhow::Result<Exit> {
             Verb::Simulate(verb) => verb.run(&cli.global, console).await,
             #[cfg(feature = "watch")]
             Verb::Watch(verb) => verb.run(&cli.global, console).await,
+            #[cfg(feature = "watch")]
+            Verb::Notify(verb) => verb.run(&cli.global, console).await,
             Verb::Drift(verb) => verb.run(&cli.global, console).await,
             Verb::Report(verb) => verb.run(&cli.global, console).await,
             Verb::Ledger(verb) => verb.run(&cli.global, console),

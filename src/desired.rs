@@ -13,11 +13,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-pub use due::{Due, MISSED_MAX, MissedSlots, Slots};
+pub use due::{Due, MISSED_MAX, MissedSlots, Slots, start_of};
 pub use source::{Presence, SourceState, is_settled, mark_of};
 
 use crate::elapsed::Elapsed;
-use crate::inventory::{EngineInventory, Image, ImageState, Instance, Inventory};
+use crate::inventory::{EngineInventory, Image, ImageState, Instance, Inventory, Via};
 use crate::name::{Key, NameError, Ownership, PolicyName, Slot, SourceId};
 use crate::policy::meant::{Exemption, OnSourceGone, Pause};
 use crate::policy::select::{Decision, Index};
@@ -73,6 +73,8 @@ pub struct Series<'a> {
     pub points: Vec<SeriesPoint<'a>>,
     /// Copies of its points in other locations, the oldest first.
     pub copies: Vec<SeriesPoint<'a>>,
+    /// Snapshots that are steps on the way to one of its points, or were: no points.
+    pub steps: Vec<SeriesPoint<'a>>,
     /// What the policy does not do at present.
     pub pauses: Arc<[Pause]>,
     /// The drill that is due, if the policy has one: its last firing.
@@ -106,6 +108,18 @@ impl<'a> Series<'a> {
     pub fn newest_copies(&self, now: Timestamp) -> BTreeMap<&'a str, &SeriesPoint<'a>> {
         let ready = self.copies.iter().filter(|copy| copy.is_ready(now));
         ready.map(|copy| (copy.image.location.as_str(), copy)).collect()
+    }
+
+    /// The step to the point that is due, where a run before has left one, or another is at it: what
+    /// makes the point takes it up, and captures nothing anew.
+    pub fn step_to_due(&self) -> Option<&SeriesPoint<'a>> {
+        let Due::Create { slot, .. } = &self.due else { return None };
+        if self.policy.capture.via != Via::Snapshot {
+            return None;
+        }
+        let is_it =
+            |step: &&SeriesPoint<'_>| step.key.slot == *slot && step.key.policy == self.policy.name;
+        self.steps.iter().find(is_it)
     }
 
     /// The name of the source: its own, or the one its newest image remembers.
@@ -264,6 +278,8 @@ pub fn one_series<'a>(
     slots: &Slots,
     now: Timestamp,
 ) -> Series<'a> {
+    let (steps, images): (Vec<_>, Vec<_>) =
+        images.into_iter().partition(|(_, image)| image.is_step());
     let (copies, images): (Vec<_>, Vec<_>) =
         images.into_iter().partition(|(_, image)| image.is_copy());
     let mut state = SourceState { presence, marked_since: None };
@@ -293,6 +309,8 @@ pub fn one_series<'a>(
         .flat_map(|(location, copies)| judge.points(copies, coming.filter(|_| is_copied(location))))
         .collect();
     let points = judge.points(images, coming);
+    // Nothing is kept for their sake.
+    let steps = judge.points(steps, None);
     let mut series = Series {
         policy,
         source,
@@ -301,6 +319,7 @@ pub fn one_series<'a>(
         missed,
         points,
         copies,
+        steps,
         pauses: slots.pauses(),
         drill: slots.drill(),
         stalled: false,

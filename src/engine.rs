@@ -7,13 +7,23 @@
 //!
 //! The registry at the end of this file is the one place that knows which kinds there are.
 
+#[cfg(feature = "http")]
+mod bound;
 mod examine;
 mod fault;
 #[cfg(feature = "gce")]
 pub mod gce;
+#[cfg(feature = "http")]
+pub mod http;
 #[cfg(feature = "local")]
 pub mod local;
+mod rebuild;
 pub mod set;
+pub mod step;
+#[cfg(feature = "twcc")]
+pub mod twcc;
+#[cfg(feature = "yandex")]
+pub mod yandex;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -25,6 +35,7 @@ use serde_json::Value;
 
 pub use examine::{Examined, Role, Task, Topic, Verdict, Wanted};
 pub use fault::{Fault, Faulty};
+pub use rebuild::{Rebuild, RebuildRequest, Rebuilt, RebuiltDisk};
 
 use crate::clock::Clock;
 use crate::inventory::{DrillCheck, EngineInventory, Image};
@@ -232,6 +243,11 @@ pub trait Engine: Send + Sync {
     fn store(&self) -> Option<&dyn Store> {
         None
     }
+
+    /// The part that makes machines out of images, where the engine holds the machines.
+    fn rebuild(&self) -> Option<&dyn Rebuild> {
+        None
+    }
 }
 
 /// Which disks to restore, and what the restored instance is called.
@@ -350,6 +366,10 @@ fn registry() -> Vec<Registered> {
         Registered { kind: gce::kind(), open: gce::open, roles: gce::roles },
         #[cfg(feature = "local")]
         Registered { kind: local::kind(), open: local::open, roles: Vec::new },
+        #[cfg(feature = "twcc")]
+        Registered { kind: twcc::kind(), open: twcc::open, roles: Vec::new },
+        #[cfg(feature = "yandex")]
+        Registered { kind: yandex::kind(), open: yandex::open, roles: Vec::new },
     ]
 }
 

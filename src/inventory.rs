@@ -5,16 +5,19 @@
 //! that planning needs, the capabilities of each engine included.
 
 mod capabilities;
+mod kind;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use capabilities::{
-    Capabilities, Consistency, Deprecation, DrillCheck, ImageKind, KeyChoice, Limits, Tier,
+    Capabilities, Consistency, DeleteRule, Deprecation, DrillCheck, Idempotency, ImageKind,
+    KeyChoice, Limits, LocationChoice, OWN_LABELS, RecordPlace, Tier, Via,
 };
+pub use kind::{DisksHeld, KindCapabilities};
 
 use crate::name::{self, Key, Ownership, SourceId};
 
@@ -42,6 +45,9 @@ pub const LABEL_DRILLED: &str = "stillframe-drilled";
 pub const LABEL_DRILLED_BEFORE: &str = "stillframe-drilled-before";
 /// Label on each member of a restore point that is one image per disk: how many members it has.
 pub const LABEL_SET: &str = "stillframe-set";
+
+/// Label on a snapshot that is a step on the way to an image: the name of that image.
+pub const LABEL_STEP: &str = "stillframe-step";
 
 /// What all engines were seen to hold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -102,6 +108,25 @@ impl EngineInventory {
     pub fn is_complete(&self) -> bool {
         self.gaps.is_empty()
     }
+
+    /// Puts everything in order. What was listed twice, because it moved while pages were read, is
+    /// there once; two instances with one id are a gap.
+    pub fn put_in_order(&mut self) {
+        self.images.sort_by(|one, other| (&one.name, &one.id).cmp(&(&other.name, &other.id)));
+        self.images.dedup_by(|later, first| later.id == first.id);
+        self.instances.sort_by(|one, other| (&one.id, &one.name).cmp(&(&other.id, &other.name)));
+        self.instances.dedup();
+        let mut seen = BTreeSet::new();
+        let twice = self.instances.iter().find(|instance| !seen.insert(instance.id.clone()));
+        if let Some(instance) = twice {
+            let message = format!("the id {} was seen on two instances", instance.id);
+            let place = instance.name.clone();
+            self.gaps.push(Gap { scope: GapScope::Instances, place, message });
+            self.instances.dedup_by(|later, first| later.id == first.id);
+        }
+        self.gaps.sort();
+        self.gaps.dedup();
+    }
 }
 
 /// Something that could not be seen.
@@ -145,6 +170,9 @@ pub struct Instance {
     /// Its state in the engine's own word: RUNNING, TERMINATED, …
     #[serde(default)]
     pub status: String,
+    /// The project that images of it are made in, where an engine has several.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub project: String,
     /// Its machine type in the engine's own word.
     #[serde(default)]
     pub machine_type: String,
@@ -165,6 +193,10 @@ pub struct Disk {
     /// Bytes the machine sees; absent where the disk cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<u64>,
+    /// The key it is encrypted under, where that is not one of the service's own; only where images
+    /// have the key of their disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kms_key: Option<String>,
     /// Why the disk cannot be captured, where that is known before trying.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
@@ -215,6 +247,12 @@ pub struct Image {
     /// Changes with every change of its labels or stage; an action is bound to it.
     #[serde(default)]
     pub fingerprint: String,
+    /// The disks of its source that it holds, by name, where the engine knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disks: Option<Vec<String>>,
+    /// The project that it is in, where an engine has several.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub project: String,
     /// Instances, templates or families that need it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub in_use_by: Vec<String>,
@@ -231,6 +269,20 @@ pub struct Grant {
     pub role: String,
     /// Who has it, in order.
     pub members: Vec<String>,
+}
+
+impl Grant {
+    /// A member as services compare it: addresses and domains have no capital letters, whoever has
+    /// written them how.
+    pub fn member(written: &str) -> String {
+        const OF_ADDRESSES: [&str; 4] = ["user", "group", "serviceAccount", "domain"];
+        match written.split_once(':') {
+            Some((kind, name)) if OF_ADDRESSES.contains(&kind) => {
+                format!("{kind}:{}", name.to_ascii_lowercase())
+            }
+            _ => written.to_owned(),
+        }
+    }
 }
 
 /// The instance an image was made of.
@@ -255,6 +307,9 @@ pub enum ImageState {
     Ready,
     /// It will never be restorable.
     Failed,
+    /// Some of its disks are there and the others are not, or they are of different times: it is no
+    /// restore point, and what there is of it may be worth something to somebody.
+    Partial,
     /// Being deleted.
     Deleting,
     /// A word this version does not know; the image is left alone.
@@ -262,12 +317,28 @@ pub enum ImageState {
 }
 
 impl ImageState {
+    /// Whether it is no restore point and never becomes one: a new attempt takes its place.
+    pub fn is_failed_attempt(self) -> bool {
+        matches!(self, Self::Failed | Self::Partial)
+    }
+
+    /// Whether something can be restored from it: it is never deleted without having been let go.
+    pub fn holds_data(self) -> bool {
+        matches!(self, Self::Ready | Self::Partial)
+    }
+
+    /// Whether nobody is at it, so that its labels can be changed.
+    pub fn is_settled(self) -> bool {
+        matches!(self, Self::Ready | Self::Failed | Self::Partial)
+    }
+
     /// The word that people see.
     pub fn word(self) -> &'static str {
         match self {
             Self::Creating => "CREATING",
             Self::Ready => "READY",
             Self::Failed => "FAILED",
+            Self::Partial => "PARTIAL",
             Self::Deleting => "DELETING",
             Self::Unknown => "UNKNOWN",
         }
@@ -321,6 +392,19 @@ impl Image {
     /// Whether it is a copy of a restore point and not the restore point itself.
     pub fn is_copy(&self) -> bool {
         self.labels.contains_key(LABEL_COPY)
+    }
+
+    /// Whether it says that it is a step on the way to a restore point, and so none itself.
+    pub fn is_step(&self) -> bool {
+        self.labels.contains_key(LABEL_STEP)
+    }
+
+    /// The name of the image that it is a step to. A label that was copied from another step does not
+    /// fit its name, and makes no step of it.
+    pub fn step_to(&self) -> Option<&str> {
+        let image = self.labels.get(LABEL_STEP)?;
+        let is_it = self.kind == ImageKind::Snapshot && self.name == name::step_name(image);
+        is_it.then_some(image.as_str())
     }
 
     /// How many images of the engine it is made of: more than one for a set.

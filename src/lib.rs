@@ -26,6 +26,7 @@
 //! | 1 | [`cost`] | what stored bytes cost a month |
 //! | 1 | [`expect`] | tests of policies: a world, an instant, and what the plan must be |
 //! | 1 | [`simulate`] | the same functions under a virtual clock, and what they will do |
+//! | 1 | [`alert`] | what people are told of, once, and the message that says so |
 //! | 1 | [`agenda`] | what the long-running mode does next, and until when it may sleep |
 //! | 1 | [`review`] | what a change of the policies does, before it does it |
 //! | 1 | [`audit`] | what was protected and deleted in a span of time, and who said so |
@@ -39,13 +40,14 @@
 //! | 4 | `watch` | the long-running mode: wakes into rounds, and what is seen of it from outside |
 //! | 4 | [`cli`] | one file per verb |
 //!
-//! The book: [`doc::architecture`], [`doc::language`], [`doc::semantics`], [`doc::embedded_engine`], [`doc::compute_engine`],
+//! The book: [`doc::architecture`], [`doc::language`], [`doc::semantics`], [`doc::embedded_engine`], [`doc::compute_engine`], [`doc::twcc`], [`doc::yandex`],
 //! [`doc::adding_an_engine`], [`doc::findings`], [`doc::testing_policies`], [`doc::simulate`],
 //! [`doc::reviews`], [`doc::serve`], [`doc::watch`], [`doc::testing`], [`doc::performance`],
 //! [`doc::changelog`].
 
 pub mod adopt;
 pub mod agenda;
+pub mod alert;
 pub mod apply;
 pub mod audit;
 pub mod cli;
@@ -103,6 +105,10 @@ pub mod doc {
     pub mod testing {}
     #[doc = include_str!("doc/testing-policies.md")]
     pub mod testing_policies {}
+    #[doc = include_str!("doc/twcc.md")]
+    pub mod twcc {}
     #[doc = include_str!("doc/watch.md")]
     pub mod watch {}
+    #[doc = include_str!("doc/yandex.md")]
+    pub mod yandex {}
 }

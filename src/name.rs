@@ -161,6 +161,18 @@ impl fmt::Display for Slot {
     }
 }
 
+/// The name of the snapshot that is a step on the way to an image: that of the image, cut where it is
+/// long, and a hash of it. An RFC 1035 label where the name of the image is one.
+pub fn step_name(image: &str) -> String {
+    let hash = hash("step", "to", image, NAME_HASH_LENGTH);
+    let tail = format!("-step-{hash}");
+    let mut head = image;
+    while head.len() > NAME_LENGTH_MAX - tail.len() {
+        head = head.char_indices().next_back().map_or("", |(at, _)| &head[..at]);
+    }
+    format!("{}{tail}", head.trim_end_matches('-'))
+}
+
 /// An instant as a label value: `20261121t020000z`, sortable as text. Label values may hold
 /// neither `:` nor upper case on the strictest engine.
 pub fn stamp(instant: Timestamp) -> String {

@@ -10,6 +10,7 @@ pub mod check;
 mod decide;
 mod document;
 pub mod guard;
+pub mod pace;
 mod risk;
 mod seen;
 
@@ -25,13 +26,13 @@ pub use agree::{in_both, still_wanted};
 pub use document::{
     Blocked, BrokenLabels, Budget, Change, Copy, Costs, Create, EngineSummary, Exempt,
     FORMAT_VERSION, HeldBack, ImageRef, Kept, Missed, Orphans, Plan, PolicySchedule, QuotaUse,
-    Stalled, Summary, Unprotected, Update,
+    Stalled, Summary, Unprotected, Update, Waiting,
 };
 
 use crate::desired::{Desired, EngineDesired, STALLED_PERIODS, Series, desired};
 use crate::elapsed::{Elapsed, whole_second};
 use crate::inventory::{EngineInventory, Gap, GapScope, ImageState, Inventory};
-use crate::name::PolicyName;
+use crate::name::{Key, PolicyName};
 use crate::policy::{Policies, Policy};
 use decide::SeriesPlan;
 use seen::Names;
@@ -43,6 +44,17 @@ const ORPHAN_NAMES: usize = 10;
 
 /// Plans for an instant, in whole seconds.
 pub fn plan(policies: &Policies, inventory: &Inventory, now: Timestamp) -> Plan {
+    plan_after(policies, inventory, now, None)
+}
+
+/// The same where a plan was approved before, which is carried out as far as it is in this one as well:
+/// what that plan makes of a source comes first, so that nothing else takes its turn.
+pub fn plan_after(
+    policies: &Policies,
+    inventory: &Inventory,
+    now: Timestamp,
+    approved: Option<&Plan>,
+) -> Plan {
     let now = whole_second(now);
     let inventory = &listed_once(inventory);
     let mut desired = desired(policies, inventory, now);
@@ -59,6 +71,7 @@ pub fn plan(policies: &Policies, inventory: &Inventory, now: Timestamp) -> Plan 
         kept: Vec::new(),
         missed: Vec::new(),
         blocked: Vec::new(),
+        waiting: Vec::new(),
         stalled: Vec::new(),
         unprotected: Vec::new(),
         exempt: Vec::new(),
@@ -75,7 +88,11 @@ pub fn plan(policies: &Policies, inventory: &Inventory, now: Timestamp) -> Plan 
         budget: None,
     };
     for engine in &mut desired.engines {
-        plan_engine(engine, now, &mut plan);
+        let creates = approved.iter().flat_map(|approved| &approved.changes).filter(|change| {
+            change.action == Action::Create && change.engine == engine.engine.name
+        });
+        let approved = creates.map(|change| &change.key).collect();
+        plan_engine(engine, &approved, now, &mut plan);
     }
     plan.engines.extend(desired.unseen.iter().map(|name| unseen_engine(name)));
     plan.changes.sort_by(|one, other| order(one).cmp(&order(other)));
@@ -96,6 +113,7 @@ pub fn of_changes(seen: Plan, changes: Vec<Change>) -> Plan {
         kept: Vec::new(),
         missed: Vec::new(),
         blocked: Vec::new(),
+        waiting: Vec::new(),
         stalled: Vec::new(),
         unprotected: Vec::new(),
         exempt: Vec::new(),
@@ -154,6 +172,8 @@ pub struct SeriesPart {
     pub missed: Vec<Missed>,
     /// Why no restore point can be made.
     pub blocked: Vec<Blocked>,
+    /// The restore point that waits for the turn of its source.
+    pub waiting: Option<Waiting>,
     /// Whether it has no new READY restore point for too long.
     pub stalled: Option<Stalled>,
     /// Whether nothing keeps all of it from being deprecated or deleted.
@@ -169,15 +189,19 @@ pub enum Telling {
     Changes,
 }
 
-/// Plans one series of an engine; `is_taken` says whether it holds an image of a name.
+/// Plans one series of an engine; `is_taken` says whether it holds an image of a name, and `turn` when
+/// the source can be captured, where that is not now.
 pub fn plan_series(
     engine: &EngineInventory,
     series: &Series<'_>,
     is_taken: &dyn Fn(&str) -> bool,
+    turn: Option<Timestamp>,
     now: Timestamp,
     telling: Telling,
 ) -> SeriesPart {
-    let mut part = SeriesPlan::new(engine, series, is_taken, now, telling).decide();
+    let mut part = SeriesPlan::new(engine, series, is_taken, now, telling);
+    part.turn = turn;
+    let mut part = part.decide();
     risk::classify(series, &mut part.changes, now);
     SeriesPart {
         is_free: part.obstacle.is_none(),
@@ -186,22 +210,33 @@ pub fn plan_series(
         kept: part.kept,
         missed: part.missed,
         blocked: part.blocked,
+        waiting: part.waiting,
         stalled: stalled(&engine.name, series, now),
     }
 }
 
-fn plan_engine(desired: &mut EngineDesired<'_>, now: Timestamp, plan: &mut Plan) {
+fn plan_engine(
+    desired: &mut EngineDesired<'_>,
+    approved: &BTreeSet<&Key>,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
     let engine = &desired.engine.name;
     let names = Names::of(&desired.engine.images);
     let is_taken = |name: &str| names.contains(name);
+    let can_be_made = |series: &Series<'_>| {
+        SeriesPlan::new(desired.engine, series, &is_taken, now, Telling::Changes).can_create()
+    };
+    let waits = pace::waits(desired.engine, &desired.series, approved, can_be_made, now);
     plan.kept.reserve(desired.series.iter().map(|series| series.points.len()).sum());
     // What is planned for a series takes the place of what was desired of it. The list of what it
     // keeps is emptied and used again.
     let mut spare = Vec::new();
-    for series in std::mem::take(&mut desired.series) {
+    for (index, series) in std::mem::take(&mut desired.series).into_iter().enumerate() {
         let series = &series;
         let mut part = SeriesPlan::new(desired.engine, series, &is_taken, now, Telling::All);
         part.kept = spare;
+        part.turn = waits.get(&index).copied();
         let mut part = part.decide();
         risk::classify(series, &mut part.changes, now);
         plan.changes.append(&mut part.changes);
@@ -210,6 +245,7 @@ fn plan_engine(desired: &mut EngineDesired<'_>, now: Timestamp, plan: &mut Plan)
         spare = part.kept;
         plan.missed.append(&mut part.missed);
         plan.blocked.append(&mut part.blocked);
+        plan.waiting.extend(part.waiting);
         plan.stalled.extend(stalled(engine, series, now));
         let states = series.points.iter().map(|point| point.image.state);
         plan.summary.creating += states.filter(|state| *state == ImageState::Creating).count();
@@ -382,6 +418,7 @@ fn summary(plan: &Plan) -> Summary {
             .count(),
         paused: plan.schedules.iter().filter(|schedule| schedule.paused.is_some()).count(),
         blocked: plan.blocked.len(),
+        waiting: plan.waiting.len(),
     }
 }
 

@@ -3,18 +3,19 @@
 //! There is no other way through the house. `plan` the command stops before apply; whatever runs
 //! for long repeats rounds. Everything is read afresh each time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use tracing::{Instrument, Span, info_span};
 
 use crate::agenda::next_due;
 use crate::apply::{
-    Confirmed, Hands, Lasting, Ledger, LedgerError, Listener, Outcome, SecondLook, Stop, Underway,
-    apply, timer,
+    Confirmed, Hands, Lasting, Ledger, LedgerError, Listener, Outcome, SecondLook, Stop, Tempo,
+    Underway, apply, timer,
 };
 use crate::clock::Clock;
 use crate::elapsed::Elapsed;
@@ -23,7 +24,7 @@ use crate::files;
 use crate::inventory::{EngineInventory, FORMAT_VERSION, Inventory};
 use crate::plan::check::{check, check_rest, refusals};
 use crate::plan::guard::{Guard, Override, Refusal, guard, stale, withheld};
-use crate::plan::{Change, Plan, in_both, narrowed, of_changes, plan, still_wanted};
+use crate::plan::{Change, Plan, in_both, narrowed, of_changes, plan_after, still_wanted};
 use crate::policy::{Finding, Policies, Risk, lint};
 use crate::review::Saved;
 use crate::simulate::expense::budget;
@@ -118,6 +119,9 @@ pub struct Within {
     pub gone: Vec<Change>,
 }
 
+/// How a round is planned; the plan that was approved, where one was, goes in the last place.
+pub type Planned<'a> = dyn Fn(&Inventory, Timestamp, Option<&Plan>) -> Plan + Sync + 'a;
+
 /// What came of a round.
 #[derive(Debug)]
 pub struct Round {
@@ -149,6 +153,7 @@ impl Room {
     }
 
     /// Looks at all engines side by side.
+    #[tracing::instrument(name = "observe", skip_all)]
     pub async fn observe(&self) -> Inventory {
         let mut looks = tokio::task::JoinSet::new();
         let attention = attention(&self.policies);
@@ -156,7 +161,8 @@ impl Room {
             engine.attend(&attention);
             let engine = Arc::clone(engine);
             let limit = self.recurrence.as_ref().map(|_| LOOK_LIMIT);
-            looks.spawn(async move { look(&*engine, limit).await });
+            let look = async move { look(&*engine, limit).await };
+            looks.spawn(look.in_current_span());
         }
         let mut engines = looks.join_all().await;
         engines.sort_by(|one, other| one.name.cmp(&other.name));
@@ -179,7 +185,11 @@ impl Room {
 
     /// Plans over an inventory and holds the plan against the guards and the check.
     pub fn plan(&self, inventory: &Inventory, now: Timestamp) -> Plan {
-        let plan = plan(&self.policies, inventory, now);
+        self.plan_after(inventory, now, None)
+    }
+
+    fn plan_after(&self, inventory: &Inventory, now: Timestamp, approved: Option<&Plan>) -> Plan {
+        let plan = plan_after(&self.policies, inventory, now, approved);
         let mut plan = guarded(plan, &self.policies, inventory, &self.overrides, now);
         plan.refusals.extend(self.waiting(&plan, inventory, now));
         plan
@@ -194,7 +204,7 @@ impl Room {
     /// and check as if it were all there is. Where it may not be carried out any more, that is
     /// nothing, with the reasons as a refusal.
     pub fn plan_within(&self, saved: &Saved, inventory: &Inventory, now: Timestamp) -> Within {
-        let fresh = plan(&self.policies, inventory, now);
+        let fresh = plan_after(&self.policies, inventory, now, Some(&saved.plan));
         let outdated = saved.outdated(&self.policies, inventory, now);
         if !outdated.is_empty() {
             let mut plan = of_changes(fresh, Vec::new());
@@ -223,8 +233,8 @@ impl Room {
         listener: Arc<dyn Listener>,
         stop: &Stop,
     ) -> Result<Round, LedgerError> {
-        let planned = |inventory: &Inventory, now| {
-            let mut plan = self.plan(inventory, now);
+        let planned = |inventory: &Inventory, now, approved: Option<&Plan>| {
+            let mut plan = self.plan_after(inventory, now, approved);
             plan.budget = budget(&self.policies, inventory, &plan, plan.now);
             plan
         };
@@ -233,16 +243,20 @@ impl Room {
 
     /// One round of a plan that is made in another way: what a person asked for. It must hold
     /// nothing that takes time, after which everything is looked at again for what policies want.
+    #[tracing::instrument(name = "round", skip_all, fields(plan, changes))]
     pub async fn round_of(
         &self,
-        planned: &(dyn Fn(&Inventory, Timestamp) -> Plan + Sync),
+        planned: &Planned<'_>,
         approval: &dyn Approval,
         listener: Arc<dyn Listener>,
         stop: &Stop,
     ) -> Result<Round, LedgerError> {
         let mut inventory = self.observe().await;
         approval.found(&lint::in_round(&self.policies, &inventory, self.clock.now()));
-        let mut plan = planned(&inventory, self.clock.now());
+        let planned = |inventory: &Inventory, now, approved: Option<&Plan>| {
+            info_span!("plan").in_scope(|| planned(inventory, now, approved))
+        };
+        let mut plan = planned(&inventory, self.clock.now(), None);
         let approved = approval.approve(&plan).await;
         let mut not_approved = Vec::new();
         if approved && approval.takes_time() && !stop.is_asked() {
@@ -252,22 +266,32 @@ impl Room {
                 return Ok(Round::without_outcomes(plan, false));
             }
             inventory = self.observe().await;
-            let (both, only_fresh) = in_both(&plan, planned(&inventory, now));
+            let (both, only_fresh) = in_both(&plan, planned(&inventory, now, Some(&plan)));
             (plan, not_approved) = (both, only_fresh);
         }
         if !approved {
             return Ok(Round::without_outcomes(plan, false));
         }
+        Span::current().record("plan", plan.id.as_str()).record("changes", plan.changes.len());
         tracing::info!(plan = plan.id, changes = plan.changes.len(), "applying");
         let outcomes = apply(&plan, &self.hands(&plan, &inventory, listener, stop), self).await?;
         let mut settled = Vec::new();
         for engine in &self.engines {
-            settled.push((engine.name().to_owned(), engine.settle().await));
+            settled.push((engine.name().to_owned(), self.settle(&**engine).await));
         }
         // Where nothing was carried out, what was seen still stands.
         let after = if outcomes.is_empty() { inventory } else { self.observe().await };
         let after = Some(after);
         Ok(Round { plan, approved, not_approved, outcomes, settled, after })
+    }
+
+    /// Lets an engine put things in order, where rounds are repeated for as long as a capture may take.
+    async fn settle(&self, engine: &dyn Engine) -> Result<Settled, EngineError> {
+        let Some(recurrence) = &self.recurrence else { return engine.settle().await };
+        let limit = recurrence.limit;
+        tokio::time::timeout(timer(limit), engine.settle()).await.unwrap_or_else(|_| {
+            Err(EngineError::Failed(format!("given up: it had not ended after {limit}")))
+        })
     }
 
     fn hands<'a>(
@@ -277,11 +301,8 @@ impl Room {
         listener: Arc<dyn Listener>,
         stop: &Stop,
     ) -> Hands<'a> {
-        let captures_max: BTreeMap<String, usize> = inventory
-            .engines
-            .iter()
-            .map(|engine| (engine.name.clone(), engine.capabilities.captures_max))
-            .collect();
+        let tempo = inventory.engines.iter();
+        let tempo = tempo.map(|engine| (engine.name.clone(), Tempo::of(&engine.capabilities)));
         let withheld = owned(withheld(&plan.refusals));
         let approvals = self.overrides.iter().filter_map(|given| match given {
             Override::Approved(approval) => Some(approval.clone()),
@@ -289,7 +310,7 @@ impl Room {
         });
         Hands {
             engines: &self.engines,
-            captures_max,
+            tempo: tempo.collect(),
             approvals: approvals.collect(),
             withheld,
             ledger: Arc::clone(&self.ledger),
@@ -305,6 +326,7 @@ impl Room {
         let Some(recurrence) = &self.recurrence else { return Lasting::default() };
         let instances = inventory.engines.iter().flat_map(|engine| &engine.instances);
         let due = next_due(&self.policies, instances, plan.now).map(|due| due.at);
+        let due = plan.waiting.iter().map(|waiting| waiting.until).chain(due).min();
         let patience = PATIENCE.after(plan.now);
         Lasting {
             underway: recurrence.underway.clone(),
@@ -315,6 +337,7 @@ impl Room {
 }
 
 /// Looks at an engine. One that does not answer in time is not seen.
+#[tracing::instrument(name = "look", skip_all, fields(engine = engine.name()))]
 async fn look(engine: &dyn Engine, limit: Option<Elapsed>) -> EngineInventory {
     let Some(limit) = limit else { return engine.observe().await };
     match tokio::time::timeout(timer(limit), engine.observe()).await {

@@ -9,6 +9,7 @@ mod doctor;
 pub mod findings;
 mod images;
 mod outcome;
+pub mod overview;
 pub mod page;
 mod plan;
 mod review;

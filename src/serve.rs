@@ -5,22 +5,33 @@
 //! token and TLS, and answers no web page: whoever reaches it may delete images.
 
 pub mod access;
+pub mod fault;
 pub mod gce;
+mod jobs;
+pub mod shelf;
+mod stock;
+pub mod twcc;
+pub mod yandex;
 
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use clap::ValueEnum;
+use http_body_util::{BodyExt, Full};
+use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use access::{Access, AccessError, TlsListener, Token};
 
@@ -30,11 +41,18 @@ use crate::engine::local::LocalEngine;
 /// The longest body that is read, in bytes.
 const BODY_BYTES_MAX: usize = 8 << 20;
 
+/// How long connections may stay open when what is under way has ended.
+const LAST_WORD: Duration = Duration::from_secs(2);
+
 /// Whose API is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Dialect {
     /// The Compute Engine API
     Gce,
+    /// The VCS API of TWCC
+    Twcc,
+    /// The API of Yandex Cloud
+    Yandex,
 }
 
 /// Why the server does not begin, or ended.
@@ -72,8 +90,33 @@ pub struct Call {
     pub query: String,
     /// What kind of body it has.
     pub content_type: String,
+    /// Its headers.
+    pub headers: HeaderMap,
     /// The body.
     pub body: Vec<u8>,
+}
+
+impl Call {
+    /// What a header says; empty where it is missing or no text.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The parts of the path, decoded.
+    pub fn segments(&self) -> Vec<String> {
+        let segments = self.path.split('/').filter(|segment| !segment.is_empty());
+        segments.map(|one| percent_decode_str(one).decode_utf8_lossy().into_owned()).collect()
+    }
+
+    /// The names and values of the query, decoded, in order.
+    pub fn pairs(&self) -> Vec<(String, String)> {
+        let decode = |text: &str| {
+            percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
+        };
+        let pairs = self.query.split('&').filter(|pair| !pair.is_empty());
+        let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        pairs.map(|(key, value)| (decode(key), decode(value))).collect()
+    }
 }
 
 /// An answer.
@@ -81,8 +124,17 @@ pub struct Call {
 pub struct Reply {
     /// The status of HTTP.
     pub status: u16,
+    /// What is said beside it, by the names of headers.
+    pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub content: Content,
+}
+
+impl Reply {
+    /// An answer with nothing beside it.
+    pub fn new(status: u16, content: Content) -> Self {
+        Self { status, headers: Vec::new(), content }
+    }
 }
 
 /// The body of an answer.
@@ -92,6 +144,15 @@ pub enum Content {
     None,
     /// JSON.
     Json(Value),
+    /// Bytes, with what is said behind them, by the names of headers.
+    Bytes {
+        /// The kind of the body, as HTTP names it.
+        kind: String,
+        /// The body.
+        bytes: Vec<u8>,
+        /// What is said behind it.
+        trailers: Vec<(&'static str, String)>,
+    },
     /// Something else.
     Text {
         /// The kind of the body, as HTTP names it.
@@ -108,7 +169,15 @@ pub trait Service: Send + Sync {
     async fn answer(&self, call: Call) -> Reply;
 
     /// What somebody is told who does not bring the token.
-    fn unauthenticated(&self) -> Reply;
+    fn unauthenticated(&self, call: &Call) -> Reply;
+
+    /// The token that a request brings.
+    fn token_of<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
+        access::bearer(headers.get(header::AUTHORIZATION)?.to_str().ok()?)
+    }
+
+    /// Waits until nothing is under way.
+    async fn settle(&self);
 
     /// Ends what is under way, so that it leaves nothing half done, and waits for that.
     async fn stop(&self);
@@ -125,6 +194,24 @@ pub fn open(
 ) -> Result<Arc<dyn Service>, ServeError> {
     match dialect {
         Dialect::Gce => Ok(Arc::new(gce::ComputeEngine::open(engine, project, clock, faults)?)),
+        Dialect::Twcc => Ok(Arc::new(twcc::Vcs::open(engine, project, clock, faults)?)),
+        Dialect::Yandex => Ok(Arc::new(yandex::Folder::open(engine, project, clock, faults)?)),
+    }
+}
+
+/// Holds the directory of what a server remembers, as long as the file is kept: it has one writer.
+fn alone_in(directory: &Path) -> Result<File, ServeError> {
+    let failed = |error: &dyn std::fmt::Display| {
+        ServeError::State(format!("cannot use {}: {error}", directory.display()))
+    };
+    fs::create_dir_all(directory).map_err(|error| failed(&error))?;
+    let alone = File::create(directory.join("lock")).map_err(|error| failed(&error))?;
+    match alone.try_lock() {
+        Ok(()) => Ok(alone),
+        Err(TryLockError::WouldBlock) => {
+            Err(failed(&"another server is at work over the same engine"))
+        }
+        Err(TryLockError::Error(error)) => Err(failed(&error)),
     }
 }
 
@@ -175,67 +262,100 @@ pub async fn serve(
     let router = Router::new().fallback(handle).with_state(desk);
     let mut asked = stop.clone();
     let ending = Arc::clone(&service);
+    let (all_ended, has_ended) = oneshot::channel();
     let told = async move {
         // A sender that is gone tells to stop as well.
         let _ = asked.wait_for(|stop| *stop).await;
         ending.stop().await;
+        let _ = all_ended.send(());
     };
-    let ended = match tls {
-        Some(config) => {
-            let listener = TlsListener::new(listener, config).map_err(ServeError::Stopped)?;
-            axum::serve(listener, router).with_graceful_shutdown(told).await
+    let serving = async move {
+        match tls {
+            Some(config) => {
+                let listener = TlsListener::new(listener, config)?;
+                axum::serve(listener, router).with_graceful_shutdown(told).await
+            }
+            None => axum::serve(listener, router).with_graceful_shutdown(told).await,
         }
-        None => axum::serve(listener, router).with_graceful_shutdown(told).await,
     };
-    ended.map_err(ServeError::Stopped)
+    // Clients may keep connections open for as long as they like.
+    let overdue = async move {
+        let _ = has_ended.await;
+        tokio::time::sleep(LAST_WORD).await;
+    };
+    tokio::select! {
+        ended = serving => ended.map_err(ServeError::Stopped),
+        () = overdue => Ok(()),
+    }
 }
 
 async fn handle(State(desk): State<Desk>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    // HTTP/2 has the host in the address.
+    if let (false, Some(host)) = (parts.headers.contains_key(header::HOST), parts.uri.authority())
+        && let Ok(host) = HeaderValue::from_str(host.as_str())
+    {
+        parts.headers.insert(header::HOST, host);
+    }
     if let Some(refusal) = refuse_web_page(&parts.headers, desk.token.is_some()) {
         return (StatusCode::FORBIDDEN, refusal).into_response();
     }
-    if let Some(token) = &desk.token {
-        let sent = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        if !sent.is_some_and(|sent| token.is_in(sent)) {
-            let asked = [(header::WWW_AUTHENTICATE, "Bearer")];
-            return (asked, respond(desk.service.unauthenticated())).into_response();
-        }
-    }
-    let Ok(body) = to_bytes(body, BODY_BYTES_MAX).await else {
-        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
-    };
-    let text = |name: &str| {
-        let value = parts.headers.get(name).and_then(|value| value.to_str().ok());
-        value.unwrap_or_default().to_owned()
-    };
     let mut call = Call {
         method: parts.method.as_str().to_owned(),
         path: parts.uri.path().to_owned(),
         query: parts.uri.query().unwrap_or_default().to_owned(),
-        content_type: text(header::CONTENT_TYPE.as_str()),
-        body: body.to_vec(),
+        content_type: String::new(),
+        headers: parts.headers,
+        body: Vec::new(),
     };
-    override_method(&mut call, &text("x-http-method-override"));
+    call.content_type = call.header(header::CONTENT_TYPE.as_str()).to_owned();
+    if let Some(token) = &desk.token
+        && !desk.service.token_of(&call.headers).is_some_and(|sent| token.is(sent))
+    {
+        let asked = [(header::WWW_AUTHENTICATE, "Bearer")];
+        return (asked, respond(desk.service.unauthenticated(&call))).into_response();
+    }
+    let Ok(body) = to_bytes(body, BODY_BYTES_MAX).await else {
+        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+    };
+    call.body = body.to_vec();
+    override_method(&mut call);
     respond(desk.service.answer(call).await)
 }
 
 fn respond(reply: Reply) -> Response {
     let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let (kind, text) = match reply.content {
-        Content::None => return status.into_response(),
-        Content::Json(body) => ("application/json; charset=UTF-8".to_owned(), body.to_string()),
-        Content::Text { kind, text } => (kind, text),
+    let headers = AppendHeaders(reply.headers);
+    let (kind, body) = match reply.content {
+        Content::None => return (status, headers).into_response(),
+        Content::Json(body) => {
+            ("application/json; charset=UTF-8".to_owned(), Body::from(body.to_string()))
+        }
+        Content::Text { kind, text } => (kind, Body::from(text)),
+        Content::Bytes { kind, bytes, trailers } => (kind, with_trailers(bytes, &trailers)),
     };
-    (status, [(header::CONTENT_TYPE, kind)], Body::from(text)).into_response()
+    (status, headers, [(header::CONTENT_TYPE, kind)], body).into_response()
+}
+
+/// A body with something behind it.
+fn with_trailers(bytes: Vec<u8>, trailers: &[(&'static str, String)]) -> Body {
+    let mut map = HeaderMap::new();
+    for (name, value) in trailers {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            map.insert(*name, value);
+        }
+    }
+    let behind = async move { Some(Ok(map)) };
+    Body::new(Full::new(Bytes::from(bytes)).with_trailers(behind))
 }
 
 /// A request that is too long for its address comes as a POST with the query in the body.
-fn override_method(call: &mut Call, method: &str) {
+fn override_method(call: &mut Call) {
+    let method = call.header("x-http-method-override").to_ascii_uppercase();
     if call.method != "POST" || method.is_empty() {
         return;
     }
-    call.method = method.to_ascii_uppercase();
+    call.method = method;
     if call.content_type.starts_with("application/x-www-form-urlencoded") {
         call.query = String::from_utf8_lossy(&call.body).into_owned();
         call.body.clear();
@@ -290,9 +410,10 @@ mod tests {
             path: "/".to_owned(),
             query: String::new(),
             content_type: "application/x-www-form-urlencoded".to_owned(),
+            headers: headers(&[("x-http-method-override", "get")]),
             body: b"filter=name%3Da".to_vec(),
         };
-        override_method(&mut call, "get");
+        override_method(&mut call);
         assert_eq!((call.method.as_str(), call.query.as_str()), ("GET", "filter=name%3Da"));
         assert!(call.body.is_empty());
     }

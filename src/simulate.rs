@@ -22,6 +22,7 @@ mod decision;
 mod difference;
 pub mod expense;
 pub mod forecast;
+mod held;
 mod outlook;
 mod series;
 mod size;
@@ -29,6 +30,7 @@ mod state;
 pub mod steady;
 mod sums;
 mod track;
+mod turns;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,7 +44,8 @@ pub use difference::{Comparison, Figures, PolicyDifference, compare};
 pub use outlook::{longest_wait, meant_slots};
 pub use size::{GROWTH_DAYS, INCREMENT_PERCENT, Sizes};
 pub use track::{
-    Event, FORMAT_VERSION, Happening, PolicyTrack, SeriesTrack, Simulation, Totals, Track,
+    Event, FORMAT_VERSION, Happening, PolicyTrack, QuotaTrack, SeriesTrack, Simulation, Totals,
+    Track,
 };
 
 use crate::cost::Prices;
@@ -55,9 +58,11 @@ use crate::plan::guard::{Guard, is_over};
 use crate::policy::{Policies, Policy};
 use bare::Bare;
 use decision::{Decision, decide};
+use held::Quotas;
 use series::{Captured, Step, World};
 use size::Growth;
 use sums::{account, assumptions, policy_track};
+use turns::Lately;
 use waiting::{EngineRefusal, Refusals};
 
 /// What is simulated.
@@ -118,7 +123,7 @@ pub fn simulate(
     for (index, engine) in found.engines.iter().enumerate() {
         for series in &engine.series {
             let Some(policy) = positions.get(&series.policy.name) else { continue };
-            worlds.push(World::new(series, (*policy, index), &engine.engine.name, prices));
+            worlds.push(World::new(series, (*policy, index), engine.engine, prices));
         }
     }
     let bare: Vec<Bare<'_>> =
@@ -132,6 +137,8 @@ pub fn simulate(
         bare: &bare,
         growth: Growth::new(options.growth, options.days as usize),
         due: BTreeSet::new(),
+        quotas: Quotas::new(&found.engines, policies),
+        lately: Lately::new(&found.engines, &worlds, options.start),
         worlds,
         events: Vec::new(),
         refused_before: BTreeSet::new(),
@@ -154,6 +161,8 @@ struct Turn {
     /// The position of the series.
     index: usize,
     decision: Rc<Decision>,
+    /// When the source can be captured for it, where that is not now.
+    later: Option<Timestamp>,
     /// Whether its capture, where it has one, becomes READY.
     is_ready: bool,
 }
@@ -180,9 +189,18 @@ impl Decided {
         let now = self.now;
         let slots = self.slots.entry(policy).or_insert_with(|| Slots::new(world.policy, now));
         self.images += world.points.len();
-        let decision = Rc::new(decide(world, bare, run.policies, slots, now));
+        let decision = Rc::new(decide(world, bare, run.policies, slots, None, now));
         self.decisions.entry(state).or_insert_with(|| Rc::clone(&decision));
         decision
+    }
+
+    /// What is decided where the source can be captured only then.
+    fn later(&mut self, run: &Run<'_>, index: usize, turn: Timestamp) -> Rc<Decision> {
+        let (world, now) = (&run.worlds[index], self.now);
+        let policy = world.policy_index;
+        let slots = self.slots.entry(policy).or_insert_with(|| Slots::new(world.policy, now));
+        let bare = &run.bare[world.engine];
+        Rc::new(decide(world, bare, run.policies, slots, Some(turn), now))
     }
 }
 
@@ -197,6 +215,10 @@ struct Run<'a> {
     growth: Growth,
     /// Rounds to come.
     due: BTreeSet<(Timestamp, Who)>,
+    /// When sources were captured, where that matters.
+    lately: Lately,
+    /// How much is taken of the limits of engines.
+    quotas: Quotas,
     /// The last round of each policy.
     last: Vec<Option<Timestamp>>,
     worlds: Vec<World<'a>>,
@@ -219,6 +241,7 @@ impl Run<'_> {
         let mut comings: Vec<Peekable<_>> =
             all.iter().map(|policy| rounds(policy, start, end).peekable()).collect();
         self.worlds.iter_mut().for_each(|world| world.sample(start, has_prices));
+        self.quotas.sample(&self.worlds);
         for day in 0..=self.options.days {
             let tick = self.day(day);
             for (policy, coming) in comings.iter_mut().enumerate() {
@@ -238,10 +261,13 @@ impl Run<'_> {
                 while self.due.first().is_some_and(|(other, _)| *other == at) {
                     whom.extend(self.due.pop_first().map(|(_, who)| who));
                 }
+                self.wait_for_pauses(at, &whom);
+                self.lately.with_others(&mut whom, &self.worlds);
                 self.round(at, &whom, watcher);
             }
             if day > 0 {
                 self.worlds.iter_mut().for_each(|world| world.sample(tick, has_prices));
+                self.quotas.sample(&self.worlds);
             }
             watcher.progress(day);
         }
@@ -252,7 +278,6 @@ impl Run<'_> {
         let mut decided =
             Decided { now, decisions: BTreeMap::new(), slots: BTreeMap::new(), images: 0 };
         let mut taken: Vec<Turn> = Vec::new();
-        self.wait_for_pauses(now, whom);
         for (index, world) in self.worlds.iter().enumerate() {
             let policy = world.policy_index;
             if !whom.contains(&Who::Policy(policy)) && !whom.contains(&Who::Series(index)) {
@@ -265,15 +290,19 @@ impl Run<'_> {
             };
             let is_ready =
                 decision.creation.as_ref().is_some_and(|creation| succeeds(creation.slot));
-            taken.push(Turn { index, decision, is_ready });
+            taken.push(Turn { index, decision, later: None, is_ready });
         }
+        self.take_turns(&mut taken, &mut decided);
         let refused = self.engine_guards(now, &taken);
         for mut turn in taken {
             let engine = refused.get(&self.worlds[turn.index].engine).copied().unwrap_or_default();
             let refusals = self.refusals(&turn, engine, now);
             if self.worlds[turn.index].goes(&turn.decision, &refusals) {
                 self.worlds[turn.index].take_back();
-                turn.decision = decided.on(self, turn.index);
+                turn.decision = match turn.later {
+                    Some(at) => decided.later(self, turn.index, at),
+                    None => decided.on(self, turn.index),
+                };
             }
             self.carry_out(&turn, &refusals, now, watcher);
         }
@@ -357,12 +386,16 @@ impl Run<'_> {
         now: Timestamp,
         watcher: &mut dyn Watcher,
     ) {
-        let Turn { index, decision, is_ready } = turn;
+        let Turn { index, decision, is_ready, .. } = turn;
         let (index, is_ready) = (*index, *is_ready);
         let before = self.events.len();
         let Some(world) = self.worlds.get_mut(index) else { return };
         world.look_at_age(now);
         account(world, turn, refusals, self.options.start, now, &mut self.events);
+        if decision.creation.is_some() {
+            let limits = &self.bare[world.engine].engine.capabilities.limits;
+            self.lately.captured(world, limits, now);
+        }
         let captured = decision.creation.as_ref().map(|creation| Captured { creation, is_ready });
         let elapsed = Elapsed::between(self.options.start, now).as_seconds();
         let day = usize::try_from(elapsed / Elapsed::days(1).as_seconds()).unwrap_or_default();
@@ -408,7 +441,7 @@ impl Run<'_> {
                 .worlds
                 .into_iter()
                 .map(|mut world| {
-                    world.track.forget_none();
+                    world.forget_none();
                     world
                 })
                 .map(|world| SeriesTrack {
@@ -421,6 +454,7 @@ impl Run<'_> {
                 })
                 .collect(),
             events: self.events,
+            quotas: self.quotas.told(),
         }
     }
 }

@@ -13,11 +13,13 @@ mod facts;
 mod files;
 mod lease;
 pub mod metrics;
+mod notify;
 mod outside;
 mod points;
 mod round;
 mod status;
 mod system;
+mod unopened;
 mod world;
 
 use std::collections::BTreeMap;
@@ -32,17 +34,19 @@ pub use delay::Delay;
 pub use facts::{EngineFacts, RoundFacts, SourceFacts};
 pub use files::FileWatcher;
 pub use lease::{Lease, LeaseError};
+pub use notify::{Courier, Post, SendError, Signal, Tally};
 pub use outside::{Access, OutsideError, listen, serve};
 pub use points::points;
 pub use status::{PolicyFacts, Role, Snapshot, Status, Validity};
 pub use system::System;
 pub use world::{Files, Opened, Reading, World, WorldError};
 
-use crate::agenda::{Agenda, Circuit, Ended, Health};
+use crate::agenda::{Agenda, Circuit, Ended, LAST_RETRY};
 use crate::apply::{Ending, Stop, timer};
 use crate::clock::Clock;
-use crate::policy::meant::Watch as Settings;
+use crate::policy::meant::{LeasePlace, Watch as Settings};
 use control::InForce;
+use notify::Desk;
 use round::{Finished, RoundTask};
 
 /// How the loop waits.
@@ -55,6 +59,10 @@ pub struct Pace {
     pub settle: Duration,
     /// Files that change all the time are read after this time all the same.
     pub settle_max: Duration,
+    /// What people are to be told of waits for so long, for more of it.
+    pub group: Duration,
+    /// The first wait after a message or a ping that did not arrive.
+    pub retry: Duration,
 }
 
 impl Default for Pace {
@@ -63,6 +71,8 @@ impl Default for Pace {
             look: Duration::from_mins(1),
             settle: Duration::from_millis(500),
             settle_max: Duration::from_secs(5),
+            group: Duration::from_secs(10),
+            retry: Duration::from_secs(2),
         }
     }
 }
@@ -99,6 +109,8 @@ pub struct Watch {
     pub grace: Option<Duration>,
     /// Is told after each reading which files were read.
     pub files: Option<FileWatcher>,
+    /// Sends messages.
+    pub courier: Arc<dyn Courier>,
 }
 
 impl Watch {
@@ -125,6 +137,14 @@ struct Control {
     running: BTreeMap<String, (Id, Stop)>,
     /// When files are read again: not before they have settled, and not later than that.
     read_at: Option<(Instant, Instant)>,
+    /// When they are read again though nobody tells of a change: it may not have been told, and what
+    /// was in the way of one may be gone.
+    again_at: Instant,
+    /// How long that was waited for, while what the files hold is not in force.
+    retry: Option<Duration>,
+    /// Whether somebody has asked for the files to be read.
+    is_asked: bool,
+    desk: Desk,
 }
 
 impl Control {
@@ -137,18 +157,30 @@ impl Control {
         watch.status.read(&reading, now);
         let policies = reading.policies.ok_or(WatchError::Invalid)?;
         let force = InForce::new(&watch, Arc::new(policies), now)?;
+        watch.status.accepted(now);
         let agenda = Agenda::new(force.engines(), force.settings().reconcile_every);
+        let desk = Desk::open(
+            Arc::clone(&watch.status),
+            Arc::clone(&watch.clock),
+            Arc::clone(&watch.courier),
+            watch.pace,
+            force.orders(),
+        );
         watch.status.in_force(&force.policies, now);
         if let Some(files) = &watch.files {
             files.poll_every(force.settings().poll_every);
         }
         Ok(Self {
+            again_at: Instant::now() + timer(force.settings().reconcile_every),
+            retry: None,
             watch,
             force,
             agenda,
             rounds: JoinSet::new(),
             running: BTreeMap::new(),
             read_at: None,
+            is_asked: false,
+            desk,
         })
     }
 
@@ -157,9 +189,10 @@ impl Control {
         self.watch.system.alive();
         self.watch.status.beat();
         self.heed_bell();
-        if self.read_at.is_some_and(|(settled, latest)| settled.min(latest) <= Instant::now()) {
+        if self.reads_at() <= Instant::now() {
             self.read_at = None;
-            self.reload().await;
+            let is_accepted = self.reload().await;
+            self.read_again(is_accepted);
         }
         let now = self.watch.clock.now();
         let decision = self.agenda.decide(now);
@@ -172,16 +205,31 @@ impl Control {
             .system
             .watchdog()
             .map_or(self.watch.pace.look, |every| self.watch.pace.look.min(every / 2));
-        let mut until = Instant::now() + nap.unwrap_or(look).min(look);
-        if let Some((settled, latest)) = self.read_at {
-            until = until.min(settled).min(latest);
-        }
+        let until = (Instant::now() + nap.unwrap_or(look).min(look)).min(self.reads_at());
         tokio::select! {
             () = self.watch.bell.rung() => {}
             () = self.force.underway.changed() => self.ended_late(),
             () = tokio::time::sleep_until(until) => {}
             Some(joined) = self.rounds.join_next_with_id() => self.ended(joined),
         }
+    }
+
+    /// When the files are read, if nothing happens before.
+    fn reads_at(&self) -> Instant {
+        self.read_at.map_or(self.again_at, |(settled, latest)| settled.min(latest))
+    }
+
+    /// Says when the files are read again: soon where they are not in force, but less and less so.
+    fn read_again(&mut self, is_accepted: bool) {
+        let Settings { reconcile_every, poll_every, .. } = self.force.settings();
+        let longest = timer(*reconcile_every);
+        let wait = match self.retry {
+            _ if is_accepted => longest,
+            None => timer(*poll_every).min(longest),
+            Some(before) => (before * 2).min(timer(LAST_RETRY)).min(longest),
+        };
+        self.retry = (!is_accepted).then_some(wait);
+        self.again_at = Instant::now() + wait;
     }
 
     fn heed_bell(&mut self) {
@@ -195,6 +243,7 @@ impl Control {
         if heard.reload {
             // Who asks does not wait for files to settle.
             self.read_at = Some((Instant::now(), Instant::now()));
+            self.is_asked = true;
             self.agenda.ask_all();
             self.end_rounds();
         }
@@ -205,6 +254,7 @@ impl Control {
         let now = self.watch.clock.now();
         self.agenda.began(engine, now);
         self.watch.status.round_began(engine, now);
+        self.watch.status.notices.begins(engine, now);
         let stop = Stop::default();
         let task = RoundTask {
             engine: engine.to_owned(),
@@ -225,7 +275,9 @@ impl Control {
                 let found = self.running.iter().find(|(_, (running, _))| *running == id);
                 let Some(engine) = found.map(|(engine, _)| engine.clone()) else { return };
                 tracing::error!(engine, "the round ended unexpectedly: {error}");
-                (engine, Ended { health: Health::Broken, due: None, goes_on: false })
+                let message = "the round ended unexpectedly".to_owned();
+                self.watch.status.notices.round_failed(&engine, message, now);
+                (engine, Ended::broken())
             }
         };
         self.running.remove(&engine);
@@ -241,7 +293,8 @@ impl Control {
             (Circuit::Open, Circuit::Closed) => tracing::info!(engine, "it can be seen again"),
             _ => {}
         }
-        self.watch.status.round_ended(&engine, ended.health, circuit, retry_at);
+        let began = self.watch.status.round_ended(&engine, ended.health, circuit, retry_at);
+        self.watch.status.notices.ends(&engine, began.unwrap_or(now), ended.health);
     }
 
     /// Rounds under way begin nothing new and end: what takes long goes on beside the next, which
@@ -255,7 +308,7 @@ impl Control {
     fn ended_late(&mut self) {
         let now = self.watch.clock.now();
         for late in self.force.underway.late() {
-            self.watch.status.ended_late(&late);
+            self.watch.status.ended_late(&late, now);
             let still = self.force.underway.load(&late.engine).count;
             let is_well = !matches!(late.ending, Ending::Failed { .. });
             self.agenda.ended_late(&late.engine, is_well, still, now);
@@ -263,33 +316,57 @@ impl Control {
         self.watch.status.loads(&self.force.underway);
     }
 
-    /// Reads the files again. What is not valid changes nothing.
-    async fn reload(&mut self) {
-        self.watch.system.reloading();
+    /// Reads the files again; back comes whether what they hold is in force. What is not valid
+    /// changes nothing.
+    async fn reload(&mut self) -> bool {
+        // The system hears of what somebody has asked for, and of what changes something.
+        let is_asked = std::mem::take(&mut self.is_asked);
+        if is_asked {
+            self.watch.system.reloading();
+        }
         let reading = world::read(&self.watch.world).await;
         if let Some(files) = &self.watch.files {
             files.follow(&reading.files);
         }
         let now = self.watch.clock.now();
         self.watch.status.read(&reading, now);
-        if let Some(policies) = reading.policies {
-            match self.force.replace(&self.watch, Arc::new(policies), now) {
-                Ok(false) => {}
-                Ok(true) => self.in_force_anew(now),
-                Err(error) => self.watch.status.refused(&error.to_string(), now),
-            }
+        let lease = self.force.settings().lease.clone();
+        let replaced = match reading.policies {
+            Some(policies) => self.force.replace(&self.watch, Arc::new(policies), now).map(Some),
+            None => Ok(None),
+        };
+        match &replaced {
+            Ok(None) => {}
+            Ok(Some(_)) => self.watch.status.accepted(now),
+            Err(error) => self.watch.status.refused(&error.to_string(), now),
         }
-        self.watch.system.ready();
+        let is_other = matches!(replaced, Ok(Some(true)));
+        if is_other {
+            if !is_asked {
+                self.watch.system.reloading();
+            }
+            self.in_force_anew(lease.as_ref(), now);
+        }
+        if is_asked || is_other {
+            self.watch.system.ready();
+        }
+        matches!(replaced, Ok(Some(_)))
     }
 
-    fn in_force_anew(&mut self, now: jiff::Timestamp) {
+    fn in_force_anew(&mut self, lease: Option<&LeasePlace>, now: jiff::Timestamp) {
         self.end_rounds();
+        if self.force.settings().lease.as_ref() != lease {
+            tracing::warn!(
+                "watch.lease is another one now: it counts from the next start, unless --lease names one"
+            );
+        }
         let settings: &Settings = self.force.settings();
         self.agenda.reload(self.force.engines(), settings.reconcile_every);
         for engine in self.running.keys() {
             self.agenda.still_runs(engine);
         }
         self.watch.status.in_force(&self.force.policies, now);
+        self.desk.follow(self.force.orders());
         if let Some(files) = &self.watch.files {
             files.poll_every(settings.poll_every);
         }
@@ -328,6 +405,7 @@ impl Control {
                 () = tokio::time::sleep_until(look.min(next)) => {}
             }
         }
+        self.desk.close(self.watch.bell.is_urgent()).await;
         tracing::info!("stopped; what is left is carried out by the next start");
     }
 

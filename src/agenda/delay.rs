@@ -3,7 +3,7 @@
 //! A delete goes ahead when all policies that were in force lately want it: then no change of them
 //! has caused it. Of what was in force before a start nothing is known, so after a start all wait.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -13,12 +13,45 @@ use crate::plan::{Action, Change, Plan};
 /// So many former policies are asked. Where they change more often than that, all deletes wait.
 pub const FORMER_MAX: usize = 4;
 
-/// What was in force lately, each with the instant at which it was superseded.
+/// A wait: for what has become so, and until when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Wait {
+    since: Timestamp,
+    until: Timestamp,
+}
+
+impl Wait {
+    fn new(since: Timestamp, delay: Elapsed) -> Self {
+        Self { since, until: delay.after(since) }
+    }
+
+    fn is_over(&self, now: Timestamp) -> bool {
+        self.until <= now
+    }
+
+    /// A longer delay counts at once, a shorter one only for what comes later.
+    fn lasts(&mut self, delay: Elapsed) {
+        self.until = self.until.max(delay.after(self.since));
+    }
+
+    /// The one that ends later.
+    fn later(self, other: Self) -> Self {
+        if other.until > self.until { other } else { self }
+    }
+}
+
+/// What was in force lately, each with how long it is asked after it was superseded.
 #[derive(Debug, Clone)]
 pub struct Lately<T> {
-    former: Vec<(Timestamp, T)>,
+    former: Vec<(Wait, T)>,
     /// What was in force before is not known.
-    unknown_before: Timestamp,
+    unknown: Wait,
+    /// Engines that are others than before under the same name: what was in force says nothing of them.
+    other: BTreeMap<String, Wait>,
+    delay: Elapsed,
+    /// A longer delay that was in force lately, and until when it counts: what shortens the delay is
+    /// a change like any other.
+    longer: Option<(Elapsed, Timestamp)>,
 }
 
 /// Which deletes wait.
@@ -28,39 +61,67 @@ pub enum Waits<T> {
     None,
     /// Those that one of these would not do, until the given instant at the latest.
     Unless(Vec<T>, Timestamp),
+    /// All, until the given instant, because the engine is another one than before.
+    Other(Timestamp),
     /// All, until the given instant.
     All(Timestamp),
 }
 
 impl<T: Clone> Lately<T> {
     /// Nothing is known of what was in force before.
-    pub fn new(now: Timestamp) -> Self {
-        Self { former: Vec::new(), unknown_before: now }
+    pub fn new(delay: Elapsed, now: Timestamp) -> Self {
+        let unknown = Wait::new(now, delay);
+        Self { former: Vec::new(), unknown, other: BTreeMap::new(), delay, longer: None }
+    }
+
+    /// The delay that counts for a change that comes now.
+    fn delay_at(&self, now: Timestamp) -> Elapsed {
+        let longer = self.longer.filter(|(_, until)| now < *until);
+        longer.map_or(self.delay, |(longer, _)| longer.max(self.delay))
+    }
+
+    /// The delay is this one from now on. What waits already waits no shorter for it.
+    pub fn delays(&mut self, delay: Elapsed, now: Timestamp) {
+        if delay < self.delay {
+            let until = self.delay.after(now);
+            let until = self.longer.map_or(until, |(_, known)| known.max(until));
+            self.longer = Some((self.delay_at(now), until));
+        }
+        self.delay = delay;
+        self.unknown.lasts(delay);
+        self.former.iter_mut().for_each(|(wait, _)| wait.lasts(delay));
+        self.other.values_mut().for_each(|wait| wait.lasts(delay));
     }
 
     /// What was in force until now no longer is.
-    pub fn superseded(&mut self, former: T, delay: Elapsed, now: Timestamp) {
-        self.former.retain(|(until, _)| now < delay.after(*until));
+    pub fn superseded(&mut self, former: T, now: Timestamp) {
+        self.former.retain(|(wait, _)| !wait.is_over(now));
         if self.former.len() >= FORMER_MAX {
-            let (until, _) = self.former.remove(0);
-            self.unknown_before = self.unknown_before.max(until);
+            let (oldest, _) = self.former.remove(0);
+            self.unknown = self.unknown.later(oldest);
         }
-        self.former.push((now, former));
+        self.former.push((Wait::new(now, self.delay_at(now)), former));
     }
 
-    /// Which deletes wait now.
-    pub fn waits(&self, delay: Elapsed, now: Timestamp) -> Waits<T> {
-        if delay == Elapsed::ZERO {
-            return Waits::None;
+    /// An engine is another one from now on, or there for the first time.
+    pub fn other(&mut self, engine: &str, now: Timestamp) {
+        self.other.retain(|_, wait| !wait.is_over(now));
+        self.other.insert(engine.to_owned(), Wait::new(now, self.delay_at(now)));
+    }
+
+    /// Which deletes on an engine wait now.
+    pub fn waits(&self, engine: &str, now: Timestamp) -> Waits<T> {
+        if !self.unknown.is_over(now) {
+            return Waits::All(self.unknown.until);
         }
-        let known_at = delay.after(self.unknown_before);
-        if now < known_at {
-            return Waits::All(known_at);
+        if let Some(wait) = self.other.get(engine).filter(|wait| !wait.is_over(now)) {
+            return Waits::Other(wait.until);
         }
-        let counted = self.former.iter().filter(|(until, _)| now < delay.after(*until));
-        let (untils, former): (Vec<Timestamp>, Vec<T>) = counted.cloned().unzip();
+        let counted = self.former.iter().filter(|(wait, _)| !wait.is_over(now));
+        let (untils, former): (Vec<Timestamp>, Vec<T>) =
+            counted.map(|(wait, former)| (wait.until, former.clone())).unzip();
         match untils.into_iter().max() {
-            Some(last) => Waits::Unless(former, delay.after(last)),
+            Some(last) => Waits::Unless(former, last),
             None => Waits::None,
         }
     }
@@ -97,32 +158,82 @@ mod tests {
 
     #[test]
     fn after_a_start_everything_waits_and_after_a_change_what_it_causes() {
-        let mut lately = Lately::new(at(0));
-        assert_eq!(lately.waits(DELAY, at(9)), Waits::All(at(10)));
-        assert_eq!(lately.waits(Elapsed::ZERO, at(0)), Waits::None);
-        assert_eq!(lately.waits(DELAY, at(10)), Waits::None);
-        lately.superseded("first", DELAY, at(20));
-        lately.superseded("second", DELAY, at(25));
-        assert_eq!(lately.waits(DELAY, at(29)), Waits::Unless(vec!["first", "second"], at(35)));
-        assert_eq!(lately.waits(DELAY, at(30)), Waits::Unless(vec!["second"], at(35)));
-        assert_eq!(lately.waits(DELAY, at(35)), Waits::None);
+        let mut lately = Lately::new(DELAY, at(0));
+        assert_eq!(lately.waits("one", at(9)), Waits::All(at(10)));
+        assert_eq!(lately.waits("one", at(10)), Waits::None);
+        lately.superseded("first", at(20));
+        lately.superseded("second", at(25));
+        let both = vec!["first", "second"];
+        assert_eq!(lately.waits("one", at(29)), Waits::Unless(both, at(35)));
+        assert_eq!(lately.waits("one", at(30)), Waits::Unless(vec!["second"], at(35)));
+        assert_eq!(lately.waits("one", at(35)), Waits::None);
+        let mut lately = Lately::new(Elapsed::ZERO, at(0));
+        assert_eq!(lately.waits("one", at(0)), Waits::None);
+        lately.superseded("first", at(20));
+        assert_eq!(lately.waits("one", at(20)), Waits::None);
     }
 
     #[test]
     fn where_policies_change_all_the_time_everything_waits() {
-        let mut lately = Lately::new(at(0));
+        let mut lately = Lately::new(DELAY, at(0));
         for minute in 20..25 {
-            lately.superseded(minute, DELAY, at(minute));
+            lately.superseded(minute, at(minute));
         }
-        assert_eq!(lately.waits(DELAY, at(25)), Waits::All(at(30)));
-        assert_eq!(lately.waits(DELAY, at(30)), Waits::Unless(vec![21, 22, 23, 24], at(34)));
+        assert_eq!(lately.waits("one", at(25)), Waits::All(at(30)));
+        assert_eq!(lately.waits("one", at(30)), Waits::Unless(vec![21, 22, 23, 24], at(34)));
     }
 
     #[test]
     fn a_clock_that_goes_back_makes_nothing_go_sooner() {
-        let mut lately = Lately::new(at(0));
-        lately.superseded("first", DELAY, at(20));
-        assert_eq!(lately.waits(DELAY, at(12)), Waits::Unless(vec!["first"], at(30)));
-        assert_eq!(lately.waits(DELAY, at(-60)), Waits::All(at(10)));
+        let mut lately = Lately::new(DELAY, at(0));
+        lately.superseded("first", at(20));
+        assert_eq!(lately.waits("one", at(12)), Waits::Unless(vec!["first"], at(30)));
+        assert_eq!(lately.waits("one", at(-60)), Waits::All(at(10)));
+    }
+
+    #[test]
+    fn a_shorter_delay_counts_for_what_comes_when_the_longer_one_is_over() {
+        let mut lately = Lately::new(DELAY, at(0));
+        // With the change that it comes with.
+        lately.delays(Elapsed::ZERO, at(20));
+        lately.superseded("first", at(20));
+        assert_eq!(lately.waits("one", at(29)), Waits::Unless(vec!["first"], at(30)));
+        // By itself, with what waits already, and right before the next change.
+        let mut lately = Lately::new(DELAY, at(0));
+        lately.superseded("first", at(20));
+        lately.delays(Elapsed::minutes(1), at(22));
+        assert_eq!(lately.waits("one", at(29)), Waits::Unless(vec!["first"], at(30)));
+        lately.superseded("second", at(31));
+        assert_eq!(lately.waits("one", at(40)), Waits::Unless(vec!["second"], at(41)));
+        lately.superseded("third", at(50));
+        assert_eq!(lately.waits("one", at(51)), Waits::None);
+        // Also right after a start.
+        let mut lately = Lately::<u8>::new(DELAY, at(0));
+        lately.delays(Elapsed::ZERO, at(1));
+        assert_eq!(lately.waits("one", at(9)), Waits::All(at(10)));
+    }
+
+    #[test]
+    fn a_longer_delay_counts_at_once() {
+        let mut lately = Lately::new(DELAY, at(0));
+        lately.superseded("first", at(20));
+        lately.other("two", at(20));
+        lately.delays(Elapsed::minutes(30), at(25));
+        assert_eq!(lately.waits("one", at(49)), Waits::Unless(vec!["first"], at(50)));
+        assert_eq!(lately.waits("two", at(49)), Waits::Other(at(50)));
+        // Shortened twice: the longest of them counts.
+        lately.delays(DELAY, at(51));
+        lately.delays(Elapsed::ZERO, at(52));
+        lately.superseded("second", at(53));
+        assert_eq!(lately.waits("one", at(82)), Waits::Unless(vec!["second"], at(83)));
+    }
+
+    #[test]
+    fn of_an_engine_that_is_another_one_everything_waits() {
+        let mut lately = Lately::<u8>::new(DELAY, at(0));
+        lately.other("one", at(20));
+        assert_eq!(lately.waits("one", at(29)), Waits::Other(at(30)));
+        assert_eq!(lately.waits("two", at(29)), Waits::None);
+        assert_eq!(lately.waits("one", at(30)), Waits::None);
     }
 }

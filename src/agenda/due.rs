@@ -27,15 +27,21 @@ pub struct NextDue {
 }
 
 impl NextDue {
+    /// The first of some, with the time that what is due shortly after leaves.
+    pub fn first(all: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let all: Vec<Self> = all.into_iter().collect();
+        let at = all.iter().map(|due| due.at).min()?;
+        let shortly = SPACING.after(at);
+        let together = all.iter().filter(|due| due.at <= shortly).map(|due| due.latest);
+        Some(Self { at, latest: together.min().unwrap_or(at) })
+    }
+
     /// When a round begins for it, if the last one began at `began`.
     pub fn begins_at(self, began: Option<Timestamp>) -> Timestamp {
         let spaced = began.map_or(self.at, |began| SPACING.after(began).max(self.at));
         spaced.min(self.latest.max(self.at))
     }
 }
-
-/// A start of a policy, and until when what is due then may begin.
-type Start = (Timestamp, Timestamp);
 
 /// The first instant after `now` at which policies want something of these instances. A policy that
 /// selects none of them is asked as if it had one: there may be one by then.
@@ -54,7 +60,7 @@ pub fn next_due<'a>(
             }
         }
     }
-    let mut starts: Vec<Start> = Vec::new();
+    let mut starts: Vec<NextDue> = Vec::new();
     for (policy, mut offsets) in own.into_iter().zip(offsets) {
         if offsets.is_empty() {
             offsets.insert(Elapsed::ZERO);
@@ -62,10 +68,7 @@ pub fn next_due<'a>(
         starts.extend(next_start(policy, &offsets, now));
         starts.extend(next_drill(policy, now));
     }
-    let at = starts.iter().map(|(at, _)| *at).min()?;
-    let shortly = SPACING.after(at);
-    let together = starts.iter().filter(|(at, _)| *at <= shortly).map(|(_, latest)| *latest);
-    Some(NextDue { at, latest: together.min().unwrap_or(at) })
+    NextDue::first(starts)
 }
 
 /// How long after its slot the turn of a source comes.
@@ -77,7 +80,7 @@ fn offset(policy: &Policy, instance: &Instance) -> Elapsed {
 
 /// The first instant after `now` at which a restore point can become due: the turn of a source comes,
 /// or what keeps the policy from creating ends.
-fn next_start(policy: &Policy, offsets: &BTreeSet<Elapsed>, now: Timestamp) -> Option<Start> {
+fn next_start(policy: &Policy, offsets: &BTreeSet<Elapsed>, now: Timestamp) -> Option<NextDue> {
     let mut after = now;
     for _ in 0..SLOTS_MAX {
         let end = policy
@@ -95,7 +98,7 @@ fn next_start(policy: &Policy, offsets: &BTreeSet<Elapsed>, now: Timestamp) -> O
             let slot = policy.schedule.last_slot(end);
             let latest = slot.map_or(end, |slot| policy.schedule.deadline_of(slot));
             if policy.pauses_at(end).iter().all(|pause| !pause.creates) {
-                return Some((end, latest));
+                return Some(NextDue { at: end, latest });
             }
             after = end;
             continue;
@@ -103,12 +106,12 @@ fn next_start(policy: &Policy, offsets: &BTreeSet<Elapsed>, now: Timestamp) -> O
         let (start, slot) = turns(policy, offsets, after)?;
         let deadline = policy.schedule.deadline_of(slot);
         if !policy.pauses_at(start).iter().any(|pause| pause.creates) {
-            return Some((start, deadline));
+            return Some(NextDue { at: start, latest: deadline });
         }
         after = start;
     }
     // So many pauses in a row: what matters is not to sleep through their end.
-    Some((after, after))
+    Some(NextDue { at: after, latest: after })
 }
 
 /// The next turn of a source after an instant, and its slot.
@@ -136,12 +139,12 @@ fn turns(
 }
 
 /// The next firing of the drill.
-fn next_drill(policy: &Policy, now: Timestamp) -> Option<Start> {
+fn next_drill(policy: &Policy, now: Timestamp) -> Option<NextDue> {
     let drill = policy.drill.as_ref()?;
     let zone = &policy.schedule.zone;
     let (from, until) = (Elapsed::seconds(1).after(now), DRILL_REACH.after(now));
     let next = |crontab| Firings::new(crontab, zone, from, until).next();
     let at = drill.crontabs.iter().filter_map(next).min()?;
     // A drill has no deadline.
-    Some((at, Timestamp::MAX))
+    Some(NextDue { at, latest: Timestamp::MAX })
 }

@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 
 use super::Outcome;
 use crate::apply::Ending;
+use crate::inventory::Via;
+use crate::name::step_name;
 use crate::plan::guard::Approval;
 use crate::plan::{Change, Plan};
 
@@ -119,7 +121,7 @@ impl Ledger {
         ending: &Ending,
         now: Timestamp,
     ) -> Result<(), LedgerError> {
-        self.append(&json!({
+        let mut line = json!({
             "event": "change-ended",
             "at": now,
             "plan": plan,
@@ -130,7 +132,13 @@ impl Ledger {
             "copy": change.copy.as_ref().map(|copy| json!({"name": copy.name, "location": copy.location})),
             "drill": change.drill,
             "outcome": ending,
-        }))
+        });
+        // The snapshot of which it was made, which goes once the image is READY.
+        let is_via = change.create.as_ref().is_some_and(|create| create.via == Via::Snapshot);
+        if is_via && ending.is_done() {
+            line["step"] = json!(step_name(&change.image.name));
+        }
+        self.append(&line)
     }
 
     /// How many images an engine held in the last round, as far as the ledger says.

@@ -1,22 +1,28 @@
 //! The changes of one engine in one phase: side by side where they take time, else one by one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::underway::Entry;
+use super::underway::{Entry, Lane};
 use super::{Ending, LONG, Lasting, Ledger, Listener, Made, Outcome, Stop, timer};
+use tracing::{Instrument, Span};
+
 use crate::clock::Clock;
+use crate::elapsed::Elapsed;
 use crate::engine::{CopyRequest, CreateRequest, Created, Engine, EngineError, Progress, Watcher};
+use crate::inventory::ImageState;
 use crate::plan::check::takes_away;
 use crate::plan::{Action, Change, Copy, Create, ImageRef};
 
 /// How often the clock is looked at while captures are waited for.
 const LOOK: Duration = Duration::from_mins(1);
+/// What takes no time is given up after this at the latest, where rounds are repeated.
+const SHORT_LIMIT: Elapsed = Elapsed::minutes(30);
 /// How long what has reached its limit may take to end by itself.
 const LAST_WORD: Duration = Duration::from_mins(1);
 
@@ -32,8 +38,8 @@ enum Board {
 pub(super) struct EngineRun {
     pub(super) plan: String,
     pub(super) engine: Option<Arc<dyn Engine>>,
-    /// As many captures run at once.
-    pub(super) places: Arc<Semaphore>,
+    /// Where captures wait for their turn.
+    pub(super) lane: Lane,
     pub(super) lasting: Lasting,
     pub(super) withheld: BTreeSet<(String, String)>,
     /// What a second look has confirmed; `None` where there was none.
@@ -44,6 +50,8 @@ pub(super) struct EngineRun {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) listener: Arc<dyn Listener>,
     pub(super) stop: Stop,
+    /// Something that takes no time was given up: the engine does not answer.
+    pub(super) is_stuck: AtomicBool,
 }
 
 impl EngineRun {
@@ -53,7 +61,7 @@ impl EngineRun {
         let mut outcomes =
             if long.is_empty() { Vec::new() } else { Arc::clone(&self).run_long(long).await };
         for (index, change) in short {
-            let ending = self.one(index, &change).await;
+            let ending = self.one(index, &change, false).await;
             outcomes.push(Outcome { change: index, ending });
         }
         outcomes
@@ -76,7 +84,7 @@ impl EngineRun {
         let board = Arc::new(Mutex::new(Board::Round(Vec::new())));
         // Gone with this run, as long as it is not handed over.
         let mut feed = JoinSet::new();
-        let task = feed.spawn(Arc::clone(&self).feed(works, Arc::clone(&board)));
+        let task = feed.spawn(Arc::clone(&self).feed(works, Arc::clone(&board)).in_current_span());
         tokio::select! {
             _ = feed.join_next() => {}
             () = self.is_to_go_on() => {
@@ -97,27 +105,36 @@ impl EngineRun {
         outcomes
     }
 
-    /// Begins one after the other in the order of the plan, as many at once as the engine takes.
+    /// Begins one after the other in the order of the plan, as many at once and as fast as the engine
+    /// takes them.
     async fn feed(self: Arc<Self>, works: Vec<(usize, Change, Entry)>, board: Arc<Mutex<Board>>) {
         let mut running = JoinSet::new();
         for (index, change, entry) in works {
-            // The semaphore is never closed; who is asked to stop leaves what waits.
-            let permit = tokio::select! {
+            // Who is asked to stop leaves what waits, and what will not begin takes nobody's turn.
+            let place = tokio::select! {
                 biased;
-                permit = Arc::clone(&self.places).acquire_owned() => permit.ok(),
                 () = self.stop.asked() => None,
+                place = self.lane.place() => place,
             };
+            let left = change.create.as_ref().map(|create| self.time_left(create));
+            let is_late = self.why_not(index, &change).is_none()
+                && tokio::select! {
+                    biased;
+                    () = self.stop.asked() => false,
+                    is_in_time = self.lane.turn(left) => !is_in_time,
+                };
             let (run, board) = (Arc::clone(&self), Arc::clone(&board));
-            running.spawn(async move {
-                let ending = run.one(index, &change).await;
+            let work = async move {
+                let ending = run.one(index, &change, is_late).await;
                 let mut board = board.lock().unwrap_or_else(PoisonError::into_inner);
                 match &mut *board {
                     Board::Round(outcomes) => outcomes.push(Outcome { change: index, ending }),
                     Board::HandedOver => run.lasting.underway.ended_late(&change, ending),
                 }
                 // Who hears that it has ended finds what came of it.
-                drop((board, entry, permit));
-            });
+                drop((board, entry, place));
+            };
+            running.spawn(work.in_current_span());
         }
         while running.join_next().await.is_some() {}
     }
@@ -139,13 +156,17 @@ impl EngineRun {
         }
     }
 
-    /// Holds what takes time to its limit.
+    /// Holds a change to its limit. The next round looks at what has come of one that was given up.
     async fn limited(&self, change: &Change, work: impl Future<Output = Ending>) -> Ending {
-        let limit = self.lasting.limit.filter(|_| LONG.contains(&change.action));
-        let Some(limit) = limit else { return work.await };
+        let Some(limit) = self.lasting.limit else { return work.await };
+        let is_long = LONG.contains(&change.action);
+        let limit = if is_long { limit } else { limit.min(SHORT_LIMIT) };
         let mut work = std::pin::pin!(work);
         if let Ok(ending) = tokio::time::timeout(timer(limit), &mut work).await {
             return ending;
+        }
+        if !is_long {
+            self.is_stuck.store(true, Ordering::Relaxed);
         }
         // Its watcher says so too; what ends by itself leaves nothing half done.
         let late = format!("given up: it had not ended after {limit}");
@@ -230,31 +251,62 @@ impl EngineRun {
         })
     }
 
-    /// One change, if it is to be carried out at all.
-    async fn one(self: &Arc<Self>, index: usize, change: &Change) -> Ending {
-        let is_withheld = self.is_withheld(change, &change.image);
-        let ending = if takes_away(change.action) && is_withheld {
-            Ending::Refused
-        } else if self.stop.is_asked() {
-            Ending::Left
-        } else if self.lasting.underway.holds(change) {
-            Ending::UnderWay
-        } else if let Some(missing) =
-            change.waits_for.as_ref().filter(|name| !self.is_made(change, name))
-        {
-            if self.lasting.underway.delays(change, missing) {
+    /// What becomes of a change that is not to be carried out.
+    fn why_not(&self, index: usize, change: &Change) -> Option<Ending> {
+        if takes_away(change.action) && self.is_withheld(change, &change.image) {
+            return Some(Ending::Refused);
+        }
+        if self.stop.is_asked() || self.is_stuck.load(Ordering::Relaxed) {
+            return Some(Ending::Left);
+        }
+        if self.lasting.underway.holds(change) {
+            return Some(Ending::UnderWay);
+        }
+        let missing = change.waits_for.as_ref().filter(|name| !self.is_made(change, name));
+        if let Some(missing) = missing {
+            return Some(if self.lasting.underway.delays(change, missing) {
                 Ending::UnderWay
             } else {
                 Ending::Skipped { message: format!("{missing} did not become READY") }
-            }
-        } else if self.confirmed.as_ref().is_some_and(|confirmed| !confirmed.contains(&index)) {
-            Ending::Skipped {
-                message: "looked at again after the captures, it is not wanted any more".to_owned(),
-            }
+            });
+        }
+        let is_confirmed =
+            self.confirmed.as_ref().is_none_or(|confirmed| confirmed.contains(&index));
+        (!is_confirmed).then(|| Ending::Skipped {
+            message: "looked at again after the captures, it is not wanted any more".to_owned(),
+        })
+    }
+
+    /// How long a capture may still begin.
+    fn time_left(&self, create: &Create) -> Duration {
+        let left = create.deadline.duration_since(self.clock.now());
+        if left.is_negative() { Duration::ZERO } else { left.unsigned_abs() }
+    }
+
+    /// One change, if it is to be carried out at all.
+    #[tracing::instrument(name = "change", skip_all, fields(
+        engine = change.engine,
+        action = change.action.word(),
+        policy = %change.key.policy,
+        source = change.source_name,
+        image = change.image.name,
+        outcome,
+        otel.status_code,
+    ))]
+    async fn one(self: &Arc<Self>, index: usize, change: &Change, is_late: bool) -> Ending {
+        let ending = if let Some(ending) = self.why_not(index, change) {
+            ending
+        } else if is_late {
+            Ending::Skipped { message: "its turn would come after its deadline".to_owned() }
         } else {
             let limit = self.limited(change, self.carry_out(index, change));
             self.recorded(index, change, limit).await
         };
+        let span = Span::current();
+        span.record("outcome", ending.word());
+        if matches!(ending, Ending::Failed { .. }) {
+            span.record("otel.status_code", "ERROR");
+        }
         self.listener.ended(index, &ending);
         ending
     }
@@ -324,6 +376,11 @@ impl EngineRun {
 
 fn made(result: Result<Created, EngineError>) -> Ending {
     match result {
+        // What an engine hands over is only what it can be relied on for.
+        Ok(Created::Made(image) | Created::Found(image)) if image.state != ImageState::Ready => {
+            let why = image.message.map(|message| format!(": {message}")).unwrap_or_default();
+            failed(format!("what was made is {}{why}", image.state.word()))
+        }
         Ok(Created::Made(image)) => Ending::Done { image: Some(Box::new(image)) },
         Ok(Created::Found(image)) => Ending::Found { image: Some(Box::new(image)) },
         Err(EngineError::Interrupted) => Ending::GivenUp,

@@ -6,12 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep_until};
 
-use super::{Ending, LONG, Stop};
+use super::{Ending, LONG, Stop, Tempo};
 use crate::name::Key;
 use crate::plan::{Action, Change};
 
@@ -29,9 +31,43 @@ struct Inner {
 struct State {
     next: u64,
     works: BTreeMap<u64, Work>,
-    /// How many of it each engine takes at once.
-    places: BTreeMap<String, (usize, Arc<Semaphore>)>,
+    /// How each engine takes it.
+    lanes: BTreeMap<String, (Tempo, Lane)>,
     late: Vec<Late>,
+}
+
+/// Where what an engine takes waits until there is room for it and it is not too soon.
+#[derive(Debug, Clone)]
+pub(super) struct Lane {
+    places: Arc<Semaphore>,
+    /// When the next may begin; held by the one that waits for it.
+    next: Arc<tokio::sync::Mutex<Option<Instant>>>,
+    interval: Duration,
+}
+
+impl Lane {
+    /// Waits for room, which is taken until what comes back is dropped.
+    pub(super) async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        // The semaphore is never closed.
+        Arc::clone(&self.places).acquire_owned().await.ok()
+    }
+
+    /// Waits until it is not too soon; `false`, at once, where that is later than `left` from now. Who
+    /// stops waiting has taken nobody's time.
+    pub(super) async fn turn(&self, left: Option<Duration>) -> bool {
+        if self.interval.is_zero() {
+            return true;
+        }
+        let mut next = self.next.lock().await;
+        let now = Instant::now();
+        let turn = next.map_or(now, |next| next.max(now));
+        if left.is_some_and(|left| turn.duration_since(now) > left) {
+            return false;
+        }
+        sleep_until(turn).await;
+        *next = Some(Instant::now() + self.interval);
+        true
+    }
 }
 
 /// One of what is under way.
@@ -114,7 +150,11 @@ impl Underway {
         let id = change.image.id.as_ref();
         !LONG.contains(&change.action)
             && self.lock().works.values().any(|work| {
-                let is_image = work.image.0 == change.image.name || work.makes == change.image.name;
+                // What is made on the way to an image has another name and the same key.
+                let is_on_its_way = work.action == Action::Create && work.key == change.key;
+                let is_image = is_on_its_way
+                    || work.image.0 == change.image.name
+                    || work.makes == change.image.name;
                 work.engine == change.engine
                     && (is_image || (id.is_some() && work.image.1.as_ref() == id))
             })
@@ -127,16 +167,21 @@ impl Underway {
         })
     }
 
-    /// The places of an engine, of which there are so many.
-    pub(super) fn places(&self, engine: &str, count: usize) -> Arc<Semaphore> {
+    /// Where what an engine takes waits for its turn.
+    pub(super) fn lane(&self, engine: &str, tempo: Tempo) -> Lane {
         let mut state = self.lock();
-        let known = state.places.get(engine).filter(|(known, _)| *known == count);
-        if let Some((_, places)) = known {
-            return Arc::clone(places);
+        let known = state.lanes.get(engine);
+        if let Some((_, lane)) = known.filter(|(known, _)| *known == tempo) {
+            return lane.clone();
         }
-        let places = Arc::new(Semaphore::new(count));
-        state.places.insert(engine.to_owned(), (count, Arc::clone(&places)));
-        places
+        let lane = Lane {
+            places: Arc::new(Semaphore::new(tempo.places.max(1))),
+            // What has begun has begun, however fast it goes from now on.
+            next: known.map(|(_, lane)| Arc::clone(&lane.next)).unwrap_or_default(),
+            interval: tempo.interval,
+        };
+        state.lanes.insert(engine.to_owned(), (tempo, lane.clone()));
+        lane
     }
 
     /// Takes over what a round no longer waits for.

@@ -85,10 +85,7 @@ impl Adopt {
             Ok(room) => room,
             Err(early) => return early.exit(),
         };
-        let is_trial = room.engines.iter().all(|engine| engine.is_trial());
-        if self.now.is_some() && !self.dry_run && !is_trial {
-            bail!("--now goes with --dry-run, or with engines that are set to `trial: true`");
-        }
+        setup::refuse_false_times(&room, self.now, self.dry_run)?;
         // Said before anything is looked at.
         room.policies
             .get(&wanted.policy)
@@ -118,7 +115,7 @@ impl Adopt {
         let listener = Arc::new(LateListener::new(*console));
         listen_for_interrupts(Arc::clone(&listener), stop.clone());
         let last: Mutex<Option<anyhow::Result<Adoption>>> = Mutex::new(None);
-        let planned = |inventory: &Inventory, now: Timestamp| {
+        let planned = |inventory: &Inventory, now: Timestamp, _: Option<&Plan>| {
             let adoption = guarded(&room.policies, inventory, wanted, now);
             // Where nothing can be adopted there is a plan of nothing.
             let plan = if let Ok(adoption) = &adoption {

@@ -69,13 +69,7 @@ impl Apply {
             Ok(room) => room,
             Err(early) => return early.exit(),
         };
-        let is_trial = room.engines.iter().all(|engine| engine.is_trial());
-        if self.now.is_some() && !self.dry_run && !is_trial {
-            bail!(
-                "--now would write false times on images; \
-                 it goes with --dry-run, or with engines that are set to `trial: true`"
-            );
-        }
+        setup::refuse_false_times(&room, self.now, self.dry_run)?;
         let stop = Stop::default();
         let listener = Arc::new(LateListener::new(*console));
         listen_for_interrupts(Arc::clone(&listener), stop.clone());
@@ -147,7 +141,7 @@ async fn within(
     console: &Console,
 ) -> anyhow::Result<Round> {
     let last: Mutex<Option<Within>> = Mutex::new(None);
-    let planned = |inventory: &Inventory, now: Timestamp| {
+    let planned = |inventory: &Inventory, now: Timestamp, _: Option<&Plan>| {
         let within = room.plan_within(saved, inventory, now);
         let plan = within.plan.clone();
         *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(within);
@@ -198,6 +192,8 @@ pub(super) fn exit_of(round: &Round, dry_run: bool) -> Exit {
         Exit::Refused
     } else if unseen {
         Exit::Failed
+    } else if !round.plan.waiting.is_empty() {
+        Exit::Partly
     } else {
         Exit::Success
     }

@@ -8,7 +8,8 @@ use clap::Args;
 use super::{Console, Exit, Global, setup};
 use crate::engine::{self, Examined, Role, Task, Topic, Verdict, Wanted};
 use crate::files::{self, Writable, writable};
-use crate::policy::Policies;
+use crate::inventory::Via;
+use crate::policy::{Policies, Policy};
 use crate::reconcile;
 use crate::report::{Diagnosis, EngineDiagnosis, diagnosis_text};
 
@@ -51,12 +52,7 @@ impl Doctor {
             Err(early) => return early.exit(),
         };
         let base = reconcile::base(&policies)?;
-        let wanted = if self.tasks.is_empty() {
-            Wanted::default()
-        } else {
-            Wanted { tasks: self.tasks.iter().copied().collect() }
-        };
-        let diagnosis = examine(&policies, &base, &wanted).await;
+        let diagnosis = examine(&policies, &base, &self.tasks).await;
         if self.json {
             console.json(&diagnosis)?;
         } else {
@@ -66,7 +62,23 @@ impl Doctor {
     }
 }
 
-async fn examine(policies: &Policies, base: &Path, wanted: &Wanted) -> Diagnosis {
+/// What must be possible on an engine: what was asked for, else all that its policies want.
+fn wanted(policies: &Policies, engine: &str, tasks: &[Task]) -> Wanted {
+    if !tasks.is_empty() {
+        return Wanted { tasks: tasks.iter().copied().collect() };
+    }
+    let any = |wants: fn(&Policy) -> bool| {
+        policies.all().any(|policy| policy.engine == engine && wants(policy))
+    };
+    let is_wanted = |task: &Task| match task {
+        Task::Share => any(|policy| policy.sharing.is_some()),
+        Task::ViaSnapshot => any(|policy| policy.capture.via == Via::Snapshot),
+        Task::Plan | Task::Create | Task::Delete => true,
+    };
+    Wanted { tasks: Task::ALL.into_iter().filter(is_wanted).collect() }
+}
+
+async fn examine(policies: &Policies, base: &Path, tasks: &[Task]) -> Diagnosis {
     let opened = engine::open_each(&policies.config, base, &setup::clock(None));
     let mut general = vec![ledger(&files::joined(base, &policies.config.ledger))];
     let there: Vec<_> = opened.iter().filter_map(|one| one.as_ref().ok().cloned()).collect();
@@ -77,8 +89,9 @@ async fn examine(policies: &Policies, base: &Path, wanted: &Wanted) -> Diagnosis
     // All at once: each may have to wait for somebody else.
     let looks: Vec<_> = opened
         .into_iter()
-        .map(|opened| {
-            let wanted = wanted.clone();
+        .zip(policies.config.engines.keys())
+        .map(|(opened, name)| {
+            let wanted = wanted(policies, name, tasks);
             tokio::spawn(async move {
                 match opened {
                     Ok(engine) => engine.examine(&wanted).await,

@@ -1,5 +1,6 @@
 //! `stillframe explain`
 
+mod engine;
 mod gone;
 mod image;
 mod policy;
@@ -20,17 +21,19 @@ use crate::plan::{Plan, ReasonCode};
 use crate::policy::{Code, Policies, Severity};
 use crate::report::{ImageRow, clean, image_rows};
 use crate::simulate::forecast::of_image;
+use engine::Subject;
 use gone::Gone;
 use image::{fate, image_text, kept_by};
 use policy::{policy_text, values_of};
 use source::Source;
 
-/// Say why: a policy with its defaults, an image, a source, or the code of a finding.
+/// Say why: a policy with its defaults, what an engine can do, an image, a source, or the code of a
+/// finding.
 #[derive(Debug, Args)]
 pub struct Explain {
     /// The name of a policy, the name or id of an image or a source, or a code
     what: String,
-    /// The name of the policy
+    /// The name of the policy or engine
     name: Option<String>,
     /// As if it were this instant
     #[arg(long, value_name = "INSTANT", value_parser = parse_instant)]
@@ -56,8 +59,12 @@ impl Explain {
                 };
                 self.policy(&policies, name, console)
             }
+            ("engine", Some(name)) => self.engine(name, global, console),
             ("policy", None) => bail!("which policy? `stillframe explain policy NAME`"),
-            (_, Some(_)) => bail!("only `explain policy NAME` takes two words"),
+            ("engine", None) => bail!("which engine? `stillframe explain engine NAME`"),
+            (_, Some(_)) => {
+                bail!("only `explain policy NAME` and `explain engine NAME` take two words")
+            }
             (what, None) if is_policy(what, global)? => {
                 match setup::policies(global, console, self.json) {
                     Ok(policies) => self.policy(&policies, what, console),
@@ -117,6 +124,38 @@ impl Explain {
                 .json(&json!({"format_version": "1.0", "policy": policy.name, "values": values}))?;
         } else {
             console.print(&policy_text(policy));
+        }
+        Ok(Exit::Success)
+    }
+
+    /// An engine of the configuration or, where none has the name, a kind of engine.
+    fn engine(&self, name: &str, global: &Global, console: &Console) -> anyhow::Result<Exit> {
+        let kinds = crate::engine::kinds();
+        let loaded = setup::load_policies(global, false);
+        let policies = loaded.as_ref().ok().and_then(|loaded| loaded.policies.as_ref());
+        let configured = policies.and_then(|policies| policies.config.engines.get(name));
+        let kind = kinds.iter().find(|kind| kind.name == name);
+        let of_kind = kind.map(|kind| (kind.capabilities)(&json!({})));
+        let subject = match (configured, kind, &of_kind) {
+            (Some(engine), ..) => {
+                Subject { name: Some(name), kind: &engine.kind, capabilities: &engine.capabilities }
+            }
+            (None, Some(kind), Some(capabilities)) => {
+                Subject { name: None, kind: kind.name, capabilities }
+            }
+            _ => {
+                let known =
+                    policies.into_iter().flat_map(|policies| policies.config.engines.keys());
+                let known = known.map(|name| clean(name));
+                let names: Vec<String> =
+                    known.chain(kinds.iter().map(|kind| kind.name.to_owned())).collect();
+                bail!("there is no engine `{}`; there are {}", clean(name), names.join(", "));
+            }
+        };
+        if self.json {
+            console.json(&subject.json())?;
+        } else {
+            console.print(&subject.text());
         }
         Ok(Exit::Success)
     }

@@ -219,7 +219,7 @@ fn exit_of(plan: &Plan, detailed: bool) -> Exit {
         Exit::Failed
     } else if refuses(&plan.refusals) {
         Exit::Refused
-    } else if detailed && (plan.summary.has_changes() || plan.summary.blocked > 0) {
+    } else if detailed && plan.summary.is_pending() {
         Exit::Pending
     } else {
         Exit::Success

@@ -1,6 +1,6 @@
 //! `stillframe report` and `stillframe ledger`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
@@ -13,7 +13,9 @@ use crate::apply::{Checked, Ledger, check_chain};
 use crate::audit::{Audit, Chain, Span, audit};
 use crate::elapsed::Elapsed;
 use crate::files;
+use crate::inventory::EngineInventory;
 use crate::reconcile::base;
+use crate::report::overview::{self, Overview, engine_overview, policy_rows, rounds_of};
 use crate::report::{audit_page, count, deletions_csv};
 
 /// For so long a report is where nobody says.
@@ -46,6 +48,10 @@ pub struct ReportCommand {
     /// As what to show it
     #[arg(long, value_name = "FORM", default_value = "text")]
     format: Format,
+    /// Write what is protected and how well into this file, as a page for a browser that needs nothing
+    /// else, and print no report
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["format", "json", "from", "to"])]
+    html: Option<PathBuf>,
     /// The same as --format json
     #[arg(long, conflicts_with = "format")]
     json: bool,
@@ -66,6 +72,9 @@ impl ReportCommand {
             Ok(seen) => seen,
             Err(early) => return early.exit(),
         };
+        if let Some(file) = &self.html {
+            return write_page(&seen, file, console);
+        }
         let to = self.to.unwrap_or(seen.now);
         let from = self.from.unwrap_or_else(|| SPAN_DEFAULT.before(to));
         if from >= to {
@@ -85,6 +94,30 @@ impl ReportCommand {
         let seen_whole = report_gaps(&seen.inventory, console);
         Ok(if checked.breaks.is_empty() { seen_whole } else { Exit::Failed })
     }
+}
+
+/// Writes the page that watch serves, as things are now.
+fn write_page(seen: &setup::Seen, file: &Path, console: &Console) -> anyhow::Result<Exit> {
+    let setup::Seen { policies, inventory, now } = seen;
+    let ledger = Ledger::new(files::joined(&base(policies)?, &policies.config.ledger));
+    let (_, lines) = read_ledger(&ledger, console)?;
+    let name = policies.config.name.as_deref().unwrap_or_default();
+    let mut page = Overview::new(*now, name, &policies.digest);
+    page.policies = policy_rows(policies);
+    page.rounds = rounds_of(&lines);
+    let plan = seen.plan(&[]);
+    let of = |engine: &EngineInventory| {
+        engine_overview(policies, inventory, &engine.name, &plan, None, *now)
+    };
+    page.engines = inventory.engines.iter().filter_map(of).collect();
+    let text = overview::page(&page)?;
+    // A page that is there is replaced as a whole: somebody may be reading it.
+    let written =
+        if file.exists() { files::replace(file, &text) } else { std::fs::write(file, &text) };
+    written.with_context(|| format!("cannot write {}", file.display()))?;
+    let size = crate::report::bytes(u64::try_from(text.len())?);
+    console.note(&format!("{}: {size}\n", file.display()));
+    Ok(report_gaps(inventory, console))
 }
 
 fn show(report: &Audit, format: Format, console: &Console) -> anyhow::Result<()> {

@@ -3,32 +3,45 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use anyhow::bail;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::list::{find_ready_image, report_gaps};
 use super::progress::Bar;
 use super::{Console, Exit, Global, parse_label, setup};
-use crate::engine::RestoreRequest;
-use crate::report::bytes;
+use crate::engine::{RebuildRequest, Rebuilt, RestoreRequest};
+use crate::inventory::Image;
+use crate::plan::ImageRef;
+use crate::report::{bytes, clean};
 
-/// Write the disks and the description of an image into a directory.
+/// Get a machine back: its disks and description into a directory, or a new machine where a cloud
+/// holds it.
 #[derive(Debug, Args)]
 pub struct Restore {
     /// The name or id of the image
     image: String,
-    /// The directory that gets the disks and `instance.yaml`
+    /// The directory that gets the disks and `instance.yaml`; not where a cloud holds the machine
     #[arg(long, value_name = "DIR")]
-    to: PathBuf,
+    to: Option<PathBuf>,
     /// Only this disk; may be given several times
     #[arg(long = "disk", value_name = "NAME")]
     disks: Vec<String>,
     /// What the disks are written as
     #[arg(long, default_value = "raw")]
     format: DiskWord,
-    /// A new name for the instance
+    /// A new name for the instance; needed in a cloud
     #[arg(long)]
     name: Option<String>,
+    /// In a cloud: make only the disks, and no machine
+    #[arg(long, conflicts_with = "to")]
+    disks_only: bool,
+    /// In a cloud: the instance that the machine is to be like; its source where this is left out
+    #[arg(long, value_name = "INSTANCE", conflicts_with = "to")]
+    like: Option<String>,
+    /// In a cloud: another zone
+    #[arg(long, conflicts_with = "to")]
+    zone: Option<String>,
     /// Another machine type for the instance
     #[arg(long, value_name = "TYPE")]
     machine_type: Option<String>,
@@ -66,9 +79,25 @@ impl Restore {
                 return Err(error);
             }
         };
+        let bar = Arc::new(Bar::new(console, &row.image.name));
+        let engine = room.engines.iter().find(|engine| engine.name() == row.engine);
+        if let Some(rebuild) = engine.and_then(|engine| engine.rebuild()) {
+            let request = self.rebuild_request(&row.image)?;
+            let rebuilt = rebuild.rebuild(request, bar).await?;
+            return self.show_rebuilt(&rebuilt, console);
+        }
+        if self.disks_only || self.like.is_some() || self.zone.is_some() {
+            bail!(
+                "--disks-only, --like and --zone are for engines of a cloud; {} writes files",
+                row.engine
+            );
+        }
+        let Some(to) = self.to.clone() else {
+            bail!("say where the disks are to be written: --to DIR");
+        };
         let request = RestoreRequest {
             image: row.image.id.clone(),
-            to: self.to.clone(),
+            to,
             disks: self.disks.clone(),
             name: self.name.clone(),
             machine_type: self.machine_type.clone(),
@@ -76,7 +105,6 @@ impl Restore {
             overwrite: self.overwrite,
             qcow2: self.format == DiskWord::Qcow2,
         };
-        let bar = Arc::new(Bar::new(console, &row.image.name));
         let restored = setup::store_of(&room, &row.engine)?.restore(request, bar).await?;
         if self.json {
             console.json(&json!({"format_version": "1.0", "restored": restored}))?;
@@ -99,6 +127,51 @@ impl Restore {
             }
         }
         text.push_str(&format!("  instance  {}\n", restored.instance.display()));
+        console.print(&text);
+        Ok(Exit::Success)
+    }
+
+    fn rebuild_request(&self, image: &Image) -> anyhow::Result<RebuildRequest> {
+        if self.to.is_some() {
+            bail!("the engine holds the machines itself and writes no files: leave --to out");
+        }
+        if self.overwrite || self.format != DiskWord::Raw {
+            bail!("--overwrite and --format are for engines that write files");
+        }
+        let Some(name) = self.name.clone() else {
+            bail!("the new machine and its disks need a name: --name NAME");
+        };
+        Ok(RebuildRequest {
+            image: ImageRef::of(image),
+            name,
+            disks: self.disks.clone(),
+            disks_only: self.disks_only,
+            like: self.like.clone(),
+            zone: self.zone.clone(),
+            machine_type: self.machine_type.clone(),
+            labels: self.labels.iter().cloned().collect(),
+        })
+    }
+
+    fn show_rebuilt(&self, rebuilt: &Rebuilt, console: &Console) -> anyhow::Result<Exit> {
+        if self.json {
+            console.json(&json!({"format_version": "1.0", "rebuilt": rebuilt}))?;
+            return Ok(Exit::Success);
+        }
+        let mut text = format!("restored {} in {}\n", clean(&rebuilt.image), clean(&rebuilt.zone));
+        for disk in &rebuilt.disks {
+            let taken_up = disk.taken_up.map(|made| format!("  taken up, made at {made}"));
+            text.push_str(&format!(
+                "  disk  {}  {}  {}{}\n",
+                clean(&disk.name),
+                bytes(disk.size_bytes),
+                clean(&disk.id),
+                taken_up.unwrap_or_default()
+            ));
+        }
+        if let Some(instance) = &rebuilt.instance {
+            text.push_str(&format!("  instance  {}\n", clean(instance)));
+        }
         console.print(&text);
         Ok(Exit::Success)
     }

@@ -1,13 +1,19 @@
 //! What verbs begin with: policies, engines, clock and ledger.
 
 use std::collections::BTreeSet;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use jiff::Timestamp;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{FilterExt, filter_fn};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, fmt};
 
+#[cfg(feature = "otlp")]
+use super::telemetry::Telemetry;
 use super::{Color, Console, Exit, Global, LogFormat};
 use crate::clock::{Clock, FixedClock, SystemClock};
 use crate::engine;
@@ -21,8 +27,9 @@ use crate::reconcile::{Room, guarded};
 use crate::report::findings;
 use crate::simulate::expense::budget;
 
-/// Sets up logging on standard error. `RUST_LOG` says otherwise.
-pub(super) fn logging(global: &Global, says_what_it_does: bool) {
+/// Sets up logging on standard error. `RUST_LOG` says otherwise. What is sent elsewhere is sent as
+/// long as what comes back lives.
+pub(super) fn logging(global: &Global, says_what_it_does: bool) -> Telemetry {
     let level = match global.verbose + u8::from(says_what_it_does) {
         0 => "warn,rustic_core=off",
         1 => "info,rustic_core=warn",
@@ -30,7 +37,7 @@ pub(super) fn logging(global: &Global, says_what_it_does: bool) {
         _ => "trace,handlebars=info",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = fmt::layer().with_writer(std::io::stderr);
     let colour = match global.color {
         Color::Auto => {
             anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never
@@ -38,11 +45,26 @@ pub(super) fn logging(global: &Global, says_what_it_does: bool) {
         Color::Always => true,
         Color::Never => false,
     };
-    match global.log_format {
-        LogFormat::Text => builder.with_target(false).with_ansi(colour).init(),
-        LogFormat::Json => builder.json().init(),
-    }
+    let lines = match global.log_format {
+        LogFormat::Text => lines.with_target(false).with_ansi(colour).boxed(),
+        LogFormat::Json => lines.json().boxed(),
+    };
+    // Spans are for collectors of traces; a line says all there is to say.
+    let lines = lines.with_filter(filter.and(filter_fn(|metadata| !metadata.is_span())));
+    #[cfg(feature = "otlp")]
+    let (sent, telemetry) = Telemetry::begin();
+    #[cfg(not(feature = "otlp"))]
+    let (sent, telemetry) = (Vec::new(), Telemetry);
+    let layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> =
+        iter::once(lines.boxed()).chain(sent).collect();
+    tracing_subscriber::registry().with(layers).init();
+    telemetry
 }
+
+/// Nothing is sent anywhere.
+#[cfg(not(feature = "otlp"))]
+#[derive(Debug)]
+pub(super) struct Telemetry;
 
 /// Why a verb ends before it has begun.
 pub(super) enum Early {
@@ -196,12 +218,35 @@ pub(super) fn show_findings(
     Ok(())
 }
 
+/// The value of an environment variable that the configuration names.
+#[cfg(feature = "watch")]
+#[expect(clippy::disallowed_methods, reason = "settings name the variable that holds a secret")]
+pub(super) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 /// The clock: the machine's, or the one that was given.
 pub(super) fn clock(now: Option<Timestamp>) -> Arc<dyn Clock> {
     match now {
         Some(now) => Arc::new(FixedClock(now)),
         None => Arc::new(SystemClock),
     }
+}
+
+/// Refuses to carry anything out as if it were another time, but for trials: ages on images would be
+/// wrong.
+pub(super) fn refuse_false_times(
+    room: &Room,
+    now: Option<Timestamp>,
+    dry_run: bool,
+) -> anyhow::Result<()> {
+    if now.is_none() || dry_run || room.engines.iter().all(|engine| engine.is_trial()) {
+        return Ok(());
+    }
+    bail!(
+        "--now would write false times on images; \
+         it goes with --dry-run, or with engines that are set to `trial: true`"
+    )
 }
 
 /// Everything a round is made of.

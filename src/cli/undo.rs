@@ -54,10 +54,7 @@ impl UndoCommand {
             Ok(room) => room,
             Err(early) => return early.exit(),
         };
-        let is_trial = room.engines.iter().all(|engine| engine.is_trial());
-        if self.now.is_some() && !self.dry_run && !is_trial {
-            bail!("--now goes with --dry-run, or with engines that are set to `trial: true`");
-        }
+        setup::refuse_false_times(&room, self.now, self.dry_run)?;
         self.round(&room, &saved, console).await
     }
 
@@ -66,7 +63,7 @@ impl UndoCommand {
         let listener = Arc::new(LateListener::new(*console));
         listen_for_interrupts(Arc::clone(&listener), stop.clone());
         let last: Mutex<Option<Undo>> = Mutex::new(None);
-        let planned = |inventory: &Inventory, now: Timestamp| {
+        let planned = |inventory: &Inventory, now: Timestamp, _: Option<&Plan>| {
             let undo = undo(&saved.plan, plan(&room.policies, inventory, now), inventory);
             let plan = undo.plan.clone();
             *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(undo);

@@ -12,16 +12,18 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Console, Exit, Global, setup};
 use crate::elapsed::Elapsed;
-use crate::files::joined;
 use crate::policy::Policies;
-use crate::reconcile::base;
+use crate::policy::meant::LeasePlace;
 use crate::report::findings;
-use crate::watch::{self, Access, Bell, FileWatcher, Files, Lease, Pace, Status, System, Watch};
+use crate::watch::{
+    self, Access, Bell, FileWatcher, Files, Lease, Pace, Post, Status, System, Watch, WatchError,
+};
 
 /// Keep doing it: every schedule, every change of the policies.
 #[derive(Debug, Args)]
 pub struct WatchCommand {
-    /// Answer /healthz, /readyz and /metrics on this address; port 0 takes any that is free
+    /// Show the page at /, and answer /healthz, /readyz and /metrics, on this address; port 0 takes any
+    /// that is free
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
     /// Answer those who show the token in this file, also on addresses that others can reach
@@ -33,9 +35,10 @@ pub struct WatchCommand {
     /// How long what is under way may go on after SIGTERM; the configuration says it otherwise
     #[arg(long, value_name = "LENGTH", value_parser = parse_length)]
     grace: Option<Elapsed>,
-    /// Work only while holding this lock file, so that of several one works
-    #[arg(long, value_name = "FILE")]
-    lease: Option<PathBuf>,
+    /// Work only while holding this lease, so that of several one works: a lock file, or
+    /// kubernetes:NAMESPACE/NAME
+    #[arg(long, value_name = "FILE|kubernetes:NAME", value_parser = LeasePlace::parse)]
+    lease: Option<LeasePlace>,
     /// Look at the files now and then instead of being told of changes
     #[arg(long)]
     poll: bool,
@@ -53,10 +56,9 @@ impl WatchCommand {
             console.note(&findings::text(&loaded.findings));
             return Ok(Exit::InvalidPolicy);
         };
-        let lease = match (&self.lease, &policies.config.watch.lease) {
-            (Some(file), _) => Some(file.clone()),
-            (None, Some(file)) => Some(joined(&base(&policies)?, file)),
-            (None, None) => None,
+        let lease = match &self.lease {
+            Some(place) => Some(place.clone()),
+            None => Lease::of(&policies)?,
         };
         drop(policies);
         let (bell, status, system) = (Bell::default(), Arc::new(Status::default()), System::new());
@@ -65,6 +67,7 @@ impl WatchCommand {
         let access = self.access()?;
         if let Some(address) = self.listen {
             let listener = watch::listen(address, &access).await?;
+            status.keep_page();
             let address = listener.local_addr().context("the address is not known")?;
             console.print(&format!("http://{address}\n"));
             let (status, clock, bell) = (Arc::clone(&status), Arc::clone(&clock), bell.clone());
@@ -74,9 +77,9 @@ impl WatchCommand {
                 }
             });
         }
-        let _lease = match lease {
+        let lease = match lease {
             None => None,
-            Some(file) => match Lease::wait(&file, &bell, &status, system).await? {
+            Some(place) => match Lease::wait(&place, &clock, &bell, &status, system).await? {
                 Some(lease) => Some(lease),
                 None => return Ok(Exit::Success),
             },
@@ -86,12 +89,12 @@ impl WatchCommand {
         let adjust = move |policies: &mut Policies| {
             setup::override_endpoints(policies, &endpoints).map_err(|error| error.to_string())
         };
-        let world = Files {
-            paths: global.policies.clone(),
-            environment: global.environment.clone(),
-            clock: Arc::clone(&clock),
-            adjust: Box::new(adjust),
-        };
+        let world = Files::new(
+            global.policies.clone(),
+            global.environment.clone(),
+            Arc::clone(&clock),
+            Box::new(adjust),
+        );
         let grace = self.grace.map(|grace| Duration::from_secs(grace.as_seconds().unsigned_abs()));
         let watch = Watch {
             world: Arc::new(world),
@@ -102,11 +105,21 @@ impl WatchCommand {
             pace: Pace::default(),
             grace,
             files: Some(files),
+            courier: Arc::new(Post::new(setup::variable)),
         };
         let ended = watch.run().await;
         bell.end();
-        ended?;
-        Ok(Exit::Success)
+        if let Some(lease) = lease {
+            lease.release().await?;
+        }
+        match ended {
+            // Its log says each mistake. Valid they were when it began to stand by.
+            Err(error @ WatchError::Invalid) => {
+                console.error(&error.to_string());
+                Ok(Exit::InvalidPolicy)
+            }
+            other => other.map(|()| Exit::Success).map_err(Into::into),
+        }
     }
 
     fn access(&self) -> anyhow::Result<Access> {

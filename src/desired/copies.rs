@@ -24,7 +24,7 @@ impl<'a> Series<'a> {
     ) -> Vec<&SeriesPoint<'a>> {
         let is_there = |slot: Slot| {
             self.copies_in(location)
-                .any(|copy| copy.key.slot == slot && copy.image.state != ImageState::Failed)
+                .any(|copy| copy.key.slot == slot && !copy.image.state.is_failed_attempt())
         };
         let fate = |point: &SeriesPoint<'_>| {
             let fate = if coming.is_some() { &point.fate_after } else { &point.fate };

@@ -138,7 +138,7 @@ impl Slots {
         };
         let horizon = CLOCK_SKEW.after(now);
         let is_done = images.iter().any(|(key, image)| {
-            let is_this = key.slot == slot && image.state != ImageState::Failed;
+            let is_this = key.slot == slot && !image.state.is_failed_attempt();
             // After the schedule was changed, a newer point may stand for a slot it had before.
             let is_newer = key.slot > slot
                 && key.slot.instant() <= horizon
@@ -176,7 +176,7 @@ impl Slots {
         let itself = is_missed.then_some(MissedSlots { first: due_slot, last: due_slot, count: 1 });
         let newest = images
             .iter()
-            .filter(|(key, image)| key.slot < due_slot && image.state != ImageState::Failed)
+            .filter(|(key, image)| key.slot < due_slot && !image.state.is_failed_attempt())
             .map(|(key, _)| key.slot)
             .max();
         // A new series has missed nothing.
@@ -203,7 +203,7 @@ impl Slots {
 }
 
 /// How long after a slot its capture begins: the jitter of this source.
-pub(super) fn start_of(policy: &Policy, source: &SourceId) -> Elapsed {
+pub fn start_of(policy: &Policy, source: &SourceId) -> Elapsed {
     let jitter = policy.schedule.jitter.as_seconds().unsigned_abs();
     Elapsed::seconds(i64::try_from(spread(&policy.name, source, jitter)).unwrap_or(0))
 }

@@ -2,9 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::inventory::{
-    EngineInventory, GapScope, Image, ImageState, Instance, LABEL_MISSING, LABEL_REMOVED,
-};
+use crate::inventory::{EngineInventory, GapScope, Image, Instance, LABEL_MISSING, LABEL_REMOVED};
 use crate::name::{Key, parse_stamp};
 use crate::policy::Policy;
 use crate::retention::CLOCK_SKEW;
@@ -39,7 +37,7 @@ pub fn mark_of(policy: &Policy) -> &'static str {
 
 /// Whether labels of an image can be changed: nobody is at it.
 pub fn is_settled(image: &Image) -> bool {
-    matches!(image.state, ImageState::Ready | ImageState::Failed)
+    image.state.is_settled()
 }
 
 impl<'a> SourceState<'a> {

@@ -5,6 +5,11 @@ use std::collections::BTreeSet;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+/// A clock that differs by less is right: services tell whole seconds.
+const AHEAD_SECONDS: u64 = 10;
+/// By more than this it is wrong.
+const WRONG_SECONDS: u64 = 60;
+
 /// What somebody wants to do, for which rights are needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -17,11 +22,15 @@ pub enum Task {
     Delete,
     /// Say who else may use images.
     Share,
+    /// Make disk images by way of snapshots.
+    #[serde(rename = "create-via-snapshot")]
+    ViaSnapshot,
 }
 
 impl Task {
     /// Every one.
-    pub const ALL: [Self; 4] = [Self::Plan, Self::Create, Self::Delete, Self::Share];
+    pub const ALL: [Self; 5] =
+        [Self::Plan, Self::Create, Self::Delete, Self::Share, Self::ViaSnapshot];
 
     /// The word in reports.
     pub fn word(self) -> &'static str {
@@ -30,6 +39,7 @@ impl Task {
             Self::Create => "create",
             Self::Delete => "delete",
             Self::Share => "share",
+            Self::ViaSnapshot => "create-via-snapshot",
         }
     }
 }
@@ -131,6 +141,22 @@ impl Examined {
     /// Something that was found.
     pub fn new(topic: Topic, verdict: Verdict, message: impl Into<String>) -> Self {
         Self { topic, verdict, message: message.into(), remedy: None }
+    }
+
+    /// The clock of this machine, where that of a service is so many seconds ahead.
+    pub fn clock(ahead: i64) -> Self {
+        let seconds = ahead.unsigned_abs();
+        let way = if ahead > 0 { "behind" } else { "ahead of" };
+        let message = format!("the clock of this machine is {seconds} s {way} that of the service");
+        if seconds < AHEAD_SECONDS {
+            let message = "the clock of this machine agrees with that of the service";
+            Self::new(Topic::Clock, Verdict::Well, message)
+        } else if seconds < WRONG_SECONDS {
+            Self::new(Topic::Clock, Verdict::Note, message)
+        } else {
+            Self::new(Topic::Clock, Verdict::Wrong, message)
+                .with_remedy("set the clock: tokens are refused, and ages of images are wrong")
+        }
     }
 
     /// The same with what to do about it.

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 
 use super::{
-    Attention, CopyRequest, CreateRequest, Created, Engine, EngineError, Settled, Store, Watcher,
+    Attention, CopyRequest, CreateRequest, Created, Engine, EngineError, Rebuild, Settled, Store,
+    Watcher,
 };
 use crate::inventory::{DrillCheck, EngineInventory, Gap, GapScope, Image};
 use crate::plan::{ImageRef, Update};
@@ -166,5 +167,9 @@ impl Engine for Faulty {
 
     fn store(&self) -> Option<&dyn Store> {
         self.inner.store()
+    }
+
+    fn rebuild(&self) -> Option<&dyn Rebuild> {
+        self.inner.rebuild()
     }
 }

@@ -12,32 +12,36 @@ mod examine;
 mod http;
 mod image;
 mod insertion;
+mod number;
 mod observe;
 mod operation;
+mod origin;
 mod permission;
 mod rhythm;
 mod settings;
 mod sharing;
 mod told;
 mod uses;
+mod via;
 mod wire;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use serde_json::Value;
 
-pub use http::{Pause, RealTime};
-
 use http::Http;
+use number::Numbers;
 use rhythm::Rhythm;
 use settings::Settings;
 
+use super::http::{Pause, RealTime};
 use super::{
-    Attention, CopyRequest, CreateRequest, Created, Engine, EngineError, Examined, Role, Settled,
-    Wanted, Watcher,
+    Attention, Calls, CopyRequest, CreateRequest, Created, Engine, EngineError, Examined, Role,
+    Settled, Wanted, Watcher,
 };
 use crate::clock::Clock;
 use crate::elapsed::Elapsed;
@@ -50,9 +54,12 @@ use crate::policy::schema::simplify;
 /// The name of this kind of engine.
 pub const KIND: &str = "gce";
 
+/// So long it is remembered which operations have ended: longer than the service does.
+const ENDED_KEPT: Elapsed = Elapsed::days(2);
+
 /// So long after its youngest member a set of snapshots counts as being made. All members are asked
-/// for at once; a request may wait for ten minutes of its quota, and once for its source.
-const SET_PATIENCE: Elapsed = Elapsed::hours(1);
+/// for at once; what is not there ten minutes after the first is made by nobody any more.
+const SET_PATIENCE: Elapsed = Elapsed::minutes(15);
 
 /// What must be known of this kind of engine.
 pub fn kind() -> EngineKind {
@@ -90,8 +97,10 @@ pub struct GceEngine {
     sources: Mutex<BTreeMap<SourceId, Source>>,
     /// What plans look at of some images only.
     attention: Mutex<Attention>,
+    /// The projects by their numbers, once they were asked for.
+    numbers: Mutex<Option<Numbers>>,
     /// The ids of requests whose operations this run has seen end.
-    ended: Mutex<BTreeSet<String>>,
+    ended: Mutex<BTreeMap<String, Timestamp>>,
     rhythm: Rhythm,
     clock: Arc<dyn Clock>,
 }
@@ -125,7 +134,7 @@ impl GceEngine {
         let credentials = settings.credentials(base, &endpoint)?;
         let mut identity = settings.projects.join(", ");
         if !endpoint.is_default {
-            identity.push_str(&format!(" at {}", endpoint.url));
+            identity.push_str(&format!(" at {}", endpoint.place.url));
         }
         if let Some(project) = &settings.images_project {
             identity.push_str(&format!(", images in {project}"));
@@ -137,11 +146,12 @@ impl GceEngine {
             name: name.to_owned(),
             settings,
             identity,
-            endpoint: endpoint.url.to_string(),
+            endpoint: endpoint.place.url.to_string(),
             quota_project,
             http,
             sources: Mutex::new(BTreeMap::new()),
             attention: Mutex::default(),
+            numbers: Mutex::default(),
             ended: Mutex::default(),
             rhythm: Rhythm::default(),
             clock,
@@ -153,12 +163,20 @@ impl GceEngine {
         self.settings.image_projects().any(|known| known == project)
     }
 
+    /// The project in which images of a project's instances are made.
+    fn images_made_in<'a>(&'a self, project: &'a str) -> &'a str {
+        self.settings.images_project.as_deref().unwrap_or(project)
+    }
+
     fn has_ended(&self, id: &str) -> bool {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).contains_key(id)
     }
 
     fn note_ended(&self, id: String) {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        let now = self.clock.now();
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.retain(|_, at| ENDED_KEPT.after(*at) > now);
+        ended.insert(id, now);
     }
 
     fn attention(&self) -> Attention {
@@ -227,5 +245,44 @@ impl Engine for GceEngine {
 
     async fn settle(&self) -> Result<Settled, EngineError> {
         Ok(Settled::default())
+    }
+
+    fn calls(&self) -> Option<Calls> {
+        Some(self.http.calls())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A clock that is set.
+    struct Set(Mutex<Timestamp>);
+
+    impl Clock for Set {
+        fn now(&self) -> Timestamp {
+            *self.0.lock().unwrap()
+        }
+    }
+
+    #[test]
+    fn what_has_ended_is_forgotten_after_two_days() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let start: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+        let clock = Arc::new(Set(Mutex::new(start)));
+        let settings = serde_json::json!({"projects": ["p"], "endpoint": "http://127.0.0.1:1"});
+        let pause = Arc::new(RealTime);
+        let engine =
+            GceEngine::open("cloud", &settings, Path::new("/"), clock.clone(), pause).unwrap();
+        let at = |hours: u32| *clock.0.lock().unwrap() = Elapsed::hours(hours).after(start);
+        engine.note_ended("first".to_owned());
+        at(47);
+        engine.note_ended("second".to_owned());
+        assert!(engine.has_ended("first") && engine.has_ended("second"));
+        at(49);
+        engine.note_ended("third".to_owned());
+        assert!(!engine.has_ended("first"), "the service has forgotten it long ago");
+        assert!(engine.has_ended("second") && engine.has_ended("third"));
+        assert_eq!(engine.ended.lock().unwrap().len(), 2, "and what is remembered does not grow");
     }
 }

@@ -145,6 +145,11 @@ impl LocalEngine {
         self.inner.settings.capabilities().captures_max
     }
 
+    /// The names of its locations, the default one first.
+    pub fn locations(&self) -> Vec<String> {
+        self.inner.settings.location_names()
+    }
+
     /// The directory with the instance files.
     pub fn instance_files(&self) -> &Path {
         &self.inner.paths.instances

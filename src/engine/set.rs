@@ -7,6 +7,7 @@
 //! The view of a set is the careful one wherever its members disagree: nothing is READY, let go or
 //! marked that is not so for all of them, and nothing is free to go that one of them holds.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
@@ -21,12 +22,34 @@ pub const LABEL_DISK: &str = "stillframe-disk";
 /// Label with the name of the restore point that a member is part of.
 pub const LABEL_POINT: &str = "stillframe-point";
 
+/// Label of an image of the disk that its machine starts from, for services that forget that.
+pub const LABEL_BOOT: &str = "stillframe-boot";
+
 /// Stands between the ids of the members in the id of a set.
 const ID_SEPARATOR: char = '+';
 /// Characters of the hash at the end of a member's name: 40 bits.
 const HASH_LENGTH: usize = 10;
 /// Characters of time and hash at the end of a restore point's name.
 const POINT_TAIL_LENGTH: usize = 24;
+
+/// What may lie between the members of a set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// So long after its youngest member a set that is not whole counts as being made.
+    pub unfinished: Elapsed,
+    /// So far apart the members of a restore point may have been made. An engine that makes them one
+    /// after the other says how long that takes.
+    pub apart: Elapsed,
+}
+
+/// Members that are asked for at once are made within this time.
+pub const APART: Elapsed = Elapsed::minutes(10);
+
+impl From<Elapsed> for Patience {
+    fn from(unfinished: Elapsed) -> Self {
+        Self { unfinished, apart: APART }
+    }
+}
 
 /// One member to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,12 +150,14 @@ fn belongs(image: &Image) -> Option<Belongs> {
 }
 
 /// What an engine lists, with one image in place of the members of each set. A set that is not
-/// whole is being made as long as its youngest member is younger than `patience`, and has failed
-/// after that.
+/// whole is being made as long as its youngest member is younger than `patience` says, and partial
+/// after that: it may be what an attempt has left, or a restore point that somebody has taken a part of.
+/// Members that were made further apart than it says are no restore point either.
 ///
 /// A member of ours whose labels do not say which set it belongs to is in a state that is not
 /// known: it is a part of something, and never a restore point.
-pub fn gathered(images: Vec<Image>, now: Timestamp, patience: Elapsed) -> Vec<Image> {
+pub fn gathered(images: Vec<Image>, now: Timestamp, patience: impl Into<Patience>) -> Vec<Image> {
+    let patience = patience.into();
     let mut sets: BTreeMap<Belongs, Vec<Image>> = BTreeMap::new();
     let mut gathered = Vec::with_capacity(images.len());
     for mut image in images {
@@ -150,8 +175,53 @@ pub fn gathered(images: Vec<Image>, now: Timestamp, patience: Elapsed) -> Vec<Im
     gathered
 }
 
+/// The same for services where a name may be there twice: of two members of one disk, the first that
+/// became READY is the member. The other is in a state that is not known, so that nobody touches it, and
+/// becomes a part of a set that is not whole once the set it stands beside is gone.
+pub fn gathered_without_twins(
+    images: Vec<Image>,
+    now: Timestamp,
+    patience: impl Into<Patience>,
+) -> Vec<Image> {
+    let mut best: BTreeMap<(Belongs, String), Image> = BTreeMap::new();
+    let mut twins = Vec::new();
+    let mut others = Vec::with_capacity(images.len());
+    let rank =
+        |image: &Image| (image.state != ImageState::Ready, image.created_at, image.id.clone());
+    for image in images {
+        let (Some(set), Some(disk)) = (belongs(&image), image.labels.get(LABEL_DISK).cloned())
+        else {
+            others.push(image);
+            continue;
+        };
+        match best.entry((set, disk)) {
+            Entry::Vacant(place) => drop(place.insert(image)),
+            // What is listed twice is no twin.
+            Entry::Occupied(known) if known.get().id == image.id => {}
+            Entry::Occupied(mut known) => twins.push(if rank(&image) < rank(known.get()) {
+                known.insert(image)
+            } else {
+                image
+            }),
+        }
+    }
+    others.extend(best.into_values());
+    let mut gathered = gathered(others, now, patience);
+    gathered.extend(twins.into_iter().map(|twin| Image {
+        state: ImageState::Unknown,
+        message: Some("a second image of a disk whose set is whole without it".to_owned()),
+        ..twin
+    }));
+    gathered
+}
+
 /// The one image that members are shown as; they are of one set.
-pub fn one(mut members: Vec<Image>, now: Timestamp, patience: Elapsed) -> Option<Image> {
+pub fn one(
+    mut members: Vec<Image>,
+    now: Timestamp,
+    patience: impl Into<Patience>,
+) -> Option<Image> {
+    let patience = patience.into();
     // The members of a page that moved are listed twice.
     members.sort_by(|one, other| one.id.cmp(&other.id));
     members.dedup_by(|later, first| later.id == first.id);
@@ -183,6 +253,12 @@ pub fn one(mut members: Vec<Image>, now: Timestamp, patience: Elapsed) -> Option
         stored_bytes: sum(|member| member.stored_bytes),
         disk_bytes: sum(|member| member.disk_bytes),
         fingerprint: fingerprint(&members),
+        disks: members
+            .iter()
+            .map(|member| member.disks.clone())
+            .collect::<Option<Vec<_>>>()
+            .map(|disks| disks.concat()),
+        project: first.project.clone(),
         in_use_by: in_use.into_iter().cloned().collect(),
         message,
     })
@@ -241,7 +317,7 @@ fn names(members: &[Image]) -> String {
 }
 
 /// The state of a set, and what there is to say of it.
-fn state(members: &[Image], now: Timestamp, patience: Elapsed) -> (ImageState, Option<String>) {
+fn state(members: &[Image], now: Timestamp, patience: Patience) -> (ImageState, Option<String>) {
     let in_state = |state| members.iter().filter(move |member| member.state == state);
     let told = |state| {
         in_state(state).find_map(|member| {
@@ -271,14 +347,29 @@ fn state(members: &[Image], now: Timestamp, patience: Elapsed) -> (ImageState, O
         Err(message) => return (ImageState::Unknown, Some(message)),
     };
     if members.len() == wanted {
-        return (ImageState::Ready, None);
+        return match too_far_apart(members, patience.apart) {
+            Some(message) => (ImageState::Partial, Some(message)),
+            None => (ImageState::Ready, None),
+        };
     }
     let missing = wanted - members.len();
     let message =
         format!("{missing} of {wanted} disks missing; there are only: {}", names(members));
     let youngest = members.iter().map(|member| member.created_at).max();
-    let is_young = youngest.is_some_and(|youngest| patience.after(youngest) > now);
-    (if is_young { ImageState::Creating } else { ImageState::Failed }, Some(message))
+    let is_young = youngest.is_some_and(|youngest| patience.unfinished.after(youngest) > now);
+    (if is_young { ImageState::Creating } else { ImageState::Partial }, Some(message))
+}
+
+/// What is said of members that were not made of one time.
+fn too_far_apart(members: &[Image], most: Elapsed) -> Option<String> {
+    let made = || members.iter().map(|member| member.created_at);
+    let (first, last) = (made().min()?, made().max()?);
+    (most.after(first) < last).then(|| {
+        let apart = Elapsed::between(first, last).rough();
+        format!(
+            "its disks were captured {apart} apart, and {most} is the most: it is no restore point"
+        )
+    })
 }
 
 /// What all members agree on; what holds one of them, or makes it a copy, holds for all.
@@ -324,7 +415,7 @@ pub fn labels_after(
     remove: &[String],
 ) -> BTreeMap<String, String> {
     let is_own = |label: &str| {
-        [LABEL_SET, LABEL_DISK, LABEL_POINT, LABEL_HOLD, LABEL_COPY].contains(&label)
+        [LABEL_SET, LABEL_DISK, LABEL_POINT, LABEL_BOOT, LABEL_HOLD, LABEL_COPY].contains(&label)
             || !label.starts_with(LABEL_PREFIX)
     };
     let mut labels = member.clone();

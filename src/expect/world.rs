@@ -115,6 +115,8 @@ impl World {
             stored_bytes: None,
             disk_bytes: None,
             fingerprint: String::new(),
+            disks: None,
+            project: String::new(),
             in_use_by: Vec::new(),
             message: None,
         };
@@ -238,6 +240,7 @@ pub(super) fn instance(source: &Source) -> Instance {
         name: name.clone(),
         boot: position == 0,
         size_bytes: Some(1 << 30),
+        kms_key: None,
         problem: None,
     };
     Instance {
@@ -246,6 +249,7 @@ pub(super) fn instance(source: &Source) -> Instance {
         zone: source.zone.clone(),
         labels: source.labels.clone(),
         status: "RUNNING".to_owned(),
+        project: String::new(),
         machine_type: String::new(),
         disks: source.disks.iter().enumerate().map(disk).collect(),
     }

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// Labels that stillframe itself may put on an image.
+pub const OWN_LABELS: usize = 12;
+
 /// What an image is.
 #[derive(
     Debug,
@@ -64,6 +67,8 @@ pub enum Consistency {
     Crash,
     /// The guest has flushed and its applications know.
     Application,
+    /// The machine is stopped for it, and started again.
+    Stopped,
 }
 
 impl Consistency {
@@ -72,7 +77,47 @@ impl Consistency {
         match self {
             Self::Crash => "crash",
             Self::Application => "application",
+            Self::Stopped => "stopped",
         }
+    }
+}
+
+/// What a disk image is made from.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Via {
+    /// The disk itself.
+    #[default]
+    Disk,
+    /// A snapshot of the disk, which is a step on the way and goes once the image is READY.
+    Snapshot,
+}
+
+impl Via {
+    /// The word used in policies and documents.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Disk => "disk",
+            Self::Snapshot => "snapshot",
+        }
+    }
+
+    /// Whether it is the way that goes without saying.
+    pub fn is_disk(&self) -> bool {
+        *self == Self::Disk
     }
 }
 
@@ -98,6 +143,58 @@ pub enum KeyChoice {
     None,
 }
 
+/// Where the ownership record of an image and its marks are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RecordPlace {
+    /// In labels: a policy may add some of its own, as far as there is room.
+    #[default]
+    Labels,
+    /// In a text, before the description.
+    Text,
+}
+
+/// Whether the place where images are stored can be chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LocationChoice {
+    /// The policy names it.
+    #[default]
+    Settable,
+    /// It is where the engine has it.
+    Fixed,
+}
+
+/// What keeps a creation that is asked for twice from being two images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Idempotency {
+    /// The name of an image is there once.
+    #[default]
+    Name,
+    /// The service does once what is asked for under one request id.
+    RequestId,
+    /// Nothing of the service: it is looked for the image before each creation, and after each
+    /// answer that was lost. Two runs at the same instant may make two.
+    Search,
+}
+
+/// What a delete hangs on, beside the rules that hold on all engines.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeleteRule {
+    /// It is done when its operation is.
+    Operation,
+    /// It is done when the image is not found any more.
+    Vanished,
+    /// Nothing is deleted that something was made of and still needs.
+    Unused,
+    /// Of a set, the image that carries the record goes last.
+    RecordLast,
+}
+
 /// What an engine can do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -106,13 +203,28 @@ pub struct Capabilities {
     pub kinds: Vec<ImageKind>,
     /// The consistencies it offers.
     pub consistencies: Vec<Consistency>,
+    /// The kinds of image that are only as after a power failure, whatever it offers for others.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub crash_only_kinds: Vec<ImageKind>,
     /// How it keeps the stage of an image.
     pub deprecation: Deprecation,
+    /// The kinds of image whose stage is a state of its own, whatever holds for others.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub native_kinds: Vec<ImageKind>,
+    /// Where the ownership record of an image and its marks are written.
+    pub record: RecordPlace,
+    /// What keeps a creation that is asked for twice from being two images.
+    pub idempotency: Idempotency,
+    /// What a delete hangs on, beside the rules that hold on all engines.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub delete_rules: Vec<DeleteRule>,
     /// Whether the encryption key can be chosen.
     pub key: KeyChoice,
+    /// Whether the storage location can be chosen.
+    pub location_choice: LocationChoice,
     /// All storage locations there are, the default one first; empty where the list is open.
     pub locations: Vec<String>,
-    /// The most labels one image can carry.
+    /// The most labels one image can carry, those of stillframe included.
     pub labels_max: usize,
     /// The most characters a description can have.
     pub description_length_max: usize,
@@ -131,6 +243,13 @@ pub struct Capabilities {
     /// is a set of images, each of its own instant.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub per_disk_kinds: Vec<ImageKind>,
+    /// The kinds of image that can be made from a snapshot of their disk.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub via_snapshot_kinds: Vec<ImageKind>,
+    /// The kinds of image that always hold the disk that the machine starts from, so that a policy
+    /// must take it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub boot_disk_kinds: Vec<ImageKind>,
     /// The kinds of image that can be archived: cheaper to keep, slower to restore.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub archived_kinds: Vec<ImageKind>,
@@ -153,6 +272,30 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
+    /// Labels that a policy may add to those of stillframe itself.
+    pub fn labels_room(&self) -> usize {
+        self.labels_max.saturating_sub(OWN_LABELS)
+    }
+
+    /// The consistencies that it offers for a kind.
+    pub fn consistencies_of(&self, kind: ImageKind) -> Vec<Consistency> {
+        let is_offered = |one: &&Consistency| {
+            **one == Consistency::Crash || !self.crash_only_kinds.contains(&kind)
+        };
+        self.consistencies.iter().filter(is_offered).copied().collect()
+    }
+
+    /// What images of a kind can be made from.
+    pub fn vias_of(&self, kind: ImageKind) -> Vec<Via> {
+        let snapshot = self.via_snapshot_kinds.contains(&kind).then_some(Via::Snapshot);
+        [Via::Disk].into_iter().chain(snapshot).collect()
+    }
+
+    /// How it keeps the stage of an image of a kind.
+    pub fn deprecation_of(&self, kind: ImageKind) -> Deprecation {
+        if self.native_kinds.contains(&kind) { Deprecation::Native } else { self.deprecation }
+    }
+
     /// Whether images of a kind can be copied to other locations.
     pub fn can_copy(&self, kind: ImageKind) -> bool {
         self.copies && (self.copied_kinds.is_empty() || self.copied_kinds.contains(&kind))
@@ -231,9 +374,25 @@ impl DrillCheck {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
-    /// The most images of each kind.
+    /// The most images of each kind, in all of the engine.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub images: BTreeMap<ImageKind, u64>,
+    /// The most images of each kind in each project that images are made in, where each has limits of
+    /// its own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub images_by_project: BTreeMap<String, BTreeMap<ImageKind, u64>>,
+    /// The most bytes that all images of a kind may take together.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stored_bytes: BTreeMap<ImageKind, u64>,
+    /// The most captures of one source that may run at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_captures: Option<u64>,
+    /// The most captures that may begin within a minute: they are spread evenly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub captures_per_minute: Option<u64>,
+    /// The most operations of any sort that may run at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operations: Option<u64>,
     /// The most disks that one image can hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_disks: Option<u64>,
@@ -248,13 +407,30 @@ pub struct Limits {
     pub source_hourly: Option<u64>,
 }
 
+impl Limits {
+    /// The most images of each kind: in a project, or in all of the engine where none is named.
+    pub fn counts(&self) -> impl Iterator<Item = (Option<&str>, ImageKind, u64)> {
+        let all = self.images.iter().map(|(kind, most)| (None, *kind, *most));
+        let of_projects = self.images_by_project.iter().flat_map(|(project, images)| {
+            images.iter().map(move |(kind, most)| (Some(project.as_str()), *kind, *most))
+        });
+        all.chain(of_projects)
+    }
+}
+
 impl Default for Capabilities {
     fn default() -> Self {
         Self {
             kinds: vec![ImageKind::MachineImage, ImageKind::DiskImage, ImageKind::Snapshot],
             consistencies: vec![Consistency::Crash],
+            crash_only_kinds: Vec::new(),
             deprecation: Deprecation::Label,
+            native_kinds: Vec::new(),
+            record: RecordPlace::Labels,
+            idempotency: Idempotency::Name,
+            delete_rules: Vec::new(),
             key: KeyChoice::Settable,
+            location_choice: LocationChoice::Settable,
             locations: Vec::new(),
             labels_max: 64,
             description_length_max: 2048,
@@ -263,6 +439,8 @@ impl Default for Capabilities {
             copied_kinds: Vec::new(),
             one_disk_kinds: Vec::new(),
             per_disk_kinds: Vec::new(),
+            via_snapshot_kinds: Vec::new(),
+            boot_disk_kinds: Vec::new(),
             archived_kinds: Vec::new(),
             default_locations: BTreeMap::new(),
             families: false,

@@ -92,7 +92,7 @@ fn is_same(one: &Change, other: &Change) -> bool {
 fn captured(create: &Create) -> impl PartialEq + '_ {
     let replaced = create.replaces.as_ref().and_then(|image| image.id.as_ref());
     let place = (&create.kms_key, &create.family, &create.sharing, &create.tier);
-    (create.kind, create.consistency, place, &create.disks, &create.labels, replaced)
+    ((create.kind, create.via), create.consistency, place, &create.disks, &create.labels, replaced)
 }
 
 /// What changes on an image; labels that hold the time of the change differ from plan to plan.

@@ -10,6 +10,7 @@ mod coming;
 mod keep;
 mod makes;
 mod marks;
+mod pace;
 mod refuse;
 mod rule;
 mod seen;
@@ -26,13 +27,14 @@ pub use rule::CheckRule;
 use super::action::Action;
 use super::document::{Change, ImageRef, Plan};
 use crate::elapsed::whole_second;
-use crate::inventory::{EngineInventory, Image, LABEL_LET_GO};
-use crate::inventory::{ImageState, Inventory};
+use crate::inventory::Inventory;
+use crate::inventory::{EngineInventory, Image, ImageState, LABEL_LET_GO, Via};
 use crate::name::parse_stamp;
 use crate::policy::meant::OnSourceGone;
 use crate::policy::{Policies, Policy};
 use crate::retention::{Retention, Rule};
 use coming::{AllComing, coming};
+use pace::Paces;
 use seen::{Point, Presence, Seen, Series};
 
 /// A rule that a plan breaks.
@@ -115,6 +117,7 @@ fn one_engine(
         kept: BTreeMap::new(),
         stalls: BTreeMap::new(),
         slots: BTreeMap::new(),
+        paces: Paces::new(engine, changes, now),
         found: Vec::new(),
     };
     for change in changes {
@@ -221,6 +224,8 @@ struct EngineCheck<'s, 'a> {
     stalls: BTreeMap<(&'s str, Option<Timestamp>), bool>,
     /// What is wrong with a slot of a policy, whatever the source.
     slots: BTreeMap<(&'s str, Timestamp), makes::SlotFacts>,
+    /// How often sources are captured.
+    paces: Paces<'s>,
     found: Vec<Violation>,
 }
 
@@ -250,8 +255,11 @@ impl<'s> EngineCheck<'s, '_> {
         let Some(point) = point else {
             return self.find(CheckRule::Ownership, change, "it does not carry the sealed key");
         };
-        if !matches!(image.state, ImageState::Ready | ImageState::Failed) {
+        if !image.state.is_settled() {
             self.find(CheckRule::State, change, format!("it is {}", image.state.word()));
+        }
+        if point.is_step {
+            self.of_step(change, point);
         }
         match change.action {
             Action::Delete => self.delete(change, series, point),
@@ -262,6 +270,23 @@ impl<'s> EngineCheck<'s, '_> {
             Action::Create | Action::Relabel => {}
         }
         self.marks(change, series, point);
+    }
+
+    /// A step is only deleted, once it has failed and nothing is made of it; and it is one by its name.
+    fn of_step(&mut self, change: &Change, point: &Point<'_>) {
+        let is_left_over = change.action == Action::Delete
+            && point.image.state == ImageState::Failed
+            && point.image.step_to().is_some();
+        if !is_left_over {
+            self.find(CheckRule::State, change, "it is no step that is left over");
+        }
+        let makes = |other: &Change| {
+            let create = other.create.as_ref().filter(|create| create.via == Via::Snapshot);
+            create.is_some() && other.key == change.key
+        };
+        if self.plan.changes.iter().any(|other| other.engine == change.engine && makes(other)) {
+            self.find(CheckRule::State, change, "what the plan makes is made of it");
+        }
     }
 
     /// The image that a change is bound to, where it is there and as it was.

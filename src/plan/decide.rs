@@ -14,7 +14,7 @@ use gone::obstacle;
 
 use super::Telling;
 use super::action::{Action, Reason, ReasonCode};
-use super::document::{Blocked, Change, HeldBack, ImageRef, Kept, Missed, Update};
+use super::document::{Blocked, Change, HeldBack, ImageRef, Kept, Missed, Update, Waiting};
 use crate::desired::{Due, Series, SeriesPoint};
 use crate::elapsed::Elapsed;
 use crate::inventory::{EngineInventory, Image, ImageState, LABEL_LET_GO, LABEL_STAGED, Stage};
@@ -34,6 +34,8 @@ pub(super) struct SeriesPlan<'a> {
     is_taken: &'a dyn Fn(&str) -> bool,
     now: Timestamp,
     telling: Telling,
+    /// When the source can be captured, where that is not now.
+    pub(super) turn: Option<Timestamp>,
     /// What keeps everything of this series from being deprecated or deleted.
     pub(super) obstacle: Option<Reason>,
     /// The image that this plan creates.
@@ -45,6 +47,7 @@ pub(super) struct SeriesPlan<'a> {
     pub(super) kept: Vec<Kept>,
     pub(super) missed: Vec<Missed>,
     pub(super) blocked: Vec<Blocked>,
+    pub(super) waiting: Option<Waiting>,
 }
 
 impl<'a> SeriesPlan<'a> {
@@ -62,6 +65,7 @@ impl<'a> SeriesPlan<'a> {
             is_taken,
             now,
             telling,
+            turn: None,
             obstacle: obstacle(engine, series, now),
             created: None,
             coming_copies: BTreeMap::new(),
@@ -70,6 +74,7 @@ impl<'a> SeriesPlan<'a> {
             kept: Vec::new(),
             missed: Vec::new(),
             blocked: Vec::new(),
+            waiting: None,
         }
     }
 
@@ -87,6 +92,9 @@ impl<'a> SeriesPlan<'a> {
             let coming = self.coming_beside(copy);
             self.point(copy, newest.map(|newest| newest.image.id.as_str()), coming.as_deref());
         }
+        for step in &self.series.steps {
+            self.step(step, newest_ready.is_some());
+        }
         self.copies();
         self.source_marks();
         self.sharing();
@@ -99,7 +107,9 @@ impl<'a> SeriesPlan<'a> {
         let is_newest = newest_ready == Some(point.image.id.as_str());
         match point.image.state {
             ImageState::Ready => self.ready(point, is_newest, coming),
-            ImageState::Failed => self.failed(point, newest_ready.is_some()),
+            ImageState::Failed | ImageState::Partial => {
+                self.failed(point, newest_ready.is_some());
+            }
             ImageState::Creating | ImageState::Deleting | ImageState::Unknown => {
                 let why = Reason::new(ReasonCode::NotReady, state_detail(point.image));
                 self.keep(point, vec![why]);
@@ -201,7 +211,7 @@ impl<'a> SeriesPlan<'a> {
         let grace = self.series.policy.lifecycle.grace;
         // A mark from the future is the mark of a clock that was wrong, and one on a point that is
         // kept until the coming one is there has been overtaken: both are made anew.
-        let is_kept = point.fate.is_kept();
+        let is_kept = image.state == ImageState::Ready && point.fate.is_kept();
         let since =
             image.let_go_at().filter(|since| *since <= CLOCK_SKEW.after(self.now) && !is_kept);
         let Some(since) = since else {
@@ -246,7 +256,9 @@ impl<'a> SeriesPlan<'a> {
                 Reason::new(ReasonCode::InUse, format!("in use by {}", image.in_use_by.join(", ")));
             return self.hold_back(Action::Delete, point, vec![in_use, why]);
         }
-        if let Some(location) = self.missing_copy(point) {
+        // Of what is partial there is nothing to copy.
+        let missing = (image.state == ImageState::Ready).then(|| self.missing_copy(point));
+        if let Some(location) = missing.flatten() {
             let detail = format!("no READY copy of it or of a newer one in {location}");
             let missing = Reason::new(ReasonCode::CopyMissing, detail);
             return self.hold_back(Action::Delete, point, vec![missing, why]);
@@ -260,7 +272,9 @@ impl<'a> SeriesPlan<'a> {
         self.changes.push(change);
     }
 
-    /// A failed attempt: cleared away once something newer is READY, or after a week.
+    /// A failed attempt: cleared away once something newer is READY, or after a week. What is partial
+    /// may be a restore point that somebody has taken a part of, and the best there is: it is let go once
+    /// something newer is READY, like what no rule keeps.
     fn failed(&mut self, point: &SeriesPoint<'_>, has_ready: bool) {
         if self.is_replaced(point.image) {
             return;
@@ -287,14 +301,31 @@ impl<'a> SeriesPlan<'a> {
         let is_superseded = has_ready && newest_ready >= Some(point.key.slot);
         let is_old = FAILED_KEPT.after(point.image.created_at) < self.now;
         let why = Reason::new(ReasonCode::FailedAttempt, state_detail(point.image));
-        if !is_superseded && !is_old {
+        let is_partial = point.image.state == ImageState::Partial;
+        if !is_superseded && (!is_old || is_partial) {
             return self.keep(point, vec![Reason::new(ReasonCode::NotReady, why.detail)]);
+        }
+        if is_partial {
+            return self.let_go(point, why, None);
         }
         if let Some(obstacle) = self.obstacle.clone() {
             return self.hold_back(Action::Delete, point, vec![obstacle, why]);
         }
         let change = self.change(Action::Delete, point, why);
         self.changes.push(change);
+    }
+
+    /// A step on the way to a restore point: what this plan creates takes it up; else it is what is
+    /// left of an attempt that did not end.
+    fn step(&mut self, step: &SeriesPoint<'_>, has_ready: bool) {
+        let is_taken_up = self.created.is_some()
+            && self.series.step_to_due().is_some_and(|due| due.image.id == step.image.id);
+        let is_one = step.image.step_to().is_some();
+        if is_taken_up || !is_one || step.image.state != ImageState::Failed {
+            let why = Reason::new(ReasonCode::NotReady, state_detail(step.image));
+            return self.keep(step, vec![why]);
+        }
+        self.failed(step, has_ready);
     }
 
     /// Whether what this plan creates takes the place of an image.
@@ -413,6 +444,7 @@ fn state_detail(image: &Image) -> String {
         ImageState::Creating => "is being made",
         ImageState::Ready => "is READY",
         ImageState::Failed => "failed",
+        ImageState::Partial => "is not whole",
         ImageState::Deleting => "is being deleted",
         ImageState::Unknown => "is in a state this version does not know",
     };

@@ -13,11 +13,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use budget::{Budget, Costs, QuotaUse};
-pub use outside::{BrokenLabels, Exempt, Orphans, Unprotected};
+pub use outside::{BrokenLabels, Exempt, Orphans, Unprotected, Waiting};
 
 use super::action::{Action, Reason};
 use super::guard::Refusal;
-use crate::inventory::{Consistency, DrillCheck, Gap, Grant, Image, ImageKind, Stage, Tier};
+use crate::inventory::{Consistency, DrillCheck, Gap, Grant, Image, ImageKind, Stage, Tier, Via};
 use crate::name::{Key, PolicyName, Slot, SourceId};
 use crate::policy::Risk;
 
@@ -50,6 +50,9 @@ pub struct Plan {
     pub missed: Vec<Missed>,
     /// Sources of which no restore point can be made, though one is due.
     pub blocked: Vec<Blocked>,
+    /// Restore points that are due and wait for the turn of their source.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<Waiting>,
     /// Series without a new READY restore point for too long: nothing of them is deleted.
     pub stalled: Vec<Stalled>,
     /// Instances that no policy protects.
@@ -135,9 +138,22 @@ pub struct Summary {
     pub quarantined: usize,
     /// Sources of which no restore point can be made.
     pub blocked: usize,
+    /// Restore points that wait for the turn of their source.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub waiting: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_none(number: &usize) -> bool {
+    *number == 0
 }
 
 impl Summary {
+    /// Whether anything is to be done, now or later, or cannot be.
+    pub fn is_pending(&self) -> bool {
+        self.has_changes() || self.blocked + self.waiting > 0
+    }
+
     /// Whether anything is to be done.
     pub fn has_changes(&self) -> bool {
         self.create
@@ -243,6 +259,10 @@ impl ImageRef {
 pub struct Create {
     /// The kind of image.
     pub kind: ImageKind,
+    /// What a disk image is made from. A snapshot on the way to it is made with it, and deleted once
+    /// it is READY.
+    #[serde(default, skip_serializing_if = "Via::is_disk")]
+    pub via: Via,
     /// In which state.
     pub consistency: Consistency,
     /// How cheap it is to keep; absent means the engine's own way.
@@ -293,6 +313,9 @@ pub struct Copy {
     pub kms_key: Option<String>,
     /// The labels it gets, the ownership record among them.
     pub labels: BTreeMap<String, String>,
+    /// Who else may use it; absent where nobody has said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sharing: Option<Vec<Grant>>,
     /// The failed attempt whose name it takes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<ImageRef>,

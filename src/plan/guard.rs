@@ -192,6 +192,7 @@ impl<'a> EngineChecks<'a> {
         for image in &self.engine.images {
             if let Ownership::Ours(key) = image.ownership()
                 && image.state == ImageState::Ready
+                && !image.is_step()
                 && key.slot.instant() <= horizon
                 && (!twice || seen.insert(image.id.as_str()))
             {
@@ -249,11 +250,17 @@ impl<'a> EngineChecks<'a> {
         self.deletes.iter().map(|(change, _)| *change)
     }
 
-    /// READY deletes only: clearing away a failed attempt takes nothing from anybody.
-    fn ready_deletes(&self) -> impl Iterator<Item = (&'a Change, &'a Image)> + '_ {
+    /// Deletes of what something can be restored from: clearing away a failed attempt takes nothing
+    /// from anybody.
+    fn data_deletes(&self) -> impl Iterator<Item = (&'a Change, &'a Image)> + '_ {
         self.deletes.iter().filter_map(|(change, image)| {
-            image.filter(|image| image.state == ImageState::Ready).map(|image| (*change, image))
+            image.filter(|image| image.state.holds_data()).map(|image| (*change, image))
         })
+    }
+
+    /// Deletes of restore points.
+    fn ready_deletes(&self) -> impl Iterator<Item = (&'a Change, &'a Image)> + '_ {
+        self.data_deletes().filter(|(_, image)| image.state == ImageState::Ready)
     }
 
     fn gaps(&self) -> Option<Refusal> {
@@ -275,7 +282,8 @@ impl<'a> EngineChecks<'a> {
     fn replaced(&self, now: Timestamp) -> Option<Refusal> {
         let wrong = self.replaces.iter().filter(|(change, replaced, image)| {
             !image.is_some_and(|image| {
-                image.state == ImageState::Failed
+                image.state.is_failed_attempt()
+                    && !image.is_step()
                     && image.ownership() == Ownership::Ours(change.key.clone())
                     && Some(&image.fingerprint) == replaced.fingerprint.as_ref()
                     && image.in_use_by.is_empty()
@@ -315,6 +323,7 @@ impl<'a> EngineChecks<'a> {
         let wrong = self.deletes.iter().filter(|(change, image)| {
             !image.is_some_and(|image| {
                 image.ownership() == Ownership::Ours(change.key.clone())
+                    && image.is_step() == image.step_to().is_some()
                     && image.name == change.image.name
                     && Some(&image.fingerprint) == change.image.fingerprint.as_ref()
             })
@@ -363,9 +372,9 @@ impl<'a> EngineChecks<'a> {
         policy.retention.at_least.max(1)
     }
 
-    /// A READY image is deleted only if its label says that it was let go at least the grace ago.
+    /// What holds data is deleted only if its label says that it was let go at least the grace ago.
     fn deprecate_first(&self, now: Timestamp) -> Option<Refusal> {
-        let too_soon = self.ready_deletes().filter(|(change, image)| {
+        let too_soon = self.data_deletes().filter(|(change, image)| {
             let policy = self.policies.keeper(&change.key.policy);
             let grace = policy.map(|policy| policy.lifecycle.grace);
             !matches!((image.let_go_at(), grace), (Some(since), Some(grace)) if grace.after(since) <= now)

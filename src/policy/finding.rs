@@ -256,6 +256,8 @@ codes! {
         "Without a document of kind `BackupPolicy` nothing is protected. Images of policies that were removed are reported and left alone."
     BadBlackout "bad-blackout" Error "Not a blackout."
         "A blackout is a window that returns (`cron` and `duration`) or a time between two days (`from` and `until`), and it stops creating, deleting or both. A restore point that is due in a blackout is created when it ends, if the deadline allows it; if not, it is left out and does not count as missed."
+    BadReceiver "bad-receiver" Error "Not a receiver of messages."
+        "A receiver under `watch.notify` is reached in one way: webhook, slack, teams, matrix, email or exec. URLs begin with `https://`; without TLS only this machine is reached, unless `plainHttp` says that more is meant. Secrets stand in a file or an environment variable, and each in one of them."
     BadAllow "bad-allow" Error "Not an allowance."
         "`metadata.allow` names warnings that are meant, each by its code and with a reason. Errors cannot be allowed."
     BadMove "bad-move" Error "Not a move."

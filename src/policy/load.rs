@@ -3,6 +3,7 @@
 mod config;
 mod documents;
 mod idle;
+mod notify;
 mod policies;
 mod schemas;
 

@@ -1,6 +1,7 @@
 //! What policies mean: checked, typed, ready to plan with.
 
 mod config;
+mod notify;
 mod time;
 
 use std::collections::BTreeMap;
@@ -9,7 +10,11 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use config::{Config, EngineConfig, Exemption, Guards, Watch};
+pub use config::{Config, EngineConfig, Exemption, Guards, KubernetesLease, LeasePlace, Watch};
+pub use notify::{
+    BodyFormat, Email, Exec, Header, Hook, MailTls, Matrix, Notify, Occasion, Ping, Receiver,
+    Secret, Way, Webhook, check_url, is_loopback,
+};
 pub use time::{Blackout, Pause, Window};
 pub(in crate::policy) use time::{blacked_out_until, free_from};
 
@@ -17,7 +22,9 @@ use super::finding::{Code, Finding, Place};
 use super::naming::Naming;
 use super::select::{Patterns, Selection};
 use crate::elapsed::Elapsed;
-use crate::inventory::{Consistency, DrillCheck, Grant, ImageKind, Tier};
+use crate::inventory::{
+    Capabilities, Consistency, Disk, DrillCheck, Grant, ImageKind, Instance, Tier, Via,
+};
 use crate::name::PolicyName;
 use crate::retention::Retention;
 use crate::schedule::{Crontab, Schedule};
@@ -226,12 +233,25 @@ pub enum Origin {
 pub struct Capture {
     /// The kind of image.
     pub kind: ImageKind,
+    /// What a disk image is made from.
+    pub via: Via,
     /// Which disks.
     pub disks: DiskChoice,
     /// In which state.
     pub consistency: Consistency,
     /// The image family.
     pub family: Option<String>,
+}
+
+impl Capture {
+    /// How many images of an engine a restore point of an instance is made of.
+    pub fn members(&self, instance: &Instance, capabilities: &Capabilities) -> u64 {
+        if !capabilities.per_disk_kinds.contains(&self.kind) {
+            return 1;
+        }
+        let takes = |disk: &&Disk| self.disks.takes(&disk.name, disk.boot);
+        instance.disks.iter().filter(takes).count().max(1) as u64
+    }
 }
 
 /// Which disks of a source are captured.

@@ -131,6 +131,24 @@ impl Naming {
     }
 }
 
+/// How many characters of a template stand there whatever is filled in.
+pub fn fixed_length(template: &str) -> usize {
+    let mut length = 0;
+    let mut rest = template;
+    while let Some(begin) = rest.find("{{") {
+        length += rest[..begin].chars().count();
+        rest = match rest[begin..].find("}}") {
+            Some(end) => &rest[begin + end + 2..],
+            None => "",
+        };
+    }
+    // What stands inside of blocks may be left out, and nobody counts in comments.
+    let is_plain = ["{{#", "{{^", "{{!", "{{{", "{{~", "~}}", "\\{{"]
+        .iter()
+        .all(|mark| !template.contains(mark));
+    if is_plain { length + rest.chars().count() } else { 0 }
+}
+
 /// Renders with sample data: every label that the template asks for is there.
 fn try_on(templates: &Handlebars<'_>, kind: &str, mut sample: Value) -> Result<(), TemplateError> {
     fill(templates, kind, &mut sample, "x").map(|_| ())
@@ -274,6 +292,20 @@ mod tests {
         let errors = Naming::new("{{source.name}}", DESCRIPTION_DEFAULT).unwrap_err();
         assert_eq!(errors.name.unwrap().message, "there is no `source.name` here");
         assert_eq!(errors.description, None);
+    }
+
+    #[test]
+    fn what_is_filled_in_does_not_count() {
+        for (template, length) in [
+            ("", 0),
+            ("äb {{policy.name}} c{{source.id}}", 5),
+            ("a }} b", 6),
+            ("ab{{policy.name", 2),
+            ("{{#if source.labels.x}}many words{{/if}}", 0),
+            ("{{{policy.name}}}", 0),
+        ] {
+            assert_eq!(fixed_length(template), length, "{template}");
+        }
     }
 
     #[test]

@@ -66,6 +66,9 @@ impl Schema {
     }
 }
 
+/// Where the settings of engines are.
+const ENGINES: &str = "/spec/engines/";
+
 /// Turns schema errors into findings at places of the text.
 struct Reader<'a> {
     schema: &'a Value,
@@ -133,7 +136,12 @@ impl Reader<'_> {
                 );
                 return;
             }
-            // What has a pattern gets its meaning, and a better message, where it is read.
+            // The settings of engines are read by engines, long after the policies are.
+            ValidationErrorKind::Pattern { .. } if pointer.starts_with(ENGINES) => {
+                finding(Code::UnknownValue, format!("`{}` cannot be meant here", plain(found)))
+                    .maybe_hint(self.describe(&pointer))
+            }
+            // What else has a pattern gets its meaning, and a better message, where it is read.
             ValidationErrorKind::Pattern { .. } => return,
             ValidationErrorKind::Maximum { .. } | ValidationErrorKind::Minimum { .. }
                 if self

@@ -242,6 +242,7 @@ mod tests {
                 .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
                 .collect(),
             status: String::new(),
+            project: String::new(),
             machine_type: String::new(),
             disks: Vec::new(),
         }

@@ -5,6 +5,7 @@
 //! where they get their meaning.
 
 mod config;
+mod notify;
 mod text;
 
 use std::collections::BTreeMap;
@@ -17,11 +18,15 @@ pub use config::{
     EngineSpec, ExemptionSpec, GuardsSpec, MovedSpec, OverlayDocument, OverlayKind,
     OverlayMetadata, OverlaySpec, PatchSpec, PriceSpec, PricesSpec, RemovedSpec, WatchSpec,
 };
+pub use notify::{
+    EmailSpec, ExecSpec, HeaderSpec, HookSpec, MatrixSpec, NotifySpec, PingSpec, ReceiverSpec,
+    WebhookSpec,
+};
 use text::LENGTH_OR_NEVER;
 pub use text::{LengthText, Texts};
 
 use super::meant::{OnSourceGone, WhenStalled};
-use crate::inventory::{Consistency, DrillCheck, ImageKind, Tier};
+use crate::inventory::{Consistency, DrillCheck, ImageKind, Tier, Via};
 
 /// The version of the policy language.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -174,6 +179,10 @@ pub struct CaptureSpec {
     /// The kind of image. The default is the engine's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<ImageKind>,
+    /// What a disk image is made from: `disk`, or `snapshot`, a snapshot of the disk that goes once
+    /// the image is READY. The default is `disk`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub via: Option<Via>,
     /// `all`, `boot`, or patterns for device names. The default is `all`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disks: Option<Texts>,

@@ -60,6 +60,8 @@ pub fn image_rows(inventory: &Inventory) -> Vec<ImageRow> {
 /// The state of an image, and its stage where that is another than the first.
 pub fn state(image: &Image) -> &'static str {
     match (image.state, image.stage) {
+        (ImageState::Creating, _) if image.is_step() => "CREATING, a step",
+        (ImageState::Failed, _) if image.is_step() => "FAILED, a step",
         (ImageState::Ready, Stage::Active) => "READY",
         (ImageState::Ready, Stage::Deprecated) => "READY, deprecated",
         (ImageState::Ready, Stage::Obsolete) => "READY, obsolete",

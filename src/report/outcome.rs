@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::text::{bytes, clean, count, minute, table, withheld};
+use super::text::{bytes, clean, count, minute, second, table, withheld};
 use super::{Row, Section, render};
 use crate::apply::{Ending, Outcome};
 use crate::elapsed::Elapsed;
@@ -219,6 +219,15 @@ fn problem_rows(round: &Round) -> Vec<Row> {
         row.notes.push(format!("blocked: {}", clean(&blocked.message)));
         rows.push(row);
     }
+    for waiting in &round.plan.waiting {
+        let mut row = Row::new(
+            "held",
+            format!("… create {}  by {}", clean(&waiting.source_name), waiting.key.policy),
+        );
+        let until = (second(waiting.until), second(waiting.deadline));
+        row.notes.push(format!("waiting: run again from {} to {}", until.0, until.1));
+        rows.push(row);
+    }
     for change in &round.not_approved {
         let mut row = Row::new(
             "held",
@@ -335,6 +344,8 @@ fn verdict(round: &Round) -> (String, &'static str) {
         (format!("Partly applied: {done}; {} not done.", count(not_done, "change")), "delete")
     } else if round.outcomes.is_empty() && unseen {
         ("Nothing can be done: not everything was seen.".to_owned(), "delete")
+    } else if round.outcomes.is_empty() && !round.plan.waiting.is_empty() {
+        ("Nothing to do yet.".to_owned(), "held")
     } else if round.outcomes.is_empty() {
         ("Nothing to do.".to_owned(), "create")
     } else {

@@ -8,10 +8,11 @@ pub use page::plan_page;
 
 use serde::Serialize;
 
-use super::text::{bytes, clean, count, grouped, minute, table, withheld};
+use super::text::{bytes, clean, count, grouped, minute, second, table, withheld};
 use super::{Row, Section, render};
 use crate::desired::MISSED_MAX;
 use crate::elapsed::Elapsed;
+use crate::inventory::{Consistency, Via};
 use crate::plan::guard::SHORT_ID;
 use crate::plan::{Action, Change, HeldBack, ImageRef, Kept, Plan, Reason, ReasonCode};
 use crate::policy::Risk;
@@ -72,7 +73,11 @@ fn verdict(plan: &Plan) -> Vec<Row> {
     let summary = &plan.summary;
     if !summary.has_changes() {
         let is_sure = plan.engines.iter().all(|engine| engine.complete) && summary.blocked == 0;
-        let what = if is_sure { "Nothing to do." } else { "Nothing can be done." };
+        let what = match (is_sure, summary.waiting) {
+            (true, 0) => "Nothing to do.",
+            (true, _) => "Nothing to do yet.",
+            (false, _) => "Nothing can be done.",
+        };
         let mut rows = vec![Row::new("plain", format!("{what} = {} keep", grouped(summary.keep)))];
         rows.extend(attention(plan));
         return rows;
@@ -110,6 +115,7 @@ fn attention(plan: &Plan) -> Vec<Row> {
         ('!', summary.held_back, "held back"),
         ('!', summary.missed, "missed"),
         ('!', summary.blocked, "blocked"),
+        ('…', summary.waiting, "waiting for their turn"),
         ('!', summary.stalled, "stalled"),
         ('?', summary.quarantined, "dated in the future"),
         (
@@ -281,11 +287,17 @@ fn creates(plan: &Plan) -> Option<Section> {
         if !create.excluded_disks.is_empty() {
             row.notes.push(format!("left out: disk {}", clean(&create.excluded_disks.join(", "))));
         }
-        if create.disk_by_disk {
+        if create.consistency == Consistency::Stopped {
+            row.notes.push("the machine is stopped for it, and started again".to_owned());
+        } else if create.disk_by_disk {
             row.notes.push(format!(
-                "disk by disk: its {} disks are each of their own instant; a machine image holds all of one instant",
+                "disk by disk: its {} disks are crash-consistent each by itself, of its own instant; a machine image, where there is one, holds all of one instant",
                 create.disks.len()
             ));
+        }
+        if create.via == Via::Snapshot {
+            let text = "from a snapshot, which is made for it and deleted once it is READY";
+            row.notes.push(text.to_owned());
         }
         row.notes.extend(create.problems.iter().map(|problem| format!("! {}", clean(problem))));
     }
@@ -360,6 +372,14 @@ fn others(plan: &Plan) -> Vec<Section> {
             clean(&blocked.message),
         ]
     });
+    let waiting = plan.waiting.iter().map(|waiting| {
+        vec![
+            format!("… {}", clean(&waiting.source_name)),
+            waiting.key.policy.to_string(),
+            format!("slot {}", minute(waiting.key.slot.instant())),
+            format!("not before {}: {}", second(waiting.until), clean(&waiting.message)),
+        ]
+    });
     let orphans = plan.orphans.iter().map(|orphans| {
         vec![
             format!("? {}", orphans.policy),
@@ -377,6 +397,7 @@ fn others(plan: &Plan) -> Vec<Section> {
     [
         group("! missed: the past cannot be captured", missed.collect()),
         group("! blocked", blocked.collect()),
+        group("… waiting for the turn of their source", waiting.collect()),
         group("! stalled: nothing of these is deleted", stalled(plan)),
         group("? dated in the future", quarantined(plan)),
         group("? policies that are gone", orphans.collect()),

@@ -10,7 +10,7 @@ use super::{bytes, clean, count, minute, table as columns};
 use crate::cost::{MAY_FREE_LESS, Money};
 use crate::elapsed::Elapsed;
 use crate::simulate::{
-    Comparison, Event, Figures, Happening, PolicyTrack, SeriesTrack, Simulation, Track,
+    Comparison, Event, Figures, Happening, PolicyTrack, QuotaTrack, SeriesTrack, Simulation, Track,
 };
 
 pub use chart::chart;
@@ -41,6 +41,8 @@ pub fn table(simulation: &Simulation) -> String {
     rows.extend(simulation.policies.iter().map(policy_row));
     text.push_str(&lines(&rows));
     text.push_str(&copies(simulation));
+    text.push_str(&images(simulation));
+    text.push_str(&quotas(simulation));
     text.push_str(&uncounted(simulation));
     text.push_str(&worst(simulation));
     text.push_str(&events(simulation));
@@ -115,6 +117,48 @@ fn copies(simulation: &Simulation) -> String {
     format!("beside them READY copies in other locations: {before} → {after}; {made} made\n")
 }
 
+/// Where a restore point may be several images, how many these are.
+fn images(simulation: &Simulation) -> String {
+    let of_sets = || simulation.policies.iter().filter(|one| !one.track.images.is_empty());
+    let at = |end: fn(&[u64]) -> Option<&u64>| -> u64 {
+        of_sets().filter_map(|policy| end(&policy.track.images)).sum()
+    };
+    let names: Vec<&str> = of_sets().map(|policy| policy.policy.as_str()).collect();
+    if names.is_empty() {
+        return String::new();
+    }
+    let (before, after) = (at(<[u64]>::first), at(<[u64]>::last));
+    format!(
+        "restore points of {} are one image for each disk: {before} → {after} images\n",
+        names.join(", ")
+    )
+}
+
+/// How much of each quota is taken.
+fn quotas(simulation: &Simulation) -> String {
+    let row = |quota: &QuotaTrack| {
+        let most = quota.images.iter().copied().max().unwrap_or(0);
+        let first = quota.images.iter().position(|images| *images > quota.limit);
+        let (mark, since) = match first {
+            Some(day) => {
+                ("! ", format!(", more than it takes since {}", date(simulation.start, day)))
+            }
+            None => ("", String::new()),
+        };
+        let project = match quota.project.as_str() {
+            "" => String::new(),
+            project => format!(" in {}", clean(project)),
+        };
+        format!(
+            "{mark}{}{project}: up to {most} {}s of {}{since}\n",
+            clean(&quota.engine),
+            quota.kind.word(),
+            quota.limit
+        )
+    };
+    simulation.quotas.iter().map(row).collect()
+}
+
 fn uncounted(simulation: &Simulation) -> String {
     let last = |policy: &PolicyTrack| policy.track.uncounted.last().copied().unwrap_or(0);
     let images: u64 = simulation.policies.iter().map(last).sum();
@@ -124,7 +168,7 @@ fn uncounted(simulation: &Simulation) -> String {
     let images = usize::try_from(images).unwrap_or(usize::MAX);
     format!(
         "not counted in bytes or cost: {} of unknown size or without a price\n",
-        count(images, "image")
+        count(images, "restore point")
     )
 }
 
@@ -214,7 +258,7 @@ fn happening(what: &Happening) -> String {
         Happening::Refused { guard, images } => format!(
             "{} refuses to delete {}; see `stillframe explain {}`",
             guard.word(),
-            count(*images, "image"),
+            count(*images, "restore point"),
             guard.word()
         ),
     }

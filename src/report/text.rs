@@ -67,6 +67,12 @@ pub fn minute(instant: Timestamp) -> String {
     format!("{} {:02}:{:02}Z", civil.date(), civil.hour(), civil.minute())
 }
 
+/// `2026-11-21 02:00:07Z`.
+pub fn second(instant: Timestamp) -> String {
+    let civil = TimeZone::UTC.to_datetime(instant);
+    format!("{} {:02}:{:02}:{:02}Z", civil.date(), civil.hour(), civil.minute(), civil.second())
+}
+
 /// Rows of cells as lines with aligned columns; the last column is as wide as it likes.
 pub fn table(rows: &[Vec<String>]) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);

@@ -82,15 +82,16 @@ impl Starts {
         }
     }
 
-    /// The peak, where each capture takes `length` and `limit` may run at once; `None` where
-    /// nothing starts.
-    pub fn peak(&self, length: Elapsed, limit: usize) -> Option<Peak> {
+    /// The peak, where each capture takes `length`, `limit` may run at once and `per_minute` may begin
+    /// within a minute; `None` where nothing starts.
+    pub fn peak(&self, length: Elapsed, limit: usize, per_minute: Option<u64>) -> Option<Peak> {
         let instant =
             |second: usize| Elapsed::seconds(i64::try_from(second).unwrap_or(0)).after(self.begin);
         let length = usize::try_from(length.as_seconds()).unwrap_or(0).max(1);
         let mut peak: Option<Peak> = None;
         let mut running = 0;
         let mut wait = 0;
+        let mut next = 0;
         // When the newest `limit` captures end, the earliest first: they all take the same time,
         // so each begins when the one `limit` places before it has ended.
         let mut ends: VecDeque<usize> = VecDeque::new();
@@ -105,7 +106,13 @@ impl Starts {
             }
             for _ in 0..*count {
                 let free = if ends.len() < limit.max(1) { None } else { ends.pop_front() };
-                let begins = free.unwrap_or(second).max(second);
+                let mut begins = free.unwrap_or(second).max(second);
+                if let Some(rate) = per_minute.and_then(|rate| usize::try_from(rate).ok()) {
+                    // In parts of a second of which `rate` are one.
+                    next = next.max(begins * rate);
+                    begins = next.div_ceil(rate.max(1));
+                    next += 60;
+                }
                 wait = wait.max(begins - second);
                 ends.push_back(begins + length);
             }
@@ -136,12 +143,26 @@ mod tests {
     }
 
     #[test]
+    fn what_begins_too_soon_waits() {
+        let mut starts = Starts::new(at(0), Elapsed::hours(1));
+        for _ in 0..7 {
+            starts.add(at(5));
+        }
+        let wait = |limit, rate| {
+            starts.peak(Elapsed::seconds(1), limit, Some(rate)).unwrap().wait.as_seconds()
+        };
+        assert_eq!((wait(9, 1), wait(9, 2), wait(9, 60), wait(9, 120)), (360, 180, 6, 3));
+        // What takes long is waited for all the same.
+        assert_eq!(wait(1, 6_000), 6);
+    }
+
+    #[test]
     fn the_peak_is_what_would_run_at_once() {
         let mut starts = Starts::new(at(0), Elapsed::hours(2));
         for minute in [0, 5, 9, 10, 60, 60, 119, 500] {
             starts.add(at(minute));
         }
-        let peak = |length, limit| starts.peak(Elapsed::minutes(length), limit).unwrap();
+        let peak = |length, limit| starts.peak(Elapsed::minutes(length), limit, None).unwrap();
         // 0, 5 and 9 run together; at 10 the first has ended.
         assert_eq!((peak(10, 4).captures, peak(10, 4).instant), (3, at(9)));
         assert_eq!(peak(10, 4).wait, Elapsed::ZERO);
@@ -149,6 +170,6 @@ mod tests {
         assert_eq!(peak(10, 1).wait, Elapsed::minutes(20));
         // 0 and 5; 9 waits for 10, 10 for 15.
         assert_eq!(peak(10, 2).wait, Elapsed::minutes(5));
-        assert!(Starts::new(at(0), Elapsed::hours(1)).peak(Elapsed::minutes(1), 1).is_none());
+        assert!(Starts::new(at(0), Elapsed::hours(1)).peak(Elapsed::minutes(1), 1, None).is_none());
     }
 }

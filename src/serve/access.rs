@@ -72,13 +72,16 @@ impl Token {
         Self(Sha256::digest(token.as_bytes()).into())
     }
 
-    /// Whether an `Authorization` header brings it. The time this takes depends on what was sent,
-    /// not on what was expected.
-    pub fn is_in(&self, authorization: &str) -> bool {
-        let (scheme, sent) = authorization.split_once(' ').unwrap_or_default();
-        let is_right = Self::of(sent.trim()).0.ct_eq(&self.0);
-        scheme.eq_ignore_ascii_case("bearer") && is_right.into()
+    /// Whether this is it. The time this takes depends on what was sent, not on what was expected.
+    pub fn is(&self, sent: &str) -> bool {
+        Self::of(sent).0.ct_eq(&self.0).into()
     }
+}
+
+/// The token that an `Authorization` header brings.
+pub fn bearer(authorization: &str) -> Option<&str> {
+    let (scheme, sent) = authorization.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| sent.trim())
 }
 
 /// Who may speak to the server, and how.
@@ -111,7 +114,9 @@ pub fn read_tls(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, Acc
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .map_err(|error| unusable(error.to_string()))?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    #[cfg(feature = "grpc-dialect")]
+    config.alpn_protocols.push(b"h2".to_vec());
+    config.alpn_protocols.push(b"http/1.1".to_vec());
     Ok(Arc::new(config))
 }
 
@@ -181,8 +186,9 @@ mod tests {
         let path = directory.path().join("token");
         fs::write(&path, "0123456789abcdef\nnotes\n").unwrap();
         let token = Token::read(&path).unwrap();
-        assert!(token.is_in("Bearer 0123456789abcdef"));
-        assert!(token.is_in("bearer 0123456789abcdef"));
+        let is_in = |header: &str| bearer(header).is_some_and(|sent| token.is(sent));
+        assert!(is_in("Bearer 0123456789abcdef"));
+        assert!(is_in("bearer 0123456789abcdef"));
         for wrong in [
             "",
             "Bearer",
@@ -192,7 +198,7 @@ mod tests {
             "Bearer 0123456789abcde",
             "Bearer 0123456789abcdef0",
         ] {
-            assert!(!token.is_in(wrong), "{wrong}");
+            assert!(!is_in(wrong), "{wrong}");
         }
         for short in ["", "short", "0123456789 abcdef", "\n0123456789abcdef"] {
             fs::write(&path, short).unwrap();

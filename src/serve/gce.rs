@@ -7,6 +7,7 @@
 mod answer;
 mod batch;
 mod capture;
+mod described;
 mod disk;
 mod family;
 mod fault;
@@ -27,10 +28,9 @@ mod page;
 mod place;
 mod request;
 mod restore;
-mod shelf;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, TryLockError};
+use std::fs::File;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use async_trait::async_trait;
@@ -39,17 +39,19 @@ use tokio::sync::{OnceCell, Semaphore, watch};
 
 use answer::{Answer, Refusal};
 use capture::Pending;
-use disk::MadeDisk;
-use fault::{Fault, Faults};
+use described::ResourceKind;
+pub use described::schema as resource_schema;
+use fault::Fault;
 use fields::Fields;
 use image::Kept;
 use link::{Links, Scope};
-use machine::MadeMachine;
 use operation::{Begun, Operations};
 use request::Request;
-use shelf::Shelf;
 
-use super::{Call, Reply, ServeError, Service};
+use super::fault::Faults;
+use super::shelf::Shelf;
+use super::stock::{Stock, StockError};
+use super::{Call, Reply, ServeError, Service, alone_in};
 use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::engine::local::LocalEngine;
@@ -72,10 +74,7 @@ struct Inner {
     pending: Mutex<BTreeMap<String, Pending>>,
     /// What images record that were not made here, by their ids.
     records: Mutex<BTreeMap<String, Map<String, Value>>>,
-    /// Instances that were made here, by their ids.
-    machines: Shelf<MadeMachine>,
-    /// Disks that were made here, by their ids.
-    disks: Shelf<MadeDisk>,
+    stock: Stock,
     /// The links of instances and disks that are being made.
     reserved: Mutex<BTreeSet<String>>,
     /// What a stopped server has left is looked after once, before anything else.
@@ -83,7 +82,7 @@ struct Inner {
     /// Held while a change is validated and begun, so that two do not take each other's place.
     gate: tokio::sync::Mutex<()>,
     /// What goes wrong on purpose, where that was asked for.
-    faults: Option<Faults>,
+    faults: Option<Faults<Fault>>,
     /// As many captures run at once.
     captures: Semaphore,
     /// What runs under an operation outlives the request that began it.
@@ -92,6 +91,17 @@ struct Inner {
     stop: watch::Sender<bool>,
     /// Held as long as the server runs: what it remembers has one writer.
     _alone: File,
+}
+
+impl From<StockError> for Refusal {
+    fn from(error: StockError) -> Self {
+        match error {
+            StockError::Unseen(message) => Self::unseen(message),
+            StockError::NotOurs(message) => Self { status: 403, reason: "forbidden", message },
+            StockError::Engine(error) => error.into(),
+            StockError::Shelf(error) => error.into(),
+        }
+    }
 }
 
 impl ComputeEngine {
@@ -104,23 +114,11 @@ impl ComputeEngine {
         faults: bool,
     ) -> Result<Self, ServeError> {
         let directory = engine.directory().join("serve").join("gce");
-        let failed = |error: &dyn std::fmt::Display| {
-            ServeError::State(format!("cannot use {}: {error}", directory.display()))
-        };
-        fs::create_dir_all(&directory).map_err(|error| failed(&error))?;
-        let alone = File::create(directory.join("lock")).map_err(|error| failed(&error))?;
-        match alone.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(failed(&"another server is at work over the same engine"));
-            }
-            Err(TryLockError::Error(error)) => return Err(failed(&error)),
-        }
+        let alone = alone_in(&engine.directory().join("serve"))?;
         let operations = Operations::open(&directory.join("operations"), clock.now())
             .map_err(ServeError::State)?;
         let shelf = Shelf::open(&directory.join("images")).map_err(ServeError::State)?;
-        let machines = Shelf::open(&directory.join("instances")).map_err(ServeError::State)?;
-        let disks = Shelf::open(&directory.join("disks")).map_err(ServeError::State)?;
+        let stock = Stock::open(&engine, &directory).map_err(ServeError::State)?;
         let captures = Semaphore::new(engine.captures().max(1));
         let inner = Arc::new_cyclic(|own| Inner {
             engine,
@@ -130,8 +128,7 @@ impl ComputeEngine {
             shelf,
             pending: Mutex::default(),
             records: Mutex::default(),
-            machines,
-            disks,
+            stock,
             reserved: Mutex::default(),
             recovered: OnceCell::new(),
             gate: tokio::sync::Mutex::default(),
@@ -154,7 +151,7 @@ impl Service for ComputeEngine {
         answer::reply(self.inner.answer(&call).await)
     }
 
-    fn unauthenticated(&self) -> Reply {
+    fn unauthenticated(&self, _: &Call) -> Reply {
         answer::reply(Err(Refusal {
             status: 401,
             reason: "authError",
@@ -162,9 +159,13 @@ impl Service for ComputeEngine {
         }))
     }
 
+    async fn settle(&self) {
+        self.inner.operations.until_idle().await;
+    }
+
     async fn stop(&self) {
         self.inner.stop.send_replace(true);
-        self.inner.operations.until_idle().await;
+        self.settle().await;
     }
 }
 
@@ -181,7 +182,7 @@ impl Inner {
         if let (Some(faults), "POST", "/faults") =
             (&self.faults, call.method.as_str(), call.path.as_str())
         {
-            return faults.add(&call.body).map(|()| serde_json::Value::Null);
+            return faults.add(&call.body).map(|()| Value::Null).map_err(Refusal::bad);
         }
         let mut request = Request::read(call)?;
         if request.project != self.links.project {
@@ -196,7 +197,7 @@ impl Inner {
         }
         self.recovered
             .get_or_init(|| async {
-                self.recover().await;
+                self.stock.recover().await;
                 let _gate = self.gate.lock().await;
                 self.forget_gone().await;
             })
@@ -244,13 +245,13 @@ impl Inner {
             (Scope::Global, "snapshotSettings") => {
                 place::snapshot_settings(request, &self.seen().await?)
             }
-            (Scope::Global, "instanceTemplates") => place::none(request, links, "instanceTemplate"),
-            (Scope::Region(_), "resourcePolicies") => place::none(request, links, "resourcePolicy"),
-            (Scope::Aggregated, "instanceTemplates") => {
-                place::none(request, links, "instanceTemplate")
+            // Every disk is a file of a zone.
+            (Scope::Region(_), "disks") => place::none(request, links, "disk"),
+            (Scope::Global | Scope::Region(_) | Scope::Aggregated, "instanceTemplates") => {
+                self.answer_described(request, ResourceKind::InstanceTemplate).await
             }
-            (Scope::Aggregated, "resourcePolicies") => {
-                place::none(request, links, "resourcePolicy")
+            (Scope::Region(_) | Scope::Aggregated, "resourcePolicies") => {
+                self.answer_described(request, ResourceKind::ResourcePolicy).await
             }
             (_, "operations") => {
                 self.operations.answer(request, links, self.stop.subscribe()).await
@@ -261,7 +262,8 @@ impl Inner {
 
     /// What goes wrong on purpose with a request.
     fn fault(&self, request: &Request, can_be: impl Fn(Fault) -> bool) -> Option<Fault> {
-        self.faults.as_ref()?.take(request, can_be)
+        let is_due = |fault: Fault| fault.is_for(request) && can_be(fault);
+        self.faults.as_ref()?.take(&request.method, &request.collection, is_due)
     }
 
     /// Runs what outlives the request that began it.

@@ -39,8 +39,8 @@ pub struct SteadyTotal {
     pub unpriced_images: u64,
 }
 
-/// The totals by engine and kind of image.
-pub type SteadyTotals = BTreeMap<(String, ImageKind), SteadyTotal>;
+/// The totals by engine, project and kind of image; the project is empty where an engine has one.
+pub type SteadyTotals = BTreeMap<(String, String, ImageKind), SteadyTotal>;
 
 /// What the sources that are there come to in the long run, and what stays for ever of those that are
 /// gone. Held images and failed attempts are not looked at.
@@ -62,7 +62,8 @@ pub fn steady_totals_of(
             let policy = series.policy;
             let Presence::Present(instance) = series.state.presence else {
                 for image in staying(series, now) {
-                    let total = totals.entry((name.clone(), image.kind)).or_default();
+                    let place = (name.clone(), image.project.clone(), image.kind);
+                    let total = totals.entry(place).or_default();
                     total.add(image, name, prices);
                 }
                 continue;
@@ -70,9 +71,12 @@ pub fn steady_totals_of(
             let steady = known
                 .entry((name, &policy.name))
                 .or_insert_with(|| PolicySteady::new(policy, engine.engine, prices, now));
-            let total = totals.entry((name.clone(), policy.capture.kind)).or_default();
+            let place = (name.clone(), instance.project.clone(), policy.capture.kind);
+            let total = totals.entry(place).or_default();
             let images = series.points.iter().map(|point| point.image);
-            steady.add(total, Sizes::of(images, policy, Some(instance)), prices.is_some());
+            let members = policy.capture.members(instance, &engine.engine.capabilities);
+            let sizes = Sizes::of(images, policy, Some(instance));
+            steady.add(total, sizes, members, prices.is_some());
         }
     }
     totals
@@ -111,7 +115,7 @@ fn staying<'a>(series: &Series<'a>, now: Timestamp) -> Vec<&'a Image> {
 impl SteadyTotal {
     /// One image more.
     fn add(&mut self, image: &Image, engine: &str, prices: Option<&Prices>) {
-        self.images += 1;
+        self.images += image.members();
         let Some(bytes) = image.stored_bytes else {
             self.unsized_series += 1;
             return;
@@ -152,14 +156,16 @@ impl PolicySteady {
         }
     }
 
-    fn add(&self, total: &mut SteadyTotal, sizes: Sizes, has_prices: bool) {
+    /// A source more, each of whose restore points is so many images.
+    fn add(&self, total: &mut SteadyTotal, sizes: Sizes, members: u64, has_prices: bool) {
         let Some(state) = self.state else {
             total.endless_series += 1;
             return;
         };
         let locations = self.rates.len() as u64;
         total.series += 1;
-        total.images = total.images.saturating_add(state.images().saturating_mul(locations));
+        let images = state.images().saturating_mul(locations).saturating_mul(members);
+        total.images = total.images.saturating_add(images);
         if sizes.first == 0 && sizes.increment == 0 {
             total.unsized_series += 1;
             return;
@@ -216,11 +222,13 @@ mod tests {
             zone: String::new(),
             labels: BTreeMap::new(),
             status: String::new(),
+            project: String::new(),
             machine_type: String::new(),
             disks: vec![Disk {
                 name: "boot".into(),
                 boot: true,
                 size_bytes: gibs.map(|gibs| gibs * GIB),
+                kms_key: None,
                 problem: None,
             }],
         };
@@ -254,7 +262,7 @@ mod tests {
         let bytes = [100_u64, 200].map(|gibs| gibs * GIB + 6 * (gibs * GIB / 100 * 3));
         let bytes: u64 = bytes.iter().sum();
         assert!(bytes.abs_diff(gibs * GIB) < 6_000, "{bytes}");
-        let total = &totals[&("memory".to_owned(), ImageKind::MachineImage)];
+        let total = &totals[&("memory".to_owned(), String::new(), ImageKind::MachineImage)];
         assert_eq!(
             *total,
             SteadyTotal {
@@ -267,6 +275,23 @@ mod tests {
             }
         );
         assert_eq!(totals.len(), 1);
+    }
+
+    #[test]
+    fn a_set_is_as_many_images_as_it_has_members() {
+        let sets = NIGHTLY.replace("machine-image", "snapshot");
+        let policies = policies("", &[("nightly", &format!("{sets}  retention: {{last: 5}}\n"))]);
+        let mut inventory = inventory(&[("web-1", Some(100)), ("web-2", Some(100))]);
+        let first = inventory.engines[0].instances[1].disks[0].clone();
+        let second = Disk { name: "data".into(), boot: false, ..first };
+        inventory.engines[0].instances[1].disks.push(second);
+        let images = |inventory: &Inventory| {
+            let totals = steady_totals(&policies, inventory, NOW.parse().unwrap());
+            totals[&("memory".to_owned(), String::new(), ImageKind::Snapshot)].images
+        };
+        assert_eq!(images(&inventory), 2 * 7);
+        inventory.engines[0].capabilities.per_disk_kinds = vec![ImageKind::Snapshot];
+        assert_eq!(images(&inventory), 3 * 7);
     }
 
     #[test]
@@ -298,7 +323,7 @@ mod tests {
                 })
                 .collect();
             let totals = steady_totals(&policies, &inventory, NOW.parse().unwrap());
-            let total = &totals[&("memory".to_owned(), ImageKind::MachineImage)];
+            let total = &totals[&("memory".to_owned(), String::new(), ImageKind::MachineImage)];
             assert_eq!((total.series, total.images, total.bytes), (0, stay, stay * GIB), "{gone}");
             assert_eq!(total.amount, Amount::of(stay * GIB, 50_000), "{gone}");
         }
@@ -313,9 +338,9 @@ mod tests {
         let policies = policies(prices, &[("endless", &kept), ("other", &other)]);
         let inventory = inventory(&[("web-1", Some(100)), ("db", Some(100))]);
         let totals = steady_totals(&policies, &inventory, NOW.parse().unwrap());
-        let endless = &totals[&("memory".to_owned(), ImageKind::MachineImage)];
+        let endless = &totals[&("memory".to_owned(), String::new(), ImageKind::MachineImage)];
         assert_eq!((endless.series, endless.images, endless.endless_series), (0, 0, 1));
-        let snapshots = &totals[&("memory".to_owned(), ImageKind::Snapshot)];
+        let snapshots = &totals[&("memory".to_owned(), String::new(), ImageKind::Snapshot)];
         assert_eq!((snapshots.images, snapshots.unpriced_images), (6, 3));
         assert_eq!(snapshots.amount, Amount::of(snapshots.bytes / 2, 50_000));
     }
@@ -330,7 +355,7 @@ mod tests {
         let totals = steady_totals(&policies, &inventory, NOW.parse().unwrap());
         // It is a Saturday. Of fourteen days ten are weekdays; one slot of the two days before that
         // was one.
-        let total = &totals[&("memory".to_owned(), ImageKind::MachineImage)];
+        let total = &totals[&("memory".to_owned(), String::new(), ImageKind::MachineImage)];
         assert_eq!(total.images, 10 + 1);
     }
 }

@@ -9,18 +9,26 @@ use super::bare::Bare;
 use super::series::World;
 use super::state::simulated;
 use crate::desired::{Slots, one_series};
-use crate::inventory::{FORMAT_VERSION, Image, ImageKind, ImageState, Instance, Inventory};
+use crate::inventory::{
+    FORMAT_VERSION, Image, ImageKind, ImageSource, ImageState, Instance, Inventory,
+};
 use crate::name::{Key, Slot};
+use crate::plan::pace::{self, Candidate};
 use crate::plan::{
     Action, Change, ImageRef, Plan, SeriesPart, Telling, Update, plan, plan_series, still_wanted,
 };
 use crate::policy::meant::Hold;
 use crate::policy::{Policies, Risk};
 
+/// Longer than a round.
+const HOUR_SECONDS: u64 = 3_600;
+
 /// What is done to one series in one round.
 #[derive(Debug, Default)]
 pub(super) struct Decision {
     pub(super) creation: Option<Creation>,
+    /// Who wants the source for it, where the engine limits how often that may be.
+    pub(super) wanted: Option<Candidate>,
     pub(super) updates: Vec<Step>,
     pub(super) deletes: Vec<Removal>,
     copies: Vec<Copying>,
@@ -111,6 +119,7 @@ pub(super) fn decide(
     bare: &Bare<'_>,
     policies: &Policies,
     slots: &Slots,
+    turn: Option<Timestamp>,
     now: Timestamp,
 ) -> Decision {
     let images: Vec<(Key, &Image)> =
@@ -120,12 +129,16 @@ pub(super) fn decide(
         &bare.engine,
         &series,
         &|name| bare.names.contains(name),
+        turn,
         now,
         Telling::Changes,
     );
+    let wanted =
+        Candidate::of(&series).filter(|_| pace::is_limited(&bare.engine.capabilities.limits));
     drop(series);
     let mut decision = told(world, part, &policies.config.guards.refuse);
-    look_again(world, bare, policies, &mut decision, now);
+    decision.wanted = wanted.filter(|_| decision.creation.is_some());
+    look_again(world, bare, policies, &mut decision, (turn.is_some(), now));
     decision
 }
 
@@ -194,7 +207,7 @@ fn look_again(
     bare: &Bare<'_>,
     policies: &Policies,
     decision: &mut Decision,
-    now: Timestamp,
+    (waits, now): (bool, Timestamp),
 ) {
     if !decision.takes_time() {
         return;
@@ -212,8 +225,15 @@ fn look_again(
         return;
     }
     let id = |index: usize| &world.points[index].image.id;
-    let before = inventory(world, bare, now);
+    let mut before = inventory(world, bare, waits, now);
     let approved = plan(policies, &before, now);
+    // What was captured just now is not captured again, also where that failed.
+    let interval = bare.engine.capabilities.limits.source_interval_seconds;
+    let is_captured = waits || (decision.creation.is_some() && interval.is_some());
+    for engine in &mut before.engines {
+        let interval = is_captured.then_some(HOUR_SECONDS);
+        engine.capabilities.limits.source_interval_seconds = interval;
+    }
     let (ready, failed) = (
         carried_out(world, &before, decision, ImageState::Ready, now),
         carried_out(world, &before, decision, ImageState::Failed, now),
@@ -293,9 +313,13 @@ fn second_look(
     ids.filter_map(|(_, change)| change.image.id.clone()).collect()
 }
 
-/// The inventory of one series.
-fn inventory(world: &World<'_>, bare: &Bare<'_>, now: Timestamp) -> Inventory {
+/// The inventory of one series. Whose turn it is was decided over all: there is no limit, or, where it
+/// waits, a capture of just now.
+fn inventory(world: &World<'_>, bare: &Bare<'_>, waits: bool, now: Timestamp) -> Inventory {
     let mut engine = bare.engine.clone();
+    let limits = &mut engine.capabilities.limits;
+    limits.source_interval_seconds = waits.then_some(HOUR_SECONDS);
+    limits.source_hourly = None;
     engine.images = world
         .points
         .iter()
@@ -305,6 +329,12 @@ fn inventory(world: &World<'_>, bare: &Bare<'_>, now: Timestamp) -> Inventory {
             image
         })
         .collect();
+    if waits {
+        let (kind, source) = (world.policy.capture.kind, world.source.clone());
+        let mut other = simulated(kind, String::new(), ImageState::Creating, Slot::at(now), now);
+        other.source = Some(ImageSource { id: source, name: String::new() });
+        engine.images.push(other);
+    }
     engine.instances = world.presence_instance().cloned().into_iter().collect();
     Inventory { format_version: FORMAT_VERSION.to_owned(), observed_at: now, engines: vec![engine] }
 }

@@ -55,7 +55,7 @@ pub struct Figures {
     /// The largest age the newest READY restore point of a source had, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worst_newest_seconds: Option<i64>,
-    /// Images deleted.
+    /// Restore points deleted, copies among them.
     pub deleted: u64,
 }
 

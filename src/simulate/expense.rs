@@ -8,7 +8,7 @@ use super::budget::{SteadyTotals, steady_totals_of};
 use super::size::Sizes;
 use crate::cost::{Amount, Bill, MAY_FREE_LESS, Prices, after_plan, of_inventory};
 use crate::desired::{Desired, desired};
-use crate::inventory::{Image, ImageKind, Inventory};
+use crate::inventory::{EngineInventory, Image, ImageKind, Instance, Inventory, Via};
 use crate::name::{Ownership, PolicyName, SourceId};
 use crate::plan::{Action, Budget, Change, Costs, Plan, QuotaUse};
 use crate::policy::Policies;
@@ -22,7 +22,7 @@ pub fn budget(
 ) -> Option<Budget> {
     let prices = policies.config.prices.as_ref();
     let has_limits =
-        inventory.engines.iter().any(|engine| !engine.capabilities.limits.images.is_empty());
+        inventory.engines.iter().any(|one| one.capabilities.limits.counts().next().is_some());
     if prices.is_none() && !has_limits {
         return None;
     }
@@ -109,57 +109,129 @@ fn quotas(
 ) -> Vec<QuotaUse> {
     let mut quotas = Vec::new();
     for engine in &inventory.engines {
-        for (kind, limit) in &engine.capabilities.limits.images {
-            let of_kind = || engine.images.iter().filter(|image| image.kind == *kind);
-            let is_managed = |ownership: &Ownership| matches!(ownership, Ownership::Ours(key) if policies.keeper(&key.policy).is_some());
-            let others = of_kind().filter(|image| !is_managed(&image.ownership()));
-            let others: u64 = others.map(Image::members).sum();
-            let (mut made, mut gone) = (0_u64, 0_u64);
-            for change in plan.changes.iter().filter(|change| change.engine == engine.name) {
-                let (more, less) = counted(change, *kind, engine);
-                made += more;
-                gone += less;
+        let is_managed = |image: &Image| matches!(image.ownership(), Ownership::Ours(key) if policies.keeper(&key.policy).is_some_and(|policy| policy.engine == engine.name));
+        let limits = &engine.capabilities.limits;
+        if limits.counts().next().is_none() {
+            continue;
+        }
+        let mut uses = Uses::new();
+        for image in &engine.images {
+            let found = uses.entry((&image.project, image.kind)).or_default();
+            found.now += image.members();
+            if !is_managed(image) {
+                found.others += image.members();
             }
-            let now = of_kind().map(Image::members).sum::<u64>();
-            let total = steady.get(&(engine.name.clone(), *kind));
-            quotas.push(QuotaUse {
-                engine: engine.name.clone(),
-                kind: *kind,
-                limit: *limit,
-                now,
-                after: (now + made).saturating_sub(gone),
-                long_run: others + total.map_or(0, |total| total.images),
-                is_endless: total.is_some_and(|total| total.endless_series > 0),
+        }
+        changed(&mut uses, plan, engine);
+        for (project, kind, limit) in limits.counts() {
+            let is_of = |of: &str| project.is_none_or(|project| project == of);
+            let there = uses.iter().filter(|((of, one), _)| is_of(of) && *one == kind);
+            let there = there.fold(Use::default(), |sum, (_, one)| sum.plus(*one));
+            let to_come = steady
+                .iter()
+                .filter(|((name, of, one), _)| *name == engine.name && is_of(of) && *one == kind);
+            let (images, endless) = to_come.fold((0, 0), |(images, endless), (_, total)| {
+                (images + total.images, endless + total.endless_series)
             });
+            let quota = QuotaUse {
+                engine: engine.name.clone(),
+                project: project.unwrap_or_default().to_owned(),
+                kind,
+                limit,
+                now: there.now,
+                after: (there.now + there.made).saturating_sub(there.gone),
+                on_the_way: there.steps.min(engine.capabilities.captures_max.max(1) as u64),
+                long_run: there.others + images,
+                is_endless: endless > 0,
+            };
+            // Many projects have nothing of most kinds.
+            let most = quota.now + quota.after + quota.on_the_way + quota.long_run;
+            let is_of_nothing = most == 0 && !quota.is_endless;
+            if project.is_none() || !is_of_nothing {
+                quotas.push(quota);
+            }
         }
     }
     quotas
 }
 
-/// How many images of a kind a change makes and takes away.
-fn counted(
-    change: &Change,
-    kind: ImageKind,
-    engine: &crate::inventory::EngineInventory,
-) -> (u64, u64) {
-    let image = |id: Option<&String>| engine.images.iter().find(|image| Some(&image.id) == id);
-    let kind_of = |id: Option<&String>| image(id).map(|image| image.kind);
-    let members_of = |id: Option<&String>| image(id).map_or(1, Image::members);
-    match (change.action, &change.create, &change.copy) {
-        (Action::Create, Some(create), _) if create.kind == kind => {
-            let replaced = create.replaces.as_ref();
-            (
-                if create.disk_by_disk { create.disks.len() as u64 } else { 1 },
-                replaced.map_or(0, |replaced| members_of(replaced.id.as_ref())),
-            )
+/// How many images of a kind there are in a project, and what a plan does about them.
+#[derive(Debug, Clone, Copy, Default)]
+struct Use {
+    now: u64,
+    /// Those of them that no policy looks after.
+    others: u64,
+    made: u64,
+    gone: u64,
+    /// Snapshots that are made as steps on the way to disk images, and go.
+    steps: u64,
+}
+
+impl Use {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            now: self.now + other.now,
+            others: self.others + other.others,
+            made: self.made + other.made,
+            gone: self.gone + other.gone,
+            steps: self.steps + other.steps,
         }
-        (Action::Copy, _, Some(copy)) => {
-            let is_kind = kind_of(change.image.id.as_ref()).is_none_or(|found| found == kind);
-            (u64::from(is_kind), u64::from(is_kind && copy.replaces.is_some()))
+    }
+}
+
+/// By project and kind.
+type Uses<'a> = BTreeMap<(&'a str, ImageKind), Use>;
+
+/// Adds how many images a plan makes and takes away.
+fn changed<'a>(uses: &mut Uses<'a>, plan: &'a Plan, engine: &'a EngineInventory) {
+    let images: BTreeMap<&str, &Image> =
+        engine.images.iter().map(|image| (image.id.as_str(), image)).collect();
+    let instances: BTreeMap<&SourceId, &Instance> =
+        engine.instances.iter().map(|instance| (&instance.id, instance)).collect();
+    let project_of = |source: &SourceId| instances.get(source).map_or("", |one| &*one.project);
+    let seen = |id: Option<&String>| images.get(id?.as_str()).copied();
+    let changes = || plan.changes.iter().filter(|change| change.engine == engine.name);
+    let steps = images.values().filter_map(|image| Some((image.step_to()?, *image)));
+    let steps: BTreeMap<&str, &Image> = steps.collect();
+    // What is copied may be yet to be made.
+    let coming: BTreeMap<&str, (&str, ImageKind)> = changes()
+        .filter_map(|change| {
+            let create = change.create.as_ref()?;
+            Some((change.image.name.as_str(), (project_of(&change.key.source), create.kind)))
+        })
+        .collect();
+    for change in changes() {
+        let (mut made, mut gone) = (None, None);
+        match (change.action, &change.create, &change.copy) {
+            (Action::Create, Some(create), _) => {
+                let members = if create.disk_by_disk { create.disks.len() as u64 } else { 1 };
+                made = Some(((project_of(&change.key.source), create.kind), members));
+                gone = create.replaces.as_ref().and_then(|image| seen(image.id.as_ref()));
+            }
+            (Action::Copy, _, Some(copy)) => {
+                let original = seen(change.image.id.as_ref());
+                let place = original.map(|image| (image.project.as_str(), image.kind));
+                let place = place.or_else(|| coming.get(&*change.image.name).copied());
+                made = place.map(|place| (place, 1));
+                gone = copy.replaces.as_ref().and_then(|image| seen(image.id.as_ref()));
+            }
+            (Action::Delete, ..) => gone = seen(change.image.id.as_ref()),
+            _ => {}
         }
-        (Action::Delete, ..) if kind_of(change.image.id.as_ref()) == Some(kind) => {
-            (0, members_of(change.image.id.as_ref()))
+        if change.create.as_ref().is_some_and(|create| create.via == Via::Snapshot) {
+            let place = (project_of(&change.key.source), ImageKind::Snapshot);
+            let on_the_way = uses.entry(place).or_default();
+            // What a run has left is there already, and goes.
+            match steps.get(change.image.name.as_str()) {
+                Some(_) => on_the_way.gone += 1,
+                None => on_the_way.steps += 1,
+            }
         }
-        _ => (0, 0),
+        if let Some((place, members)) = made {
+            uses.entry(place).or_default().made += members;
+        }
+        if let Some(image) = gone {
+            uses.entry((&image.project, image.kind)).or_default().gone += image.members();
+        }
     }
 }

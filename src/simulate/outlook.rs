@@ -11,7 +11,6 @@ use jiff::Timestamp;
 
 use crate::desired::{Due, Series, SeriesPoint};
 use crate::elapsed::Elapsed;
-use crate::inventory::ImageState;
 use crate::name::Slot;
 use crate::policy::Policy;
 use crate::retention::{CLOCK_SKEW, Period};
@@ -149,7 +148,7 @@ pub(super) fn arrivals(
     let policy = series.policy;
     // A slot may have come and its capture still be ahead; what has its point is behind.
     let has_point = |point: &&SeriesPoint<'_>| {
-        point.image.state != ImageState::Failed && point.key.slot.instant() <= CLOCK_SKEW.after(now)
+        !point.image.state.is_failed_attempt() && point.key.slot.instant() <= CLOCK_SKEW.after(now)
     };
     let newest = series.points.iter().rfind(has_point).map(|point| point.key.slot);
     let mut arrivals = Vec::new();

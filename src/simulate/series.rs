@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::decision::{self, Copying, Creation, Decision, Drilling};
+use super::held::Held;
 use super::size::{Growth, Sizes};
 use super::state::simulated;
 use super::track::{Totals, Track};
@@ -12,7 +13,7 @@ use super::waiting::{Fate, Refusals, Waiting};
 use crate::cost::{Amount, Prices};
 use crate::desired::{Presence, Series};
 use crate::elapsed::Elapsed;
-use crate::inventory::{Image, ImageState, Stage};
+use crate::inventory::{EngineInventory, Image, ImageState, Stage};
 use crate::name::{Key, Slot, SourceId};
 use crate::plan::guard::Guard;
 use crate::plan::{Action, Update};
@@ -29,6 +30,8 @@ pub(super) struct Point {
     bytes: Option<u64>,
     /// Millionths of the currency for a GiB and month.
     rate: Option<u64>,
+    /// How many images of the engine it is: more than one for a set.
+    members: u64,
     /// What the planner sees of it.
     pub(super) hash: u128,
 }
@@ -65,6 +68,9 @@ pub(super) struct World<'a> {
     /// Restore points and their copies, the oldest first.
     pub(super) points: Vec<Point>,
     pub(super) sizes: Sizes,
+    /// How many images of the engine a restore point that is made here is, and in which project.
+    members: u64,
+    project: &'a str,
     /// What the planner sees of the series beside its points.
     base: u128,
     /// What it sees of the points, in any order.
@@ -78,6 +84,10 @@ pub(super) struct World<'a> {
     bytes: u64,
     amount: Amount,
     uncounted: u64,
+    /// Images of the engine, whatever their state.
+    held: Held,
+    /// Whether any of its restore points is or was a set.
+    has_sets: bool,
     pub(super) missed: Option<MissedBefore>,
     /// The newest slot that was attempted in vain before there ever was a restore point.
     pub(super) attempted: Option<Slot>,
@@ -99,21 +109,25 @@ impl<'a> World<'a> {
     pub(super) fn new(
         series: &Series<'a>,
         (policy_index, engine): (usize, usize),
-        engine_name: &'a str,
+        seen: &'a EngineInventory,
         prices: Option<&Prices>,
     ) -> Self {
         let policy = series.policy;
+        let instance = series.state.instance();
+        let members = instance.map(|one| policy.capture.members(one, &seen.capabilities));
         let images = series.points.iter().map(|point| point.image);
         let mut world = Self {
             policy,
             policy_index,
             engine,
-            engine_name,
+            engine_name: &seen.name,
             source: series.source.clone(),
             name: series.source_name().to_owned(),
             presence: series.state.presence,
             points: Vec::with_capacity(series.points.len() + 1),
             sizes: Sizes::of(images, policy, series.state.instance()),
+            members: members.unwrap_or(1),
+            project: instance.map_or("", |one| &one.project),
             base: 0,
             seen: 0,
             waiting: Waiting::default(),
@@ -123,6 +137,8 @@ impl<'a> World<'a> {
             bytes: 0,
             amount: Amount::default(),
             uncounted: 0,
+            held: Held::default(),
+            has_sets: false,
             missed: None,
             attempted: None,
             stalled: series.stalled,
@@ -132,10 +148,11 @@ impl<'a> World<'a> {
         };
         world.base = world.base_hash();
         for point in series.points.iter().chain(&series.copies) {
-            let bytes = point.image.stored_bytes;
-            world.insert(point.key.clone(), point.image.clone(), bytes, prices);
+            let (bytes, members) = (point.image.stored_bytes, point.image.members());
+            world.insert(point.key.clone(), point.image.clone(), (bytes, members), prices);
         }
         world.totals.peak_ready = world.ready;
+        world.totals.peak_images = world.held.all();
         world
     }
 
@@ -144,7 +161,13 @@ impl<'a> World<'a> {
         self.base.wrapping_add(self.seen)
     }
 
-    fn insert(&mut self, key: Key, image: Image, bytes: Option<u64>, prices: Option<&Prices>) {
+    fn insert(
+        &mut self,
+        key: Key,
+        image: Image,
+        (bytes, members): (Option<u64>, u64),
+        prices: Option<&Prices>,
+    ) {
         let rate =
             prices.and_then(|prices| prices.rate(self.engine_name, &image.location, image.kind));
         let at = self
@@ -152,7 +175,8 @@ impl<'a> World<'a> {
             .partition_point(|point| (point.key.slot, &point.image.id) <= (key.slot, &image.id));
         let twins = self.twins_before(at, key.slot);
         let hash = self.point_hash(&key, &image, twins);
-        let point = Point { key, image, bytes, rate, hash };
+        let point = Point { key, image, bytes, rate, members, hash };
+        self.has_sets |= members > 1;
         self.count(&point, true, prices.is_some());
         self.points.insert(at, point);
     }
@@ -171,6 +195,7 @@ impl<'a> World<'a> {
         let is_uncounted = point.bytes.is_none() || (has_prices && point.rate.is_none());
         let bytes = point.bytes.unwrap_or(0);
         let amount = Amount::of(bytes, point.rate.unwrap_or(0));
+        self.held.count(&point.image, point.members, is_in);
         if is_in {
             self.seen = self.seen.wrapping_add(point.hash);
             self.ready += ready;
@@ -203,7 +228,7 @@ impl<'a> World<'a> {
     /// Whether every restore point there is has failed.
     pub(super) fn has_only_failed(&self) -> bool {
         let mut originals = self.points.iter().filter(|point| !point.image.is_copy());
-        originals.all(|point| point.image.state == ImageState::Failed)
+        originals.all(|point| point.image.state.is_failed_attempt())
     }
 
     /// READY images that are not in the future: what guards count shares of an engine of.
@@ -237,9 +262,26 @@ impl<'a> World<'a> {
         self.track.copies.push(self.copies);
         self.track.stored_bytes.push(self.bytes);
         self.track.uncounted.push(self.uncounted);
+        self.track.images.push(self.held.all());
         if has_prices {
             self.track.cost_micros.push(self.amount.micros());
         }
+    }
+
+    /// Images of the engine, by project and kind.
+    pub(super) fn held(&self) -> &Held {
+        &self.held
+    }
+
+    /// Whether restore points and images are not the same.
+    pub(super) fn has_sets(&self) -> bool {
+        self.has_sets
+    }
+
+    /// Leaves out of the figures what says nothing.
+    pub(super) fn forget_none(&mut self) {
+        self.track.forget_none(self.has_sets);
+        self.totals.forget_none(self.has_sets);
     }
 
     /// What the images cost, exactly.
@@ -371,7 +413,9 @@ impl<'a> World<'a> {
             simulated(creation.kind, creation.location.clone(), state, creation.slot, step.now);
         image.name = self.image_name(&key);
         image.labels.extend(drill.into_iter().flat_map(|drill| drill.update.set_labels.clone()));
-        self.insert(key, image, Some(bytes), step.prices);
+        self.project.clone_into(&mut image.project);
+        self.insert(key, image, (Some(bytes), self.members), step.prices);
+        self.totals.peak_images = self.totals.peak_images.max(self.held.all());
         if *is_ready {
             self.totals.created += 1;
             self.totals.peak_ready = self.totals.peak_ready.max(self.ready);
@@ -400,8 +444,10 @@ impl<'a> World<'a> {
             let bytes = bytes.map(|bytes| if is_first { bytes.max(first) } else { bytes });
             let mut image = copy.image(&key, step.now);
             image.name = self.copy_name(&key, location);
-            self.insert(key, image, bytes, step.prices);
+            self.project.clone_into(&mut image.project);
+            self.insert(key, image, (bytes, self.members), step.prices);
             self.totals.copied += 1;
+            self.totals.peak_images = self.totals.peak_images.max(self.held.all());
         }
     }
 

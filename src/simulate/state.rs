@@ -94,6 +94,8 @@ pub(super) fn simulated(
         stored_bytes: None,
         disk_bytes: None,
         fingerprint: String::new(),
+        disks: None,
+        project: String::new(),
         in_use_by: Vec::new(),
         message: None,
     }

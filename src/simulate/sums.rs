@@ -119,18 +119,23 @@ pub(super) fn policy_track(
         track.copies.push(sum(|track| &track.copies));
         track.stored_bytes.push(sum(|track| &track.stored_bytes));
         track.uncounted.push(sum(|track| &track.uncounted));
+        track.images.push(sum(|track| &track.images));
         track.oldest_seconds.push(oldest(|track| &track.oldest_seconds));
         track.newest_seconds.push(oldest(|track| &track.newest_seconds));
         if prices.is_some() {
             track.cost_micros.push(sum(|track| &track.cost_micros));
         }
     }
-    track.forget_none();
+    let has_sets = worlds.iter().any(|world| world.has_sets());
+    let peak_images = track.images.iter().copied().max().unwrap_or(0);
+    track.forget_none(has_sets);
     let mut totals = Totals::default();
     for world in worlds {
         totals.add(&world.totals);
     }
     totals.peak_ready = track.ready.iter().copied().max().unwrap_or(0);
+    totals.peak_images = peak_images;
+    totals.forget_none(has_sets);
     let amount = worlds.iter().fold(Amount::default(), |sum, world| sum.plus(world.amount()));
     PolicyTrack {
         policy: policy.name.clone(),
@@ -156,6 +161,9 @@ pub(super) fn assumptions(
         ),
         "what the oldest restore point holds beyond an ordinary one is shared by the later ones and stays when it goes".to_owned(),
     ];
+    if inventory.engines.iter().any(|one| one.capabilities.limits.counts().next().is_some()) {
+        texts.push("no quota refuses anything; how much of each is taken is shown".to_owned());
+    }
     if options.fail_rate.0 > 0 {
         texts.push(
             "a capture that fails is tried again at the next look within its deadline".to_owned(),

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::chance::Share;
 use crate::cost::Money;
+use crate::inventory::ImageKind;
 use crate::name::{PolicyName, Slot, SourceId};
 use crate::plan::guard::Guard;
 
@@ -38,6 +39,26 @@ pub struct Simulation {
     pub series: Vec<SeriesTrack>,
     /// What went otherwise than it should, in order.
     pub events: Vec<Event>,
+    /// How much of each limit on images is taken, where engines tell limits and something is counted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quotas: Vec<QuotaTrack>,
+}
+
+/// How much of a limit on images is taken over time. In truth nothing is made beyond it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QuotaTrack {
+    /// The engine.
+    pub engine: String,
+    /// The project that the limit is of, where it is not of all of the engine.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub project: String,
+    /// The kind of image.
+    pub kind: ImageKind,
+    /// The most images of that kind.
+    pub limit: u64,
+    /// Images there are day by day, whoever made them; each disk of a set is one.
+    pub images: Vec<u64>,
 }
 
 /// A policy over time.
@@ -100,14 +121,21 @@ pub struct Track {
     /// Cost in millionths of the currency a month; empty without a table of prices.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cost_micros: Vec<u64>,
-    /// Images whose size is unknown or that no price fits: not part of bytes or cost.
+    /// Restore points and copies whose size is unknown or that no price fits: not part of bytes or cost.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub uncounted: Vec<u64>,
+    /// Images of the engine, copies and failed attempts among them; each disk of a set is one. Empty
+    /// where no restore point is a set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<u64>,
 }
 
 impl Track {
-    /// Leaves out copies where there never were any.
-    pub(super) fn forget_none(&mut self) {
+    /// Leaves out copies where there never were any, and images where each restore point is one.
+    pub(super) fn forget_none(&mut self, has_sets: bool) {
+        if !has_sets {
+            self.images = Vec::new();
+        }
         if self.copies.iter().all(|copies| *copies == 0) {
             self.copies = Vec::new();
         }
@@ -136,7 +164,7 @@ pub struct Totals {
     pub deprecated: u64,
     /// Points that were brought back.
     pub reactivated: u64,
-    /// Images that were deleted, copies among them.
+    /// Restore points that were deleted, copies among them.
     pub deleted: u64,
     /// Deletes that guards refused, counted in each round anew.
     pub refused: u64,
@@ -144,6 +172,10 @@ pub struct Totals {
     pub stalls: u64,
     /// The most READY restore points there were at once.
     pub peak_ready: u64,
+    /// The most images of the engine there were at once, each disk of a set one; absent where no restore
+    /// point is a set.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub peak_images: u64,
     /// The largest age that the newest READY restore point had, in seconds; absent where there was
     /// none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -156,6 +188,13 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl Totals {
+    /// Leaves out images where each restore point is one.
+    pub(super) fn forget_none(&mut self, has_sets: bool) {
+        if !has_sets {
+            self.peak_images = 0;
+        }
+    }
+
     pub(super) fn add(&mut self, other: &Self) {
         self.created += other.created;
         self.copied += other.copied;
@@ -217,7 +256,7 @@ pub enum Happening {
     Refused {
         /// The guard.
         guard: Guard,
-        /// How many images.
+        /// How many restore points and copies.
         images: usize,
     },
 }

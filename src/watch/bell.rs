@@ -12,6 +12,8 @@ pub struct Bell(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     rung: Notify,
+    /// For the one who looks at the lease beside the loop.
+    reloaded: Notify,
     files: AtomicBool,
     reload: AtomicBool,
     stop: AtomicU8,
@@ -39,6 +41,7 @@ impl Bell {
     pub fn reload(&self) {
         self.0.reload.store(true, Ordering::SeqCst);
         self.0.rung.notify_one();
+        self.0.reloaded.notify_one();
     }
 
     /// Watching is to end: first what is under way may finish, asked again it is given up.
@@ -74,6 +77,11 @@ impl Bell {
     /// Waits for the next wake.
     pub(super) async fn rung(&self) {
         self.0.rung.notified().await;
+    }
+
+    /// Waits until everything is to be looked at now.
+    pub(super) async fn reloaded(&self) {
+        self.0.reloaded.notified().await;
     }
 
     /// What has been heard since it was asked for.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::notify::Orders;
 use super::world::{Opened, WorldError};
 use super::{Delay, Watch};
 use crate::apply::Underway;
 use crate::policy::Policies;
 use crate::policy::meant::Watch as Settings;
-use crate::reconcile::{Caution, Recurrence, Room};
+use crate::reconcile::{Caution, Recurrence, Room, base};
 
 /// What is in force.
 pub(super) struct InForce {
@@ -50,7 +51,8 @@ impl InForce {
         if is_same {
             return Ok(false);
         }
-        self.delay.replace(Arc::clone(&policies), now);
+        let others = opened.others(&self.opened);
+        self.delay.replace(Arc::clone(&policies), others, now);
         self.rooms = rooms(watch, &policies, &opened, &self.delay, &self.underway);
         (self.policies, self.opened) = (policies, opened);
         Ok(true)
@@ -64,6 +66,17 @@ impl InForce {
     /// The room of an engine.
     pub(super) fn room(&self, engine: &str) -> Option<Arc<Room>> {
         self.rooms.get(engine).cloned()
+    }
+
+    /// Who is told of what goes wrong.
+    pub(super) fn orders(&self) -> Orders {
+        Orders {
+            settings: self.settings().notify.clone(),
+            name: self.policies.config.name.clone().unwrap_or_default(),
+            // Where the file has gone its engines could not have been opened.
+            base: base(&self.policies).unwrap_or_default(),
+            memory: self.opened.ledger.path().with_extension("told.json"),
+        }
     }
 
     pub(super) fn settings(&self) -> &Settings {

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 
 use crate::agenda::{Lately, Waits, premature};
-use crate::elapsed::Elapsed;
 use crate::inventory::Inventory;
 use crate::plan::guard::{Guard, Refusal};
 use crate::plan::{Action, Change, Plan, plan};
@@ -27,92 +26,102 @@ struct Inner {
 impl Delay {
     /// Nothing is known of what was in force before these.
     pub fn new(current: Arc<Policies>, now: Timestamp) -> Self {
-        Self(Mutex::new(Inner { current, lately: Lately::new(now) }))
+        let lately = Lately::new(current.config.watch.delete_delay, now);
+        Self(Mutex::new(Inner { current, lately }))
     }
 
-    /// These are in force from now on.
-    pub fn replace(&self, policies: Arc<Policies>, now: Timestamp) {
+    /// These are in force from now on; `others` are the engines that are not those of before.
+    pub fn replace<'n>(
+        &self,
+        policies: Arc<Policies>,
+        others: impl IntoIterator<Item = &'n str>,
+        now: Timestamp,
+    ) {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Inner { current, lately } = &mut *inner;
+        lately.delays(policies.config.watch.delete_delay, now);
         // What the policies mean is the same: nothing was caused.
-        if inner.current.digest != policies.digest {
-            let former = Arc::clone(&inner.current);
-            let delay = longest(&former, &policies);
-            inner.lately.superseded(former, delay, now);
+        if current.digest != policies.digest {
+            lately.superseded(Arc::clone(current), now);
         }
-        inner.current = policies;
+        others.into_iter().for_each(|engine| lately.other(engine, now));
+        *current = policies;
     }
 
-    /// Which deletes wait, and the policies that are asked about the rest.
-    fn waits(&self, now: Timestamp) -> (Waits<Arc<Policies>>, Arc<Policies>) {
+    /// Which deletes on an engine wait, and the policies that are asked about the rest.
+    fn waits(&self, engine: &str, now: Timestamp) -> (Waits<Arc<Policies>>, Arc<Policies>) {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let delay = inner.current.config.watch.delete_delay;
-        (inner.lately.waits(delay, now), Arc::clone(&inner.current))
+        (inner.lately.waits(engine, now), Arc::clone(&inner.current))
     }
-}
 
-/// A change that shortens the delay is a change as well.
-fn longest(one: &Policies, other: &Policies) -> Elapsed {
-    one.config.watch.delete_delay.max(other.config.watch.delete_delay)
-}
-
-impl Caution for Delay {
-    fn refuse(&self, made: &Plan, inventory: &Inventory, now: Timestamp) -> Vec<Refusal> {
-        let deletes = || made.changes.iter().filter(|change| change.action == Action::Delete);
-        if deletes().next().is_none() {
-            return Vec::new();
-        }
-        let (waits, current) = self.waits(now);
+    /// What of a plan waits on an engine, and why.
+    fn of_engine<'p>(
+        &self,
+        engine: &str,
+        made: &'p Plan,
+        inventory: &Inventory,
+        now: Timestamp,
+    ) -> (Vec<&'p Change>, String) {
+        let (waits, current) = self.waits(engine, now);
         // A round that began under other policies deletes nothing that these would keep.
         let newer = (made.policies_digest != current.digest).then_some(current);
-        let (held, why): (Vec<&Change>, String) = match waits {
+        let asked = |former: &[Arc<Policies>]| -> Vec<Plan> {
+            former.iter().chain(&newer).map(|one| plan(one, inventory, now)).collect()
+        };
+        let (mut held, why) = match waits {
             Waits::All(until) => (
-                deletes().collect(),
+                deletes(made).collect(),
                 format!(
                     "deletes wait until {} after a start, or where policies change all the time",
                     minute(until)
                 ),
             ),
-            Waits::Unless(former, until) => {
-                let asked: Vec<Plan> =
-                    former.iter().chain(&newer).map(|one| plan(one, inventory, now)).collect();
-                let why = format!(
+            Waits::Other(until) => (
+                deletes(made).collect(),
+                format!(
+                    "the engine is new or configured differently; its deletes wait until {}",
+                    minute(until)
+                ),
+            ),
+            Waits::Unless(former, until) => (
+                premature(made, &asked(&former)),
+                format!(
                     "the policies have changed; what that causes waits until {}",
                     minute(until)
-                );
-                (premature(made, &asked), why)
-            }
-            Waits::None => {
-                let asked: Vec<Plan> = newer.iter().map(|one| plan(one, inventory, now)).collect();
-                (
-                    premature(made, &asked),
-                    "the policies have changed since this round began".to_owned(),
-                )
-            }
+                ),
+            ),
+            Waits::None => (
+                premature(made, &asked(&[])),
+                "the policies have changed since this round began".to_owned(),
+            ),
         };
-        refusals(&held, &why)
+        held.retain(|change: &&Change| change.engine == engine);
+        (held, why)
     }
 }
 
-fn refusals(held: &[&Change], why: &str) -> Vec<Refusal> {
-    let mut engines: Vec<&str> = held.iter().map(|change| change.engine.as_str()).collect();
-    engines.sort_unstable();
-    engines.dedup();
-    let of = |engine: &str| {
-        let own = held.iter().filter(|change| change.engine == engine);
-        let mut images: Vec<String> = own.filter_map(|change| change.image.id.clone()).collect();
-        images.sort();
-        images
-    };
-    engines
-        .into_iter()
-        .map(|engine| Refusal {
-            guard: Guard::DeleteDelay,
-            engine: engine.to_owned(),
-            message: why.to_owned(),
-            images: of(engine),
-            override_flag: None,
-            classes: BTreeSet::new(),
-            overridden: false,
-        })
-        .collect()
+fn deletes(plan: &Plan) -> impl Iterator<Item = &Change> {
+    plan.changes.iter().filter(|change| change.action == Action::Delete)
+}
+
+impl Caution for Delay {
+    fn refuse(&self, made: &Plan, inventory: &Inventory, now: Timestamp) -> Vec<Refusal> {
+        let engines: BTreeSet<&str> = deletes(made).map(|change| change.engine.as_str()).collect();
+        let refusals = engines.into_iter().filter_map(|engine| {
+            let (held, why) = self.of_engine(engine, made, inventory, now);
+            let mut images: Vec<String> =
+                held.iter().filter_map(|change| change.image.id.clone()).collect();
+            images.sort();
+            (!held.is_empty()).then(|| Refusal {
+                guard: Guard::DeleteDelay,
+                engine: engine.to_owned(),
+                message: why,
+                images,
+                override_flag: None,
+                classes: BTreeSet::new(),
+                overridden: false,
+            })
+        });
+        refusals.collect()
+    }
 }

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use crate::apply::Ending;
-use crate::coverage::coverage;
+use crate::coverage::Cover;
 use crate::elapsed::Elapsed;
 use crate::inventory::Inventory;
 use crate::name::{Ownership, PolicyName, Slot, SourceId};
 use crate::plan::guard::Guard;
-use crate::plan::{Action, Summary};
+use crate::plan::{Action, EngineSummary, Plan, Summary};
 use crate::policy::Policies;
 use crate::reconcile::Round;
 
@@ -73,8 +73,8 @@ pub struct RoundFacts {
 /// How an engine was seen at the end of a round.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineFacts {
-    /// When.
-    pub seen_at: Timestamp,
+    /// When anything was seen of it last; `None` where nothing ever was.
+    pub seen_at: Option<Timestamp>,
     /// How many instances it has.
     pub instances: u64,
     /// How many of them no policy protects.
@@ -90,22 +90,71 @@ pub struct EngineFacts {
 }
 
 impl EngineFacts {
+    /// What is known after another look. Of what that could not see the last that was seen is known,
+    /// and since when nothing is.
+    pub(super) fn followed_by(
+        &self,
+        facts: Self,
+        is_in_force: impl Fn(&PolicyName) -> bool,
+    ) -> Self {
+        if facts.seen_at.is_none() {
+            return Self { round: facts.round, ..self.clone() };
+        }
+        if facts.round.is_whole() {
+            return facts;
+        }
+        let key = |source: &SourceFacts| (source.policy.clone(), source.id.clone());
+        let mut sources: BTreeMap<_, SourceFacts> =
+            facts.sources.into_iter().map(|source| (key(&source), source)).collect();
+        for before in &self.sources {
+            match sources.get_mut(&key(before)) {
+                // The image that it had may be what was not seen.
+                Some(source) => source.newest = source.newest.max(before.newest),
+                None if is_in_force(&before.policy) => {
+                    sources.insert(key(before), before.clone());
+                }
+                None => {}
+            }
+        }
+        let mut sources: Vec<SourceFacts> = sources.into_values().collect();
+        sort(&mut sources);
+        Self { sources, ..facts }
+    }
+
     /// What is kept of a round that was carried out.
-    pub(super) fn of(policies: &Policies, round: &Round, now: Timestamp) -> Self {
+    pub(super) fn of(
+        policies: &Policies,
+        round: &Round,
+        covers: &[Cover<'_>],
+        now: Timestamp,
+    ) -> Self {
         let inventory = round.after.as_ref();
+        let is_unseen = is_unseen(&round.plan);
         Self {
-            seen_at: inventory.map_or(round.plan.now, |seen| seen.observed_at),
+            seen_at: inventory.map(|seen| seen.observed_at).filter(|_| !is_unseen),
             instances: count(round.plan.engines.iter().map(|engine| engine.instances).sum()),
             unprotected: count(round.plan.unprotected.len()),
             exempt: count(round.plan.exempt.len()),
-            sources: inventory.map(|seen| sources(policies, seen, now)).unwrap_or_default(),
+            sources: sources(covers),
             stored: inventory.map(|seen| stored(policies, seen)).unwrap_or_default(),
             round: RoundFacts::of(round, now),
         }
     }
 }
 
+/// Whether nothing at all was seen.
+pub(super) fn is_unseen(plan: &Plan) -> bool {
+    let is_unseen =
+        |engine: &EngineSummary| !engine.complete && engine.instances == 0 && engine.images == 0;
+    plan.engines.iter().all(is_unseen)
+}
+
 impl RoundFacts {
+    /// Whether all of the engine was seen.
+    pub(super) fn is_whole(&self) -> bool {
+        self.gaps.is_empty()
+    }
+
     fn of(round: &Round, now: Timestamp) -> Self {
         let plan = &round.plan;
         let mut results = BTreeMap::new();
@@ -134,20 +183,18 @@ impl RoundFacts {
         }
     }
 
-    /// Whether something failed that is to be tried again.
+    /// Whether something failed that may go well if it is tried again.
     pub(super) fn has_failed(round: &Round) -> bool {
         let failed =
             |ending: &Ending| matches!(ending, Ending::Failed { .. } | Ending::Skipped { .. });
         round.outcomes.iter().any(|outcome| failed(&outcome.ending))
-            || !round.plan.blocked.is_empty()
             || round.settled.iter().any(|(_, settled)| settled.is_err())
             || round.plan.engines.iter().any(|engine| !engine.complete)
     }
 }
 
-fn sources(policies: &Policies, inventory: &Inventory, now: Timestamp) -> Vec<SourceFacts> {
-    let covered = coverage(policies, inventory, now);
-    let facts = covered.into_iter().map(|cover| SourceFacts {
+fn sources(covers: &[Cover<'_>]) -> Vec<SourceFacts> {
+    let facts = covers.iter().map(|cover| SourceFacts {
         policy: cover.policy.name.clone(),
         id: cover.instance.id.clone(),
         name: cover.instance.name.clone(),
@@ -157,10 +204,14 @@ fn sources(policies: &Policies, inventory: &Inventory, now: Timestamp) -> Vec<So
     });
     let mut facts: Vec<SourceFacts> = facts.collect();
     facts.shrink_to_fit();
-    facts.sort_by(|one, other| {
+    sort(&mut facts);
+    facts
+}
+
+fn sort(sources: &mut [SourceFacts]) {
+    sources.sort_by(|one, other| {
         (&one.policy, &one.name, &one.id).cmp(&(&other.policy, &other.name, &other.id))
     });
-    facts
 }
 
 fn stored(policies: &Policies, inventory: &Inventory) -> BTreeMap<Option<PolicyName>, Stored> {

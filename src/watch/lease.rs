@@ -1,74 +1,170 @@
-//! A lease: of several watches over one file, one works and the others stand by.
+//! A lease: of several watches, one works and the others stand by.
 //!
-//! Nothing depends on it: two that work at once make one image per slot as well. The lock is the
-//! operating system's own and is gone with the process that holds it, however it ends.
+//! Nothing depends on it: two that work at once make one image per slot as well. It is a lock on a
+//! file, which the operating system gives back however its process ends, or a Lease of Kubernetes,
+//! which its holder renews and which ends where it does not.
 
-use std::fs::{File, TryLockError};
-use std::io;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+mod election;
+mod file;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 
-use super::{Bell, Role, Status, System};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
-/// How often it is looked whether the lease is free.
-const LOOK: Duration = Duration::from_secs(2);
+use super::{Bell, Status, System};
+use crate::clock::Clock;
+use crate::policy::Policies;
+use crate::policy::meant::LeasePlace;
+use crate::reconcile::{RoomError, base};
+use election::Elected;
+use file::FileLease;
 
 /// Why a lease cannot be had at all.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot lock the lease {}: {source}", path.display())]
-pub struct LeaseError {
-    path: PathBuf,
-    source: io::Error,
+pub enum LeaseError {
+    /// The file cannot be locked.
+    #[error("cannot lock the lease {}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The lease cannot be asked for.
+    #[error("cannot ask for the lease {place}: {why}")]
+    Unreachable {
+        /// Which one.
+        place: String,
+        /// Why not.
+        why: String,
+    },
+    /// The path of the file leads elsewhere whenever a link on the way to the configuration is swapped.
+    #[error(
+        "the lease {} is relative to {}, which a link leads to: whenever that is swapped it is another \
+         file, and two would hold a lease; write an absolute path",
+        lease.display(),
+        base.display()
+    )]
+    Relative {
+        /// The path as it is written.
+        lease: PathBuf,
+        /// The directory that it is relative to.
+        base: PathBuf,
+    },
+    /// The configuration has gone.
+    #[error(transparent)]
+    NoBase(#[from] RoomError),
+    /// Somebody else holds it, or it could not be renewed in time.
+    #[error("the lease {0} was lost: whoever holds it now goes on")]
+    Lost(String),
+    /// This program was built without it.
+    #[error(
+        "this stillframe was built without leases of Kubernetes: build it with `--features kubernetes`, or name a file"
+    )]
+    NotBuilt,
 }
 
 /// Held as long as it lives.
 #[derive(Debug)]
-pub struct Lease {
-    _file: File,
+pub enum Lease {
+    /// A file that is locked.
+    File(FileLease),
+    /// A record that is renewed.
+    Elected(Elected),
 }
 
 impl Lease {
-    /// Waits until nobody else holds it; `None` where watching ends before.
+    /// The lease that policies name.
+    pub fn of(policies: &Policies) -> Result<Option<LeasePlace>, LeaseError> {
+        let file = match &policies.config.watch.lease {
+            Some(LeasePlace::File(file)) => file,
+            other => return Ok(other.clone()),
+        };
+        let base = base(policies)?;
+        if file.is_relative() && is_behind_link(Path::new(&policies.config.file)) {
+            return Err(LeaseError::Relative { lease: file.clone(), base });
+        }
+        Ok(Some(LeasePlace::File(base.join(file))))
+    }
+
+    /// Waits until nobody else holds it; `None` where watching ends before. Where it is lost later,
+    /// watching ends.
     pub async fn wait(
-        path: &Path,
+        place: &LeasePlace,
+        clock: &Arc<dyn Clock>,
         bell: &Bell,
         status: &Status,
         system: System,
     ) -> Result<Option<Self>, LeaseError> {
-        let mut is_told = false;
-        while !bell.is_stopping() {
-            if let Some(lease) = Self::take(path)? {
-                tracing::info!("holding the lease {}", path.display());
-                return Ok(Some(lease));
+        match place {
+            LeasePlace::File(path) => {
+                FileLease::wait(path, bell, status, system).await.map(|held| held.map(Self::File))
             }
-            if !is_told {
-                tracing::info!("standing by: another one holds the lease {}", path.display());
-                status.role(Role::Standby);
-                system.standby();
-                is_told = true;
+            #[cfg(not(feature = "kubernetes"))]
+            LeasePlace::Kubernetes(_) => {
+                let _ = clock;
+                Err(LeaseError::NotBuilt)
             }
-            system.alive();
-            status.beat();
-            let look = system.watchdog().map_or(LOOK, |every| LOOK.min(every / 2));
-            tokio::select! {
-                () = bell.rung() => drop(bell.heard()),
-                () = tokio::time::sleep(look) => {}
+            #[cfg(feature = "kubernetes")]
+            LeasePlace::Kubernetes(lease) => {
+                let unreachable = |why| LeaseError::Unreachable { place: lease.to_string(), why };
+                let store = kubernetes::Store::open(lease).await.map_err(unreachable)?;
+                let candidate = election::Candidate {
+                    place: lease.to_string(),
+                    identity: election::identity(),
+                    store: Arc::new(store),
+                    clock: Arc::clone(clock),
+                    times: election::Times::default(),
+                };
+                Ok(candidate.wait(bell, status, system).await.map(Self::Elected))
             }
         }
-        Ok(None)
     }
 
-    fn take(path: &Path) -> Result<Option<Self>, LeaseError> {
-        let error = |source| LeaseError { path: path.to_owned(), source };
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(error)?;
+    /// Gives it back, so that another one need not wait until it has ended. An error where it was
+    /// lost before.
+    pub async fn release(self) -> Result<(), LeaseError> {
+        match self {
+            Self::File(file) => file.release(),
+            Self::Elected(elected) => elected.release().await,
         }
-        let file =
-            File::options().create(true).truncate(false).write(true).open(path).map_err(error)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Self { _file: file })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(source)) => Err(error(source)),
+    }
+}
+
+/// Whether a link is on the way to a file, or the file is one.
+fn is_behind_link(file: &Path) -> bool {
+    let Ok(file) = std::path::absolute(file) else { return true };
+    let mut reached = PathBuf::new();
+    file.components().any(|component| {
+        if component == Component::ParentDir {
+            reached.pop();
+        } else {
+            reached.push(component);
+        }
+        reached.is_symlink()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_link_on_the_way_is_found_wherever_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().canonicalize().unwrap();
+        std::fs::create_dir_all(root.join("trees/1")).unwrap();
+        std::fs::write(root.join("trees/1/stillframe.yaml"), "").unwrap();
+        symlink("trees/1", root.join("current")).unwrap();
+        symlink("trees/1/stillframe.yaml", root.join("stillframe.yaml")).unwrap();
+        for file in ["current/stillframe.yaml", "stillframe.yaml", "trees/../current/x"] {
+            assert!(is_behind_link(&root.join(file)), "{file}");
+        }
+        for file in ["trees/1/stillframe.yaml", "trees/1/../1/stillframe.yaml"] {
+            assert!(!is_behind_link(&root.join(file)), "{file}");
         }
     }
 }

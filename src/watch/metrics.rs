@@ -9,13 +9,13 @@ use std::fmt::{Display, Write};
 use jiff::Timestamp;
 
 use super::status::EngineStatus;
-use super::{EngineFacts, Role, Snapshot};
+use super::{EngineFacts, Role, Snapshot, Tally};
 
 /// The type of the body.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Every metric there is: its name, whether it only grows, and what it says.
-pub const METRICS: [(&str, bool, &str); 34] = [
+pub const METRICS: [(&str, bool, &str); 37] = [
     ("stillframe_build_info", false, "The version of the program."),
     ("stillframe_role", false, "1 for what the process does: idle, standby or running."),
     ("stillframe_config_valid", false, "Whether the files hold what is in force."),
@@ -102,12 +102,20 @@ pub const METRICS: [(&str, bool, &str); 34] = [
         true,
         "Requests that the service refused because there were too many.",
     ),
+    (
+        "stillframe_notifications_total",
+        true,
+        "Messages to receivers: sent; failed, each attempt; dropped, those that will not arrive.",
+    ),
+    ("stillframe_notifications_waiting", false, "Messages that wait for a receiver."),
+    ("stillframe_pings_total", true, "Pings, by what became of them."),
 ];
 
 /// All metrics at an instant.
 pub fn text(snapshot: &Snapshot, now: Timestamp) -> String {
     let mut samples = Samples::default();
     process(snapshot, &mut samples);
+    notifications(&snapshot.tally, &mut samples);
     policies(snapshot, &mut samples);
     for (name, status) in &snapshot.engines {
         engine(name, status, &mut samples);
@@ -197,7 +205,10 @@ fn process(snapshot: &Snapshot, samples: &mut Samples) {
         samples.add("stillframe_role", &[("role", &word)], flag(snapshot.role == role));
     }
     let validity = &snapshot.validity;
-    samples.add("stillframe_config_valid", &[], flag(validity.is_valid));
+    // Who stands by has read nothing, which is neither valid nor not.
+    if validity.read_at.is_some() {
+        samples.add("stillframe_config_valid", &[], flag(validity.is_valid));
+    }
     let mistakes = u64::try_from(validity.mistakes.len()).unwrap_or(u64::MAX);
     samples.add("stillframe_config_mistakes", &[], number(mistakes));
     let (valid, invalid) = validity.readings;
@@ -214,6 +225,19 @@ fn process(snapshot: &Snapshot, samples: &mut Samples) {
         if let Some(instant) = instant {
             samples.add(metric, &[], seconds(instant));
         }
+    }
+}
+
+fn notifications(tally: &Tally, samples: &mut Samples) {
+    for ((receiver, result), count) in &tally.messages {
+        let labels: [(&str, &dyn Display); 2] = [("receiver", receiver), ("result", result)];
+        samples.add("stillframe_notifications_total", &labels, number(*count));
+    }
+    for (receiver, count) in &tally.waiting {
+        samples.add("stillframe_notifications_waiting", &[("receiver", receiver)], number(*count));
+    }
+    for (result, count) in &tally.pings {
+        samples.add("stillframe_pings_total", &[("result", result)], number(*count));
     }
 }
 
@@ -273,10 +297,13 @@ fn engine(name: &str, status: &EngineStatus, samples: &mut Samples) {
 /// What the last round has seen of an engine.
 fn seen(name: &str, facts: &EngineFacts, now: Timestamp, samples: &mut Samples) {
     let own: [(&str, &dyn Display); 1] = [("engine", &name)];
-    samples.add("stillframe_engine_seen_timestamp_seconds", &own, seconds(facts.seen_at));
-    samples.add("stillframe_instances", &own, number(facts.instances));
-    samples.add("stillframe_instances_unprotected", &own, number(facts.unprotected));
-    samples.add("stillframe_instances_exempt", &own, number(facts.exempt));
+    // Of what was never seen it is not known that it has none.
+    if let Some(seen_at) = facts.seen_at {
+        samples.add("stillframe_engine_seen_timestamp_seconds", &own, seconds(seen_at));
+        samples.add("stillframe_instances", &own, number(facts.instances));
+        samples.add("stillframe_instances_unprotected", &own, number(facts.unprotected));
+        samples.add("stillframe_instances_exempt", &own, number(facts.exempt));
+    }
     let gaps = u64::try_from(facts.round.gaps.len()).unwrap_or(u64::MAX);
     samples.add("stillframe_engine_gaps", &own, number(gaps));
     samples.add("stillframe_round_ended_timestamp_seconds", &own, seconds(facts.round.ended_at));

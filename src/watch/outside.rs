@@ -1,24 +1,28 @@
-//! Health, readiness and metrics over HTTP.
+//! The page, health, readiness and metrics over HTTP.
 //!
 //! Loopback addresses answer whoever asks. Others are listened on only with a token, or behind a proxy
 //! that marks what it lets through: names of machines and policies are nobody else's business.
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use data_encoding::HEXLOWER;
+use jiff::Timestamp;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 
-use super::{Bell, Role, Status, metrics};
+use super::{Bell, Role, Snapshot, Status, metrics};
 use crate::clock::Clock;
+use crate::report::clean;
+use crate::report::overview::{self, EngineOverview, Overview};
 
 /// Who is answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +79,10 @@ pub async fn serve(
     let outside = Outside { status, clock, access };
     let router = Router::new()
         .route("/metrics", get(metrics))
+        .route("/page.json", get(document))
         .layer(middleware::from_fn_with_state(outside.clone(), may_see))
+        // The page itself says nothing; what it shows it asks for.
+        .route("/", get(page))
         // What says nothing but whether it lives is for whoever looks after the process.
         .route("/healthz", get(health))
         .route("/readyz", get(ready))
@@ -134,6 +141,84 @@ async fn metrics(State(outside): State<Outside>) -> Response {
     }
 }
 
+/// The page: nothing of another site may hold it in a frame, and it runs nothing but its own script.
+async fn page(headers: HeaderMap) -> Response {
+    static SHELL: LazyLock<(String, String)> = LazyLock::new(|| {
+        let shell = overview::shell();
+        let tag = format!("\"{}\"", HEXLOWER.encode(&Sha256::digest(&shell)[..16]));
+        (shell, tag)
+    });
+    let (shell, tag) = &*SHELL;
+    tagged(&headers, tag, "text/html; charset=utf-8", || shell.clone())
+}
+
+/// What the page shows.
+async fn document(State(outside): State<Outside>, headers: HeaderMap) -> Response {
+    let (status, clock) = (Arc::clone(&outside.status), Arc::clone(&outside.clock));
+    let snapshot = status.snapshot();
+    // A start of this process begins to count anew.
+    let tag = format!("\"{}-{}\"", status.started(), snapshot.page_version);
+    if snapshot.engines.values().all(|engine| engine.overview.is_none()) {
+        let again = [(header::RETRY_AFTER, "5")];
+        let why = "no round has ended yet\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, again, why).into_response();
+    }
+    let now = clock.now();
+    let text = tokio::task::spawn_blocking(move || {
+        tagged(&headers, &tag, "application/json", || {
+            // What is written here can always be written.
+            serde_json::to_string(&overview_of(&snapshot, now)).unwrap_or_default()
+        })
+    });
+    text.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+}
+
+fn overview_of(snapshot: &Snapshot, now: Timestamp) -> Overview {
+    let mut overview = Overview::new(now, &snapshot.name, &snapshot.digest);
+    overview.mistakes = snapshot.validity.mistakes.iter().map(|text| clean(text)).collect();
+    overview.policies = snapshot.policy_rows.to_vec();
+    let engines = snapshot.engines.values();
+    let seen = engines.clone().filter_map(|engine| engine.overview.as_ref());
+    overview.engines = seen.map(|seen| EngineOverview::clone(seen)).collect();
+    // What could not be seen since is as it was, but for the time that has passed.
+    let rows = overview.engines.iter_mut().flat_map(|engine| &mut engine.sources);
+    rows.for_each(|row| row.pass(now));
+    let unseen = snapshot.engines.iter().filter(|(_, engine)| engine.overview.is_none());
+    overview.unseen = unseen.map(|(name, _)| clean(name)).collect();
+    overview.rounds = engines.flat_map(|engine| engine.history.iter().cloned()).collect();
+    overview.rounds.sort_by_key(|round| std::cmp::Reverse(round.began_at));
+    overview
+}
+
+/// An answer that is not sent again to who has it.
+fn tagged(
+    headers: &HeaderMap,
+    tag: &str,
+    kind: &'static str,
+    body: impl FnOnce() -> String,
+) -> Response {
+    let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    let is_known = known.is_some_and(|known| known.split(',').any(|one| one.trim() == tag));
+    let mut response = if is_known {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        ([(header::CONTENT_TYPE, kind)], body()).into_response()
+    };
+    let policy = format!("{}; frame-ancestors 'none'", *overview::CONTENT_POLICY);
+    for (name, value) in [
+        (header::ETAG, tag),
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::CONTENT_SECURITY_POLICY, policy.as_str()),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
 async fn health(State(outside): State<Outside>) -> Response {
     if outside.status.is_alive() {
         "ok\n".into_response()
@@ -185,6 +270,52 @@ mod tests {
         assert!(is_local(&headers(&[("host", "127.0.0.1:9090")])));
         assert!(is_local(&headers(&[("host", "[::1]:9090")])));
         assert!(!is_local(&headers(&[("host", "evil.example:9090")])));
+    }
+
+    #[test]
+    fn what_is_not_seen_grows_older_and_what_was_never_seen_is_named() {
+        let at = |minute: i64| Timestamp::from_second(minute * 60).unwrap();
+        let row = |name: &str, state: &str, breach: i64| overview::SourceRow {
+            policy: "p".to_owned(),
+            name: name.to_owned(),
+            id: name.to_owned(),
+            zone: String::new(),
+            state: state.to_owned(),
+            breach_at: (breach > 0).then(|| at(breach)),
+            next: None,
+            points: Vec::new(),
+            deletes: Vec::new(),
+        };
+        let sources = vec![
+            row("a", "met", 10),
+            row("b", "met-unless-next-fails", 20),
+            row("c", "none", 0),
+            row("d", "gone", 5),
+        ];
+        let seen = EngineOverview {
+            name: "one".to_owned(),
+            policies_digest: String::new(),
+            seen_at: at(1),
+            instances: 4,
+            images: 4,
+            gaps: vec!["everything: no answer".to_owned()],
+            sources,
+            unprotected: Vec::new(),
+            exempt: Vec::new(),
+            plan: overview::PlanRow::default(),
+            drills: Vec::new(),
+        };
+        let mut snapshot = Snapshot::default();
+        snapshot.engines.entry("one".to_owned()).or_default().overview = Some(Arc::new(seen));
+        snapshot.engines.entry("mute".to_owned()).or_default();
+        let states = |now| -> Vec<String> {
+            let overview = overview_of(&snapshot, at(now));
+            assert_eq!(overview.unseen, ["mute"]);
+            overview.engines[0].sources.iter().map(|row| row.state.clone()).collect()
+        };
+        assert_eq!(states(9), ["met", "met-unless-next-fails", "none", "gone"]);
+        assert_eq!(states(10), ["broken", "met-unless-next-fails", "none", "gone"]);
+        assert_eq!(states(60), ["broken", "broken", "none", "gone"]);
     }
 
     #[tokio::test]

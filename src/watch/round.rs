@@ -4,15 +4,20 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
+use super::facts::is_unseen;
 use super::{EngineFacts, RoundFacts, Status};
-use crate::agenda::{Ended, Health, next_due};
+use crate::agenda::{Ended, Health, NextDue, next_due};
+use crate::alert::{Condition, Occasion, Seen, Subject, Tried, conditions};
 use crate::apply::{Ending, Listener, Outcome, Stop};
+use crate::coverage::{Cover, coverage};
 use crate::engine::Progress;
 use crate::plan::guard::refuses;
 use crate::plan::{Action, Change, Plan};
 use crate::policy::Finding;
 use crate::reconcile::{Approval, Room, Round};
+use crate::report::overview::{RoundRow, engine_overview, planned};
 
 /// A round that is to be carried out.
 pub(super) struct RoundTask {
@@ -37,7 +42,9 @@ impl RoundTask {
             Ok(round) => self.look_back(&round),
             Err(error) => {
                 tracing::error!(engine = self.engine, "the round was not carried out: {error}");
-                Ended { health: Health::Broken, due: None, goes_on: false }
+                let message = format!("the round was not carried out: {error}");
+                self.status.notices.round_failed(&self.engine, message, self.room.clock.now());
+                Ended::broken()
             }
         };
         if let Some(engine) = self.room.engines.first() {
@@ -48,27 +55,90 @@ impl RoundTask {
 
     fn look_back(&self, round: &Round) -> Ended {
         let now = self.room.clock.now();
-        let facts = EngineFacts::of(&self.room.policies, round, now);
+        let seen = round.after.as_ref();
+        let covers = seen.map(|seen| coverage(&self.room.policies, seen, now)).unwrap_or_default();
+        let facts = EngineFacts::of(&self.room.policies, round, &covers, now);
+        self.status.notices.round(self.conditions(round, &covers, now), now);
         self.tell(&facts, round);
+        if self.status.has_page() {
+            self.show(&facts, round, now);
+        }
         let instances = round.after.iter().flat_map(|seen| &seen.engines);
         let instances = instances.flat_map(|engine| &engine.instances).cloned();
         let instances: Vec<_> = instances.collect();
         let due = next_due(&self.room.policies, &instances, round.plan.now);
-        let nothing_seen = round
-            .plan
-            .engines
-            .iter()
-            .all(|engine| !engine.complete && engine.instances == 0 && engine.images == 0);
-        let health = if nothing_seen {
+        let due = NextDue::first(due.into_iter().chain(next_turn(&round.plan)));
+        let has_failed = RoundFacts::has_failed(round);
+        let health = if is_unseen(&round.plan) {
             Health::Broken
-        } else if RoundFacts::has_failed(round) {
+        } else if has_failed || !round.plan.blocked.is_empty() {
             Health::Partly
         } else {
             Health::Well
         };
         self.status.facts(&self.engine, facts);
         let goes_on = round.outcomes.iter().any(|outcome| outcome.ending == Ending::UnderWay);
-        Ended { health, due, goes_on }
+        // What cannot be captured as it is cannot be a minute later either.
+        let is_lasting = health == Health::Partly && !has_failed;
+        Ended { health, due, goes_on, is_lasting }
+    }
+
+    /// What the page says of it.
+    fn show(&self, facts: &EngineFacts, round: &Round, now: Timestamp) {
+        let results = facts
+            .round
+            .results
+            .iter()
+            .map(|((action, what), count)| format!("{} {}: {count}", action.word(), what));
+        let row = RoundRow {
+            engine: self.engine.clone(),
+            began_at: facts.round.now,
+            ended_at: Some(now),
+            plan: facts.round.plan.clone(),
+            planned: planned(&facts.round.summary),
+            results: results.collect::<Vec<_>>().join(", "),
+        };
+        self.status.round_row(&self.engine, row);
+        let Some(seen) = &round.after else { return };
+        let before = self.status.overview_of(&self.engine);
+        let (policies, plan) = (&self.room.policies, &round.plan);
+        let overview = engine_overview(policies, seen, &self.engine, plan, before.as_deref(), now);
+        if let Some(overview) = overview {
+            self.status.overview(&self.engine, overview);
+        }
+    }
+
+    /// What people are to know of a round.
+    fn conditions<'a>(&self, round: &Round, covers: &'a [Cover<'_>], now: Timestamp) -> Seen<'a> {
+        let plan = &round.plan;
+        let mut tried = Vec::new();
+        for outcome in round.outcomes.iter().filter(|outcome| !outcome.ending.is_done()) {
+            let Some(change) = plan.changes.get(outcome.change) else { continue };
+            let failure = match &outcome.ending {
+                Ending::Failed { message } => Some(message.clone()),
+                _ => None,
+            };
+            tried.push(Tried {
+                action: change.action,
+                policy: change.key.policy.clone(),
+                source: change.key.source.clone(),
+                source_name: change.source_name.clone(),
+                failure,
+            });
+        }
+        let mut seen = conditions(&self.engine, plan, &tried, covers, now);
+        for error in round.settled.iter().filter_map(|(_, settled)| settled.as_ref().err()) {
+            let subject = Subject {
+                occasion: Occasion::Failure,
+                engine: self.engine.clone(),
+                policy: String::new(),
+                source: String::new(),
+                detail: "space".to_owned(),
+            };
+            let message = format!("space could not be given back: {error}");
+            seen.conditions.push(Condition::new(subject, "", message));
+        }
+        seen
     }
 
     /// Says what is new: gaps, refusals and what is in the way are told once, not with every round.
@@ -122,6 +192,11 @@ impl RoundTask {
             );
         }
     }
+}
+
+/// When the first of those that wait for their source can be captured.
+pub(super) fn next_turn(plan: &Plan) -> Option<NextDue> {
+    NextDue::first(plan.waiting.iter().map(|one| NextDue { at: one.until, latest: one.deadline }))
 }
 
 /// Every plan is carried out: guards decide, and nobody is asked.

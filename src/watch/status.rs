@@ -1,6 +1,7 @@
 //! What is seen from outside: one snapshot, which rounds and readings write and endpoints read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,14 +9,17 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::notify::{Notices, Tally};
 use super::round::finding_text;
 use super::{EngineFacts, Reading};
 use crate::agenda::{Circuit, Health, Told};
-use crate::apply::{Late, Load, Underway};
+use crate::alert::Tried;
+use crate::apply::{Ending, Late, Load, Underway};
 use crate::engine::Calls;
 use crate::name::{PolicyName, Slot, SourceId};
 use crate::plan::Action;
 use crate::policy::{Finding, Policies};
+use crate::report::overview::{EngineOverview, PolicyRow, ROUNDS_MAX, RoundRow, policy_rows};
 
 /// Without a turn of the loop for this time, something holds it up.
 const BEAT_MAX: Duration = Duration::from_mins(5);
@@ -81,6 +85,10 @@ pub struct EngineStatus {
     pub round_since: Option<Timestamp>,
     /// What goes on beside its rounds.
     pub load: Load,
+    /// What the page says of it, where there is one.
+    pub overview: Option<Arc<EngineOverview>>,
+    /// Its last rounds, the newest first.
+    pub history: VecDeque<RoundRow>,
 }
 
 /// Everything that is seen from outside.
@@ -94,10 +102,18 @@ pub struct Snapshot {
     pub digest: String,
     /// Since when that is in force.
     pub since: Option<Timestamp>,
+    /// The name of the configuration.
+    pub name: String,
     /// The policies in force.
     pub policies: Arc<Vec<PolicyFacts>>,
+    /// The same as the page shows them, where there is one.
+    pub policy_rows: Arc<Vec<PolicyRow>>,
+    /// Changes with everything that the page shows.
+    pub page_version: u64,
     /// The engines by name.
     pub engines: BTreeMap<String, EngineStatus>,
+    /// What became of messages and pings.
+    pub tally: Tally,
 }
 
 /// The snapshot, shared.
@@ -107,12 +123,66 @@ pub struct Status {
     beat: Mutex<Option<Instant>>,
     told: Mutex<BTreeMap<String, Told<String>>>,
     changed: Notify,
+    /// Whether somebody may ask for the page.
+    has_page: AtomicBool,
+    /// What people are told.
+    pub(super) notices: Notices,
 }
 
 impl Status {
     /// Everything as it is now.
     pub fn snapshot(&self) -> Snapshot {
-        self.lock().clone()
+        Snapshot { tally: self.notices.tally(), ..self.lock().clone() }
+    }
+
+    /// Somebody may ask for the page: what it shows is kept from now on.
+    pub fn keep_page(&self) {
+        self.has_page.store(true, Ordering::SeqCst);
+    }
+
+    /// Tells this process from the one before it.
+    pub(super) fn started(&self) -> i64 {
+        self.lock().since.map_or(0, Timestamp::as_second)
+    }
+
+    /// Whether what the page shows is kept.
+    pub(super) fn has_page(&self) -> bool {
+        self.has_page.load(Ordering::SeqCst)
+    }
+
+    /// What the page has said of an engine.
+    pub(super) fn overview_of(&self, engine: &str) -> Option<Arc<EngineOverview>> {
+        self.lock().engines.get(engine)?.overview.clone()
+    }
+
+    /// What the page says of an engine. Of one that cannot be seen at all it says what it has said.
+    pub(super) fn overview(&self, engine: &str, overview: EngineOverview) {
+        let is_unseen = overview.instances + overview.images == 0 && !overview.gaps.is_empty();
+        let before = self.overview_of(engine).filter(|_| is_unseen);
+        let overview = match before {
+            Some(before) => {
+                let EngineOverview { gaps, plan, .. } = overview;
+                EngineOverview { gaps, plan, ..EngineOverview::clone(&before) }
+            }
+            None => overview,
+        };
+        self.change(|snapshot| {
+            snapshot.page_version += 1;
+            if let Some(status) = snapshot.engines.get_mut(engine) {
+                status.overview = Some(Arc::new(overview));
+            }
+        });
+    }
+
+    /// What is known of a round that has ended.
+    pub(super) fn round_row(&self, engine: &str, row: RoundRow) {
+        self.change(|snapshot| {
+            snapshot.page_version += 1;
+            if let Some(status) = snapshot.engines.get_mut(engine) {
+                status.history.push_front(row);
+                status.history.truncate(ROUNDS_MAX);
+            }
+        });
     }
 
     /// Waits until something is so.
@@ -161,7 +231,7 @@ impl Status {
         told.entry(kind.to_owned()).or_default().now(holds)
     }
 
-    /// The files were read.
+    /// The files were read. What they hold is valid once it could be put in force.
     pub(super) fn read(&self, reading: &Reading, now: Timestamp) {
         let is_error = |finding: &&Finding| finding.is_error();
         let mistakes: Vec<String> =
@@ -171,9 +241,7 @@ impl Status {
         for text in new {
             tracing::warn!("{text}");
         }
-        if reading.policies.is_some() {
-            self.valid(now);
-        } else {
+        if reading.policies.is_none() {
             self.invalid(mistakes, now);
         }
     }
@@ -183,35 +251,40 @@ impl Status {
         self.invalid(vec![message.to_owned()], now);
     }
 
-    fn valid(&self, now: Timestamp) {
+    /// What was read is in force.
+    pub(super) fn accepted(&self, now: Timestamp) {
+        self.notices.policies(&[], now);
         let (_, over) = self.told("policies", BTreeSet::new());
-        if !over.is_empty() {
-            tracing::info!("the policies are valid again");
-        }
         self.change(|snapshot| {
+            snapshot.page_version += u64::from(!snapshot.validity.is_valid);
             let validity = &mut snapshot.validity;
             validity.is_valid = true;
             validity.read_at = Some(now);
             validity.mistakes.clear();
             validity.readings.0 += 1;
         });
+        if !over.is_empty() {
+            tracing::info!("the policies are valid again");
+        }
     }
 
     fn invalid(&self, mistakes: Vec<String>, now: Timestamp) {
+        self.notices.policies(&mistakes, now);
         let (new, _) = self.told("policies", mistakes.iter().cloned().collect());
-        for text in &new {
-            tracing::error!("invalid policy: {text}");
-        }
-        if !new.is_empty() && self.lock().since.is_some() {
-            tracing::error!("what was in force stays in force until the files are valid");
-        }
         self.change(|snapshot| {
+            snapshot.page_version += u64::from(snapshot.validity.mistakes != mistakes);
             let validity = &mut snapshot.validity;
             validity.is_valid = false;
             validity.read_at = Some(now);
             validity.mistakes = mistakes;
             validity.readings.1 += 1;
         });
+        for text in &new {
+            tracing::error!("invalid policy: {text}");
+        }
+        if !new.is_empty() && self.lock().since.is_some() {
+            tracing::error!("what was in force stays in force until the files are valid");
+        }
     }
 
     /// These are in force.
@@ -223,28 +296,36 @@ impl Status {
             paused: policy.paused.as_ref().map(|pause| pause.until),
         });
         let facts: Vec<PolicyFacts> = facts.collect();
-        tracing::info!(
-            policies = facts.len(),
-            engines = policies.config.engines.len(),
-            digest = policies.digest.get(..12).unwrap_or_default(),
-            "in force"
-        );
+        let count = facts.len();
+        let rows = if self.has_page() { policy_rows(policies) } else { Vec::new() };
+        self.notices.engines(&policies.config.engines.keys().cloned().collect());
         self.change(|snapshot| {
             snapshot.digest.clone_from(&policies.digest);
             snapshot.since = Some(now);
             snapshot.policies = Arc::new(facts);
+            snapshot.name = policies.config.name.clone().unwrap_or_default();
+            snapshot.page_version += 1;
+            snapshot.policy_rows = Arc::new(rows);
             snapshot.engines.retain(|name, _| policies.config.engines.contains_key(name));
             for name in policies.config.engines.keys() {
                 snapshot.engines.entry(name.clone()).or_default();
             }
         });
+        tracing::info!(
+            policies = count,
+            engines = policies.config.engines.len(),
+            digest = policies.digest.get(..12).unwrap_or_default(),
+            "in force"
+        );
     }
 
     /// What a round has seen and done.
     pub(super) fn facts(&self, engine: &str, facts: EngineFacts) {
         self.change(|snapshot| {
+            let policies = Arc::clone(&snapshot.policies);
+            let is_in_force = |name: &PolicyName| policies.iter().any(|one| one.name == *name);
             if let Some(status) = snapshot.engines.get_mut(engine) {
-                status.take_in(facts);
+                status.take_in(facts, is_in_force);
             }
         });
     }
@@ -268,28 +349,44 @@ impl Status {
     }
 
     /// Something has ended beside rounds.
-    pub(super) fn ended_late(&self, late: &Late) {
+    pub(super) fn ended_late(&self, late: &Late, now: Timestamp) {
+        let failure = match &late.ending {
+            Ending::Failed { message } => Some(message.clone()),
+            _ => None,
+        };
+        if failure.is_some() || late.ending.is_done() {
+            let tried = Tried {
+                action: late.action,
+                policy: late.key.policy.clone(),
+                source: late.key.source.clone(),
+                source_name: late.source_name.clone(),
+                failure,
+            };
+            self.notices.ended(&late.engine, &tried, now);
+        }
         self.change(|snapshot| {
             let Some(status) = snapshot.engines.get_mut(&late.engine) else { return };
             *status.actions.entry((late.action, late.ending.word())).or_default() += 1;
         });
     }
 
-    /// A round has ended.
+    /// A round has ended; back comes when it began.
     pub(super) fn round_ended(
         &self,
         engine: &str,
         health: Health,
         circuit: Circuit,
         retry_at: Option<Timestamp>,
-    ) {
+    ) -> Option<Timestamp> {
+        let mut began = None;
         self.change(|snapshot| {
             let Some(status) = snapshot.engines.get_mut(engine) else { return };
             *status.rounds.entry(health.word()).or_default() += 1;
             status.is_open = circuit == Circuit::Open;
             status.retry_at = retry_at;
-            status.round_since = None;
+            began = status.round_since.take();
         });
+        began
     }
 
     pub(super) fn calls(&self, engine: &str, calls: Option<Calls>) {
@@ -302,16 +399,35 @@ impl Status {
 }
 
 impl EngineStatus {
-    fn take_in(&mut self, facts: EngineFacts) {
+    /// What a round has seen; the policies that are not in force any more have no sources.
+    fn take_in(&mut self, facts: EngineFacts, is_in_force: impl Fn(&PolicyName) -> bool) {
         for (what, count) in &facts.round.results {
             *self.actions.entry(*what).or_default() += count;
         }
+        self.count_missed(&facts);
+        let facts = match self.facts.take() {
+            Some(before) => before.followed_by(facts, is_in_force),
+            None => facts,
+        };
+        self.facts = Some(Arc::new(facts));
+    }
+
+    /// Counts each slot once, whatever was seen in between.
+    fn count_missed(&mut self, facts: &EngineFacts) {
         for (series, (since, count)) in &facts.round.missed {
             let counted = self.counted.get(series).filter(|(slot, _)| slot == since);
             let new = count.saturating_sub(counted.map_or(0, |(_, count)| *count));
             *self.missed.entry(series.clone()).or_default() += new;
+            self.counted.insert(series.clone(), (*since, *count));
         }
-        self.counted.clone_from(&facts.round.missed);
-        self.facts = Some(Arc::new(facts));
+        if facts.round.is_whole() {
+            let sources: BTreeSet<(&PolicyName, &SourceId)> =
+                facts.sources.iter().map(|source| (&source.policy, &source.id)).collect();
+            let is_there = |series: &(PolicyName, SourceId)| {
+                sources.contains(&(&series.0, &series.1)) || facts.round.missed.contains_key(series)
+            };
+            self.missed.retain(|series, _| is_there(series));
+            self.counted.retain(|series, _| is_there(series));
+        }
     }
 }

@@ -1,14 +1,15 @@
 //! Where policies and engines come from.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::unopened::{Neighbours, Open, Unopened};
 use crate::apply::Ledger;
 use crate::clock::Clock;
-use crate::engine::Engine;
+use crate::engine::{Engine, OpenError, open_each, shared_place};
 use crate::files;
-use crate::policy::{Code, Finding, Policies};
-use crate::reconcile::{Room, RoomError};
+use crate::policy::{Code, Config, Finding, Policies};
+use crate::reconcile::{RoomError, base};
 
 /// What came of reading the policies.
 #[derive(Debug)]
@@ -37,6 +38,14 @@ impl Opened {
         self.engines.len() == other.engines.len()
             && pairs.all(|(one, other)| Arc::ptr_eq(one, other))
             && Arc::ptr_eq(&self.ledger, &other.ledger)
+    }
+
+    /// The engines that are not those of before, by whatever name.
+    pub(super) fn others<'a>(&'a self, before: &Self) -> impl Iterator<Item = &'a str> {
+        let is_known =
+            |engine: &&Arc<dyn Engine>| before.engines.iter().any(|one| Arc::ptr_eq(one, engine));
+        let others = self.engines.iter().filter(move |engine| !is_known(engine));
+        others.map(|engine| engine.name())
     }
 }
 
@@ -91,14 +100,77 @@ pub(super) async fn read(world: &Arc<dyn World>) -> Reading {
 
 /// Policies in files, and the engines that they name.
 pub struct Files {
-    /// Files and directories.
-    pub paths: Vec<PathBuf>,
-    /// The environment whose overlay holds.
-    pub environment: Option<String>,
-    /// The clock of the engines.
-    pub clock: Arc<dyn Clock>,
-    /// What is different from the files, as the command line says.
-    pub adjust: Adjust,
+    paths: Vec<PathBuf>,
+    environment: Option<String>,
+    clock: Arc<dyn Clock>,
+    adjust: Adjust,
+    neighbours: Arc<Neighbours>,
+}
+
+impl Files {
+    /// Files and directories, the environment whose overlay holds, the clock of the engines, and what
+    /// is different from the files, as the command line says.
+    pub fn new(
+        paths: Vec<PathBuf>,
+        environment: Option<String>,
+        clock: Arc<dyn Clock>,
+        adjust: Adjust,
+    ) -> Self {
+        Self { paths, environment, clock, adjust, neighbours: Arc::default() }
+    }
+
+    /// Opens one engine of a configuration.
+    fn opener(&self, name: &str, config: &Config, base: &Path) -> Open {
+        let (mut own, base) = (config.clone(), base.to_owned());
+        own.engines.retain(|one, _| one == name);
+        let (name, clock) = (name.to_owned(), Arc::clone(&self.clock));
+        Box::new(move || {
+            let missing = || OpenError { engine: name.clone(), message: String::new() };
+            open_each(&own, &base, &clock).pop().ok_or_else(missing)?
+        })
+    }
+
+    /// The engines of policies. One that is configured as before is the one of before. One that
+    /// cannot be opened is in the way of a change, and at a start of none but itself.
+    fn engines(
+        &self,
+        policies: &Policies,
+        before: Option<(&Policies, &Opened)>,
+    ) -> Result<Vec<Arc<dyn Engine>>, WorldError> {
+        let (config, base) = (&policies.config, base(policies)?);
+        let mut engines: Vec<Arc<dyn Engine>> = Vec::new();
+        let mut failed: Vec<OpenError> = Vec::new();
+        for (name, opened) in config.engines.keys().zip(open_each(config, &base, &self.clock)) {
+            let known = before.and_then(|(former, before)| {
+                let known = before.engines.iter().find(|known| known.name() == name);
+                known.filter(|_| same_settings(former, policies, name))
+            });
+            engines.push(match (opened, known) {
+                (Ok(engine), Some(known)) => {
+                    stays(&format!("the engine {name}"), &known.places(), &engine.places())?;
+                    // It knows what it has asked for lately.
+                    Arc::clone(known)
+                }
+                (Err(_), Some(known)) => Arc::clone(known),
+                (Ok(engine), None) => engine,
+                (Err(error), None) if before.is_some() => return Err(RoomError::from(error).into()),
+                (Err(error), None) => {
+                    failed.push(error);
+                    Arc::new(Unopened::new(
+                        name,
+                        self.opener(name, config, &base),
+                        &self.neighbours,
+                    ))
+                }
+            });
+        }
+        let is_nothing_left = failed.len() == engines.len();
+        let shared = shared_place(&engines);
+        match shared.or(failed.into_iter().next().filter(|_| is_nothing_left)) {
+            Some(error) => Err(RoomError::from(error).into()),
+            None => Ok(engines),
+        }
+    }
 }
 
 /// Changes policies that were read; the error says what is in the way.
@@ -133,27 +205,31 @@ impl World for Files {
         policies: &Arc<Policies>,
         before: Option<(&Policies, &Opened)>,
     ) -> Result<Opened, WorldError> {
-        let room = Room::open(Arc::clone(policies), Arc::clone(&self.clock), Vec::new())?;
-        let mut opened = Opened { engines: room.engines, ledger: room.ledger };
-        let Some((former, before)) = before else { return Ok(opened) };
-        for engine in &mut opened.engines {
-            let name = engine.name().to_owned();
-            let known = before.engines.iter().find(|known| known.name() == name);
-            let (Some(known), true) = (known, same_settings(former, policies, &name)) else {
-                continue;
-            };
-            stays(&format!("the engine {name}"), &known.places(), &engine.places())?;
-            // It knows what it has asked for lately.
-            *engine = Arc::clone(known);
+        let engines = self.engines(policies, before)?;
+        let ledger = files::joined(&base(policies)?, &policies.config.ledger);
+        let mut opened = Opened { engines, ledger: Arc::new(Ledger::new(ledger)) };
+        if let Some((former, before)) = before {
+            keep_ledger(policies, former, before, &mut opened)?;
         }
-        let is_same_file = former.config.file == policies.config.file;
-        if is_same_file && former.config.ledger == policies.config.ledger {
-            let (was, is) = (before.ledger.path().to_owned(), opened.ledger.path().to_owned());
-            stays("the ledger", &[was], &[is])?;
-            opened.ledger = Arc::clone(&before.ledger);
-        }
+        self.neighbours.are(&opened.engines);
         Ok(opened)
     }
+}
+
+/// The ledger of before, where it still is the one that is meant.
+fn keep_ledger(
+    policies: &Policies,
+    former: &Policies,
+    before: &Opened,
+    opened: &mut Opened,
+) -> Result<(), WorldError> {
+    let is_same_file = former.config.file == policies.config.file;
+    if is_same_file && former.config.ledger == policies.config.ledger {
+        let (was, is) = (before.ledger.path().to_owned(), opened.ledger.path().to_owned());
+        stays("the ledger", &[was], &[is])?;
+        opened.ledger = Arc::clone(&before.ledger);
+    }
+    Ok(())
 }
 
 /// Whether an engine is configured as before.

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use stillframe::clock::{Clock, FixedClock};
 use stillframe::engine::local::LocalEngine;
 use stillframe::engine::{CreateRequest, Engine, RestoreRequest, Store, Unwatched};
-use stillframe::inventory::{Consistency, ImageKind};
+use stillframe::inventory::{Consistency, ImageKind, Via};
 use stillframe::name::{Key, PolicyName, Slot, SourceId};
 use stillframe::plan::Create;
 
@@ -101,6 +101,7 @@ fn request(day: i64, disks: &[&str]) -> CreateRequest {
             disks: disks.iter().map(|disk| (*disk).to_owned()).collect(),
             disk_by_disk: false,
             tier: None,
+            via: Via::Disk,
             excluded_disks: Vec::new(),
             disk_bytes: 0,
             labels: key.labels(),

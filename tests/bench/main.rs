@@ -33,6 +33,11 @@ use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;
 
+/// That of the program.
+#[cfg(all(feature = "watch", unix, not(target_env = "musl")))]
+#[global_allocator]
+static MEMORY: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// The parts, in the order in which they run.
 const PARTS: &[(&str, fn())] = &[
     ("program", program::run),
@@ -55,8 +60,8 @@ fn main() {
         return planning::round(file);
     }
     #[cfg(feature = "watch")]
-    if asked == [watch::IDLE] {
-        return watch::idle();
+    if let [watch::IDLE, page] = asked.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        return watch::idle(*page == watch::PAGE);
     }
     for (name, run) in PARTS.iter().copied() {
         if asked.is_empty() || asked.iter().any(|part| part == name) {

@@ -63,11 +63,13 @@ fn inventory(observed_at: Timestamp) -> Inventory {
         zone: String::new(),
         labels: std::collections::BTreeMap::new(),
         status: String::new(),
+        project: String::new(),
         machine_type: String::new(),
         disks: vec![Disk {
             name: "boot".to_owned(),
             boot: true,
             size_bytes: Some(10 << 30),
+            kms_key: None,
             problem: None,
         }],
     });

@@ -14,9 +14,12 @@ use stillframe::clock::Clock;
 use stillframe::engine::{CreateRequest, Created, Engine, EngineError, Settled, Watcher};
 use stillframe::inventory::{EngineInventory, Image, ImageState, Stage};
 use stillframe::plan::{ImageRef, Update};
-use stillframe::policy::{Policies, load};
-use stillframe::watch::{Bell, Opened, Pace, Reading, Status, System, Watch, World, WorldError};
+use stillframe::policy::{self, Policies, load_with};
+use stillframe::watch::{
+    Bell, Opened, Pace, Post, Reading, Status, System, Watch, World, WorldError,
+};
 
+use crate::cloud::CALLS_MAX;
 use crate::{MIB, all_threads, row, world};
 
 const POLICIES: usize = 1_000;
@@ -26,12 +29,16 @@ const IMAGES: usize = 3;
 const MEMORY_LIMIT: f64 = 40.0;
 /// So long it is looked at while it has nothing to do.
 const IDLE_FOR: Duration = Duration::from_secs(30);
-/// The argument with which this program measures.
+/// The arguments with which this program measures: without and with the page.
 pub const IDLE: &str = "watch-idle";
+pub const PAGE: &str = "page";
 
-/// In a process of its own: what other parts have used would count.
+/// Each in a process of its own: what other parts have used would count.
 pub fn run() {
-    assert!(Command::new(env::current_exe().unwrap()).arg(IDLE).status().unwrap().success());
+    for page in ["no page", PAGE] {
+        let mut measuring = Command::new(env::current_exe().unwrap());
+        assert!(measuring.args([IDLE, page]).status().unwrap().success());
+    }
 }
 
 /// An engine over a generated world. It makes the world anew each time it is asked, as an engine that
@@ -76,6 +83,8 @@ impl Engine for Generated {
             stored_bytes: Some(MIB),
             disk_bytes: Some(MIB),
             fingerprint: request.name.clone(),
+            disks: None,
+            project: String::new(),
             in_use_by: Vec::new(),
             message: None,
         };
@@ -103,7 +112,8 @@ struct Installation {
 
 impl World for Installation {
     fn read(&self) -> Reading {
-        let loaded = load(world::files(POLICIES), &[world::kind()]);
+        let files = world::files(POLICIES).into_iter().map(Arc::new).collect();
+        let loaded = load_with(files, &[world::kind()], policy::Reading::default());
         Reading { policies: loaded.policies, findings: loaded.findings, files: Vec::new() }
     }
 
@@ -140,26 +150,34 @@ fn start(images: usize, directory: &tempfile::TempDir) -> (Arc<Generated>, Arc<S
         pace: Pace::default(),
         grace: None,
         files: None,
+        courier: Arc::new(Post::new(|_| None)),
     };
     tokio::spawn(watch.run());
     (engine, status, bell)
 }
 
-/// Measures an idle watch, then counts what a day of it asks for.
-pub fn idle() {
-    println!("{POLICIES} policies, {} sources", POLICIES * SOURCES);
+/// Measures an idle watch, with the page or without.
+pub fn idle(has_page: bool) {
+    let page = if has_page { "with the page" } else { "without the page" };
+    println!("{POLICIES} policies, {} sources, {page}", POLICIES * SOURCES);
     let directory = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let (engine, status, _bell) = start(IMAGES, &directory);
+        if has_page {
+            status.keep_page();
+        }
         status.until(|now| now.engines.values().any(|engine| !engine.rounds.is_empty())).await;
-        let (peak, resident) = (status_bytes("VmHWM"), status_bytes("VmRSS"));
+        let peak = status_bytes("VmHWM");
         let (began, observed) = (all_threads(), engine.observed.load(Ordering::SeqCst));
         tokio::time::sleep(IDLE_FOR).await;
         let used = all_threads().saturating_sub(began);
+        let resident = status_bytes("VmRSS");
         let mebibytes = resident as f64 / MIB as f64;
         let ratio = Some(mebibytes / MEMORY_LIMIT);
         row("memory while idle", &format!("{mebibytes:.1} MiB"), ratio, Some(1.0));
+        let program = status_bytes("RssFile") as f64 / MIB as f64;
+        row("  of it the program itself", &format!("{program:.1} MiB"), None, None);
         row("  at the peak of a round", &format!("{} MiB", peak / MIB), None, None);
         let idle = format!("{:.1} ms", used.as_secs_f64() * 1_000.0);
         row(&format!("  processor time in {} s", IDLE_FOR.as_secs()), &idle, None, None);
@@ -167,22 +185,27 @@ pub fn idle() {
         row("  looks at the engine meanwhile", &rounds.to_string(), None, None);
     });
     drop(runtime);
+    if !has_page {
+        count_a_day(&directory);
+    }
+}
+
+/// Counts what a day asks for.
+fn count_a_day(directory: &tempfile::TempDir) {
     let paused = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .start_paused(true)
         .build()
         .unwrap();
     paused.block_on(async {
-        let (engine, _status, _bell) = start(0, &directory);
+        let (engine, _status, _bell) = start(0, directory);
         tokio::time::sleep(Duration::from_hours(24)).await;
         let looks = engine.observed.load(Ordering::SeqCst);
         let made = engine.made.lock().unwrap().len();
-        row(
-            "looks at the engine in an hour, of a day",
-            &format!("{:.1}", looks as f64 / 24.0),
-            None,
-            None,
-        );
+        let hourly = looks as f64 / 24.0;
+        row("looks at the engine in an hour, of a day", &format!("{hourly:.1}"), None, None);
+        let calls = hourly * CALLS_MAX as f64;
+        row("  calls of the API, as many images as in `cloud`", &format!("{calls:.0}"), None, None);
         row("  restore points made on that day", &made.to_string(), None, None);
     });
 }

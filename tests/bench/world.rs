@@ -149,11 +149,13 @@ fn instance(number: usize) -> Instance {
         zone: ZONES[source % ZONES.len()].to_owned(),
         labels,
         status: "RUNNING".to_owned(),
+        project: String::new(),
         machine_type: "e2-standard-4".to_owned(),
         disks: vec![Disk {
             name: "boot".to_owned(),
             boot: true,
             size_bytes: Some(50 * GIB),
+            kms_key: None,
             problem: None,
         }],
     }
@@ -216,6 +218,8 @@ fn image(number: usize, age: usize) -> Image {
         stored_bytes: Some(GIB + number as u64 * 4_096),
         disk_bytes: Some(50 * GIB),
         fingerprint: format!("{:016x}", unordered((number * IMAGES + age) as u64)),
+        disks: None,
+        project: String::new(),
         in_use_by: Vec::new(),
         message: None,
     }

@@ -3,11 +3,18 @@
 # centre: the Python clients, which it installs into a scratch environment, and the gcloud program where
 # it is installed. Run by hand from the root of the project, after `cargo build`, or by .ci/clients; it
 # needs python3. A program may be named: tests/clients/gce.sh PROGRAM
+# With REQUIRE_GCLOUD=1 it fails where gcloud is not installed, before it does anything.
 set -eu
+
+has_gcloud=$(command -v gcloud || true)
+if [ -z "$has_gcloud" ] && [ "${REQUIRE_GCLOUD:-0}" = 1 ]; then
+    echo "gcloud: not installed, and REQUIRE_GCLOUD=1 says that it is to be tried" >&2
+    exit 1
+fi
 
 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 root=$(dirname "$(dirname "$here")")
-program=${1:-$root/target/debug/stillframe}
+program=$(realpath "${1:-$root/target/debug/stillframe}")
 scratch=$(mktemp -d)
 server=
 finish() {
@@ -42,11 +49,11 @@ serve python
 "$environment/bin/python" "$here/gce.py" "$(cat address)" p1
 finish
 
-if command -v gcloud > /dev/null; then
+if [ -n "$has_gcloud" ]; then
     serve gcloud
     "$here/gcloud.sh" "$(cat address)" p1 "$scratch/gcloud"
     echo "gcloud: well"
     finish
 else
-    echo "gcloud: not tried: gcloud is not installed"
+    echo "gcloud: NOT TRIED: it is not installed, so nothing is known of its commands here"
 fi

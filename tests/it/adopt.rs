@@ -165,8 +165,35 @@ fn an_image_of_one_disk_is_not_taken_for_all_of_several() {
             "a snapshot holds one disk, web-1 has 2, and nothing says which one it is of"
         );
     }
+    // Where it is known which, that decides.
+    for (held, reason) in [
+        (vec!["data"], None),
+        (vec!["boot"], Some("it holds of web-1 the disk boot, and nightly captures the disk data")),
+        (
+            vec!["boot", "data"],
+            Some("it holds of web-1 the disks boot, data, and nightly captures the disk data"),
+        ),
+    ] {
+        let held = held.into_iter().map(str::to_owned).collect();
+        seen.engines[0].images[0].disks = Some(held);
+        let adoption = taken(&seen);
+        assert_eq!(adoption.left_alone.first().map(|left| left.reason.as_str()), reason);
+        assert_eq!(adoption.plan.summary.relabel, usize::from(reason.is_none()));
+    }
+    seen.engines[0].images[0].disks = None;
     seen.engines[0].instances[0].disks.truncate(1);
     assert_eq!(taken(&seen).plan.summary.relabel, 1);
+}
+
+#[test]
+fn a_machine_image_without_all_disks_is_not_taken_for_a_whole_one() {
+    let mut made = scripted("web-1", 1);
+    made.disks = Some(vec!["boot".to_owned()]);
+    let left = reason(made.clone(), &[], &by_name());
+    assert_eq!(left, "it holds of web-1 the disk boot, and nightly captures the disks boot, data");
+    let boot = policies("  capture: {disks: boot}\n  retention: {last: 3}\n");
+    let seen = inventory(vec![made]);
+    assert_eq!(adopt(&boot, &seen, &by_name(), now()).unwrap().plan.summary.relabel, 1);
 }
 
 #[test]
@@ -402,7 +429,7 @@ async fn a_round_adopts_and_the_next_finds_nothing() {
         caution: None,
         recurrence: None,
     };
-    let planned = |inventory: &Inventory, now: Timestamp| {
+    let planned = |inventory: &Inventory, now: Timestamp, _: Option<&Plan>| {
         let mut adoption = adopt(&room.policies, inventory, &by_name(), now).unwrap();
         adoption.plan.refusals = guard(&adoption.plan, &room.policies, inventory);
         adoption.plan
@@ -437,6 +464,7 @@ async fn foreign(engine: &dyn Engine, source: &str, name: &str, labels: &[(&str,
         disks: instance.disks.iter().map(|disk| disk.name.clone()).collect(),
         disk_by_disk: false,
         tier: None,
+        via: stillframe::inventory::Via::Disk,
         excluded_disks: Vec::new(),
         disk_bytes: 0,
         labels,

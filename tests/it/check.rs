@@ -19,8 +19,8 @@ use stillframe::clock::FixedClock;
 use stillframe::elapsed::Elapsed;
 use stillframe::engine::{Engine, Progress};
 use stillframe::inventory::{
-    Gap, GapScope, Grant, Image, ImageState, Inventory, LABEL_COPY, LABEL_HOLD, LABEL_LET_GO,
-    LABEL_MISSING, Stage,
+    Gap, GapScope, Grant, Image, ImageSource, ImageState, Inventory, LABEL_COPY, LABEL_HOLD,
+    LABEL_LET_GO, LABEL_MISSING, Stage,
 };
 use stillframe::name::{Key, Ownership, Slot, SourceId, stamp};
 use stillframe::plan::check::{CheckRule, Violation, check, check_rest, refusals};
@@ -36,7 +36,7 @@ use super::memory::{self, MemoryEngine, instance};
 use super::support::Random;
 use super::worlds::{
     ELSEWHERE, Gone, ImageSpec, More, POLICIES, PolicySpec, SOURCES, World, carry_out, hours_ago,
-    now, worlds,
+    now, pace, worlds,
 };
 
 /// A good plan, what it was made over, and what it is checked with.
@@ -225,7 +225,7 @@ fn hours(hours: i64) -> SignedDuration {
     SignedDuration::from_hours(hours)
 }
 
-const BUGS: [Bug; 53] = [
+const BUGS: [Bug; 55] = [
     ("deletes the newest", CheckRule::Floor, |case| {
         let newest = case.newest("web-1");
         newest
@@ -390,6 +390,26 @@ const BUGS: [Bug; 53] = [
         let change = case.plan.changes[position].clone();
         case.plan.changes.push(change);
         case.settle();
+        true
+    }),
+    ("makes two of a source at once", CheckRule::CreatePace, |case| {
+        case.inventory.engines[0].capabilities.limits = pace();
+        let creates = case.plan.changes.iter().filter(|one| one.action == Action::Create);
+        let sources: BTreeSet<&SourceId> = creates.clone().map(|one| &one.key.source).collect();
+        sources.len() < creates.count()
+    }),
+    ("makes one too soon after another", CheckRule::CreatePace, |case| {
+        case.inventory.engines[0].capabilities.limits = pace();
+        let Some(position) = case.position(|change| change.action == Action::Create) else {
+            return false;
+        };
+        let mut key = case.plan.changes[position].key.clone();
+        key.slot = Slot::at(now() - SignedDuration::from_hours(9));
+        let mut image = memory::image("lately", &key);
+        image.created_at = now() - SignedDuration::from_secs(599);
+        image.source = Some(ImageSource { id: key.source, name: String::new() });
+        image.labels.clear();
+        case.images().push(image);
         true
     }),
     ("makes what is there", CheckRule::CreateTaken, |case| {
@@ -770,6 +790,7 @@ fn rich() -> World {
         gone: Gone::default(),
         images,
         foreign: 1,
+        paced: false,
     }
 }
 
@@ -869,7 +890,7 @@ async fn carried_out(
     let hands = Hands {
         approvals: Vec::new(),
         engines: &engines,
-        captures_max: BTreeMap::new(),
+        tempo: BTreeMap::new(),
         withheld: owned(first),
         ledger: Arc::new(Ledger::new(directory.path().join("ledger.ndjson"))),
         clock,

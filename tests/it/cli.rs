@@ -50,6 +50,25 @@ fn a_first_day() {
 }
 
 #[test]
+fn what_engines_can_do() {
+    let datacenter = Datacenter::new();
+    golden(
+        "engines.txt",
+        &transcript(
+            &datacenter,
+            &[
+                &["explain", "engine", "datacenter"],
+                &["explain", "engine", "gce"],
+                &["explain", "engine", "twcc", "--policies", "nowhere"],
+                &["explain", "engine", "local", "--json"],
+                &["explain", "engine", "nothing-like-it"],
+                &["explain", "engine"],
+            ],
+        ),
+    );
+}
+
+#[test]
 fn reading_back() {
     let datacenter = Datacenter::new();
     datacenter.apply_at(NOW);
@@ -579,4 +598,43 @@ fn roles_are_printed_without_looking_at_anything() {
         let role: serde_json::Value = serde_yaml::from_str(document).unwrap();
         assert!(!role["includedPermissions"].as_array().unwrap().is_empty());
     }
+}
+
+#[cfg(feature = "watch")]
+#[test]
+fn what_receivers_would_get() {
+    let datacenter = Datacenter::new();
+    datacenter.edit("policies/stillframe.yaml", |text| {
+        format!(
+            "{}  watch:\n    notify:\n      receivers:\n        chat: {{slack: {{url: \"https://hooks.example.org/services/secret\"}}}}\n        \
+             night: {{teams: {{urlFile: teams-url}}}}\n        \
+             own: {{webhook: {{url: \"https://in.example.org/x\", body: '{{\"text\": \"{{{{title}}}}\"}}'}}}}\n        \
+             program: {{exec: {{command: [./tell]}}}}\n        \
+             room: {{matrix: {{homeserver: \"https://m.example.org\", room: \"!r:example.org\", tokenEnv: NO_SUCH}}}}\n",
+            text.trim_end().to_owned() + "\n"
+        )
+    });
+    fs::write(datacenter.path("policies/teams-url"), "https://teams.example.org/hidden\n").unwrap();
+    fs::write(datacenter.path("policies/tell"), "#!/bin/sh\ncat > told.json\n").unwrap();
+    let program = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(datacenter.path("policies/tell"), program).unwrap();
+    golden(
+        "notify.txt",
+        &transcript(
+            &datacenter,
+            &[
+                &["notify", "test", "--dry-run", "chat", "night", "own"],
+                &["notify", "test", "--dry-run", "room"],
+                &["notify", "test", "program"],
+                &["notify", "test", "nobody"],
+            ],
+        ),
+    );
+    let told = fs::read_to_string(datacenter.path("told.json")).unwrap();
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_holds(&validator("notification"), &told, "a test message");
+    let run = datacenter.json(0, &["notify", "test", "program"]);
+    assert_eq!(run["receivers"][0]["arrived"], true);
+    let without = Datacenter::new().run_to(1, &["notify", "test"]);
+    assert!(without.err.contains("there is no receiver"), "{}", without.err);
 }

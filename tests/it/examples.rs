@@ -23,6 +23,41 @@ fn the_policies_for_compute_engine_are_without_fault() {
     datacenter.run_to(0, &[&laptop[..], &["validate", "--deny", "warnings"]].concat());
 }
 
+#[test]
+fn the_policies_for_twcc_do_the_job_of_the_manual() {
+    let datacenter = Datacenter::new();
+    let policies = ["--policies", "examples/twcc"];
+    datacenter.run_to(0, &[&policies[..], &["validate", "--deny", "warnings"]].concat());
+    // The line of the crontab, and what the policy makes of it.
+    let book = fs::read_to_string(datacenter.path("examples/twcc/README.md")).unwrap();
+    let line = book.lines().find(|line| line.contains(" twccli mk vcs ")).unwrap();
+    let cron = line.split(' ').take(5).collect::<Vec<_>>().join(" ");
+    let told = datacenter.json(0, &[&policies[..], &["explain", "policy", "manual"]].concat());
+    let value = |path: &str| {
+        let values = told["values"].as_array().unwrap();
+        values.iter().find(|one| one["path"] == path).unwrap()["value"].clone()
+    };
+    assert_eq!(value("schedule.cron"), cron);
+    assert_eq!(value("schedule.timeZone"), "Asia/Taipei");
+    assert_eq!(value("capture.disks"), "boot");
+    assert_eq!(value("capture.kind"), "disk-image");
+    let text = fs::read_to_string(datacenter.path("examples/twcc/manual.yaml")).unwrap();
+    assert!(text.contains(line) && !text.contains("retention"), "the page deletes nothing");
+}
+
+#[test]
+fn the_policies_for_compute_cloud_are_without_fault() {
+    let datacenter = Datacenter::new();
+    let directories = ["production", "golden"];
+    let there = fs::read_dir(datacenter.path("examples/yandex")).unwrap();
+    let there = there.filter(|entry| entry.as_ref().unwrap().path().is_dir()).count();
+    assert_eq!(there, directories.len(), "a directory that nobody looks at");
+    for directory in directories {
+        let path = format!("examples/yandex/{directory}");
+        datacenter.run_to(0, &["--policies", &path, "validate", "--deny", "warnings"]);
+    }
+}
+
 /// Every file of the examples and the book in which commands are shown.
 fn shown() -> Vec<PathBuf> {
     let mut files = vec![project().join("README.md")];

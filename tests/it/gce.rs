@@ -5,7 +5,10 @@ mod authority;
 mod credentials;
 mod doctor;
 mod fake;
+mod regional;
 mod sets;
+mod via;
+mod waits;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,11 +19,12 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use stillframe::clock::{Clock, FixedClock};
-use stillframe::engine::gce::{GceEngine, Pause};
+use stillframe::engine::gce::GceEngine;
+use stillframe::engine::http::Pause;
 use stillframe::engine::{
     self, CreateRequest, Created, Engine, EngineError, Progress, Unwatched, Watcher,
 };
-use stillframe::inventory::{Consistency, GapScope, ImageKind, ImageState, Stage};
+use stillframe::inventory::{Consistency, GapScope, ImageKind, ImageState, Stage, Via};
 use stillframe::name::{Key, PolicyName, Slot, SourceId};
 use stillframe::plan::{Create, ImageRef, Update};
 use stillframe::policy::{SourceFile, load};
@@ -136,6 +140,7 @@ fn request(kind: ImageKind, hour: i8) -> CreateRequest {
             family: None,
             sharing: None,
             tier: None,
+            via: Via::Disk,
         },
         key,
     }
@@ -175,11 +180,40 @@ async fn everything_is_seen_over_all_projects() {
     assert_eq!((image.location.as_str(), image.stored_bytes), ("us", Some(1 << 20)));
     assert_eq!(image.source.unwrap().name, "web-1");
     assert!(image.id.starts_with("p/machineImages/"));
-    // How full one of two projects is says nothing about both.
-    assert!(inventory.capabilities.limits.images.is_empty());
-    let limits = case.engine().observe().await.capabilities.limits;
-    assert_eq!(limits.images[&ImageKind::MachineImage], 100);
+    let limits = inventory.capabilities.limits;
     assert_eq!((limits.source_interval_seconds, limits.source_hourly), (Some(600), Some(6)));
+}
+
+#[tokio::test]
+async fn each_project_that_images_are_made_in_has_quotas_of_its_own() {
+    let case = Case::new();
+    case.fake.state().add_instance("q", "us-b", "db-1", "17");
+    case.create(machine_image(2)).await.unwrap();
+    let of = |limit: f64| {
+        json!([
+            {"metric": "IMAGES", "limit": limit}, {"metric": "SNAPSHOTS", "limit": 10.0 * limit},
+            {"metric": "MACHINE_IMAGES", "limit": limit / 10.0}, {"metric": "CPUS", "limit": 1.0},
+        ])
+    };
+    case.fake.state().quotas = json!({"p": of(100.0), "q": of(200.0), "vault": of(300.0)});
+    let kinds = [ImageKind::MachineImage, ImageKind::DiskImage, ImageKind::Snapshot];
+    let limits = |numbers: [u64; 3]| kinds.into_iter().zip(numbers).collect::<BTreeMap<_, _>>();
+    let inventory = case.engine_of(&["p", "q"]).observe().await;
+    let seen = &inventory.capabilities.limits;
+    assert!(seen.images.is_empty(), "nothing holds for both together: {:?}", seen.images);
+    let expected = [("p", [10, 100, 1000]), ("q", [20, 200, 2000])];
+    let expected = expected.map(|(project, numbers)| (project.to_owned(), limits(numbers)));
+    assert_eq!(seen.images_by_project, BTreeMap::from(expected));
+    let projects: Vec<&str> = inventory.instances.iter().map(|one| &*one.project).collect();
+    assert_eq!(projects, ["q", "p"]);
+    assert_eq!(inventory.images[0].project, "p");
+    // In a project of instances nothing is made where another one is named for that.
+    let settings = json!({"projects": ["p", "q"], "imagesProject": "vault"});
+    let inventory = case.engine_with(settings).observe().await;
+    let vault = [("vault".to_owned(), limits([30, 300, 3000]))];
+    assert_eq!(inventory.capabilities.limits.images_by_project, BTreeMap::from(vault));
+    assert!(inventory.instances.iter().all(|one| one.project == "vault"));
+    assert_eq!(inventory.images[0].project, "p", "where it is");
 }
 
 #[tokio::test]
@@ -269,7 +303,7 @@ async fn what_was_not_seen_is_a_gap() {
             "Required permission (forbidden)",
             2,
         ),
-        (Wrong::SamePage, GapScope::Images, "p/machineImages", "the same page again", 4),
+        (Wrong::SamePage, GapScope::Images, "p/machineImages", "one that was read before", 4),
         (Wrong::EmptyAnswer, GapScope::Images, "p/machineImages", "missing field `kind`", 0),
         (Wrong::Redirection, GapScope::Images, "p/machineImages", "a redirection (HTTP 302)", 0),
         (Wrong::ZoneUnreachable, GapScope::Instances, "p/zones/us-a", "does not answer", 5),
@@ -361,7 +395,7 @@ async fn a_machine_image_is_asked_for_with_all_that_was_planned() {
             "storageLocations": ["us"],
             "sourceInstance": "projects/p/zones/us-a/instances/web-1",
             "guestFlush": true,
-            "params": {"excludedDisks": ["data"]},
+            "params": {"includedDisks": ["boot"]},
             "machineImageEncryptionKey": {"kmsKeyName": "projects/p/locations/us/keyRings/r/cryptoKeys/k"},
         })]
     );
@@ -646,6 +680,30 @@ fn a_project_belongs_to_one_engine() {
     assert!(error.contains("projects/q belongs to the engine one as well"), "{error}");
 }
 
+/// The settings of an engine are looked at with the policies, and found where they stand.
+#[test]
+fn settings_that_cannot_be_meant_are_found_at_their_line() {
+    for (settings, wrong) in [
+        ("projects: [p], endpoint: \"http://10.0.0.1:8080\"", Some("http://10.0.0.1:8080")),
+        ("projects: [p], endpoint: \"https://10.0.0.1\"", None),
+        ("projects: [p], endpoint: \"http://127.0.0.1:8080\"", None),
+        ("projects: [\"Not An Id\"]", Some("Not An Id")),
+    ] {
+        let text = format!(
+            "apiVersion: stillframe/v1\nkind: Config\nspec:\n  engines:\n    one: {{gce: {{{settings}}}}}\n"
+        );
+        let file = SourceFile { path: "stillframe.yaml".to_owned(), text: text.clone() };
+        let found = load(vec![file], &engine::kinds()).findings;
+        let found: Vec<&str> = found
+            .iter()
+            .filter(|one| one.code.to_string() == "unknown-value")
+            .map(|one| text[one.place.as_ref().unwrap().span.clone()].trim_matches('"'))
+            .collect();
+        let wanted: Vec<&str> = wrong.into_iter().collect();
+        assert_eq!(found, wanted, "{settings}");
+    }
+}
+
 #[tokio::test]
 async fn a_token_is_read_afresh_and_said_nowhere() {
     let case = Case::new();
@@ -655,7 +713,10 @@ async fn a_token_is_read_afresh_and_said_nowhere() {
     let clock = Arc::new(FixedClock(now()));
     let engine = open(&case.fake, "cloud", clock, case.pause.clone(), settings).unwrap();
     let gaps = engine.observe().await.gaps;
-    assert!(gaps.iter().all(|gap| gap.message.contains("cannot read the token in ")), "{gaps:?}");
+    assert!(
+        gaps.iter().all(|gap| gap.message.contains("cannot read the access token in ")),
+        "{gaps:?}"
+    );
     assert_eq!(case.fake.state().log.len(), 0);
     for token in ["ya29.first", "ya29.second"] {
         std::fs::write(&file, format!("{token}\n")).unwrap();
@@ -666,5 +727,5 @@ async fn a_token_is_read_afresh_and_said_nowhere() {
     }
     std::fs::write(&file, "two words").unwrap();
     let text = format!("{:?}", engine.observe().await.gaps);
-    assert!(text.contains("is not an access token") && !text.contains("two words"), "{text}");
+    assert!(text.contains("is no access token") && !text.contains("two words"), "{text}");
 }

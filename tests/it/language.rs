@@ -1,11 +1,13 @@
 //! The policy language in its full depth: what is read, what is refused, and what plans make of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use stillframe::inventory::{
-    Capabilities, DrillCheck, Grant, Image, ImageKind, ImageState, Inventory, LABEL_COPY,
-    LABEL_DRILLED, LABEL_DRILLED_BEFORE, LABEL_MISSING, LABEL_REMOVED,
+    Capabilities, Consistency, DrillCheck, Grant, Image, ImageKind, ImageState, Inventory,
+    KeyChoice, LABEL_COPY, LABEL_DRILLED, LABEL_DRILLED_BEFORE, LABEL_MISSING, LABEL_REMOVED,
+    LocationChoice, OWN_LABELS, RecordPlace,
 };
 use stillframe::name::{Key, Ownership, PolicyName, Slot, SourceId, stamp};
 use stillframe::plan::guard::{guard, withheld};
@@ -823,6 +825,70 @@ fn what_an_engine_can_do_of_one_kind_only_is_found_for_the_others() {
     assert_ne!(found("  storage: {tier: cold}\n"), none);
 }
 
+/// An engine that has a text instead of labels, one place, no key, and one kind that is as after a
+/// power failure.
+fn plain(_: &serde_json::Value) -> Capabilities {
+    Capabilities {
+        kinds: vec![ImageKind::DiskImage, ImageKind::Snapshot],
+        consistencies: vec![Consistency::Crash, Consistency::Application],
+        crash_only_kinds: vec![ImageKind::DiskImage],
+        record: RecordPlace::Text,
+        labels_max: OWN_LABELS,
+        description_length_max: 20,
+        key: KeyChoice::None,
+        location_choice: LocationChoice::Fixed,
+        ..Capabilities::default()
+    }
+}
+
+#[test]
+fn every_field_that_an_engine_may_lack_is_found_at_its_line() {
+    let found = |spec: &str| {
+        let capture = if spec.contains("capture") { "" } else { "  capture: {kind: snapshot}\n" };
+        let text = document("", &format!("{AT_TWO}  retention: {{days: 3}}\n{capture}{spec}"));
+        let loaded = read(&text, None, plain);
+        let found = loaded.findings.iter().map(|finding| {
+            let place = finding.place.as_ref().unwrap();
+            (finding.code.word(), place.file.text[place.span.clone()].to_owned())
+        });
+        found.collect::<Vec<_>>()
+    };
+    for (spec, code, at) in [
+        ("  capture: {kind: machine-image}\n", "missing-capability", "machine-image"),
+        (
+            "  capture: {kind: disk-image, consistency: application}\n",
+            "missing-capability",
+            "application",
+        ),
+        ("  capture: {kind: disk-image, family: web}\n", "missing-capability", "web"),
+        ("  capture: {kind: disk-image, via: snapshot}\n", "missing-capability", "snapshot"),
+        ("  storage: {location: eu}\n", "missing-capability", "eu"),
+        ("  storage: {tier: archive}\n", "missing-capability", "archive"),
+        ("  storage: {copies: [eu]}\n", "missing-capability", "copies"),
+        ("  encryption: {kmsKey: mine}\n", "missing-capability", "mine"),
+        ("  labels: {service: web}\n", "missing-capability", "labels"),
+        ("  sharing: [{role: reader, members: [ops]}]\n", "missing-capability", "sharing"),
+        ("  drill: {cron: \"0 6 * * 0\"}\n", "missing-capability", "drill"),
+        (
+            "  naming: {description: \"this one is far too long\"}\n",
+            "out-of-range",
+            "\"this one is far too long\"",
+        ),
+    ] {
+        assert_eq!(found(spec), [(code, at.to_owned())], "{spec}");
+    }
+    for spec in [
+        "",
+        "  capture: {kind: snapshot, consistency: application}\n",
+        "  capture: {kind: snapshot, via: disk}\n",
+        "  storage: {location: \"\", tier: standard, copies: []}\n",
+        "  labels: {}\n",
+        "  naming: {description: \"as long as this is {{policy.name}}\"}\n",
+    ] {
+        assert_eq!(found(spec), [], "{spec}");
+    }
+}
+
 #[test]
 fn older_images_of_a_family_name_the_newest() {
     let spec = format!(
@@ -1067,6 +1133,41 @@ fn a_plan_shows_what_it_costs_and_what_quotas_it_takes() {
     let without = super::language::policies("", &spec);
     inventory.engines[0].capabilities.limits.images.clear();
     assert_eq!(stillframe::simulate::expense::budget(&without, &inventory, &plan, now()), None);
+}
+
+#[test]
+fn quotas_are_of_the_project_in_which_images_are_made() {
+    let spec = format!("{AT_TWO}  retention: {{last: 3}}\n  lifecycle: {{grace: 0}}\n");
+    let policies = policies("", &spec);
+    let of = |project: &str, image: Image| Image { project: project.to_owned(), ..image };
+    let mut foreign = night("nightly", 9);
+    foreign.id = "foreign".to_owned();
+    foreign.labels.clear();
+    // Images were made in `old` until yesterday, and are made in `new` from now on.
+    let mut inventory = world(vec![
+        of("old", night("nightly", 1)),
+        of("old", night("nightly", 2)),
+        of("old", let_go(night("nightly", 3), 1)),
+        of("old", let_go(night("nightly", 4), 1)),
+        of("new", foreign),
+    ]);
+    let engine = &mut inventory.engines[0];
+    "new".clone_into(&mut engine.instances[0].project);
+    let each = |limit| BTreeMap::from([(ImageKind::MachineImage, limit), (ImageKind::Snapshot, 9)]);
+    let limits = [("old", each(2)), ("new", each(4)), ("other", each(6))];
+    let limits = limits.map(|(project, each)| (project.to_owned(), each));
+    engine.capabilities.limits.images_by_project = BTreeMap::from(limits);
+    let plan = plan(&policies, &inventory, now());
+    assert_eq!(ids(&plan, Action::Delete), ["nightly-4"]);
+    assert_eq!(plan.summary.create, 1);
+    let budget = budget(&policies, &inventory, &plan, now()).unwrap();
+    let kept = steady_state(&policies.policies[0], now()).unwrap().images();
+    let seen: Vec<_> = budget
+        .quotas
+        .iter()
+        .map(|quota| (&*quota.project, quota.limit, quota.now, quota.after, quota.long_run))
+        .collect();
+    assert_eq!(seen, [("new", 4, 1, 2, 1 + kept), ("old", 2, 4, 3, 0)]);
 }
 
 #[test]

@@ -33,6 +33,7 @@ fn kind() -> EngineKind {
 fn capabilities() -> Capabilities {
     Capabilities {
         families: true,
+        via_snapshot_kinds: vec![ImageKind::DiskImage],
         drills: vec![DrillCheck::Verify],
         limits: Limits {
             images: BTreeMap::from([(ImageKind::MachineImage, 32)]),
@@ -40,6 +41,7 @@ fn capabilities() -> Capabilities {
             image_bytes: Some(10 << 40),
             source_interval_seconds: Some(600),
             source_hourly: Some(6),
+            ..Limits::default()
         },
         ..Capabilities::default()
     }
@@ -420,6 +422,7 @@ fn instance(name: &str, labels: &[(&str, &str)], disks: usize) -> Instance {
         name: format!("disk-{number}"),
         boot: number == 0,
         size_bytes: Some(1 << 30),
+        kms_key: None,
         problem: None,
     };
     Instance {
@@ -428,6 +431,7 @@ fn instance(name: &str, labels: &[(&str, &str)], disks: usize) -> Instance {
         zone: "zone-a".to_owned(),
         labels: labels.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
         status: "RUNNING".to_owned(),
+        project: String::new(),
         machine_type: String::new(),
         disks: (0..disks).map(disk).collect(),
     }
@@ -624,6 +628,35 @@ fn more_than_an_engine_takes() {
     let foreign: Vec<Image> =
         (0..3).map(|number| image("made-by-hand", &number.to_string(), &BTreeMap::new())).collect();
     assert_eq!(over(&all, &inventory(hosts(6), foreign)), [("beyond-quota", "3".to_owned())]);
+    // One image per disk: the same sources hold twice as many.
+    let two_disks: Vec<Instance> =
+        (0..4).map(|number| instance(&format!("web-{number}"), &[], 2)).collect();
+    let mut by_disk = inventory(two_disks, Vec::new());
+    assert_eq!(over(&all, &by_disk), []);
+    by_disk.engines[0].capabilities.per_disk_kinds = vec![ImageKind::MachineImage];
+    assert_eq!(over(&all, &by_disk), [("beyond-quota", "3".to_owned())]);
+    // Each project takes so many, and not all together.
+    let mut apart = inventory(hosts(12), Vec::new());
+    let engine = &mut apart.engines[0];
+    let limits = &mut engine.capabilities.limits;
+    let images = std::mem::take(&mut limits.images);
+    limits.images_by_project = ["a", "b"].map(|name| (name.to_owned(), images.clone())).into();
+    for (index, instance) in engine.instances.iter_mut().enumerate() {
+        instance.project = if index % 2 == 0 { "a" } else { "b" }.to_owned();
+    }
+    assert_eq!(over(&all, &apart), []);
+    "b".clone_into(&mut apart.engines[0].instances[0].project);
+    assert_eq!(over(&all, &apart), [("beyond-quota", "3".to_owned())]);
+    // Disk images are made from snapshots, as many at once as the engine takes.
+    let via = policy("p", &format!("{PLAIN}  capture: {{kind: disk-image, via: snapshot}}\n"));
+    let mut few = inventory(hosts(6), Vec::new());
+    few.engines[0].capabilities.captures_max = 3;
+    let of = |few: &mut Inventory, most: u64| {
+        few.engines[0].capabilities.limits.images.insert(ImageKind::Snapshot, most);
+        over(&via, few)
+    };
+    assert_eq!(of(&mut few, 3), []);
+    assert_eq!(of(&mut few, 2), [("beyond-quota", "snapshot".to_owned())]);
     let wide = inventory(vec![instance("web-1", &[], 3)], Vec::new());
     let at_policy = vec![("beyond-image-limit", "match".to_owned())];
     assert_eq!(over(&all, &wide), at_policy);

@@ -48,7 +48,10 @@ mod schemas;
 #[cfg(feature = "serve")]
 mod serve;
 mod sim;
+mod steps;
 mod support;
+#[cfg(feature = "otlp")]
+mod telemetry;
 mod tidy;
 mod translate;
 #[cfg(feature = "watch")]

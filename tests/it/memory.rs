@@ -9,8 +9,8 @@ use stillframe::engine::{
     CopyRequest, CreateRequest, Created, Engine, EngineError, Settled, Watcher,
 };
 use stillframe::inventory::{
-    Capabilities, Disk, DrillCheck, EngineInventory, Image, ImageKind, ImageSource, ImageState,
-    Instance, Stage,
+    Capabilities, Consistency, Disk, DrillCheck, EngineInventory, Image, ImageKind, ImageSource,
+    ImageState, Instance, Limits, Stage,
 };
 use stillframe::name::{Key, Ownership, SourceId};
 use stillframe::plan::{ImageRef, Update};
@@ -23,13 +23,15 @@ pub struct MemoryEngine {
 }
 
 /// What a memory engine holds.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct World {
     pub instances: BTreeMap<String, Instance>,
     pub images: BTreeMap<String, Image>,
     next_id: u64,
     /// Ids of images that cannot be restored.
     pub damaged: BTreeSet<String>,
+    /// What it takes before it refuses.
+    pub limits: Limits,
     /// Names of images that were deleted, in order.
     pub deleted: Vec<Image>,
 }
@@ -40,6 +42,7 @@ pub fn instance(name: &str, labels: &[(&str, &str)]) -> Instance {
         name: name.into(),
         boot,
         size_bytes: Some(1 << 30),
+        kms_key: None,
         problem: None,
     };
     Instance {
@@ -51,6 +54,7 @@ pub fn instance(name: &str, labels: &[(&str, &str)]) -> Instance {
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect(),
         status: "RUNNING".to_owned(),
+        project: String::new(),
         machine_type: "small".to_owned(),
         disks: vec![disk("boot", true), disk("data", false)],
     }
@@ -74,6 +78,8 @@ pub fn image(id: &str, key: &Key) -> Image {
         stored_bytes: None,
         disk_bytes: None,
         fingerprint: "f".to_owned(),
+        disks: None,
+        project: String::new(),
         in_use_by: Vec::new(),
         message: None,
     }
@@ -88,6 +94,13 @@ impl MemoryEngine {
         Arc::new(Self { name: name.to_owned(), clock, world: Mutex::new(World::default()) })
     }
 
+    /// Another one of its name that holds the same.
+    pub fn twin(&self) -> Arc<Self> {
+        let twin = Self::named(&self.name, Arc::clone(&self.clock));
+        twin.world.lock().unwrap().clone_from(&self.world.lock().unwrap());
+        twin
+    }
+
     pub fn add(&self, instance: Instance) {
         self.world.lock().unwrap().instances.insert(instance.name.clone(), instance);
     }
@@ -96,9 +109,11 @@ impl MemoryEngine {
 /// What a memory engine can do.
 pub fn capabilities() -> Capabilities {
     Capabilities {
+        consistencies: vec![Consistency::Crash, Consistency::Stopped],
         locations: vec!["local".to_owned(), "vault".to_owned()],
         copies: true,
         sharing: true,
+        via_snapshot_kinds: vec![ImageKind::DiskImage],
         drills: vec![DrillCheck::Verify, DrillCheck::Restore],
         ..Capabilities::default()
     }
@@ -150,7 +165,7 @@ impl Engine for MemoryEngine {
             identity: "here".to_owned(),
             gaps: Vec::new(),
             images_seen_before: None,
-            capabilities: capabilities(),
+            capabilities: Capabilities { limits: world.limits.clone(), ..capabilities() },
             instances: world.instances.values().cloned().collect(),
             images,
         }
@@ -185,6 +200,8 @@ impl Engine for MemoryEngine {
             stored_bytes: Some(1 << 20),
             disk_bytes: Some(2 << 30),
             fingerprint: String::new(),
+            disks: None,
+            project: String::new(),
             in_use_by: Vec::new(),
             message: None,
         };
@@ -212,6 +229,7 @@ impl Engine for MemoryEngine {
             kms_key: copy.kms_key,
             labels: copy.labels,
             stage: Stage::Active,
+            sharing: copy.sharing,
             ..original
         };
         image.fingerprint = fingerprint(&image);

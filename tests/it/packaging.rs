@@ -1,6 +1,7 @@
 //! What stillframe is delivered with: completions, manual pages, and the examples of how others run and
 //! watch it. Whatever these say about the program is held against the program.
 
+mod clients;
 mod manifests;
 mod monitoring;
 mod shells;

@@ -1,19 +1,28 @@
 //! Situations in which a plan must do one thing and not the other.
 
-use jiff::SignedDuration;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use jiff::{SignedDuration, Timestamp};
+use stillframe::apply::Stop;
+use stillframe::clock::FixedClock;
 use stillframe::inventory::{
-    Capabilities, Disk, Image, ImageKind, ImageState, Inventory, LABEL_LET_GO, LABEL_MISSING,
-    LABEL_STAGED, Stage,
+    Capabilities, Disk, Image, ImageKind, ImageSource, ImageState, Inventory, LABEL_HOLD,
+    LABEL_LET_GO, LABEL_MISSING, LABEL_STAGED, Limits, Stage,
 };
 use stillframe::name::stamp;
-use stillframe::plan::check::check;
+use stillframe::plan::check::{CheckRule, check};
 use stillframe::plan::guard::{Guard, guard, withheld};
 use stillframe::plan::{Action, Plan, ReasonCode, plan};
-use stillframe::policy::{EngineKind, Risk, SourceFile, load};
+use stillframe::policy::{EngineKind, Policies, Risk, SourceFile, load};
+use stillframe::reconcile::Approval;
 use stillframe::report::plan_text;
+use stillframe::review::{SAVED_VERSION, Saved};
 
 use super::engines::policies;
 use super::guards::{ago, image, inventory, now};
+use super::memory;
+use super::sim::SetClock;
 
 /// An image of a slot of the schedule: two in the morning, ten hours before `now`.
 fn night(days: i64, let_go: Option<i64>) -> Image {
@@ -41,6 +50,192 @@ fn of(plan: &Plan, action: Action) -> Vec<&str> {
 
 fn planned(spec: &str, images: Vec<Image>) -> Plan {
     plan(&policies(spec), &inventory(images), now())
+}
+
+/// Two policies of `web-1` at two in the morning, one of which must begin within five minutes, on an
+/// engine that makes one image of a source in ten minutes and six in an hour.
+fn in_turns() -> (Policies, Inventory) {
+    in_turns_with("5m")
+}
+
+fn in_turns_with(tight: &str) -> (Policies, Inventory) {
+    let policy = |name: &str, deadline: &str| {
+        format!(
+            "---\napiVersion: stillframe/v1\nkind: BackupPolicy\nmetadata: {{name: {name}}}\nspec:\n  \
+             source: {{match: [{{names: [web-1]}}], overlapsWith: [\"*\"]}}\n  \
+             schedule: {{cron: \"0 2 * * *\"{deadline}}}\n  retention: {{last: 3}}\n"
+        )
+    };
+    let text = format!(
+        "apiVersion: stillframe/v1\nkind: Config\nspec:\n  engines: {{memory: {{memory: {{}}}}}}\n{}{}",
+        policy("nightly", ""),
+        policy("tight", &format!(", deadline: {tight}"))
+    );
+    let kind = EngineKind {
+        name: "memory",
+        settings_schema: serde_json::json!({"type": "object"}),
+        capabilities: |_| super::memory::capabilities(),
+    };
+    let loaded = load(vec![SourceFile { path: "all.yaml".to_owned(), text }], &[kind]);
+    let policies = loaded.policies.unwrap_or_else(|| panic!("{:?}", loaded.findings));
+    let mut seen = inventory(Vec::new());
+    seen.engines[0].instances.truncate(1);
+    seen.engines[0].capabilities.limits =
+        Limits { source_interval_seconds: Some(600), source_hourly: Some(6), ..Limits::default() };
+    (policies, seen)
+}
+
+#[test]
+fn a_source_is_captured_in_turns() {
+    let (policies, mut seen) = in_turns();
+    let at = |text: &str| -> Timestamp { text.parse().unwrap() };
+    let begins = at("2026-11-21T02:00:30Z");
+    let first = plan(&policies, &seen, begins);
+    let made: Vec<&str> = first.changes.iter().map(|change| change.key.policy.as_str()).collect();
+    assert_eq!((made, first.summary.waiting), (vec!["tight"], 1));
+    let waiting = &first.waiting[0];
+    assert_eq!(waiting.key.policy.as_str(), "nightly");
+    assert_eq!(waiting.until, at("2026-11-21T02:10:30Z"));
+    let text = plan_text(&first);
+    assert!(
+        text.contains("not before 2026-11-21 02:10:30Z: the engine makes of one source"),
+        "{text}"
+    );
+    assert_eq!(check(&first, &seen, &policies, begins), []);
+    // Both at once would be refused by the check.
+    let mut both = first.clone();
+    let mut other = both.changes[0].clone();
+    other.key = waiting.key.clone();
+    both.changes.push(other);
+    let rules = check(&both, &seen, &policies, begins);
+    assert!(rules.iter().any(|one| one.rule == CheckRule::CreatePace), "{rules:?}");
+    // What has been made counts, whoever made it.
+    let mut image = memory::image("made", &first.changes[0].key);
+    image.created_at = begins;
+    for is_ours in [true, false] {
+        if !is_ours {
+            let source = image.ownership();
+            let stillframe::name::Ownership::Ours(key) = source else { panic!() };
+            image.source = Some(ImageSource { id: key.source, name: "web-1".to_owned() });
+            image.labels.clear();
+            image.kind = ImageKind::Snapshot;
+            "by-hand".clone_into(&mut image.name);
+        }
+        seen.engines[0].images = vec![image.clone()];
+        let soon = plan(&policies, &seen, at("2026-11-21T02:10:29Z"));
+        assert_eq!((soon.changes.len(), soon.waiting[0].until), (0, at("2026-11-21T02:10:30Z")));
+        assert!(plan_text(&soon).contains("Nothing to do yet."));
+        let then = plan(&policies, &seen, at("2026-11-21T02:10:30Z"));
+        assert_eq!((then.summary.create, then.summary.waiting), (1, 0));
+        assert_eq!(then.changes[0].key.policy.as_str(), "nightly");
+    }
+    // Too late for the one that cannot wait: that is said, and it takes no turn from the other.
+    image.created_at = at("2026-11-21T01:57:00Z");
+    seen.engines[0].images = vec![image.clone()];
+    let late = plan(&policies, &seen, begins);
+    assert_eq!((late.blocked.len(), late.waiting.len(), late.changes.len()), (1, 1, 0));
+    assert!(late.blocked[0].message.starts_with("its turn comes at 2026-11-21 02:07Z, after"));
+    assert_eq!(late.waiting[0].until, at("2026-11-21T02:07:00Z"));
+    // Of the future nothing is known.
+    image.created_at = at("2026-11-22T02:00:00Z");
+    seen.engines[0].images = vec![image];
+    assert_eq!(plan(&policies, &seen, begins).summary.create, 1);
+}
+
+/// Instants after the plan of 02:00:30, one in each turn of the source, in which nothing was captured.
+fn turns_after() -> impl Iterator<Item = Timestamp> {
+    let first: Timestamp = "2026-11-21T02:10:30Z".parse().unwrap();
+    (0..12).map(move |turn| first + jiff::SignedDuration::from_mins(10 * turn))
+}
+
+fn captured_for(plan: &Plan) -> Vec<&str> {
+    let creates = plan.changes.iter().filter(|change| change.action == Action::Create);
+    creates.map(|change| change.key.policy.as_str()).collect()
+}
+
+#[test]
+fn the_captures_of_a_saved_plan_keep_their_turn() {
+    let (policies, seen) = in_turns_with("5h");
+    let approved = plan(&policies, &seen, "2026-11-21T02:00:30Z".parse().unwrap());
+    let first = captured_for(&approved)[0].to_owned();
+    assert_eq!((captured_for(&approved).len(), approved.summary.waiting), (1, 1));
+    let directory = tempfile::tempdir().unwrap();
+    let saved = Saved {
+        format_version: SAVED_VERSION.to_owned(),
+        program: String::new(),
+        commit: None,
+        uncommitted: false,
+        valid_until: "2026-11-22T00:00:00Z".parse().unwrap(),
+        plan: approved,
+        review: None,
+    };
+    let lots: BTreeSet<String> =
+        turns_after().map(|now| captured_for(&plan(&policies, &seen, now))[0].to_owned()).collect();
+    assert_eq!(lots.len(), 2, "lots are drawn anew, and fall on both");
+    let clock = Arc::new(FixedClock(now()));
+    let engine = memory::MemoryEngine::new(clock.clone());
+    let room = super::engines::room(engine, clock, policies, &directory);
+    for now in turns_after() {
+        let within = room.plan_within(&saved, &seen, now);
+        assert_eq!(captured_for(&within.plan), [&*first], "at {now}");
+        assert!(within.new.is_empty() && within.gone.is_empty(), "at {now}: {within:?}");
+        assert_eq!(within.plan.refusals, [], "at {now}");
+    }
+}
+
+/// Says yes after a while.
+struct Late(Arc<SetClock>, Timestamp);
+
+#[async_trait::async_trait]
+impl Approval for Late {
+    async fn approve(&self, _: &Plan) -> bool {
+        *self.0.0.lock().unwrap() = self.1;
+        true
+    }
+
+    fn takes_time(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn what_was_shown_and_approved_keeps_its_turn() {
+    // After an hour an answer comes too late.
+    for now in turns_after().take(5) {
+        let (policies, seen) = in_turns_with("5h");
+        let clock = Arc::new(SetClock(Mutex::new("2026-11-21T02:00:30Z".parse().unwrap())));
+        let engine = memory::MemoryEngine::new(clock.clone());
+        {
+            let mut world = engine.world.lock().unwrap();
+            world.limits = seen.engines[0].capabilities.limits.clone();
+            let instances = &seen.engines[0].instances;
+            world.instances = instances.iter().map(|one| (one.name.clone(), one.clone())).collect();
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let room = super::engines::room(engine, clock.clone(), policies, &directory);
+        let approval = Late(clock, now);
+        let quiet = Arc::new(super::engines::Quiet);
+        let round = room.round(&approval, quiet, &Stop::default()).await.unwrap();
+        assert!(round.not_approved.is_empty(), "at {now}: {:?}", round.not_approved);
+        assert_eq!(captured_for(&round.plan), ["tight"], "at {now}");
+        assert_eq!(round.outcomes.iter().filter(|one| one.ending.is_done()).count(), 1);
+    }
+}
+
+#[test]
+fn what_cannot_be_made_takes_no_turn() {
+    let (policies, mut seen) = in_turns();
+    let begins: Timestamp = "2026-11-21T02:00:30Z".parse().unwrap();
+    let first = plan(&policies, &seen, begins);
+    // The name of the one that would go first is taken.
+    let mut image = memory::image("taken", &first.changes[0].key);
+    image.name.clone_from(&first.changes[0].image.name);
+    image.labels.clear();
+    image.created_at = ago(30);
+    seen.engines[0].images = vec![image];
+    let other = plan(&policies, &seen, begins);
+    assert_eq!((other.summary.create, other.summary.blocked, other.summary.waiting), (1, 1, 0));
+    assert_eq!(other.changes[0].key.policy.as_str(), "nightly");
 }
 
 #[test]
@@ -203,6 +398,58 @@ fn failed_attempts_stay_where_nothing_is_to_be_deleted() {
     assert_eq!(deleted("  retention: {last: 3}\n", nights(0..2), &future), 0);
 }
 
+/// A set that lacks a disk may be what an attempt has left, or a restore point that somebody has taken a
+/// part of: it goes like what no rule keeps, and only once something newer is READY.
+#[test]
+fn what_is_partial_is_let_go_before_it_is_deleted() {
+    let spec = "  retention: {last: 3}\n  lifecycle: {grace: 2d}\n";
+    let part = |let_go: Option<i64>| {
+        let mut part = night(3, let_go);
+        part.state = ImageState::Partial;
+        part
+    };
+    let with = |part: Image, others: Vec<Image>| {
+        let mut images = others;
+        images.push(part);
+        let plan = planned(spec, images);
+        let is_it = |action| of(&plan, action).contains(&"web-1-3");
+        (is_it(Action::Deprecate), is_it(Action::Delete))
+    };
+    assert_eq!(with(part(None), nights(0..2)), (true, false));
+    assert_eq!(with(part(Some(1)), nights(0..2)), (false, false));
+    assert_eq!(with(part(Some(3)), nights(0..2)), (false, true));
+    let mut held = part(Some(3));
+    held.labels.insert(LABEL_HOLD.to_owned(), "yes".to_owned());
+    assert_eq!(with(held, nights(0..2)), (false, false));
+    // However old it is, it may be the best there is.
+    let mut only = part(Some(3));
+    only.created_at = ago(30);
+    assert_eq!(with(only.clone(), vec![]), (false, false));
+    assert_eq!(with(only, nights(8..9)), (false, false));
+}
+
+/// Somebody has removed a disk's snapshots from every set there is.
+#[test]
+fn guards_count_what_is_partial() {
+    let policies = policies("  retention: {last: 30}\n  lifecycle: {grace: 1d}\n");
+    let images = (0..24).map(|day| {
+        let mut image = night(day, (day > 5).then_some(3));
+        if day > 5 {
+            image.state = ImageState::Partial;
+        }
+        image
+    });
+    let inventory = inventory(images.collect());
+    let plan = plan(&policies, &inventory, now());
+    assert_eq!(of(&plan, Action::Delete).len(), 18);
+    assert_eq!(withheld(&guard(&plan, &inventory, &policies, &[], now())).len(), 18);
+    // Without having been let go nothing that holds data is deleted, whoever plans that.
+    let mut hasty = inventory.clone();
+    hasty.engines[0].images.iter_mut().for_each(|image| drop(image.labels.remove(LABEL_LET_GO)));
+    let refusals = guard(&plan, &hasty, &policies, &[], now());
+    assert!(refusals.iter().any(|refusal| refusal.guard == Guard::DeprecateFirst));
+}
+
 #[test]
 fn what_is_stalled_or_from_the_future_is_said() {
     let plan = planned("  retention: {last: 3}\n", vec![night(8, None), night(-9, None)]);
@@ -335,6 +582,23 @@ fn a_kind_that_holds_one_disk_is_blocked_at_sources_of_several() {
 }
 
 #[test]
+fn a_kind_that_holds_the_boot_disk_is_blocked_without_it() {
+    let policies = policies("  capture: {kind: disk-image, disks: [data]}\n");
+    let mut seen = inventory(Vec::new());
+    let free = plan(&policies, &seen, now());
+    assert_eq!(free.summary.create, 2);
+    seen.engines[0].capabilities.boot_disk_kinds = vec![ImageKind::DiskImage];
+    let blocked = plan(&policies, &seen, now());
+    assert_eq!((blocked.summary.create, blocked.summary.blocked), (0, 2));
+    let message = "a disk-image of this engine always holds the disk that the machine starts from, and `capture.disks` takes only: data";
+    assert_eq!(blocked.blocked[0].message, message);
+    // A plan that makes it all the same is refused by the check.
+    assert_eq!(check(&blocked, &seen, &policies, now()), []);
+    let found = check(&free, &seen, &policies, now());
+    assert_eq!(found.len(), 2, "{found:?}");
+}
+
+#[test]
 fn a_capture_disk_by_disk_says_so() {
     let per_disk = |can: &mut Capabilities| can.per_disk_kinds = vec![ImageKind::Snapshot];
     let is_said = |plan: &Plan| {
@@ -343,7 +607,10 @@ fn a_capture_disk_by_disk_says_so() {
     assert!(is_said(&over_two_disks("snapshot", per_disk)));
     assert!(!is_said(&over_two_disks("machine-image", per_disk)));
     let text = plan_text(&over_two_disks("snapshot", per_disk));
-    assert!(text.contains("disk by disk: its 2 disks are each of their own instant"), "{text}");
+    assert!(
+        text.contains("disk by disk: its 2 disks are crash-consistent each by itself"),
+        "{text}"
+    );
 }
 
 #[test]

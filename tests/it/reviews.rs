@@ -145,11 +145,13 @@ fn instances() -> Vec<Instance> {
                 [].into()
             },
             status: "RUNNING".to_owned(),
+            project: String::new(),
             machine_type: "small".to_owned(),
             disks: vec![Disk {
                 name: "root".to_owned(),
                 boot: true,
                 size_bytes: Some(20 << 30),
+                kms_key: None,
                 problem: None,
             }],
         })
@@ -176,6 +178,8 @@ fn image(policy: &str, instance: &Instance, slot: Timestamp) -> Image {
         stored_bytes: Some(2 << 30),
         disk_bytes: Some(20 << 30),
         fingerprint: format!("{slot}"),
+        disks: None,
+        project: String::new(),
         in_use_by: Vec::new(),
         message: None,
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use jsonschema::Validator;
 use serde_json::Value;
+use stillframe::alert::Notification;
 use stillframe::audit::Audit;
 use stillframe::audit::drift::Drift;
 use stillframe::engine;
@@ -16,6 +17,7 @@ use stillframe::plan::guard::Approval;
 use stillframe::policy::schema::simplify;
 use stillframe::policy::{config_schema, overlay_schema, policy_schema};
 use stillframe::report::Diagnosis;
+use stillframe::report::overview::Overview;
 use stillframe::review::{Review, Saved};
 use stillframe::simulate::{Comparison, Simulation};
 
@@ -28,13 +30,14 @@ fn of<T: schemars::JsonSchema>() -> Value {
 }
 
 /// Every schema there is, by the name of its file.
-fn schemas() -> [(&'static str, Value); 15] {
+fn schemas() -> [(&'static str, Value); 18] {
     [
         ("policy", policy_schema()),
         ("config", config_schema(&engine::kinds())),
         ("overlay", overlay_schema(&engine::kinds())),
         ("test", test_schema()),
         ("instance", engine::local::instance::schema()),
+        ("resource", stillframe::serve::gce::resource_schema()),
         ("inventory", of::<Inventory>()),
         ("plan", of::<Plan>()),
         ("simulation", of::<Simulation>()),
@@ -45,6 +48,8 @@ fn schemas() -> [(&'static str, Value); 15] {
         ("approval", of::<Approval>()),
         ("audit", of::<Audit>()),
         ("drift", of::<Drift>()),
+        ("notification", of::<Notification>()),
+        ("page", of::<Overview>()),
     ]
 }
 

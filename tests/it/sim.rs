@@ -19,7 +19,7 @@ use super::memory::{MemoryEngine, instance};
 use super::support::Random;
 
 /// A clock that the simulator sets.
-struct SetClock(Mutex<Timestamp>);
+pub struct SetClock(pub Mutex<Timestamp>);
 
 impl Clock for SetClock {
     fn now(&self) -> Timestamp {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::support::project;
 
 /// Every room and its level. A room imports its own level or lower.
-const ROOMS: [(&str, u8); 28] = [
+const ROOMS: [(&str, u8); 29] = [
     ("name", 0),
     ("elapsed", 0),
     ("inventory", 0),
@@ -23,6 +23,7 @@ const ROOMS: [(&str, u8); 28] = [
     ("expect", 1),
     ("simulate", 1),
     ("agenda", 1),
+    ("alert", 1),
     ("review", 1),
     ("audit", 1),
     ("engine", 2),
@@ -256,7 +257,11 @@ fn nobody_but_its_own_folder_names_a_cloud() {
     for source in sources() {
         let path = source.path.display().to_string();
         for (number, line) in source.code() {
+            // The types of the protocol that several clouds share are nobody's, and one header of a
+            // metadata service is the same in all clouds that have one.
             let lower = line.to_ascii_lowercase();
+            let lower = lower.replace("google.protobuf", "").replace("google/protobuf", "");
+            let lower = if lower.contains("metadata-flavor") { String::new() } else { lower };
             let words: Vec<&str> = lower.split(|c: char| !c.is_ascii_alphanumeric()).collect();
             for cloud in CLOUDS.iter().filter(|cloud| words.contains(cloud)) {
                 // Whose it is has another name than the engine.
@@ -272,8 +277,14 @@ fn nobody_but_its_own_folder_names_a_cloud() {
                 if path == "engine.rs" && is_listed.clone().any(|word| line.contains(word)) {
                     continue;
                 }
-                // A registry lists whose APIs there are.
-                let is_registry = path == "serve.rs";
+                // A registry lists whose APIs there are, and the cover of the book its pages.
+                let is_page = ["include_str!", "pub mod "].iter().any(|word| line.contains(word));
+                let is_registry = path == "serve.rs" || (path == "lib.rs" && is_page);
+                // A platform of one cloud has the name of another.
+                let is_platform = *cloud == "openstack" && line.contains("openstack-taichung");
+                if is_platform && path.contains("/twcc/") {
+                    continue;
+                }
                 if !is_registry && !own.iter().any(|folder| path.starts_with(folder.as_str())) {
                     findings.push(format!("{}: names {cloud}", source.place(number)));
                 }
@@ -331,6 +342,8 @@ fn every_dependency_has_its_reason() {
     for line in manifest.lines() {
         if line.starts_with('[') {
             section = line.to_owned();
+            before = "";
+            continue;
         }
         let is_dependency = section.ends_with("dependencies]") && line.contains(" = ");
         // `serde` and `serde_json` stand together, and so do the crates of one family.

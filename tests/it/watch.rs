@@ -1,9 +1,14 @@
 //! The long-running mode, driven through virtual time: tokio's paused clock is the clock of the machine.
 
 mod agenda;
+#[cfg(feature = "kubernetes")]
+mod cluster;
+mod delay;
 mod files;
 mod lasting;
 pub mod metrics;
+mod notify;
+mod page;
 mod program;
 mod reload;
 mod year;
@@ -17,11 +22,14 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use stillframe::apply::Ledger;
 use stillframe::clock::Clock;
-use stillframe::engine::Engine;
+use stillframe::engine::{Engine, OpenError};
 use stillframe::inventory::{Image, ImageState};
 use stillframe::name::{Ownership, Slot};
-use stillframe::policy::{EngineKind, Policies, SourceFile, load};
-use stillframe::watch::{Bell, Opened, Pace, Reading, Status, System, Watch, World, WorldError};
+use stillframe::policy::{EngineKind, Loaded, Policies, SourceFile, load};
+use stillframe::reconcile::RoomError;
+use stillframe::watch::{
+    Bell, Courier, Opened, Pace, Post, Reading, Status, System, Watch, World, WorldError,
+};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -69,14 +77,18 @@ impl Clock for VirtualClock {
 pub struct Script {
     /// What stands in the files.
     pub text: Mutex<String>,
+    read: Mutex<Option<(String, Loaded)>>,
     pub engines: Mutex<Vec<Arc<dyn Engine>>>,
+    /// What is in the way of opening them.
+    pub fault: Mutex<Option<String>>,
     ledger: Arc<Ledger>,
 }
 
 impl Script {
     pub fn new(text: &str, engines: Vec<Arc<dyn Engine>>, directory: &Path) -> Arc<Self> {
         let ledger = Arc::new(Ledger::new(directory.join("ledger.ndjson")));
-        Arc::new(Self { text: Mutex::new(text.to_owned()), engines: Mutex::new(engines), ledger })
+        let (text, engines) = (Mutex::new(text.to_owned()), Mutex::new(engines));
+        Arc::new(Self { text, read: Mutex::default(), engines, fault: Mutex::default(), ledger })
     }
 
     pub fn write(&self, text: &str) {
@@ -87,9 +99,15 @@ impl Script {
 impl World for Script {
     fn read(&self) -> Reading {
         let text = self.text.lock().unwrap().clone();
-        let file = SourceFile { path: "stillframe.yaml".to_owned(), text };
-        let loaded = load(vec![file], &[kind()]);
-        Reading { policies: loaded.policies, findings: loaded.findings, files: Vec::new() }
+        // Most of the time it is what it was.
+        let mut read = self.read.lock().unwrap();
+        if read.as_ref().is_none_or(|(known, _)| *known != text) {
+            let file = SourceFile { path: "stillframe.yaml".to_owned(), text: text.clone() };
+            *read = Some((text, load(vec![file], &[kind()])));
+        }
+        let (_, loaded) = read.as_ref().unwrap();
+        let (policies, findings) = (loaded.policies.clone(), loaded.findings.clone());
+        Reading { policies, findings, files: Vec::new() }
     }
 
     fn open(
@@ -97,6 +115,10 @@ impl World for Script {
         policies: &Arc<Policies>,
         _: Option<(&Policies, &Opened)>,
     ) -> Result<Opened, WorldError> {
+        if let Some(message) = self.fault.lock().unwrap().clone() {
+            let error = OpenError { engine: "one".to_owned(), message };
+            return Err(RoomError::from(error).into());
+        }
         let engines = self.engines.lock().unwrap().clone();
         let is_named =
             |engine: &Arc<dyn Engine>| policies.config.engines.contains_key(engine.name());
@@ -142,6 +164,17 @@ pub struct Running {
 
 impl Running {
     pub fn start(world: Arc<dyn World>, clock: Arc<dyn Clock>, look: Duration) -> Self {
+        let pace = Pace { look, ..Pace::default() };
+        Self::with(world, clock, pace, Arc::new(Post::new(|_| None)))
+    }
+
+    /// One whose messages somebody else delivers.
+    pub fn with(
+        world: Arc<dyn World>,
+        clock: Arc<dyn Clock>,
+        pace: Pace,
+        courier: Arc<dyn Courier>,
+    ) -> Self {
         let (bell, status) = (Bell::default(), Arc::new(Status::default()));
         let watch = Watch {
             world,
@@ -149,9 +182,10 @@ impl Running {
             bell: bell.clone(),
             status: Arc::clone(&status),
             system: System::default(),
-            pace: Pace { look, ..Pace::default() },
+            pace,
             grace: None,
             files: None,
+            courier,
         };
         let task = tokio::spawn(async move { watch.run().await.unwrap() });
         Self { bell, status, task }

@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use stillframe::inventory::{
-    Capabilities, DrillCheck, EngineInventory, FORMAT_VERSION, Grant, Image, ImageState, Inventory,
-    LABEL_COPY, LABEL_DRILLED, LABEL_HOLD, LABEL_LET_GO, LABEL_MISSING, LABEL_REMOVED,
-    LABEL_STAGED, Stage,
+    Capabilities, DrillCheck, EngineInventory, FORMAT_VERSION, Grant, Image, ImageKind, ImageState,
+    Inventory, LABEL_COPY, LABEL_DRILLED, LABEL_HOLD, LABEL_LET_GO, LABEL_MISSING, LABEL_REMOVED,
+    LABEL_STAGED, LABEL_STEP, Limits, Stage, Via,
 };
-use stillframe::name::{Key, Ownership, PolicyName, Slot, SourceId, stamp};
+use stillframe::name::{Key, Ownership, PolicyName, Slot, SourceId, stamp, step_name};
 use stillframe::plan::{Action, Change, Plan, plan};
 use stillframe::policy::{EngineKind, Policies, SourceFile, load};
 
@@ -58,6 +58,7 @@ pub struct More {
     pub deprecate_after_days: Option<u32>,
     pub obsolete_after_days: Option<u32>,
     pub family: bool,
+    pub via_snapshot: bool,
     pub sharing: bool,
     pub drill: bool,
 }
@@ -112,6 +113,18 @@ pub struct ImageSpec {
     pub twin: bool,
     pub copy: bool,
     pub drilled: bool,
+    pub step: Step,
+}
+
+/// Whether there is a snapshot that is a step on the way to an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// There is none.
+    None,
+    /// One beside the image.
+    Beside,
+    /// One, and no image.
+    Instead,
 }
 
 #[derive(Debug, Clone)]
@@ -120,6 +133,8 @@ pub struct World {
     pub gone: Gone,
     pub images: Vec<ImageSpec>,
     pub foreign: usize,
+    /// Whether its engine takes few images of a source in a time.
+    pub paced: bool,
 }
 
 fn retentions() -> impl Strategy<Value = BTreeMap<&'static str, u32>> {
@@ -167,6 +182,7 @@ fn mores() -> impl Strategy<Value = More> {
             deprecate_after_days,
             obsolete_after_days,
             family,
+            via_snapshot: on_source_gone != 1,
             sharing,
             drill,
         },
@@ -192,7 +208,7 @@ fn image_specs() -> impl Strategy<Value = ImageSpec> {
         ((rarely(0.1), rarely(0.1), rarely(0.1)), (rarely(0.05), rarely(0.2), rarely(0.05)));
     let policy = prop_oneof![4 => Just(0_usize), 4 => Just(1), 1 => Just(2), 1 => Just(3)];
     let source = prop_oneof![4 => Just(0_usize), 3 => Just(1), 3 => Just(2), 1 => Just(3)];
-    (policy, source, -2_i64..40, 0_u8..12, proptest::option::of(-5_i64..120), flags).prop_map(
+    (policy, source, -2_i64..40, 0_u8..13, proptest::option::of(-5_i64..120), flags).prop_map(
         |(
             policy,
             source,
@@ -212,6 +228,12 @@ fn image_specs() -> impl Strategy<Value = ImageSpec> {
             twin,
             copy,
             drilled,
+            // Beside what is whole and what has failed, and where there is nothing yet.
+            step: match (state, days_ago.rem_euclid(3)) {
+                (0..2 | 9, 1) => Step::Beside,
+                (2 | 10, 1) => Step::Instead,
+                _ => Step::None,
+            },
         },
     )
 }
@@ -225,12 +247,14 @@ pub fn worlds() -> impl Strategy<Value = World> {
         gone,
         proptest::collection::vec(image_specs(), 0..50),
         0_usize..3,
+        any::<bool>(),
     )
-        .prop_map(|(policies, gone, images, foreign)| World {
+        .prop_map(|(policies, gone, images, foreign, paced)| World {
             policies,
             gone,
             images,
             foreign,
+            paced,
         })
 }
 
@@ -238,10 +262,16 @@ fn capable(_: &serde_json::Value) -> Capabilities {
     Capabilities {
         copies: true,
         families: true,
+        via_snapshot_kinds: vec![ImageKind::DiskImage],
         sharing: true,
         drills: vec![DrillCheck::Verify],
         ..Capabilities::default()
     }
+}
+
+/// An image of a source in ten minutes, and two in an hour.
+pub fn pace() -> Limits {
+    Limits { source_interval_seconds: Some(600), source_hourly: Some(2), ..Limits::default() }
 }
 
 fn list(rules: &BTreeMap<&'static str, u32>) -> String {
@@ -291,7 +321,8 @@ impl PolicySpec {
             text.push_str(&format!("  storage: {{copies: [{ELSEWHERE}]}}\n"));
         }
         if more.family {
-            text.push_str("  capture: {kind: disk-image, family: web}\n");
+            let via = if more.via_snapshot { ", via: snapshot" } else { "" };
+            text.push_str(&format!("  capture: {{kind: disk-image, family: web{via}}}\n"));
         }
         if more.sharing {
             text.push_str("  sharing: [{role: user, members: [team]}]\n");
@@ -344,7 +375,10 @@ impl World {
         for spec in &mut self.policies {
             spec.more = More::default();
         }
-        self.images.iter_mut().for_each(|image| image.copy = false);
+        for image in &mut self.images {
+            image.copy = false;
+            image.step = Step::None;
+        }
         self.images.retain(|image| image.policy < 2);
         self.gone = Gone::default();
         self
@@ -370,7 +404,10 @@ impl World {
             identity: "here".to_owned(),
             gaps: Vec::new(),
             images_seen_before: None,
-            capabilities: capable(&serde_json::Value::Null),
+            capabilities: Capabilities {
+                limits: if self.paced { pace() } else { Limits::default() },
+                ..capable(&serde_json::Value::Null)
+            },
             instances: [0, 1, 3].map(|number| instance(SOURCES[number], &[])).into(),
             images: images.into_values().collect(),
         };
@@ -439,6 +476,7 @@ impl ImageSpec {
             twin: false,
             copy: false,
             drilled: false,
+            step: Step::None,
         }
     }
 
@@ -492,6 +530,7 @@ impl ImageSpec {
             0..=8 => ImageState::Ready,
             9 => ImageState::Failed,
             10 => ImageState::Creating,
+            11 => ImageState::Partial,
             _ => ImageState::Unknown,
         };
         if self.let_go_hours_ago.is_some() {
@@ -504,10 +543,34 @@ impl ImageSpec {
         if self.twin {
             // The listing of an engine has no name twice.
             let id = format!("{}-twin", image.id);
-            images.push(Image { name: format!("{}-t", image.name), id, ..image });
+            images.push(Image { name: format!("{}-t", image.name), id, ..image.clone() });
+        }
+        if self.step != Step::None && !self.copy {
+            let step = step_to(&image);
+            if self.step == Step::Instead {
+                images.clear();
+            }
+            images.push(step);
         }
         images
     }
+}
+
+/// The snapshot that a disk image is made from, as an engine shows it: never READY.
+pub fn step_to(image: &Image) -> Image {
+    let mut step = Image {
+        id: format!("step-{}", image.id),
+        name: step_name(&image.name),
+        kind: ImageKind::Snapshot,
+        family: None,
+        stage: Stage::Active,
+        ..image.clone()
+    };
+    step.labels.insert(LABEL_STEP.to_owned(), image.name.clone());
+    if step.state == ImageState::Ready {
+        step.state = ImageState::Failed;
+    }
+    step
 }
 
 pub fn ids(plan: &Plan, action: Action) -> BTreeSet<String> {
@@ -532,6 +595,11 @@ pub fn carry_out(inventory: &mut Inventory, change: &Change) {
     if let Some(create) = &change.create {
         if let Some(replaced) = &create.replaces {
             images.retain(|image| Some(&image.id) != replaced.id.as_ref());
+        }
+        // What is made of a step takes it away.
+        let is_step = |image: &Image| image.step_to() == Some(change.image.name.as_str());
+        if create.via == Via::Snapshot {
+            images.retain(|image| !is_step(image));
         }
         let mut image = made(&change.image.name, &change.image.location, &create.labels);
         image.sharing.clone_from(&create.sharing);

@@ -39,6 +39,7 @@ struct Together<'a> {
 struct EngineLoad {
     name: String,
     captures_max: usize,
+    captures_per_minute: Option<u64>,
     /// Whether the sources of its policies are known.
     is_known: bool,
     peak: Option<Peak>,
@@ -143,13 +144,19 @@ impl<'a> Together<'a> {
         let used: BTreeSet<&String> =
             together.policies.iter().map(|policy| &policy.engine).collect();
         for name in used {
-            let limit = capabilities.get(name).map_or(1, |one| one.captures_max);
-            together.engines.push(together.load(name, limit, &slots));
+            together.engines.push(together.load(name, capabilities.get(name).copied(), &slots));
         }
         together
     }
 
-    fn load(&self, name: &str, captures_max: usize, slots: &[Vec<Slot>]) -> EngineLoad {
+    fn load(
+        &self,
+        name: &str,
+        capabilities: Option<&Capabilities>,
+        slots: &[Vec<Slot>],
+    ) -> EngineLoad {
+        let captures_max = capabilities.map_or(1, |one| one.captures_max);
+        let captures_per_minute = capabilities.and_then(|one| one.limits.captures_per_minute);
         let mut begun: BTreeMap<Timestamp, usize> = BTreeMap::new();
         let mut is_known = true;
         for ((policy, sources), slots) in self.policies.iter().zip(&self.sources).zip(slots) {
@@ -188,8 +195,8 @@ impl<'a> Together<'a> {
                 starts.add(begin);
             }
         }
-        let peak = starts.peak(self.capture_time, captures_max);
-        EngineLoad { name: name.to_owned(), captures_max, is_known, peak }
+        let peak = starts.peak(self.capture_time, captures_max, captures_per_minute);
+        EngineLoad { name: name.to_owned(), captures_max, captures_per_minute, is_known, peak }
     }
 
     fn names(&self, group: &Collision) -> Vec<&str> {
@@ -251,6 +258,7 @@ fn document(span: Span, runs: &[Runs<'_>], together: &Together<'_>) -> Value {
         json!({
             "engine": engine.name,
             "captures_max": engine.captures_max,
+            "captures_per_minute": engine.captures_per_minute,
             "sources_known": engine.is_known,
             "peak": engine.peak.map_or(0, |peak| peak.captures),
             "peak_at": engine.peak.map(|peak| peak.instant),
@@ -351,11 +359,13 @@ fn row(engine: &EngineLoad) -> Vec<String> {
                 format!("the longest wait is {}", peak.wait)
             };
             let captures = usize::try_from(peak.captures).unwrap_or(usize::MAX);
+            let rate = engine.captures_per_minute.map(|rate| format!(", {rate} begin in a minute"));
             format!(
-                "{} at {}, of {} that may run at once; {wait}",
+                "{} at {}, of {} that may run at once{}; {wait}",
                 count(captures, "capture"),
                 minute(peak.instant),
-                engine.captures_max
+                engine.captures_max,
+                rate.unwrap_or_default()
             )
         }
     };

@@ -1,14 +1,13 @@
-//! Requests as values, what comes of them, and when they are sent again.
+//! What comes of requests, and when they are sent again.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 use super::wire::{ErrorEnvelope, Operation};
 use crate::engine::EngineError;
+use crate::engine::http::{Call, HttpError, Method, id_of, shortened};
 
 /// How often a request is sent again that the service could not take or whose answer was lost.
 const REPEATS_MAX: u32 = 5;
@@ -16,85 +15,26 @@ const REPEATS_MAX: u32 = 5;
 const MINUTES_MAX: u32 = 10;
 /// The first pause before a request is sent again.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
-/// The most characters of a message of the service that are passed on.
-const MESSAGE_LENGTH_MAX: usize = 500;
 
-/// What is done to a resource.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Method {
-    /// Read.
-    Get,
-    /// Make, or change.
-    Post,
-    /// Delete.
-    Delete,
+/// Whether it comes to the same when a request is carried out twice: it only reads, the service
+/// knows it again by its request id, or it is bound to a fingerprint.
+pub fn is_repeatable(call: &Call) -> bool {
+    let is_bound = |body: &Value| {
+        let fingerprint = body.get("labelFingerprint").or_else(|| body.pointer("/policy/etag"));
+        fingerprint.and_then(Value::as_str).is_some_and(|fingerprint| !fingerprint.is_empty())
+    };
+    call.method == Method::Get
+        || call.query.iter().any(|(name, _)| *name == "requestId")
+        || call.body.as_ref().is_some_and(is_bound)
 }
 
-/// A request.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Call {
-    /// What is done.
-    pub method: Method,
-    /// The parts of the path below the endpoint.
-    pub path: Vec<String>,
-    /// The parameters, in order.
-    pub query: Vec<(&'static str, String)>,
-    /// The body.
-    pub body: Option<Value>,
-}
-
-impl Call {
-    /// A request to read. `path` has its parts between `/`.
-    pub fn get(path: &str) -> Self {
-        let path = path.split('/').map(str::to_owned).collect();
-        Self { method: Method::Get, path, query: Vec::new(), body: None }
-    }
-
-    /// A request to make or change something.
-    pub fn post(path: &str) -> Self {
-        Self { method: Method::Post, ..Self::get(path) }
-    }
-
-    /// A request to delete something.
-    pub fn delete(path: &str) -> Self {
-        Self { method: Method::Delete, ..Self::get(path) }
-    }
-
-    /// The same with a parameter.
-    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.query.retain(|(known, _)| *known != name);
-        self.query.push((name, value.into()));
-        self
-    }
-
-    /// The same with a body.
-    pub fn with_body(mut self, body: &impl Serialize) -> Result<Self, CallError> {
-        let unreadable = |error: serde_json::Error| CallError::Unreadable(error.to_string());
-        self.body = Some(serde_json::to_value(body).map_err(unreadable)?);
-        Ok(self)
-    }
-
-    /// Whether it comes to the same when it is carried out twice: it only reads, the service
-    /// knows it again by its request id, or it is bound to a fingerprint.
-    pub fn is_repeatable(&self) -> bool {
-        let is_bound = |body: &Value| {
-            let fingerprint = body.get("labelFingerprint").or_else(|| body.pointer("/policy/etag"));
-            fingerprint.and_then(Value::as_str).is_some_and(|fingerprint| !fingerprint.is_empty())
-        };
-        self.method == Method::Get
-            || self.query.iter().any(|(name, _)| *name == "requestId")
-            || self.body.as_ref().is_some_and(is_bound)
-    }
-
-    /// Its request id (UUID version 5): a function of all that is asked for, of what was seen of
-    /// that before, and of how many earlier requests for the same have come to their end. Whoever
-    /// asks for the same again, in this run or in another one, is known again by the service.
-    pub fn request_id(&self, endpoint: &str, seen: &str, attempt: u32) -> String {
-        let method = format!("{:?}", self.method);
-        let asked = (endpoint, method, &self.path, &self.query, &self.body);
-        let text = json!([asked, seen, attempt]).to_string();
-        Uuid::new_v5(&Uuid::NAMESPACE_URL, text.as_bytes()).hyphenated().to_string()
-    }
+/// The request id of a request (UUID version 5): a function of all that is asked for, of what was
+/// seen of that before, and of how many earlier requests for the same have come to their end.
+/// Whoever asks for the same again, in this run or in another one, is known again by the service.
+pub fn request_id(call: &Call, endpoint: &str, seen: &str, attempt: u32) -> String {
+    let method = format!("{:?}", call.method);
+    let asked = (endpoint, method, &call.path, &call.query, &call.body);
+    id_of(&json!([asked, seen, attempt]))
 }
 
 /// Why a request brought no answer that can be used.
@@ -194,6 +134,11 @@ impl CallError {
         self.status() == 412 || self.reason() == "CONDITION_NOT_MET"
     }
 
+    /// Whether somebody else changed the same at the same time, so that nothing was changed.
+    pub fn is_conflict(&self) -> bool {
+        self.is_stale() || self.status() == 409
+    }
+
     /// Whether the service does not know who asks: the token has ended, or is none.
     pub fn is_unknown_to(&self) -> bool {
         self.status() == 401
@@ -214,13 +159,20 @@ impl CallError {
         matches!(self, Self::Unanswered(_) | Self::Unreadable(_)) || self.status() >= 500
     }
 
+    /// Whether it is certain that nothing was begun: the service has refused the request at once, or it
+    /// was never sent. Where something of the name is there, somebody has begun it.
+    pub fn is_refusal(&self) -> bool {
+        let is_refused = (400..500).contains(&self.status()) && !matches!(self.status(), 408 | 409);
+        is_refused || matches!(self, Self::Token(_))
+    }
+
     /// Whether its source has had too many images taken of it lately.
     pub fn is_too_soon(&self) -> bool {
         self.reason() == "RESOURCE_OPERATION_RATE_EXCEEDED"
     }
 
     /// Whether the quota of the minute is used up.
-    fn is_rate(&self) -> bool {
+    pub fn is_rate(&self) -> bool {
         let is_named = matches!(self.reason(), "rateLimitExceeded" | "userRateLimitExceeded");
         self.status() == 429 || (self.status() == 403 && is_named)
     }
@@ -255,7 +207,7 @@ impl Repeats {
             let into_minute = u64::try_from(now.as_second().rem_euclid(60)).unwrap_or(0);
             return Some(Duration::from_secs(60 - into_minute) + spread);
         }
-        if error.is_passing() && call.is_repeatable() && self.passing < REPEATS_MAX {
+        if error.is_passing() && is_repeatable(call) && self.passing < REPEATS_MAX {
             self.passing += 1;
             return Some(PAUSE_FIRST * 2u32.pow(self.passing - 1));
         }
@@ -287,11 +239,13 @@ impl From<CallError> for EngineError {
     }
 }
 
-fn shortened(text: &str) -> String {
-    if text.chars().count() <= MESSAGE_LENGTH_MAX {
-        return text.to_owned();
+impl From<HttpError> for CallError {
+    fn from(error: HttpError) -> Self {
+        match error {
+            HttpError::Unanswered(why) => Self::Unanswered(why),
+            HttpError::Unreadable(why) => Self::Unreadable(why),
+        }
     }
-    text.chars().take(MESSAGE_LENGTH_MAX).chain(['…']).collect()
 }
 
 #[cfg(test)]
@@ -369,6 +323,25 @@ mod tests {
             ))
             .is_some()
         );
+    }
+
+    #[test]
+    fn only_what_was_refused_at_once_was_certainly_not_begun() {
+        for (error, is_refusal) in [
+            (answered(400, "invalid"), true),
+            (answered(403, "quotaExceeded"), true),
+            (answered(429, "rateLimitExceeded"), true),
+            (CallError::Token("none".to_owned()), true),
+            (answered(408, "timeout"), false),
+            (answered(409, "alreadyExists"), false),
+            (answered(503, "backendError"), false),
+            (answered(302, "x"), false),
+            (answered(0, "QUOTA_EXCEEDED"), false),
+            (CallError::Unanswered("cut off".to_owned()), false),
+            (CallError::Unreadable("cut off".to_owned()), false),
+        ] {
+            assert_eq!(error.is_refusal(), is_refusal, "{error}");
+        }
     }
 
     #[test]

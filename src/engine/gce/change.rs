@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 
-use super::call::{Call, CallError};
+use super::call::CallError;
 use super::http::WaitError;
 use super::image::{Collection, Found, Place, stage_label, stage_word};
+use super::operation::CHANGE_TIME_MAX;
 use super::wire::{DeprecationStatus, Operation, SetLabelsRequest};
 use super::{GceEngine, SET_PATIENCE};
+use crate::engine::bound::{Judged, is_done, is_same};
+use crate::engine::http::Call;
 use crate::engine::{EngineError, Unwatched, set};
-use crate::inventory::{Image, ImageState, LABEL_STAGE, Stage};
-use crate::name::{LABEL_KEY, LABEL_PREFIX};
+use crate::inventory::{Image, LABEL_STAGE, Stage};
+use crate::name::LABEL_KEY;
 use crate::plan::{ImageRef, Update};
 
 /// How often labels are merged anew that somebody else has changed meanwhile.
@@ -195,6 +198,7 @@ impl GceEngine {
         self.refuse_grown(&members).await?;
         for member in &members {
             self.refuse_used(member).await?;
+            self.refuse_step_in_use(member).await?;
         }
         let is_set = members.len() > 1;
         for member in &members {
@@ -231,7 +235,7 @@ impl GceEngine {
         }
     }
 
-    async fn remove_one(&self, found: &Found) -> Result<(), EngineError> {
+    pub(super) async fn remove_one(&self, found: &Found) -> Result<(), EngineError> {
         let (place, seen) = (&found.place, &found.image.fingerprint);
         let call = Call::delete(&place.path());
         let ended = self.carry_out(&place.project, &call, seen, 0, &Unwatched, &|_| {}).await;
@@ -255,29 +259,9 @@ impl GceEngine {
 
     /// Waits for a short operation, which nobody interrupts.
     async fn end(&self, project: &str, operation: Operation) -> Result<(), CallError> {
-        match self.http.finish(project, operation, &Unwatched, &|_| {}).await {
-            Err(WaitError::Call(error)) => Err(error),
-            Ok(()) | Err(WaitError::Interrupted) => Ok(()),
-        }
-    }
-}
-
-/// What a plan looks at beside the age of an image: our own labels, stage and state.
-#[derive(PartialEq, Eq)]
-struct Judged {
-    labels: BTreeMap<String, String>,
-    stage: Stage,
-    state: ImageState,
-}
-
-impl Judged {
-    fn of(image: &Image) -> Self {
-        let is_judged = |label: &&String| label.starts_with(LABEL_PREFIX);
-        let labels = image.labels.iter().filter(|(label, _)| is_judged(label));
-        Self {
-            labels: labels.map(|(label, value)| (label.clone(), value.clone())).collect(),
-            stage: image.stage,
-            state: image.state,
+        match self.http.finish(project, operation, CHANGE_TIME_MAX, &Unwatched, &|_| {}).await {
+            Ok(Err(error)) | Err(WaitError::Call(error)) => Err(error),
+            Ok(Ok(())) | Err(WaitError::Interrupted) => Ok(()),
         }
     }
 }
@@ -303,18 +287,4 @@ fn labels_after(
         labels.insert(LABEL_STAGE.to_owned(), word.to_owned());
     }
     labels
-}
-
-/// Whether an image is still what a plan was made over.
-fn is_same(image: &ImageRef, found: &Image) -> bool {
-    found.name == image.name
-        && Some(&found.fingerprint) == image.fingerprint.as_ref()
-        && image.created_at.is_none_or(|created_at| created_at == found.created_at)
-}
-
-/// Whether an image already is as an update would make it.
-fn is_done(found: &Image, update: &Update) -> bool {
-    found.stage == update.stage_after
-        && update.remove_labels.iter().all(|label| !found.labels.contains_key(label))
-        && update.set_labels.iter().all(|(label, value)| found.labels.get(label) == Some(value))
 }

@@ -2,22 +2,23 @@
 //! for the image. The images of a set are asked for at once, and what a run before has made of it
 //! is taken as it is.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::GceEngine;
-use super::call::{Call, CallError};
-use super::http::{Looks, WaitError};
+use super::call::CallError;
+use super::http::{OPERATION_TIME_MAX, WaitError};
 use super::image::{Collection, Found, Wire};
 use super::insertion::{self, Wanted};
 use super::wire::{self, DiskImage, MachineImage, Snapshot};
 use super::{SET_PATIENCE, Source};
-use crate::engine::set;
+use crate::engine::http::{Call, Looks};
+use crate::engine::set::{self, APART};
 use crate::engine::{CopyRequest, CreateRequest, Created, EngineError, Progress, Watcher};
-use crate::inventory::{Image, ImageState, LABEL_SET};
+use crate::inventory::{Image, ImageState, LABEL_SET, Via};
 use crate::name::{Ownership, SourceId, is_rfc1035_label};
 use crate::plan::ImageRef;
 
@@ -28,20 +29,32 @@ const UNSEEN_MAX: u32 = 5;
 const ANEW_MAX: u32 = 20;
 
 /// What came of asking for one image.
-struct Member {
-    found: Found,
-    is_made: bool,
+pub(super) struct Member {
+    pub(super) found: Found,
+    pub(super) is_made: bool,
 }
 
-/// How far images are that are made side by side.
-struct Shares<'a> {
+/// How far images are that are made side by side, or one from the other.
+pub(super) struct Shares<'a> {
     watcher: &'a dyn Watcher,
     percents: Vec<AtomicU64>,
     bytes: u64,
+    /// Whether the service may have begun any of them.
+    was_begun: AtomicBool,
 }
 
-impl Shares<'_> {
-    fn tell(&self, index: usize, percent: u64) {
+impl<'a> Shares<'a> {
+    pub(super) fn new(watcher: &'a dyn Watcher, count: usize, bytes: u64) -> Self {
+        let percents = (0..count).map(|_| AtomicU64::new(0)).collect();
+        Self { watcher, percents, bytes, was_begun: AtomicBool::new(false) }
+    }
+
+    /// Whether the service may have begun any of them.
+    pub(super) fn was_begun(&self) -> bool {
+        self.was_begun.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn tell(&self, index: usize, percent: u64) {
         self.percents[index].store(percent, Ordering::Relaxed);
         let sum: u64 = self.percents.iter().map(|percent| percent.load(Ordering::Relaxed)).sum();
         let whole = self.percents.len() as u64 * 100;
@@ -60,40 +73,79 @@ impl GceEngine {
             return Err(EngineError::Refused(format!("{} is no name of an image", request.name)));
         }
         let (source, instance) = self.instance(&request.key.source).await?;
-        let project = self.settings.images_project.as_ref().unwrap_or(&source.project);
+        let project = self.images_made_in(&source.project);
         let wanted = insertion::wanted(project, &source.project, &instance, request)?;
-        let found = self.all_named(&wanted).await?;
-        let missing = found.iter().filter(|found| found.is_none()).count();
-        if missing > 0 && missing < found.len() {
-            self.refuse_old(&found)?;
-        }
-        let deadline = request.create.deadline;
-        let _room = if missing > 0 {
-            Some(self.begin(&source, request, missing, deadline, watcher).await?)
-        } else {
-            None
+        let created = match (request.create.via, wanted.as_slice()) {
+            (Via::Snapshot, [image]) => {
+                self.make_via_snapshot(&source, image, request, watcher).await?
+            }
+            _ => self.make_all(&source, &wanted, request, watcher).await?,
         };
-        let bytes = request.create.disk_bytes;
-        let created = self.all(&wanted, found, deadline, bytes, watcher).await?;
         match &request.create.sharing {
             Some(sharing) => self.shared(created, sharing).await,
             None => Ok(created),
         }
     }
 
-    /// All that has to be waited for before anything is asked for.
-    async fn begin(
+    /// Makes all images of a restore point from what they are of.
+    async fn make_all(
+        &self,
+        source: &Source,
+        wanted: &[Wanted],
+        request: &CreateRequest,
+        watcher: &dyn Watcher,
+    ) -> Result<Created, EngineError> {
+        let found = self.all_named(wanted).await?;
+        let missing = found.iter().filter(|found| found.is_none()).count();
+        if missing > 0 && missing < found.len() {
+            self.refuse_old(&found)?;
+        }
+        let deadline = request.create.deadline;
+        let mut turn = None;
+        if missing > 0 {
+            turn = Some(self.begin(source, request, missing, deadline, watcher).await?);
+        }
+        let shares = Shares::new(watcher, wanted.len(), request.create.disk_bytes);
+        // To wait may have taken long.
+        let is_part = missing > 0 && missing < found.len();
+        let created = match if is_part { self.refuse_old(&found) } else { Ok(()) } {
+            Ok(()) => self.all(wanted, found, deadline, &shares).await,
+            Err(error) => Err(error),
+        };
+        if let (Err(_), Some((_, start)), false) = (&created, &turn, shares.was_begun()) {
+            self.rhythm.give_back(&request.key.source, *start);
+        }
+        created
+    }
+
+    /// All that has to be waited for before anything is asked for: a place in the region, and the time
+    /// that is taken in the rhythm of the source.
+    pub(super) async fn begin(
         &self,
         source: &Source,
         request: &CreateRequest,
         missing: usize,
         deadline: Timestamp,
         watcher: &dyn Watcher,
-    ) -> Result<tokio::sync::OwnedSemaphorePermit, EngineError> {
+    ) -> Result<(OwnedSemaphorePermit, Timestamp), EngineError> {
         if watcher.is_cancelled() {
             return Err(EngineError::Interrupted);
         }
-        self.wait_for_source(&request.key.source, deadline, watcher).await?;
+        let start = self.wait_for_source(&request.key.source, deadline, watcher).await?;
+        let room = self.place_in(source, missing, deadline, watcher).await;
+        if room.is_err() {
+            self.rhythm.give_back(&request.key.source, start);
+        }
+        room.map(|room| (room, start))
+    }
+
+    async fn place_in(
+        &self,
+        source: &Source,
+        missing: usize,
+        deadline: Timestamp,
+        watcher: &dyn Watcher,
+    ) -> Result<OwnedSemaphorePermit, EngineError> {
         let room = self.room_in(&source.zone, missing).await?;
         if self.clock.now() > deadline {
             let message = "its deadline has passed while it waited; the next slot is the next one";
@@ -128,7 +180,12 @@ impl GceEngine {
         if watcher.is_cancelled() {
             return Err(EngineError::Interrupted);
         }
-        self.all(&wanted, found, Timestamp::MAX, bytes, watcher).await
+        let shares = Shares::new(watcher, 1, bytes);
+        let created = self.all(&wanted, found, Timestamp::MAX, &shares).await?;
+        match &request.copy.sharing {
+            Some(sharing) => self.shared(created, sharing).await,
+            None => Ok(created),
+        }
     }
 
     /// Sets who may use what was made, and says who may.
@@ -171,7 +228,7 @@ impl GceEngine {
     /// of two times.
     fn refuse_old(&self, found: &[Option<Found>]) -> Result<(), EngineError> {
         let made = found.iter().flatten().map(|found| found.image.created_at).min();
-        match made.filter(|made| SET_PATIENCE.after(*made) <= self.clock.now()) {
+        match made.filter(|made| APART.after(*made) <= self.clock.now()) {
             Some(made) => Err(EngineError::Failed(format!(
                 "a run before has begun it at {made} and not ended it; the next plan clears that away and makes it anew"
             ))),
@@ -185,38 +242,38 @@ impl GceEngine {
         wanted: &[Wanted],
         found: Vec<Option<Found>>,
         deadline: Timestamp,
-        bytes: u64,
-        watcher: &dyn Watcher,
+        shares: &Shares<'_>,
     ) -> Result<Created, EngineError> {
-        let percents = wanted.iter().map(|_| AtomicU64::new(0)).collect();
-        let shares = Arc::new(Shares { watcher, percents, bytes });
-        let members = wanted.iter().zip(found).enumerate().map(|(index, (wanted, found))| {
-            let shares = Arc::clone(&shares);
-            async move {
-                let progress = |percent| shares.tell(index, percent);
-                self.member(wanted, found, deadline, watcher, &progress).await
-            }
-        });
+        let members =
+            wanted.iter().zip(found).enumerate().map(|(index, (wanted, found))| async move {
+                self.member(wanted, found, deadline, shares, index).await
+            });
         let members: Vec<Member> = join_all(members).await.into_iter().collect::<Result<_, _>>()?;
         // Two runs at once may each have made some of a set: the first of its disks decides.
         let is_made = members.first().is_some_and(|first| first.is_made);
         let images = members.into_iter().map(|member| member.found.image).collect();
         let mut images = set::gathered(images, self.clock.now(), SET_PATIENCE);
         match (images.pop(), images.is_empty()) {
+            (Some(image), true) if image.state != ImageState::Ready => {
+                let why = image.message.unwrap_or_else(|| image.state.word().to_owned());
+                Err(EngineError::Failed(format!("it was made, and is no restore point: {why}")))
+            }
             (Some(image), true) if is_made => Ok(Created::Made(image)),
             (Some(image), true) => Ok(Created::Found(image)),
             _ => Err(EngineError::Failed("what was made is not of one restore point".to_owned())),
         }
     }
 
-    async fn member(
+    pub(super) async fn member(
         &self,
         wanted: &Wanted,
         found: Option<Found>,
         deadline: Timestamp,
-        watcher: &dyn Watcher,
-        progress: &(dyn Fn(u64) + Sync),
+        shares: &Shares<'_>,
+        index: usize,
     ) -> Result<Member, EngineError> {
+        let watcher = shares.watcher;
+        let progress = |percent| shares.tell(index, percent);
         if let Some(found) = found {
             let found = self.until_ready(wanted, found, watcher).await?;
             return Ok(Member { found, is_made: false });
@@ -225,7 +282,12 @@ impl GceEngine {
         let mut has_waited = false;
         loop {
             let (project, call) = (&wanted.project, &wanted.call);
-            let ended = self.carry_out(project, call, "", attempt, watcher, progress).await;
+            let ended = self.carry_out(project, call, "", attempt, watcher, &progress).await;
+            let was_refused =
+                matches!(&ended.result, Err(WaitError::Call(error)) if error.is_refusal());
+            if ended.was_begun() || !was_refused {
+                shares.was_begun.store(true, Ordering::Relaxed);
+            }
             match ended.result {
                 Ok(()) => match self.appeared(wanted).await? {
                     Some(found) => {
@@ -242,7 +304,10 @@ impl GceEngine {
                     }
                 },
                 Err(WaitError::Interrupted) => return Err(EngineError::Interrupted),
-                Err(WaitError::Call(error)) if error.is_too_soon() && !has_waited => {
+                // The other disks of a set do not wait: it would be of two times.
+                Err(WaitError::Call(error))
+                    if error.is_too_soon() && !has_waited && wanted.members == 1 =>
+                {
                     has_waited = true;
                     attempt = ended.attempt + 1;
                     self.wait_once(deadline, watcher).await?;
@@ -269,7 +334,16 @@ impl GceEngine {
             let path = format!("projects/{}/zones/{}/instances/{id}", source.project, source.zone);
             let fields = "id,name,zone,status,disks(deviceName,boot,source,type)";
             match self.http.send::<wire::Instance>(&Call::get(&path).with("fields", fields)).await {
-                Ok(instance) if instance.id == id.as_str() => return Ok((source, instance)),
+                Ok(mut instance) if instance.id == id.as_str() => {
+                    for disk in &mut instance.disks {
+                        disk.source = wire::resource_path(&disk.source).to_owned();
+                    }
+                    let disks = instance.disks.iter().map(|disk| &disk.source);
+                    let numbers = self.numbers(disks).await;
+                    let disks = instance.disks.iter_mut().map(|disk| &mut disk.source);
+                    disks.for_each(|path| numbers.by_id(path));
+                    return Ok((source, instance));
+                }
                 Ok(_) => {}
                 Err(error) if error.is_gone() => {}
                 Err(error) => return Err(error.into()),
@@ -279,7 +353,7 @@ impl GceEngine {
     }
 
     /// The image that has the name, if there is one.
-    async fn named(&self, wanted: &Wanted) -> Result<Option<Found>, EngineError> {
+    pub(super) async fn named(&self, wanted: &Wanted) -> Result<Option<Found>, EngineError> {
         let path = format!("{}/{}", wanted.collection.path(&wanted.project), wanted.name);
         self.find(&wanted.project, wanted.collection, &path).await
     }
@@ -307,13 +381,15 @@ impl GceEngine {
     async fn read<T: Wire>(&self, project: &str, call: &Call) -> Result<Found, CallError> {
         let image = self.http.send::<T>(call).await?;
         let mut found = image.found(project).map_err(CallError::Unreadable)?;
+        let numbers = self.numbers(found.paths()).await;
+        found.paths_mut().for_each(|path| numbers.by_id(path));
         found.name_source(|id| self.known_source(id).map(|source| source.name));
         Ok(found)
     }
 
     /// The image that an operation has made. It may show a little later.
     async fn appeared(&self, wanted: &Wanted) -> Result<Option<Found>, EngineError> {
-        let mut looks = Looks::new();
+        let mut looks = Looks::within(OPERATION_TIME_MAX);
         for _ in 0..UNSEEN_MAX {
             if let Some(found) = self.named(wanted).await? {
                 return Ok(Some(found));
@@ -325,22 +401,26 @@ impl GceEngine {
     }
 
     /// Waits until an image is READY. It goes on being made after its operation is done.
-    async fn until_ready(
+    pub(super) async fn until_ready(
         &self,
         wanted: &Wanted,
         found: Found,
         watcher: &dyn Watcher,
     ) -> Result<Found, EngineError> {
         let failed = |why: &str| Err(EngineError::Failed(format!("{}: {why}", wanted.name)));
-        let mut looks = Looks::new();
+        let mut looks = Looks::within(OPERATION_TIME_MAX);
         let mut found = Some(found);
         loop {
             let Some(now) = found.take() else { return failed("it is gone again") };
             is_wanted(wanted, &now)?;
+            if now.is_made {
+                return Ok(now);
+            }
             match now.image.state {
-                ImageState::Ready => return Ok(now),
-                ImageState::Creating => {}
-                ImageState::Failed => return failed("the service could not make it"),
+                ImageState::Ready | ImageState::Creating => {}
+                ImageState::Failed | ImageState::Partial => {
+                    return failed("the service could not make it");
+                }
                 ImageState::Deleting => return failed("it is being deleted"),
                 ImageState::Unknown => return failed("it is in a state that is not known"),
             }
@@ -357,12 +437,15 @@ impl GceEngine {
 }
 
 /// Whether an image that has the name is what is wanted: its key, its source, its part of a set.
-fn is_wanted(wanted: &Wanted, found: &Found) -> Result<(), EngineError> {
+pub(super) fn is_wanted(wanted: &Wanted, found: &Found) -> Result<(), EngineError> {
     let image = &found.image;
     let is_ours = image.ownership() == Ownership::Ours(wanted.key.clone());
     let is_part = (wanted.members > 1) == set::is_member(image);
-    let is_same_source = found.made_of == wanted.made_of;
-    if !is_ours || image.is_copy() != wanted.is_copy || !is_same_source || !is_part {
+    let is_same_source =
+        found.made_of == wanted.made_of || wanted.through.as_ref() == Some(&found.made_of);
+    let is_step = image.is_step() == wanted.is_step;
+    let is_kind = image.is_copy() == wanted.is_copy && is_part && is_step;
+    if !is_ours || !is_same_source || !is_kind {
         return Err(EngineError::NameTaken(wanted.point.clone()));
     }
     let count = wanted.members.to_string();

@@ -20,8 +20,8 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 use super::call::CallError;
-use super::http::Pause;
 use super::told::{MESSAGE_LENGTH_MAX, chain, without_secrets};
+use crate::engine::http::{Pause, SecretSource};
 
 /// What a token may do is for IAM to say.
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
@@ -37,6 +37,8 @@ const METADATA_HOST: &str = "metadata.google.internal";
 const QUOTA_VARIABLE: &str = "GOOGLE_CLOUD_QUOTA_PROJECT";
 /// The file that `gcloud auth application-default login` writes.
 const WELL_KNOWN: &str = "application_default_credentials.json";
+/// The type of credentials that act as another service account.
+const IMPERSONATED: &str = "impersonated_service_account";
 /// How long a token is waited for; two requests may be needed, each tried more than once.
 const TOKEN_TIME_MAX: Duration = Duration::from_secs(90);
 /// How long the metadata server is waited for: it is on the same machine, or nowhere.
@@ -55,10 +57,8 @@ const REFUSED_FOR: Duration = Duration::from_secs(30);
 pub enum Credentials {
     /// No token is sent.
     None,
-    /// A file, which is read afresh for every request.
-    File(PathBuf),
-    /// An environment variable.
-    Variable(String),
+    /// A token that the settings name.
+    Named(SecretSource),
     /// Application Default Credentials.
     Default(Box<DefaultCredentials>),
 }
@@ -66,21 +66,11 @@ pub enum Credentials {
 impl Credentials {
     /// The token as it is now.
     pub async fn token(&self, pause: &dyn Pause) -> Result<Option<String>, CallError> {
-        let failed = |why: String| CallError::Token(why);
-        let text = match self {
-            Self::None => return Ok(None),
-            Self::Default(credentials) => return credentials.token(pause).await.map(Some),
-            Self::File(path) => std::fs::read_to_string(path).map_err(|error| {
-                failed(format!("cannot read the token in {}: {error}", path.display()))
-            })?,
-            Self::Variable(name) => variable(name)
-                .ok_or_else(|| failed(format!("the variable {name} holds no token")))?,
-        };
-        let token = text.trim();
-        if is_token(token) {
-            return Ok(Some(token.to_owned()));
+        match self {
+            Self::None => Ok(None),
+            Self::Default(credentials) => credentials.token(pause).await.map(Some),
+            Self::Named(source) => source.read("access token").map(Some).map_err(CallError::Token),
         }
-        Err(failed(format!("what {} holds is not an access token", self.place())))
     }
 
     /// A token in place of one that the service did not take; `None` where there is no other.
@@ -96,8 +86,7 @@ impl Credentials {
     pub fn place(&self) -> String {
         match self {
             Self::None => "no credentials: the endpoint is on this machine".to_owned(),
-            Self::File(path) => path.display().to_string(),
-            Self::Variable(name) => format!("the variable {name}"),
+            Self::Named(source) => source.to_string(),
             Self::Default(credentials) => credentials.place(),
         }
     }
@@ -201,13 +190,11 @@ impl DefaultCredentials {
         } else {
             Found::Metadata { host: variable(METADATA_VARIABLE), looked: path }
         };
-        if let (Found::Metadata { .. }, Some(endpoint)) =
-            (&found, impersonation.as_ref().and_then(|one| one.endpoint.as_ref()))
-        {
-            return Err(format!(
-                "`credentialsEndpoint: {endpoint}` goes with a credentials file only, and there is none"
-            ));
-        }
+        let json = match &found {
+            Found::File { json, .. } => Some(json),
+            Found::Metadata { .. } => None,
+        };
+        refuse_endpoint(json, impersonation.as_ref())?;
         Ok(Self { found, impersonation, state: Mutex::default() })
     }
 
@@ -250,6 +237,7 @@ impl DefaultCredentials {
             Found::Metadata { .. } => METADATA_ATTEMPTS_MAX,
         };
         let mut tried = 0;
+        let mut is_kept = state.source.is_some();
         loop {
             tried += 1;
             let missing = match self.attempt(&mut state).await {
@@ -260,9 +248,11 @@ impl DefaultCredentials {
                 }
                 Err(missing) => missing,
             };
-            // What has failed may have stopped to renew; the next attempt begins anew.
+            // What has failed may have stopped to renew; the next attempt begins anew. It may be of a
+            // key that another one has taken the place of since: that is tried at once.
+            let was_kept = std::mem::take(&mut is_kept);
             state.source = None;
-            if !missing.passes || tried >= attempts {
+            if !(missing.passes || was_kept) || tried >= attempts {
                 let error = CallError::Token(self.explained(&missing.message));
                 state.refused = Some((Instant::now(), error.clone()));
                 return Err(error);
@@ -298,7 +288,7 @@ impl DefaultCredentials {
         if is_token(&token) {
             return Ok(token);
         }
-        let message = "what was given is not an access token".to_owned();
+        let message = "what was given is no access token".to_owned();
         Err(Missing { message, passes: false })
     }
 
@@ -327,27 +317,49 @@ impl DefaultCredentials {
 
     /// What keeps and renews tokens. Needs a runtime.
     fn build(&self) -> Result<AccessTokenCredentials, String> {
-        let built = match (&self.found, &self.impersonation) {
-            (Found::Metadata { .. }, None) => {
-                mds::Builder::default().build_access_token_credentials()
-            }
-            (Found::Metadata { .. }, Some(wanted)) => {
+        // The file as it is now: keys are rotated.
+        let now = match &self.found {
+            Found::File { path, .. } => Some(read(path)?),
+            Found::Metadata { .. } => None,
+        };
+        refuse_endpoint(now.as_ref(), self.impersonation.as_ref())?;
+        let built = match (&now, &self.impersonation) {
+            (None, None) => mds::Builder::default().build_access_token_credentials(),
+            (None, Some(wanted)) => {
                 let source = mds::Builder::default().build().map_err(|error| chain(&error))?;
                 chained(source, wanted)
             }
-            (Found::File { json, .. }, None) => return of_file(json),
-            (Found::File { json, .. }, Some(wanted))
-                if kind_of(json) == "impersonated_service_account" =>
-            {
+            (Some(json), None) => return of_file(json),
+            (Some(json), Some(wanted)) if kind_of(json) == IMPERSONATED => {
                 chained(of_file(json)?.into(), wanted)
             }
-            (Found::File { json, .. }, Some(wanted)) => {
-                impersonated::Builder::new(wrapped(json, wanted))
-                    .with_scopes([SCOPE])
-                    .build_access_token_credentials()
-            }
+            (Some(json), Some(wanted)) => impersonated::Builder::new(wrapped(json, wanted))
+                .with_scopes([SCOPE])
+                .build_access_token_credentials(),
         };
         built.map_err(|error| chain(&error))
+    }
+}
+
+/// Refuses a place of tokens that nothing would be asked at: only with credentials of a file that
+/// impersonate nobody themselves does that place get into what is asked.
+fn refuse_endpoint(
+    json: Option<&Value>,
+    impersonation: Option<&Impersonation>,
+) -> Result<(), String> {
+    let Some(endpoint) = impersonation.and_then(|one| one.endpoint.as_ref()) else {
+        return Ok(());
+    };
+    match json {
+        None => Err(format!(
+            "`credentialsEndpoint: {endpoint}` goes with a credentials file only, and there is none"
+        )),
+        Some(json) if kind_of(json) == IMPERSONATED => Err(format!(
+            "`credentialsEndpoint: {endpoint}` does not go with a credentials file of the type `{IMPERSONATED}`, \
+             which says itself where tokens are had: leave it out, or name the file that is under its \
+             `source_credentials` and put its service account into `delegates`"
+        )),
+        Some(_) => Ok(()),
     }
 }
 
@@ -369,7 +381,7 @@ fn wrapped(json: &Value, wanted: &Impersonation) -> Value {
     let account = &wanted.account;
     let delegates: Vec<String> = wanted.delegates.iter().map(|name| delegate(name)).collect();
     json!({
-        "type": "impersonated_service_account",
+        "type": IMPERSONATED,
         "service_account_impersonation_url":
             format!("{endpoint}v1/projects/-/serviceAccounts/{account}:generateAccessToken"),
         "delegates": delegates,
@@ -390,7 +402,7 @@ fn of_file(json: &Value) -> Result<AccessTokenCredentials, String> {
             .with_access_specifier(service_account::AccessSpecifier::from_scopes([SCOPE]))
             .build_access_token_credentials(),
         "authorized_user" => user_account::Builder::new(json).build_access_token_credentials(),
-        "impersonated_service_account" => {
+        IMPERSONATED => {
             impersonated::Builder::new(json).with_scopes([SCOPE]).build_access_token_credentials()
         }
         "external_account" => external_account::Builder::new(json)
@@ -467,6 +479,81 @@ mod tests {
         }));
         assert_eq!(format!("{credentials:?}"), "Credentials(/key.json (service_account))");
         assert_eq!(credentials.account().as_deref(), Some("a@b"));
+    }
+
+    #[tokio::test]
+    async fn a_key_that_was_replaced_is_read_anew() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key.json");
+        let pem = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/gce/key-for-tests.pem");
+        let pem = std::fs::read_to_string(pem).unwrap();
+        let write = |id: &str| {
+            let json = json!({"type": "service_account", "project_id": "p", "private_key_id": id,
+                "private_key": pem, "client_email": "a@p.iam.gserviceaccount.com",
+                "token_uri": "http://127.0.0.1:1/never"});
+            std::fs::write(&path, json.to_string()).unwrap();
+            json
+        };
+        let id = |token: &str| -> String {
+            let head = token.split('.').next().unwrap();
+            let head = data_encoding::BASE64URL_NOPAD.decode(head.as_bytes()).unwrap();
+            let head: Value = serde_json::from_slice(&head).unwrap();
+            head["kid"].as_str().unwrap().to_owned()
+        };
+        let found = Found::File { path: path.clone(), json: write("first") };
+        let credentials = Credentials::Default(Box::new(DefaultCredentials {
+            found,
+            impersonation: None,
+            state: Mutex::default(),
+        }));
+        let pause = crate::engine::http::RealTime;
+        let first = credentials.token(&pause).await.unwrap().unwrap();
+        assert_eq!(id(&first), "first");
+        write("second");
+        let kept = credentials.token(&pause).await.unwrap().unwrap();
+        assert_eq!(id(&kept), "first", "as long as the service takes it");
+        let second = credentials.renewed(&first, &pause).await.unwrap();
+        assert_eq!(id(&second), "second");
+    }
+
+    #[test]
+    fn a_place_of_tokens_that_would_not_be_asked_is_refused() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key.json");
+        let user = json!({"type": "authorized_user", "client_id": "c", "client_secret": "s",
+            "refresh_token": "r"});
+        let by = "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/by@p.iam.gserviceaccount.com:generateAccessToken";
+        let chain = json!({"type": IMPERSONATED, "service_account_impersonation_url": by,
+            "source_credentials": user});
+        let built = |held: &Value, endpoint: Option<&str>| {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let _inside = runtime.enter();
+            std::fs::write(&path, held.to_string()).unwrap();
+            let credentials = DefaultCredentials {
+                // What was there when it was looked for may have been replaced since.
+                found: Found::File { path: path.clone(), json: user.clone() },
+                impersonation: Some(Impersonation {
+                    account: "to@p.iam.gserviceaccount.com".to_owned(),
+                    delegates: Vec::new(),
+                    endpoint: endpoint.map(str::to_owned),
+                }),
+                state: Mutex::default(),
+            };
+            credentials.build().map(|_| ())
+        };
+        let elsewhere = Some("https://tokens.example.com/");
+        assert_eq!(built(&user, elsewhere), Ok(()));
+        assert_eq!(built(&chain, None), Ok(()));
+        let refused = built(&chain, elsewhere).unwrap_err();
+        assert!(
+            refused
+                .starts_with("`credentialsEndpoint: https://tokens.example.com/` does not go with")
+                && refused.contains("put its service account into `delegates`"),
+            "{refused}"
+        );
     }
 
     #[test]

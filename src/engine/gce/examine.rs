@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use reqwest::Url;
 use serde_json::json;
 
-use super::call::{Call, CallError};
+use super::call::CallError;
 use super::credentials::Credentials;
 use super::permission;
 use super::wire::{Permissions, Project};
 use super::{GceEngine, image::Collection};
+use crate::engine::http::Call;
 use crate::engine::{Examined, Task, Topic, Verdict, Wanted};
 use crate::inventory::ImageKind;
 
@@ -19,10 +20,6 @@ const RESOURCE_MANAGER: &str = "https://cloudresourcemanager.googleapis.com/";
 const GOOGLE: &str = ".googleapis.com";
 /// The right to have requests counted for a project.
 const USE_SERVICES: &str = "serviceusage.services.use";
-/// A clock that differs by less is right: the service tells whole seconds.
-const AHEAD_SECONDS: i64 = 10;
-/// By more than this it is wrong.
-const WRONG_SECONDS: i64 = 60;
 /// A quota that is used by more than this share of ten is told.
 const NEARLY_FULL: f64 = 0.9;
 
@@ -41,12 +38,15 @@ impl GceEngine {
                 Ok(answer) => {
                     let message = format!("{project} answers at {}", self.endpoint);
                     found.push(Examined::new(Topic::Endpoint, Verdict::Well, message));
-                    found.extend(quotas(project, &answer));
+                    // How full a project is in which nothing is made matters to nobody.
+                    if self.settings.made_in().any(|made_in| made_in == project) {
+                        found.extend(quotas(project, &answer));
+                    }
                 }
                 Err(error) => found.push(self.unreachable(project, &error)),
             }
         }
-        found.extend(self.clocks());
+        found.extend(self.http.ahead_seconds().map(Examined::clock));
         found.extend(self.permissions(wanted).await);
         found
     }
@@ -100,22 +100,6 @@ impl GceEngine {
             );
         }
         wrong(Topic::Endpoint, format!("can this machine reach {}?", self.endpoint))
-    }
-
-    fn clocks(&self) -> Option<Examined> {
-        let ahead = self.http.ahead_seconds()?;
-        let seconds = ahead.unsigned_abs();
-        let way = if ahead > 0 { "behind" } else { "ahead of" };
-        let message = format!("the clock of this machine is {seconds} s {way} that of the service");
-        Some(if ahead.abs() < AHEAD_SECONDS {
-            let message = "the clock of this machine agrees with that of the service";
-            Examined::new(Topic::Clock, Verdict::Well, message)
-        } else if ahead.abs() < WRONG_SECONDS {
-            Examined::new(Topic::Clock, Verdict::Note, message)
-        } else {
-            Examined::new(Topic::Clock, Verdict::Wrong, message)
-                .with_remedy("set the clock: tokens are refused, and ages of images are wrong")
-        })
     }
 
     async fn permissions(&self, wanted: &Wanted) -> Vec<Examined> {

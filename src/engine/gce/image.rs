@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 
 use super::wire::{DiskImage, EncryptionKey, MachineImage, Snapshot, last_segment, resource_path};
+use crate::engine::step;
 use crate::inventory::{Image, ImageKind, ImageSource, ImageState, LABEL_STAGE, Stage};
 use crate::name::{Ownership, SourceId};
 
@@ -75,11 +76,12 @@ impl Collection {
         match self {
             Self::MachineImages => {
                 "id,name,creationTimestamp,status,labels,labelFingerprint,sourceInstance,storageLocations,\
-                 totalStorageBytes,machineImageEncryptionKey/kmsKeyName,instanceProperties/disks/diskSizeGb"
+                 totalStorageBytes,machineImageEncryptionKey/kmsKeyName,instanceProperties/disks/diskSizeGb,\
+                 savedDisks/sourceDisk"
             }
             Self::Images => {
                 "id,name,creationTimestamp,status,labels,labelFingerprint,family,deprecated,sourceDisk,\
-                 sourceImageId,storageLocations,archiveSizeBytes,diskSizeGb,imageEncryptionKey/kmsKeyName"
+                 sourceSnapshot,sourceImageId,storageLocations,archiveSizeBytes,diskSizeGb,imageEncryptionKey/kmsKeyName"
             }
             Self::Snapshots => {
                 "id,name,creationTimestamp,status,labels,labelFingerprint,sourceDisk,region,storageLocations,\
@@ -157,8 +159,25 @@ pub(super) struct Found {
     pub(super) image: Image,
     /// The fingerprint of its labels, which is only a part of that of the image.
     pub(super) label_fingerprint: String,
-    /// The path of the instance or disk it was made of; the number of the image it is a copy of.
+    /// The path of the instance, disk or snapshot it was made of; the number of the image it is a copy
+    /// of.
     pub(super) made_of: String,
+    /// Whether the service is done with it. It may be no restore point all the same.
+    pub(super) is_made: bool,
+    /// The paths of the disks that a machine image holds.
+    pub(super) saved_disks: Vec<String>,
+}
+
+impl Found {
+    /// The paths of what it was made of.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &String> {
+        self.saved_disks.iter().chain([&self.made_of])
+    }
+
+    /// The same, to be changed.
+    pub(super) fn paths_mut(&mut self) -> impl Iterator<Item = &mut String> {
+        self.saved_disks.iter_mut().chain([&mut self.made_of])
+    }
 }
 
 /// An image of the API.
@@ -171,6 +190,7 @@ pub(super) trait Wire: DeserializeOwned + Send {
 struct Common {
     id: String,
     name: String,
+    status: String,
     creation_timestamp: String,
     labels: BTreeMap<String, String>,
     label_fingerprint: String,
@@ -180,13 +200,37 @@ struct Common {
     region: Option<String>,
 }
 
+/// What an image of the API has in common with the others: it calls its key otherwise than they do.
+macro_rules! common {
+    ($image:ident, $key:ident, $made_of:expr) => {
+        Common {
+            id: $image.id,
+            name: $image.name,
+            status: $image.status,
+            creation_timestamp: $image.creation_timestamp,
+            labels: $image.labels,
+            label_fingerprint: $image.label_fingerprint,
+            storage_locations: $image.storage_locations,
+            key: $image.$key,
+            made_of: $made_of,
+            region: None,
+        }
+    };
+}
+
+/// The state that the service says, each kind in words of its own.
+fn state_of(status: &str) -> ImageState {
+    match status {
+        "CREATING" | "PENDING" | "UPLOADING" => ImageState::Creating,
+        "READY" => ImageState::Ready,
+        "FAILED" | "INVALID" => ImageState::Failed,
+        "DELETING" => ImageState::Deleting,
+        _ => ImageState::Unknown,
+    }
+}
+
 impl Common {
-    fn found(
-        self,
-        project: &str,
-        collection: Collection,
-        state: ImageState,
-    ) -> Result<Found, String> {
+    fn found(self, project: &str, collection: Collection) -> Result<Found, String> {
         if self.id.is_empty() || self.name.is_empty() {
             return Err(format!("one of the {} has no id or name", collection.word()));
         }
@@ -200,7 +244,7 @@ impl Common {
             id: place.id(),
             name: self.name,
             kind: collection.kind(),
-            state,
+            state: state_of(&self.status),
             stage: stage_of(&self.labels),
             created_at,
             location: self.storage_locations.join(","),
@@ -212,29 +256,44 @@ impl Common {
             stored_bytes: None,
             disk_bytes: None,
             fingerprint: self.label_fingerprint.clone(),
+            disks: None,
+            project: project.to_owned(),
             in_use_by: Vec::new(),
             message: None,
         };
+        let is_made = image.state == ImageState::Ready;
+        step::read(&mut image);
         // The service remembers the name of the instance; its id is in our own record.
         if let (Collection::MachineImages, Ownership::Ours(key)) = (collection, image.ownership()) {
             let name = last_segment(&self.made_of).to_owned();
             image.source = Some(ImageSource { id: key.source, name });
         }
         let made_of = resource_path(&self.made_of).to_owned();
-        Ok(Found { place, image, label_fingerprint: self.label_fingerprint, made_of })
+        Ok(Found {
+            place,
+            image,
+            label_fingerprint: self.label_fingerprint,
+            made_of,
+            is_made,
+            saved_disks: Vec::new(),
+        })
     }
 }
 
 impl Found {
-    /// Fills in the source of a machine image that is nobody's: the instance that is where it was
-    /// made of one.
-    pub(super) fn find_source(&mut self, id_of: impl Fn(&str) -> Option<SourceId>) {
-        if self.image.source.is_none()
-            && self.place.collection == Collection::MachineImages
-            && self.image.ownership() == Ownership::Foreign
-        {
-            let name = last_segment(&self.made_of).to_owned();
-            self.image.source = id_of(&self.made_of).map(|id| ImageSource { id, name });
+    /// Fills in the source of an image that is nobody's: the instance that is where it was made of
+    /// one, or that has the disk that it was made of.
+    pub(super) fn find_source(&mut self, source_of: impl Fn(&str) -> Option<ImageSource>) {
+        if self.image.source.is_none() && self.image.ownership() == Ownership::Foreign {
+            self.image.source = source_of(&self.made_of);
+        }
+    }
+
+    /// The source of an image that was made of a snapshot, as its record says: the snapshot is gone.
+    pub(super) fn source_by_record(&self) -> Option<SourceId> {
+        match self.image.ownership() {
+            Ownership::Ours(key) if self.made_of.contains("/snapshots/") => Some(key.source),
+            _ => None,
         }
     }
 
@@ -280,27 +339,12 @@ pub(super) fn stage_word(stage: Stage) -> &'static str {
 
 impl Wire for MachineImage {
     fn found(self, project: &str) -> Result<Found, String> {
-        let state = match self.status.as_str() {
-            "CREATING" | "UPLOADING" => ImageState::Creating,
-            "READY" => ImageState::Ready,
-            "INVALID" => ImageState::Failed,
-            "DELETING" => ImageState::Deleting,
-            _ => ImageState::Unknown,
-        };
         let sizes = self.instance_properties.disks.iter().map(|disk| disk.disk_size_gb);
         let disk_gb: Option<u64> = sizes.sum();
-        let common = Common {
-            id: self.id,
-            name: self.name,
-            creation_timestamp: self.creation_timestamp,
-            labels: self.labels,
-            label_fingerprint: self.label_fingerprint,
-            storage_locations: self.storage_locations,
-            key: self.machine_image_encryption_key,
-            made_of: self.source_instance,
-            region: None,
-        };
-        let mut found = common.found(project, Collection::MachineImages, state)?;
+        let common = common!(self, machine_image_encryption_key, self.source_instance);
+        let mut found = common.found(project, Collection::MachineImages)?;
+        let saved = self.saved_disks.iter().map(|disk| resource_path(&disk.source_disk));
+        found.saved_disks = saved.map(str::to_owned).collect();
         found.image.stored_bytes = self.total_storage_bytes;
         found.image.disk_bytes = disk_gb.filter(|size| *size > 0).map(|size| size * GIB);
         Ok(found)
@@ -309,29 +353,10 @@ impl Wire for MachineImage {
 
 impl Wire for DiskImage {
     fn found(self, project: &str) -> Result<Found, String> {
-        let state = match self.status.as_str() {
-            "PENDING" => ImageState::Creating,
-            "READY" => ImageState::Ready,
-            "FAILED" => ImageState::Failed,
-            "DELETING" => ImageState::Deleting,
-            _ => ImageState::Unknown,
-        };
-        let common = Common {
-            id: self.id,
-            name: self.name,
-            creation_timestamp: self.creation_timestamp,
-            labels: self.labels,
-            label_fingerprint: self.label_fingerprint,
-            storage_locations: self.storage_locations,
-            key: self.image_encryption_key,
-            made_of: if self.source_disk.is_empty() {
-                self.source_image_id
-            } else {
-                self.source_disk
-            },
-            region: None,
-        };
-        let mut found = common.found(project, Collection::Images, state)?;
+        let made_of = [self.source_disk, self.source_snapshot, self.source_image_id];
+        let made_of = made_of.into_iter().find(|of| !of.is_empty()).unwrap_or_default();
+        let common = common!(self, image_encryption_key, made_of);
+        let mut found = common.found(project, Collection::Images)?;
         let deprecated = self.deprecated;
         let replacement = deprecated.replacement.as_deref().map_or("", last_segment);
         let image = &mut found.image;
@@ -352,25 +377,10 @@ impl Wire for DiskImage {
 
 impl Wire for Snapshot {
     fn found(self, project: &str) -> Result<Found, String> {
-        let state = match self.status.as_str() {
-            "CREATING" | "UPLOADING" => ImageState::Creating,
-            "READY" => ImageState::Ready,
-            "FAILED" => ImageState::Failed,
-            "DELETING" => ImageState::Deleting,
-            _ => ImageState::Unknown,
-        };
-        let common = Common {
-            id: self.id,
-            name: self.name,
-            creation_timestamp: self.creation_timestamp,
-            labels: self.labels,
-            label_fingerprint: self.label_fingerprint,
-            storage_locations: self.storage_locations,
-            key: self.snapshot_encryption_key,
-            made_of: self.source_disk,
-            region: Some(last_segment(&self.region).to_owned()).filter(|region| !region.is_empty()),
-        };
-        let mut found = common.found(project, Collection::Snapshots, state)?;
+        let region = last_segment(&self.region).to_owned();
+        let mut common = common!(self, snapshot_encryption_key, self.source_disk);
+        common.region = Some(region).filter(|region| !region.is_empty());
+        let mut found = common.found(project, Collection::Snapshots)?;
         found.image.stored_bytes = self.storage_bytes;
         found.image.disk_bytes = self.disk_size_gb.map(|size| size * GIB);
         Ok(found)

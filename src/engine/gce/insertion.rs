@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::call::Call;
 use super::image::{Collection, Place};
 use super::wire::{self, resource_path};
+use crate::engine::http::Call;
 use crate::engine::set::{Part, parts};
-use crate::engine::{CopyRequest, CreateRequest, EngineError};
-use crate::inventory::{Consistency, Tier};
-use crate::name::Key;
+use crate::engine::{CopyRequest, CreateRequest, EngineError, step};
+use crate::inventory::{Consistency, Tier, Via};
+use crate::name::{Key, step_name};
 
 /// An image that is asked for, and how.
 #[derive(Debug, Clone)]
@@ -23,6 +23,10 @@ pub(super) struct Wanted {
     pub(super) is_copy: bool,
     /// The path of the instance or disk it is made of; the number of the image it is a copy of.
     pub(super) made_of: String,
+    /// The path of the snapshot that it is made from, where it is.
+    pub(super) through: Option<String>,
+    /// Whether it is such a snapshot.
+    pub(super) is_step: bool,
     /// The device, where it is of one.
     pub(super) disk: Option<String>,
     /// How many images the restore point is made of.
@@ -65,6 +69,9 @@ fn refuse(collection: Collection, request: &CreateRequest) -> Result<(), EngineE
         Collection::Images | Collection::MachineImages if create.tier == Some(Tier::Archive) => {
             "only snapshots can be archived".to_owned()
         }
+        Collection::MachineImages | Collection::Snapshots if create.via == Via::Snapshot => {
+            "only disk images are made from snapshots".to_owned()
+        }
         Collection::Images | Collection::Snapshots if create.disks.is_empty() => {
             "there is no disk to be captured".to_owned()
         }
@@ -92,31 +99,39 @@ impl Asked<'_> {
             }
         };
         let key = create.kms_key.as_ref().map(|key| json!({"kmsKeyName": key}));
+        let through = (create.via == Via::Snapshot).then(|| {
+            let snapshots = Collection::Snapshots.path(self.project);
+            format!("{snapshots}/{}", step_name(&part.name))
+        });
         let mut call = Call::post(&self.collection.path(self.project));
         match self.collection {
             Collection::MachineImages => {
                 set("sourceInstance", Some(json!(made_of)));
+                // What is attached meanwhile is not part of the plan.
                 let excluded = &create.excluded_disks;
-                set("params", (!excluded.is_empty()).then(|| json!({"excludedDisks": excluded})));
+                let included = create.disks.iter().filter(|disk| !excluded.contains(disk));
+                let included: Vec<&String> = included.collect();
+                let leaves_out = !excluded.is_empty();
+                set("params", leaves_out.then(|| json!({"includedDisks": included})));
                 set("machineImageEncryptionKey", key);
             }
             Collection::Images => {
-                set("sourceDisk", Some(json!(made_of)));
                 set("family", create.family.as_ref().map(|family| json!(family)));
                 set("imageEncryptionKey", key);
-                // The disk belongs to a machine that may run: that is what crash consistency is.
-                call = call.with("forceCreate", "true");
+                if let Some(snapshot) = &through {
+                    set("sourceSnapshot", Some(json!(snapshot)));
+                } else {
+                    set("sourceDisk", Some(json!(made_of)));
+                    // The disk belongs to a machine that may run: that is what crash consistency is.
+                    call = call.with("forceCreate", "true");
+                }
             }
             Collection::Snapshots => {
                 set("snapshotEncryptionKey", key);
                 set("snapshotType", create.tier.map(|tier| json!(type_of(tier))));
-                // Within a project the disk makes it, which is counted for its region; into another
-                // project only this way leads.
-                if made_of.starts_with(&format!("projects/{}/", self.project)) {
-                    call = Call::post(&format!("{made_of}/createSnapshot"));
-                } else {
-                    set("sourceDisk", Some(json!(made_of)));
-                }
+                let (asked, names_disk) = snapshot_of(self.project, &made_of);
+                call = asked;
+                set("sourceDisk", names_disk.then(|| json!(made_of)));
             }
         }
         let is_flushed = create.consistency == Consistency::Application;
@@ -129,10 +144,47 @@ impl Asked<'_> {
             key: request.key.clone(),
             is_copy: false,
             made_of,
+            through,
+            is_step: false,
             disk: Some(part.disk.clone()).filter(|disk| !disk.is_empty()),
             members: self.members,
             call: call.with_body(&body)?,
         })
+    }
+}
+
+/// The snapshot that an image of a disk is made from.
+pub(super) fn step(image: &Wanted, request: &CreateRequest) -> Result<Wanted, EngineError> {
+    let create = &request.create;
+    let name = step_name(&image.name);
+    let labels = step::labels(&image.name, &create.labels);
+    let description = format!("a step on the way to the image {}", image.name);
+    let mut body = body(&name, &description, &labels, &request.location);
+    if let Some(key) = &create.kms_key {
+        body["snapshotEncryptionKey"] = json!({"kmsKeyName": key});
+    }
+    let (call, names_disk) = snapshot_of(&image.project, &image.made_of);
+    if names_disk {
+        body["sourceDisk"] = json!(image.made_of);
+    }
+    Ok(Wanted {
+        collection: Collection::Snapshots,
+        name,
+        through: None,
+        is_step: true,
+        call: call.with_body(&body)?,
+        ..image.clone()
+    })
+}
+
+/// The request for a snapshot of a disk in a project, and whether it must name the disk. Within a
+/// project the disk makes it, which is counted for its region; into another project only the other way
+/// leads.
+fn snapshot_of(project: &str, disk: &str) -> (Call, bool) {
+    if disk.starts_with(&format!("projects/{project}/")) {
+        (Call::post(&format!("{disk}/createSnapshot")), false)
+    } else {
+        (Call::post(&Collection::Snapshots.path(project)), true)
     }
 }
 
@@ -153,6 +205,8 @@ pub(super) fn copy(original: &Place, request: &CopyRequest) -> Result<Wanted, En
         key: request.key.clone(),
         is_copy: true,
         made_of: original.number.clone(),
+        through: None,
+        is_step: false,
         disk: None,
         members: 1,
         call: Call::post(&original.all()).with_body(&body)?,

@@ -5,15 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
 
-use super::call::{Call, CallError};
+use super::call::CallError;
 use super::image::{Collection, Found, GIB, Wire};
+use super::origin::Origins;
 use super::rhythm::region_of;
 use super::uses::Uses;
+use super::via::judge_steps;
 use super::wire::{
     self, AggregatedList, DiskImage, List, MachineImage, Project, Region, ScopedList, Snapshot,
     SnapshotSettings, Warning, last_segment, resource_path,
 };
 use super::{GceEngine, KIND, SET_PATIENCE, Source};
+use crate::engine::http::Call;
 use crate::engine::set;
 use crate::inventory::{Disk, EngineInventory, Gap, GapScope, ImageKind, Instance};
 use crate::name::SourceId;
@@ -23,7 +26,7 @@ const PAGE_LENGTH: &str = "500";
 /// The warning of a zone in which there is nothing.
 const NOTHING_HERE: &str = "NO_RESULTS_ON_PAGE";
 /// What is asked for of each instance.
-const INSTANCE_FIELDS: &str = "id,name,zone,labels,status,machineType,disks(deviceName,boot,source,type,diskSizeGb),sourceMachineImage";
+const INSTANCE_FIELDS: &str = "id,name,zone,creationTimestamp,labels,status,machineType,disks(deviceName,boot,source,type,diskSizeGb),sourceMachineImage";
 
 /// What is asked for of each disk.
 const DISK_FIELDS: &str =
@@ -71,8 +74,7 @@ impl GceEngine {
         };
         let mut sources = BTreeMap::new();
         let mut uses = Uses::default();
-        // Instances and disks by their paths: what images are made of.
-        let mut made_of: BTreeMap<String, SourceId> = BTreeMap::new();
+        let mut origins = Origins::default();
         for project in &self.settings.projects {
             // Without a token nothing is asked, and one message is enough.
             if let Err(error) = self.http.ready().await {
@@ -86,11 +88,10 @@ impl GceEngine {
             inventory.gaps.extend(seen.gaps);
             for instance in seen.instances {
                 match read_instance(&instance, &seen.disks) {
-                    Ok(read) => {
+                    Ok(mut read) => {
+                        self.images_made_in(project).clone_into(&mut read.project);
                         let source = source_of(project, &instance);
-                        made_of.insert(source.path(), read.id.clone());
-                        let disks = instance.disks.iter().map(|disk| resource_path(&disk.source));
-                        made_of.extend(disks.map(|path| (path.to_owned(), read.id.clone())));
+                        origins.add(&source, &instance, &read.id);
                         sources.insert(read.id.clone(), source);
                         inventory.instances.push(read);
                     }
@@ -114,21 +115,21 @@ impl GceEngine {
         // Each region takes as many as the settings say; that they do is seen to per region.
         inventory.capabilities.captures_max *= regions.len().max(1);
         let mut images = self.look_at_images(&mut inventory).await;
-        uses.fill_in(&mut images);
+        let (origins, doubt) = self.name_by_ids(&mut images, origins, uses).await;
+        inventory.gaps.extend(doubt.map(|why| gap(GapScope::Images, "who uses images", why)));
         for found in &mut images {
             found.name_source(|id| sources.get(id).map(|source| source.name.clone()));
-            found.find_source(|path| made_of.get(path).cloned());
+            origins.fill_in(found);
         }
-        let captured = images.iter().filter_map(|found| {
-            Some((made_of.get(&found.made_of)?.clone(), found.image.created_at))
-        });
+        let captured = images.iter().filter_map(|found| origins.capture_of(found));
         let now = self.clock.now();
         self.rhythm.saw(captured, now);
+        judge_steps(&mut images, now);
         self.look_at_sharing(&mut images).await;
         self.remember_sources(sources);
         let images = images.into_iter().map(|found| found.image).collect();
         inventory.images = set::gathered(images, now, SET_PATIENCE);
-        drop_repeated(&mut inventory);
+        inventory.put_in_order();
         inventory
     }
 
@@ -144,9 +145,9 @@ impl GceEngine {
             }
             let seen = self.images_of(project).await;
             inventory.gaps.extend(seen.gaps);
-            // With several projects, how full each is is not how full all are.
-            if projects.len() == 1 {
-                inventory.capabilities.limits.images = seen.limits;
+            if !seen.limits.is_empty() {
+                let limits = &mut inventory.capabilities.limits.images_by_project;
+                limits.insert((*project).clone(), seen.limits);
             }
             is_stored_elsewhere |= seen.is_stored_elsewhere;
             images.extend(seen.images);
@@ -348,9 +349,12 @@ impl GceEngine {
         (images, gaps.collect())
     }
 
-    /// How many images of each kind the project may have. It is no gap where that is not told:
+    /// How many images of each kind a project may have that images are made in. It is no gap where that is not told:
     /// nothing that is deleted depends on it.
     async fn limits(&self, project: &str) -> BTreeMap<ImageKind, u64> {
+        if !self.settings.made_in().any(|made_in| made_in == project) {
+            return BTreeMap::new();
+        }
         let call = Call::get(&format!("projects/{project}")).with("fields", "quotas(metric,limit)");
         let quotas = match self.http.send::<Project>(&call).await {
             Ok(project) => project.quotas,
@@ -462,6 +466,7 @@ fn read_instance(
             name: disk.device_name.clone(),
             boot: disk.boot,
             size_bytes: size.map(|size| size * GIB),
+            kms_key: None,
             problem: is_scratch.then(|| format!("{} {problem}", disk.device_name)),
         }
     });
@@ -471,25 +476,8 @@ fn read_instance(
         zone: last_segment(&instance.zone).to_owned(),
         labels: instance.labels.clone(),
         status: instance.status.clone(),
+        project: String::new(),
         machine_type: last_segment(&instance.machine_type).to_owned(),
         disks: disks.collect(),
     })
-}
-
-/// Puts everything in order. What has moved to the next page while pages were read is there twice;
-/// two instances with one id are a reason to look closer.
-fn drop_repeated(inventory: &mut EngineInventory) {
-    inventory.images.sort_by(|one, other| (&one.name, &one.id).cmp(&(&other.name, &other.id)));
-    inventory.images.dedup_by(|later, first| later.id == first.id);
-    inventory.instances.sort_by(|one, other| (&one.id, &one.name).cmp(&(&other.id, &other.name)));
-    inventory.instances.dedup();
-    let mut seen = BTreeSet::new();
-    let twice = inventory.instances.iter().find(|instance| !seen.insert(instance.id.clone()));
-    if let Some(instance) = twice {
-        let message = format!("the id {} was seen on two instances", instance.id);
-        inventory.gaps.push(gap(GapScope::Instances, &instance.name, message));
-        inventory.instances.dedup_by(|later, first| later.id == first.id);
-    }
-    inventory.gaps.sort();
-    inventory.gaps.dedup();
 }

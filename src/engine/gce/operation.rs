@@ -11,16 +11,30 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::GceEngine;
-use super::call::Call;
-use super::http::WaitError;
+use super::call::request_id;
+use super::http::{OPERATION_TIME_MAX, WaitError};
 use super::wire::Operation;
 use crate::engine::Watcher;
+use crate::engine::http::{Call, Method};
 
 /// So many operations of earlier runs are passed over.
 const ATTEMPTS_MAX: u32 = 20;
 /// An operation that is done and was begun so long before it was asked for is an earlier one, by the
 /// clock of the service.
 const EARLIER: Duration = Duration::from_secs(10);
+
+/// So long an image is made at most.
+const MAKING_TIME_MAX: Duration = OPERATION_TIME_MAX;
+/// So long anything else takes: it is a matter of seconds.
+pub(super) const CHANGE_TIME_MAX: Duration = Duration::from_mins(30);
+
+/// Whether a request makes an image.
+fn makes(call: &Call) -> bool {
+    let is_of_all = |last: &String| {
+        ["machineImages", "images", "snapshots", "createSnapshot"].contains(&last.as_str())
+    };
+    call.method == Method::Post && call.path.last().is_some_and(is_of_all)
+}
 
 /// How a change ended.
 pub(super) struct Ended {
@@ -57,7 +71,7 @@ impl GceEngine {
         let began = self.http.service_now();
         let last = attempt + ATTEMPTS_MAX;
         loop {
-            let id = call.request_id(&self.endpoint, seen, attempt);
+            let id = request_id(call, &self.endpoint, seen, attempt);
             if self.has_ended(&id) && attempt < last {
                 attempt += 1;
                 continue;
@@ -71,12 +85,16 @@ impl GceEngine {
                     attempt += 1;
                     continue;
                 }
-                Ok(operation) => self.http.finish(project, operation, watcher, progress).await,
+                Ok(operation) => {
+                    let most = if makes(&call) { MAKING_TIME_MAX } else { CHANGE_TIME_MAX };
+                    let finish = self.http.finish(project, operation, most, watcher, progress);
+                    finish.await.and_then(|ended| {
+                        self.note_ended(id);
+                        ended.map_err(WaitError::Call)
+                    })
+                }
                 Err(error) => Err(WaitError::Call(error)),
             };
-            if is_taken_on && !matches!(result, Err(WaitError::Interrupted)) {
-                self.note_ended(id);
-            }
             return Ended { result, was_open, is_taken_on, was_done, attempt };
         }
     }

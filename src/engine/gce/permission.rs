@@ -1,4 +1,4 @@
-//! What the engine must be allowed to do, and for what. `tests/it/gce/permissions.rs` works the same
+//! What the engine must be allowed to do, and for what. `tests/it/gce/doctor.rs` works the same
 //! out from the requests that it makes.
 
 use crate::engine::{Role, Task};
@@ -27,7 +27,8 @@ pub(super) const PERMISSIONS: &[Permission] = permissions! {
         "compute.regions.list"
         "compute.snapshotSettings.get"
         "compute.snapshots.list";
-    // To make an image of a machine or disk, the service asks for the right to read that as well.
+    // To make an image of a machine, a disk or an image, the service asks for the right to read that as
+    // well.
     Create:
         "compute.disks.createSnapshot"
         "compute.disks.useReadOnly"
@@ -35,11 +36,13 @@ pub(super) const PERMISSIONS: &[Permission] = permissions! {
         "compute.images.create"
         "compute.images.get"
         "compute.images.setLabels"
+        "compute.images.useReadOnly"
         "compute.instances.get"
         "compute.instances.useReadOnly"
         "compute.machineImages.create"
         "compute.machineImages.get"
         "compute.machineImages.setLabels"
+        "compute.regionOperations.get"
         "compute.snapshots.create"
         "compute.snapshots.get"
         "compute.snapshots.setLabels"
@@ -53,9 +56,36 @@ pub(super) const PERMISSIONS: &[Permission] = permissions! {
         "compute.machineImages.delete"
         "compute.machineImages.get"
         "compute.machineImages.setLabels"
+        "compute.regionOperations.get"
         "compute.snapshots.delete"
         "compute.snapshots.get"
         "compute.snapshots.setLabels";
+    // The role of a planner does not see who may use images: only policies with `sharing` ask.
+    Share:
+        "compute.images.get"
+        "compute.images.getIamPolicy"
+        "compute.images.setIamPolicy"
+        "compute.machineImages.get"
+        "compute.machineImages.getIamPolicy"
+        "compute.machineImages.setIamPolicy"
+        "compute.snapshots.get"
+        "compute.snapshots.getIamPolicy"
+        "compute.snapshots.setIamPolicy";
+    // Who makes images by way of snapshots deletes those; the role of a creator deletes nothing.
+    ViaSnapshot:
+        "compute.disks.createSnapshot"
+        "compute.globalOperations.get"
+        "compute.images.create"
+        "compute.images.get"
+        "compute.images.setLabels"
+        "compute.instances.get"
+        "compute.regionOperations.get"
+        "compute.snapshots.create"
+        "compute.snapshots.delete"
+        "compute.snapshots.get"
+        "compute.snapshots.setLabels"
+        "compute.snapshots.useReadOnly"
+        "compute.zoneOperations.get";
 };
 
 /// The permissions of a task by itself, in order.
@@ -67,6 +97,7 @@ pub(super) fn of(task: Task) -> Vec<&'static str> {
 /// Whether a permission to create is needed where the source is, and not where its images are made.
 pub(super) fn is_of_source(permission: &str) -> bool {
     permission.starts_with("compute.zoneOperations.")
+        || permission.starts_with("compute.regionOperations.")
         || matches!(
             permission,
             "compute.disks.createSnapshot"
@@ -116,6 +147,12 @@ pub(super) fn roles() -> Vec<Role> {
             "stillframeSharer",
             "stillframe sharer",
             "Plans, and says who else may use images",
+        ),
+        (
+            Task::ViaSnapshot,
+            "stillframeViaSnapshot",
+            "stillframe creator via snapshots",
+            "Plans, and makes disk images by way of snapshots, which it deletes",
         ),
     ]
     .into_iter()

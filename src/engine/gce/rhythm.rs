@@ -78,6 +78,15 @@ impl Rhythm {
         Ok(start)
     }
 
+    /// Gives back the time that was taken for a capture that was never begun.
+    pub(super) fn give_back(&self, source: &SourceId, start: Timestamp) {
+        let mut captures = self.captures.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(times) = captures.get_mut(source) else { return };
+        if let Some(index) = times.asked.iter().position(|at| *at == start) {
+            times.asked.remove(index);
+        }
+    }
+
     fn region(&self, region: &str, most: usize) -> Arc<Semaphore> {
         let mut regions = self.regions.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || Arc::new(Semaphore::new(most));
@@ -124,18 +133,23 @@ impl GceEngine {
         region.acquire_many_owned(creations).await.map_err(closed)
     }
 
-    /// Waits until a source may be captured again, if that is before its deadline and not too long.
+    /// Waits until a source may be captured again, if that is before its deadline and not too long. What
+    /// comes back is the time that is taken for that.
     pub(super) async fn wait_for_source(
         &self,
         source: &SourceId,
         deadline: Timestamp,
         watcher: &dyn Watcher,
-    ) -> Result<(), EngineError> {
+    ) -> Result<Timestamp, EngineError> {
         let now = self.clock.now();
         let until = deadline.min(WAIT_MAX.after(now)).max(now);
-        match self.rhythm.reserve(source, now, until) {
-            Ok(start) => self.wait_until(now, start, watcher).await,
-            Err(start) => Err(put_off(start)),
+        let start = self.rhythm.reserve(source, now, until).map_err(put_off)?;
+        match self.wait_until(now, start, watcher).await {
+            Ok(()) => Ok(start),
+            Err(error) => {
+                self.rhythm.give_back(source, start);
+                Err(error)
+            }
         }
     }
 
@@ -219,6 +233,20 @@ mod tests {
         assert_eq!(rhythm.reserve(&source, at(16), at(20)), Err(at(25)));
         // What was not taken stands in nobody's way.
         assert_eq!(rhythm.reserve(&source, at(0), at(30)), Ok(at(25)));
+    }
+
+    #[test]
+    fn what_was_never_begun_takes_nobodys_time() {
+        let rhythm = Rhythm::default();
+        let source = SourceId::parse("1").unwrap();
+        assert_eq!(rhythm.reserve(&source, at(0), at(15)), Ok(at(0)));
+        assert_eq!(rhythm.reserve(&source, at(0), at(15)), Ok(at(10)));
+        rhythm.give_back(&source, at(0));
+        assert_eq!(rhythm.reserve(&source, at(0), at(15)), Err(at(20)), "the other one stays");
+        rhythm.give_back(&source, at(10));
+        assert_eq!(rhythm.reserve(&source, at(1), at(15)), Ok(at(1)));
+        rhythm.give_back(&SourceId::parse("2").unwrap(), at(1));
+        assert_eq!(rhythm.reserve(&source, at(1), at(15)), Ok(at(11)));
     }
 
     #[test]

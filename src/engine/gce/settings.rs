@@ -1,16 +1,17 @@
 //! The settings of an engine of this kind.
 
-use std::net::IpAddr;
 use std::path::Path;
 
-use reqwest::Url;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::credentials::{Credentials, DefaultCredentials, Impersonation};
+use crate::engine::http::{Place, SecretSource};
 use crate::files::joined;
-use crate::inventory::{Capabilities, Consistency, Deprecation, ImageKind, KeyChoice, Limits};
+use crate::inventory::{
+    Capabilities, Consistency, DeleteRule, Deprecation, Idempotency, ImageKind, KeyChoice, Limits,
+};
 
 /// Where the API is.
 const ENDPOINT_DEFAULT: &str = "https://compute.googleapis.com/compute/v1/";
@@ -22,6 +23,10 @@ const CAPTURES_MAX: usize = 20;
 /// Source: cloud.google.com/compute/docs/disks/snapshots, machine-images/create-machine-images.
 pub(super) const SOURCE_INTERVAL_MINUTES: u32 = 10;
 pub(super) const SOURCE_HOURLY: u64 = 6;
+/// Where something is that a token is shown to: with TLS, or on this machine.
+const PLACE: &str = r"^(https://|http://(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]+)?(/|$))";
+/// How the hosts of Google's services end.
+const GOOGLE: &str = ".googleapis.com";
 /// Where the service stores what nobody has said a location for, by the beginning of the zone: the
 /// multi-region of the source, else the closest. Of regions that are not named here nobody says
 /// which is the closest. Source: cloud.google.com/compute/docs/disks/snapshots, storage location.
@@ -43,15 +48,16 @@ pub struct Settings {
     /// their instance, unless `imagesProject` says otherwise.
     #[schemars(
         length(min = 1),
-        inner(regex(pattern = r"^([-a-z0-9.]{1,63}:)?[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"))
+        inner(regex(pattern = r"^([-a-z0-9.]{1,63}:)?[a-z]([-a-z0-9]{0,61}[a-z0-9])?$"))
     )]
     pub projects: Vec<String>,
     /// The project that images are made in, where that is not the project of their instance: a
     /// project for backups. It belongs to this engine alone.
-    #[schemars(regex(pattern = r"^([-a-z0-9.]{1,63}:)?[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"))]
+    #[schemars(regex(pattern = r"^([-a-z0-9.]{1,63}:)?[a-z]([-a-z0-9]{0,61}[a-z0-9])?$"))]
     pub images_project: Option<String>,
-    /// Where the API is, where that is not Google's own place: `http://127.0.0.1:8080`. Without TLS
-    /// only on this machine.
+    /// Where the API is, without TLS only on this machine: `http://127.0.0.1:8080`. The default is
+    /// Google's own place.
+    #[schemars(regex(pattern = PLACE))]
     pub endpoint: Option<String>,
     /// The project that requests are counted for.
     pub quota_project: Option<String>,
@@ -60,7 +66,8 @@ pub struct Settings {
     /// The environment variable with an access token.
     pub token_env: Option<String>,
     /// Which credentials are used where no token is named. The default is `application-default`, and
-    /// `anonymous` where `endpoint` is on this machine.
+    /// `anonymous` where `endpoint` is on this machine. Where it is neither that nor Google's, there is
+    /// none: whose token goes where has to be said.
     pub credentials: Option<CredentialsChoice>,
     /// The service account whose rights are used, by impersonation.
     #[schemars(regex(pattern = r"^[^\s@/:]+@[^\s@/:]+$"))]
@@ -69,11 +76,16 @@ pub struct Settings {
     #[schemars(inner(regex(pattern = r"^[^\s@/:]+@[^\s@/:]+$")))]
     pub delegates: Option<Vec<String>>,
     /// Where tokens of service accounts are had, where that is not Google's own place. Only with a
-    /// credentials file.
+    /// credentials file, and not with one of the type `impersonated_service_account`.
+    #[schemars(regex(pattern = PLACE))]
     pub credentials_endpoint: Option<String>,
     /// How many captures run at once in each region. The default is 20, which is what a region takes.
     #[schemars(range(min = 1, max = 200))]
     pub captures: Option<u32>,
+    /// How many captures, copies or drills begin within a minute at the most, in all of the engine: they
+    /// are spread evenly. The default is as many as there are.
+    #[schemars(range(min = 1, max = 6_000))]
+    pub captures_per_minute: Option<u32>,
 }
 
 impl Settings {
@@ -87,7 +99,11 @@ impl Settings {
         Capabilities {
             kinds: vec![ImageKind::MachineImage, ImageKind::DiskImage, ImageKind::Snapshot],
             consistencies: vec![Consistency::Crash, Consistency::Application],
+            crash_only_kinds: vec![ImageKind::DiskImage],
             deprecation: Deprecation::Label,
+            native_kinds: vec![ImageKind::DiskImage],
+            idempotency: Idempotency::RequestId,
+            delete_rules: vec![DeleteRule::Operation, DeleteRule::Unused],
             key: KeyChoice::Settable,
             locations: Vec::new(),
             labels_max: 64,
@@ -99,11 +115,13 @@ impl Settings {
             copied_kinds: vec![ImageKind::DiskImage],
             one_disk_kinds: vec![ImageKind::DiskImage],
             per_disk_kinds: vec![ImageKind::Snapshot],
+            via_snapshot_kinds: vec![ImageKind::DiskImage],
             archived_kinds: vec![ImageKind::Snapshot],
             default_locations: DEFAULT_LOCATIONS
                 .map(|(zones, location)| (zones.to_owned(), location.to_owned()))
                 .into(),
             limits: Limits {
+                captures_per_minute: self.captures_per_minute.map(u64::from),
                 source_interval_seconds: Some(u64::from(SOURCE_INTERVAL_MINUTES) * 60),
                 source_hourly: Some(SOURCE_HOURLY),
                 ..Limits::default()
@@ -122,6 +140,12 @@ impl Settings {
         self.projects.iter().chain(self.projects_of_images_alone())
     }
 
+    /// The projects that images are made in: only their quotas matter.
+    pub fn made_in(&self) -> impl Iterator<Item = &String> {
+        let theirs = self.projects.iter().filter(|_| self.images_project.is_none());
+        theirs.chain(&self.images_project)
+    }
+
     /// The project that holds images and no instances that are protected, where there is one.
     pub fn projects_of_images_alone(&self) -> impl Iterator<Item = &String> {
         self.images_project.iter().filter(|other| !self.projects.contains(other))
@@ -138,8 +162,8 @@ impl Settings {
             (Some(_), Some(_)) => {
                 return Err("name one of `tokenFile` and `tokenEnv`, not both".to_owned());
             }
-            (Some(file), None) => Some(Credentials::File(joined(base, file))),
-            (None, Some(name)) => Some(Credentials::Variable(name.clone())),
+            (Some(file), None) => Some(Credentials::Named(SecretSource::File(joined(base, file)))),
+            (None, Some(name)) => Some(Credentials::Named(SecretSource::Variable(name.clone()))),
             (None, None) => None,
         };
         let impersonation = self.impersonation()?;
@@ -153,16 +177,20 @@ impl Settings {
             };
         }
         match (self.credentials, impersonation) {
-            (None, None) if endpoint.is_loopback => Ok(Credentials::None),
+            (None, None) if endpoint.place.is_loopback => Ok(Credentials::None),
             (Some(CredentialsChoice::Anonymous), Some(_)) => {
                 Err("`impersonate` and `credentials: anonymous` exclude each other".to_owned())
             }
-            (Some(CredentialsChoice::Anonymous), None) if endpoint.is_loopback => {
+            (Some(CredentialsChoice::Anonymous), None) if endpoint.place.is_loopback => {
                 Ok(Credentials::None)
             }
             (Some(CredentialsChoice::Anonymous), None) => Err(
                 "only an endpoint on this machine goes without a token: leave `credentials: anonymous` out".to_owned(),
             ),
+            (None, _) if !endpoint.is_google && !endpoint.place.is_loopback => Err(format!(
+                "`endpoint` is not Google's ({}), and nothing says that it may have a token that works there as well: write `credentials: application-default`, or name a token with `tokenFile` or `tokenEnv`",
+                endpoint.place.url.host_str().unwrap_or_default()
+            )),
             (_, impersonation) => {
                 Ok(Credentials::Default(Box::new(DefaultCredentials::find(impersonation)?)))
             }
@@ -177,10 +205,11 @@ impl Settings {
             };
         };
         let endpoint = match &self.credentials_endpoint {
-            Some(text) => Some(parse_url("credentialsEndpoint", text)?.0.to_string()),
+            Some(text) => {
+                Some(Place::parse("credentialsEndpoint", text)?.below("/").url.to_string())
+            }
             None => None,
         };
-        let endpoint = endpoint.map(|url| if url.ends_with('/') { url } else { format!("{url}/") });
         let delegates = self.delegates.clone().unwrap_or_default();
         Ok(Some(Impersonation { account, delegates, endpoint }))
     }
@@ -206,48 +235,21 @@ pub fn capabilities(settings: &Value) -> Capabilities {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// What paths are relative to; ends with `/`.
-    pub url: Url,
-    /// Whether it is this machine.
-    pub is_loopback: bool,
+    pub place: Place,
     /// Whether it is Google's own place.
     pub is_default: bool,
+    /// Whether it is a service of Google's, by its host.
+    pub is_google: bool,
 }
 
 impl Endpoint {
     fn parse(text: &str) -> Result<Self, String> {
-        let (mut url, is_loopback) = parse_url("endpoint", text)?;
-        if url.path() == "/" {
-            url.set_path(API_PATH);
-        } else if !url.path().ends_with('/') {
-            url.set_path(&format!("{}/", url.path()));
-        }
-        let is_default = url.as_str() == ENDPOINT_DEFAULT;
-        Ok(Self { url, is_loopback, is_default })
+        let place = Place::parse("endpoint", text)?.below(API_PATH);
+        let is_default = place.url.as_str() == ENDPOINT_DEFAULT;
+        let host = place.url.host_str().unwrap_or_default();
+        let is_google = host.ends_with(GOOGLE) && place.url.scheme() == "https";
+        Ok(Self { place, is_default, is_google })
     }
-}
-
-/// A URL that a setting holds, and whether it is this machine. Elsewhere only with TLS.
-fn parse_url(setting: &str, text: &str) -> Result<(Url, bool), String> {
-    let wrong = |why: &str| format!("`{setting}` {why}; write it like `http://127.0.0.1:8080`");
-    let url = Url::parse(text).map_err(|_| wrong("is not a URL"))?;
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-    let is_loopback =
-        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-    match url.scheme() {
-        "https" => {}
-        "http" if is_loopback => {}
-        "http" => {
-            return Err(wrong(
-                "goes over the network without TLS, which would show the token to all on its way",
-            ));
-        }
-        _ => return Err(wrong("is not an HTTP URL")),
-    }
-    let is_bare = url.username().is_empty() && url.password().is_none();
-    if !is_bare || url.query().is_some() || url.fragment().is_some() {
-        return Err(wrong("has more than scheme, host, port and path"));
-    }
-    Ok((url, is_loopback))
 }
 
 #[cfg(test)]
@@ -262,23 +264,26 @@ mod tests {
             ("http://localhost:1/compute/beta", "http://localhost:1/compute/beta/"),
             ("https://example.com/x/", "https://example.com/x/"),
         ] {
-            assert_eq!(Endpoint::parse(text).unwrap().url.as_str(), url);
+            assert_eq!(Endpoint::parse(text).unwrap().place.url.as_str(), url);
         }
         assert!(Endpoint::parse(ENDPOINT_DEFAULT).unwrap().is_default);
     }
 
     #[test]
-    fn a_token_never_travels_in_the_open() {
-        for text in [
-            "http://example.com",
-            "http://127.0.0.1.example.com",
-            "http://10.0.0.1:80",
-            "ftp://127.0.0.1",
-            "https://me:secret@example.com",
-            "https://example.com/?key=1",
-            "127.0.0.1:8080",
+    fn what_the_schema_takes_for_a_place_is_one() {
+        let pattern = regex::Regex::new(PLACE).unwrap();
+        for (text, is_one) in [
+            ("http://127.0.0.1:8080", true),
+            ("http://localhost/compute/v1/", true),
+            ("http://[::1]:1", true),
+            ("https://10.0.0.1", true),
+            ("http://10.0.0.1:8080", false),
+            ("http://127.0.0.1.example.com", false),
+            ("http://localhost:x", false),
+            ("10.0.0.1", false),
         ] {
-            assert!(Endpoint::parse(text).is_err(), "{text}");
+            assert_eq!(pattern.is_match(text), is_one, "{text}");
+            assert_eq!(Endpoint::parse(text).is_ok(), is_one, "{text}");
         }
     }
 
@@ -294,12 +299,25 @@ mod tests {
         assert!(of(here.clone()).unwrap().contains("no credentials"));
         let file = Settings { token_file: Some("../token".to_owned()), ..here.clone() };
         assert_eq!(of(file.clone()).unwrap(), "Credentials(/token)");
+        let elsewhere =
+            |more: Settings| Settings { endpoint: Some("https://10.0.0.1".to_owned()), ..more };
+        assert!(of(elsewhere(file.clone())).is_ok());
+        let asked = Some(CredentialsChoice::ApplicationDefault);
+        let asked = of(elsewhere(Settings { credentials: asked, ..Settings::default() }));
+        assert!(asked.is_ok_and(|one| one != "Credentials(no credentials)"));
         let wrong = [
             Settings { token_env: Some("B".to_owned()), ..file.clone() },
             Settings { impersonate: Some("a@b".to_owned()), ..file.clone() },
             Settings { credentials: Some(CredentialsChoice::ApplicationDefault), ..file },
             Settings { delegates: Some(vec!["a@b".to_owned()]), ..here.clone() },
             Settings { credentials: Some(CredentialsChoice::Anonymous), ..Settings::default() },
+            // What works at Google's must not be shown to others unasked.
+            Settings { endpoint: Some("https://10.0.0.1".to_owned()), ..Settings::default() },
+            Settings {
+                endpoint: Some("https://compute.googleapis.com.example.com".to_owned()),
+                impersonate: Some("a@b".to_owned()),
+                ..Settings::default()
+            },
             Settings {
                 impersonate: Some("a@b".to_owned()),
                 credentials: Some(CredentialsChoice::Anonymous),

@@ -4,14 +4,17 @@
 //! images are shared with. Everything else of an IAM policy goes back as it came.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::GceEngine;
-use super::call::{Call, CallError};
+use super::call::CallError;
 use super::image::{Found, Place};
+use crate::elapsed::Elapsed;
 use crate::engine::EngineError;
+use crate::engine::http::Call;
 use crate::inventory::{Grant, ImageState};
 use crate::name::{Key, Ownership};
 
@@ -21,9 +24,13 @@ const ROLE: &str = "roles/compute.imageUser";
 const VERSION: &str = "3";
 /// How often a policy is merged anew that somebody else has changed meanwhile.
 const MERGES_MAX: u32 = 4;
+/// The first pause before that.
+const MERGE_PAUSE: Duration = Duration::from_millis(250);
 /// So many images are looked at in one look, the newest first, and so many side by side.
 const LOOKS_MAX: usize = 500;
 const SIDE_BY_SIDE: usize = 10;
+/// So long no more looks are begun after the first.
+const LOOKS_FOR: Elapsed = Elapsed::minutes(3);
 
 /// The roles that are looked at where these are given.
 fn roles<'a>(given: impl IntoIterator<Item = &'a String>) -> BTreeSet<String> {
@@ -39,7 +46,7 @@ fn grants(policy: &Value, roles: &BTreeSet<String>) -> Vec<Grant> {
             continue;
         }
         let members = binding["members"].as_array().into_iter().flatten();
-        let members = members.filter_map(Value::as_str).map(str::to_owned);
+        let members = members.filter_map(Value::as_str).map(Grant::member);
         match grants.iter_mut().find(|grant| grant.role == role) {
             Some(grant) => grant.members.extend(members),
             None => grants.push(Grant { role: role.to_owned(), members: members.collect() }),
@@ -79,7 +86,7 @@ impl GceEngine {
     /// Lets these use an image, and nobody else by these roles.
     pub(super) async fn share(&self, place: &Place, wanted: &[Grant]) -> Result<(), EngineError> {
         let roles = roles(wanted.iter().map(|grant| &grant.role));
-        for _ in 0..=MERGES_MAX {
+        for merge in 0..=MERGES_MAX {
             let policy = self.iam_policy(place).await?;
             if grants(&policy, &roles) == wanted {
                 return Ok(());
@@ -93,7 +100,10 @@ impl GceEngine {
             let call = Call::post(&format!("{}/setIamPolicy", place.path())).with_body(&body)?;
             match self.http.send::<Value>(&call).await {
                 Ok(_) => {}
-                Err(error) if error.is_stale() => {}
+                // The whole of it again, from reading on, as the service asks for.
+                Err(error) if error.is_conflict() => {
+                    self.http.pause.pause(MERGE_PAUSE * 2_u32.pow(merge)).await;
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -133,7 +143,13 @@ impl GceEngine {
             tracing::warn!("who may use images is looked at for the newest {LOOKS_MAX} only");
             wanted.truncate(LOOKS_MAX);
         }
+        let until = LOOKS_FOR.after(self.clock.now());
         for some in wanted.chunks_mut(SIDE_BY_SIDE) {
+            if self.clock.now() > until {
+                // Captures do not wait for it, and nothing that is deleted hangs on it.
+                tracing::warn!("who may use images is not known of all: the service is slow");
+                break;
+            }
             let sharing = join_all(some.iter().map(|found| self.sharing_of(found))).await;
             for (found, sharing) in some.iter_mut().zip(sharing) {
                 found.image.sharing = sharing;

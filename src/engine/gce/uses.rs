@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::GceEngine;
 use super::image::{Collection, Found, Place};
+use super::number::Numbers;
 use super::observe::TEMPLATE_FIELDS;
 use super::wire::{ScopedList, last_segment, resource_path};
 use crate::engine::EngineError;
@@ -45,6 +46,22 @@ impl Uses {
                 self.path(project, &disk.initialize_params.source_snapshot, &user);
             }
         }
+    }
+
+    /// The paths that somebody names.
+    pub(super) fn named(&self) -> impl Iterator<Item = &String> {
+        self.paths.keys().chain(self.families.keys())
+    }
+
+    /// The same with the ids of projects.
+    pub(super) fn by_id(mut self, numbers: &Numbers) -> Self {
+        for paths in [&mut self.paths, &mut self.families] {
+            for (mut path, users) in std::mem::take(paths) {
+                numbers.by_id(&mut path);
+                paths.entry(path).or_default().extend(users);
+            }
+        }
+        self
     }
 
     fn number(&mut self, collection: Collection, number: &str, user: &str) {
@@ -127,7 +144,8 @@ impl GceEngine {
             Collection::Snapshots => "sourceSnapshotId",
         };
         let (fields, filter) = (format!("name,selfLink,{field}"), format!("{field}={number}"));
-        let instances = format!("sourceMachineImage eq \".*/machineImages/{}\"", found.image.name);
+        let name = &found.image.name;
+        let instances = format!("sourceMachineImage eq \".*/machineImages/({name}|{number})\"");
         for project in self.settings.image_projects() {
             let disks = self.aggregated(project, "disks", &fields, Some(&filter));
             let others = async {
@@ -151,7 +169,11 @@ impl GceEngine {
                     uses.read(project, list);
                 }
             }
-            let by = named(uses.of(found));
+            let numbers = self.numbers(uses.named()).await;
+            if let Some(why) = uses.named().find_map(|path| numbers.doubt(path)) {
+                return Err(EngineError::Failed(format!("what needs it is not known: {why}")));
+            }
+            let by = named(uses.by_id(&numbers).of(found));
             if !by.is_empty() {
                 return Err(EngineError::Refused(format!("it is in use by {}", by.join(", "))));
             }

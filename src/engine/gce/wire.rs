@@ -83,6 +83,8 @@ pub struct Instance {
     pub status: String,
     /// A URL.
     pub machine_type: String,
+    /// RFC 3339.
+    pub creation_timestamp: String,
     pub disks: Vec<AttachedDisk>,
     /// The URL of the machine image it was made of, where it was.
     pub source_machine_image: String,
@@ -184,6 +186,15 @@ pub struct MachineImage {
     pub total_storage_bytes: Option<u64>,
     pub machine_image_encryption_key: EncryptionKey,
     pub instance_properties: InstanceProperties,
+    pub saved_disks: Vec<SavedDisk>,
+}
+
+/// A disk that a machine image holds.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SavedDisk {
+    /// A URL.
+    pub source_disk: String,
 }
 
 /// What a machine image records of its instance.
@@ -209,6 +220,8 @@ pub struct DiskImage {
     pub deprecated: DeprecationStatus,
     /// A URL.
     pub source_disk: String,
+    /// The URL of the snapshot it was made of, where it was.
+    pub source_snapshot: String,
     /// The number of the image it is a copy of, where it is one.
     #[serde(deserialize_with = "identifier")]
     pub source_image_id: String,
@@ -381,7 +394,7 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::
 }
 
 /// An id, written as a string or as a number.
-fn identifier<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+pub(super) fn identifier<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     match Value::deserialize(deserializer)? {
         Value::String(text) => Ok(text),
         Value::Number(number) => Ok(number.to_string()),

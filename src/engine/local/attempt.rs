@@ -62,6 +62,8 @@ impl Attempt {
             stored_bytes: None,
             disk_bytes: None,
             fingerprint: self.id.clone(),
+            disks: None,
+            project: String::new(),
             in_use_by: Vec::new(),
             message: self.failure.clone(),
         }

@@ -238,6 +238,7 @@ fn observe_instance(instance: &LocalInstance) -> Instance {
             name: disk.device_name.clone(),
             boot: disk.boot,
             size_bytes: size.as_ref().ok().copied(),
+            kms_key: None,
             problem: size.err().map(|error| error.to_string()),
         }
     });
@@ -247,6 +248,7 @@ fn observe_instance(instance: &LocalInstance) -> Instance {
         zone: spec.zone.clone(),
         labels: metadata.labels.clone(),
         status: spec.status.word().to_owned(),
+        project: String::new(),
         machine_type: spec.machine_type.clone(),
         disks: disks.collect(),
     }

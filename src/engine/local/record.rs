@@ -122,6 +122,8 @@ impl Record {
             stored_bytes: Some(self.total_storage_bytes),
             disk_bytes: Some(self.disk_bytes),
             fingerprint: self.fingerprint(),
+            disks: None,
+            project: String::new(),
             in_use_by: Vec::new(),
             message: None,
         }

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::files::joined;
-use crate::inventory::{Capabilities, Consistency, Deprecation, DrillCheck, ImageKind, KeyChoice};
+use crate::inventory::{
+    Capabilities, Consistency, Deprecation, DrillCheck, Idempotency, ImageKind, KeyChoice, Limits,
+};
 
 /// The location there is where none is configured.
 const LOCATION_DEFAULT: &str = "local";
@@ -47,6 +49,10 @@ pub struct Settings {
     /// How many captures, copies or drills run at once. The default is 2.
     #[schemars(range(min = 1, max = 64))]
     pub captures: Option<u32>,
+    /// How many captures, copies or drills begin within a minute at the most, in all of the engine: they
+    /// are spread evenly. The default is as many as there are.
+    #[schemars(range(min = 1, max = 6_000))]
+    pub captures_per_minute: Option<u32>,
 }
 
 /// A storage location.
@@ -83,6 +89,7 @@ impl Settings {
             kinds: vec![ImageKind::MachineImage],
             consistencies: vec![Consistency::Crash],
             deprecation: Deprecation::Native,
+            idempotency: Idempotency::Name,
             key: KeyChoice::Settable,
             locations: self.location_names(),
             labels_max: 64,
@@ -91,6 +98,10 @@ impl Settings {
             copies: self.location_names().len() > 1,
             drills: vec![DrillCheck::Verify, DrillCheck::Restore],
             captures_max: self.captures.map_or(CAPTURES_DEFAULT, |captures| captures as usize),
+            limits: Limits {
+                captures_per_minute: self.captures_per_minute.map(u64::from),
+                ..Limits::default()
+            },
             ..Capabilities::default()
         }
     }

@@ -44,6 +44,8 @@ fn members(disks: &[&str]) -> Vec<Image> {
             stored_bytes: Some(10),
             disk_bytes: Some(100),
             fingerprint: format!("f{number}"),
+            disks: None,
+            project: String::new(),
             in_use_by: Vec::new(),
             message: None,
         })
@@ -71,6 +73,22 @@ fn a_whole_set_is_one_restore_point() {
 }
 
 #[test]
+fn disks_of_two_times_are_partial() {
+    let mut images = members(&["boot", "data"]);
+    images[1].created_at = at(11);
+    assert_eq!(shown(images.clone(), 600).state, ImageState::Ready);
+    images[1].created_at = at(12);
+    let seen = shown(images.clone(), 600);
+    assert_eq!(seen.state, ImageState::Partial);
+    assert!(seen.message.unwrap().starts_with("its disks were captured 11m apart"));
+    // An engine that makes one after the other says so.
+    let patience = Patience { unfinished: PATIENCE, apart: Elapsed::hours(1) };
+    assert_eq!(gathered(images.clone(), at(600), patience)[0].state, ImageState::Ready);
+    images.truncate(1);
+    assert_eq!(shown(images, 600).state, ImageState::Partial);
+}
+
+#[test]
 fn one_disk_is_no_set() {
     let images = members(&["boot"]);
     assert_eq!(images[0].name, POINT);
@@ -80,13 +98,13 @@ fn one_disk_is_no_set() {
 }
 
 #[test]
-fn what_is_not_whole_is_being_made_and_then_has_failed() {
+fn what_is_not_whole_is_being_made_and_then_partial() {
     let mut some = members(&["boot", "data", "logs"]);
     some.remove(1);
     let young = shown(some.clone(), 60);
     assert_eq!(young.state, ImageState::Creating);
     let old = shown(some.clone(), 64);
-    assert_eq!(old.state, ImageState::Failed);
+    assert_eq!(old.state, ImageState::Partial);
     assert_eq!(old.message.as_deref(), Some("1 of 3 disks missing; there are only: boot, logs"));
     // Another id: what was planned over the whole is not carried out on the rest.
     assert_eq!(old.id, "p/snapshots/71+73");
@@ -252,7 +270,27 @@ proptest! {
         prop_assert_eq!(&shown(images.clone(), 600), &whole);
         images.remove(left_out % names.len());
         let part = shown(images, 600);
-        prop_assert_eq!(part.state, ImageState::Failed);
+        prop_assert_eq!(part.state, ImageState::Partial);
         prop_assert_ne!((part.id, part.fingerprint), (whole.id, whole.fingerprint));
     }
+}
+
+#[test]
+fn a_second_image_of_a_disk_stands_beside_its_set() {
+    let mut images = members(&["boot", "data"]);
+    let mut twin = images[1].clone();
+    twin.id = "p/snapshots/99".to_owned();
+    twin.created_at = at(30);
+    images.insert(0, twin);
+    let shown = gathered_without_twins(images.clone(), at(40), PATIENCE);
+    assert_eq!(shown.len(), 2);
+    assert_eq!((shown[0].id.as_str(), shown[0].state), ("p/snapshots/71+72", ImageState::Ready));
+    assert_eq!((shown[1].id.as_str(), shown[1].state), ("p/snapshots/99", ImageState::Unknown));
+    // Once the set is gone, what is left of it is a part.
+    let left = gathered_without_twins(vec![images.remove(0)], at(600), PATIENCE);
+    assert_eq!((left.len(), left[0].state), (1, ImageState::Partial));
+    // What is listed twice is there once.
+    let twice = members(&["boot", "data"]);
+    let shown = gathered_without_twins([twice.clone(), twice].concat(), at(40), PATIENCE);
+    assert_eq!(shown.len(), 1);
 }

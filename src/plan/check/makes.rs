@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::seen::{Point, Presence, Series};
 use super::times::{self, Doing, is_free};
 use super::{CheckRule, EngineCheck};
-use crate::inventory::{ImageState, Instance, LABEL_COPY};
+use crate::inventory::{Instance, KeyChoice, LABEL_COPY};
 use crate::name::{Key, is_rfc1035_label, spread};
 use crate::plan::action::ReasonCode;
 use crate::plan::document::{Change, Create, ImageRef};
@@ -39,6 +39,7 @@ impl<'s> EngineCheck<'s, '_> {
         }
         self.identity(change, create, series);
         self.taken(change, create, series);
+        self.pace(change);
         let mut wanted = vec![ReasonCode::SlotDue];
         wanted.extend(create.replaces.as_ref().map(|_| ReasonCode::FailedAttempt));
         let codes: Vec<ReasonCode> = change.reasons.iter().map(|reason| reason.code).collect();
@@ -95,6 +96,7 @@ impl<'s> EngineCheck<'s, '_> {
         }
         let capture = &policy.capture;
         let is_right = create.kind == capture.kind
+            && create.via == capture.via
             && create.consistency == capture.consistency
             && create.kms_key == policy.kms_key
             && create.tier == policy.tier
@@ -113,6 +115,25 @@ impl<'s> EngineCheck<'s, '_> {
         }
         if capabilities.one_disk_kinds.contains(&create.kind) && create.disks.len() != 1 {
             self.find(CheckRule::CreateSource, change, "it holds one disk and is to hold others");
+        }
+        if capabilities.boot_disk_kinds.contains(&create.kind)
+            && !instance.disks.iter().any(|disk| disk.boot && create.disks.contains(&disk.name))
+        {
+            self.find(CheckRule::CreateSource, change, "it leaves out the disk of the machine");
+        }
+        let has_key = |name: &String| {
+            let disk = instance.disks.iter().find(|disk| disk.name == *name);
+            disk.is_some_and(|disk| disk.kms_key == create.kms_key)
+        };
+        if capabilities.key == KeyChoice::Inherited
+            && create.kms_key.is_some()
+            && !create.disks.iter().all(has_key)
+        {
+            self.find(
+                CheckRule::CreateSource,
+                change,
+                "its disks have another key than it is to have",
+            );
         }
         if create.sharing != policy.sharing {
             self.find(CheckRule::Sharing, change, "it is shared otherwise than the policy says");
@@ -148,9 +169,10 @@ impl<'s> EngineCheck<'s, '_> {
     /// room.
     fn taken(&mut self, change: &Change, create: &Create, series: &'s Series<'_>) {
         let slot = change.key.slot.instant();
-        let mut originals = series.points.iter().filter(|point| point.copy_in.is_none());
+        let mut originals =
+            series.points.iter().filter(|point| point.copy_in.is_none() && !point.is_step);
         let stands = |point: &Point<'_>| {
-            (point.slot == slot && point.image.state != ImageState::Failed)
+            (point.slot == slot && !point.image.state.is_failed_attempt())
                 || (point.slot > slot && point.is_ready)
         };
         if originals.any(stands) {
@@ -182,7 +204,8 @@ impl<'s> EngineCheck<'s, '_> {
         let point = replaced.id.as_deref().and_then(|id| series.point(id));
         let is_right = point.is_some_and(|point| {
             let image = point.image;
-            image.state == ImageState::Failed
+            image.state.is_failed_attempt()
+                && !point.is_step
                 && point.key == change.key
                 && point.copy_in == copy_in
                 && !point.is_held
@@ -229,7 +252,8 @@ impl<'s> EngineCheck<'s, '_> {
         let is_there = |other: &Point<'_>| {
             other.slot == slot
                 && other.copy_in == Some(copy.location.as_str())
-                && other.image.state != ImageState::Failed
+                && !other.image.state.is_failed_attempt()
+                && !other.is_step
         };
         if series.points.iter().any(is_there) {
             self.find(CheckRule::Copy, change, "a copy is there");
@@ -242,6 +266,9 @@ impl<'s> EngineCheck<'s, '_> {
         let is_named = is_name(&copy.name, &change.key.copy_name("x", &copy.location));
         if !is_named || copy.labels != wanted || copy.kms_key != policy.kms_key {
             self.find(CheckRule::CreateIdentity, change, "name, labels or key are not its own");
+        }
+        if copy.sharing != policy.sharing {
+            self.find(CheckRule::Sharing, change, "it is shared otherwise than the policy says");
         }
         self.name_is_free(change, &copy.name, copy.replaces.as_ref());
         if let Some(replaced) = &copy.replaces {

@@ -100,7 +100,8 @@ impl<'s> EngineCheck<'s, '_> {
         if times::moved(self.plan.now, 0) > self.seen.horizon() {
             self.find(CheckRule::Mark, change, "it was planned in the future");
         }
-        let lets_go = has(change, ReasonCode::NoRuleKeeps);
+        let lets_go =
+            has(change, ReasonCode::NoRuleKeeps) || has(change, ReasonCode::FailedAttempt);
         if lets_go != update.set_labels.contains_key(LABEL_LET_GO) {
             self.find(CheckRule::Mark, change, "what is let go says since when, and nothing else");
         }
@@ -240,7 +241,9 @@ impl<'s> EngineCheck<'s, '_> {
 fn is_stage_right(change: &Change, update: &Update) -> bool {
     let (before, after) = (update.stage_before, update.stage_after);
     match change.action {
-        Action::Deprecate if has(change, ReasonCode::NoRuleKeeps) => {
+        Action::Deprecate
+            if has(change, ReasonCode::NoRuleKeeps) || has(change, ReasonCode::FailedAttempt) =>
+        {
             after == before.max(Stage::Deprecated)
         }
         Action::Deprecate => after == Stage::Deprecated,

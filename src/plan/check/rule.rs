@@ -59,6 +59,7 @@ check_rules! {
     CreateSource "create-source" "What is captured is there, and the policy selects it."
     CreateTaken "create-taken" "No image stands for the slot or has the name."
     CreateIdentity "create-identity" "Name and labels are those of the key and the policy."
+    CreatePace "create-pace" "A source is not captured more often than its engine takes."
     Replaces "replaces" "Only a failed attempt at the same restore point makes room."
     Copy "copy" "A copy is made of a READY original, where the policy wants one and none is."
     Drill "drill" "A drill is due, and the engine can do it."

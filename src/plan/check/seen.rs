@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::times::moved;
 use crate::inventory::{
     EngineInventory, GapScope, Image, ImageState, Instance, LABEL_COPY, LABEL_DRILLED,
-    LABEL_DRILLED_BEFORE, LABEL_HOLD, LABEL_MISSING, LABEL_REMOVED,
+    LABEL_DRILLED_BEFORE, LABEL_HOLD, LABEL_MISSING, LABEL_REMOVED, LABEL_STEP,
 };
 use crate::name::{Key, LABEL_SLOT, LABEL_SOURCE, Ownership, PolicyName, parse_stamp};
 use crate::plan::action::Action;
@@ -80,6 +80,8 @@ pub(super) struct Point<'a> {
     pub(super) is_held: bool,
     /// READY and not from the future.
     pub(super) is_ready: bool,
+    /// A step on the way to a restore point, and none itself.
+    pub(super) is_step: bool,
 }
 
 impl<'a> Seen<'a> {
@@ -169,7 +171,8 @@ impl<'a> Seen<'a> {
         }
         let Ownership::Ours(key) = Key::from_labels(&image.labels) else { return };
         let slot = key.slot.instant();
-        let is_ready = image.state == ImageState::Ready && slot <= self.horizon();
+        let is_step = image.labels.contains_key(LABEL_STEP);
+        let is_ready = image.state == ImageState::Ready && slot <= self.horizon() && !is_step;
         if let (true, Some(source)) = (is_ready, image.labels.get(LABEL_SOURCE)) {
             self.ready.entry(source).or_default().push(&image.id);
         }
@@ -183,6 +186,7 @@ impl<'a> Seen<'a> {
             copy_in: is_copy.then_some(image.location.as_str()),
             is_held: is_held(series, &key, image, now),
             is_ready,
+            is_step,
             key,
         };
         series.add(point, horizon, now);
@@ -222,10 +226,9 @@ impl<'a> Series<'a> {
             *stored = slot.max(*stored);
         }
         // Copies say nothing about the source: nobody marks them, and nobody takes a mark away.
-        if point.copy_in.is_none() {
+        if point.copy_in.is_none() && !point.is_step {
             let mark = if self.policy.removed.is_some() { LABEL_REMOVED } else { LABEL_MISSING };
-            let counts = slot <= horizon
-                && matches!(point.image.state, ImageState::Ready | ImageState::Failed);
+            let counts = slot <= horizon && point.image.state.is_settled();
             if let Some(marked) = stamp(mark).filter(|_| counts) {
                 let since = self.missing_since.map_or(marked, |since| since.min(marked));
                 self.missing_since = Some(since);

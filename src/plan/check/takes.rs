@@ -26,6 +26,13 @@ impl<'s> EngineCheck<'s, '_> {
         }
         self.obstacles(change, series, false);
         let codes: Vec<ReasonCode> = change.reasons.iter().map(|reason| reason.code).collect();
+        if point.image.state == ImageState::Partial {
+            if codes != [ReasonCode::FailedAttempt, ReasonCode::GracePassed] {
+                self.find(CheckRule::Reason, change, "what is partial goes for being that");
+            }
+            self.was_let_go(change, series, point);
+            return self.failed(change, series, point);
+        }
         if point.image.state == ImageState::Failed {
             if codes != [ReasonCode::FailedAttempt] {
                 self.find(CheckRule::Reason, change, "a failed attempt goes for being one");
@@ -38,11 +45,7 @@ impl<'s> EngineCheck<'s, '_> {
         if self.is_kept(series, point, false) {
             self.find(CheckRule::StillKept, change, "a rule keeps it");
         }
-        let grace = series.policy.lifecycle.grace.as_seconds();
-        let ripe = let_go_since(point.image).map(|since| moved(since, grace));
-        if ripe.is_none_or(|ripe| ripe > self.seen.now) {
-            self.find(CheckRule::DeprecateFirst, change, "it was not let go for the whole grace");
-        }
+        self.was_let_go(change, series, point);
         if point.copy_in.is_none() {
             let lacks = |location: &&String| {
                 let copied = series.newest.get(location.as_str());
@@ -53,6 +56,14 @@ impl<'s> EngineCheck<'s, '_> {
             if let Some(location) = series.policy.copies.iter().find(lacks) {
                 self.find(CheckRule::CopyGate, change, format!("{location} has no copy"));
             }
+        }
+    }
+
+    fn was_let_go(&mut self, change: &Change, series: &Series<'_>, point: &Point<'_>) {
+        let grace = series.policy.lifecycle.grace.as_seconds();
+        let ripe = let_go_since(point.image).map(|since| moved(since, grace));
+        if ripe.is_none_or(|ripe| ripe > self.seen.now) {
+            self.find(CheckRule::DeprecateFirst, change, "it was not let go for the whole grace");
         }
     }
 
@@ -85,7 +96,8 @@ impl<'s> EngineCheck<'s, '_> {
     fn failed(&mut self, change: &Change, series: &Series<'_>, point: &Point<'_>) {
         let is_superseded = series.newest().is_some_and(|newest| newest >= point.slot);
         let is_old = moved(point.image.created_at, FAILED_KEPT) < self.seen.now;
-        if !is_superseded && !is_old {
+        let is_partial = point.image.state == ImageState::Partial;
+        if !is_superseded && (!is_old || is_partial) {
             self.find(CheckRule::FailedAttempt, change, "nothing newer is READY");
         }
         if point.slot > self.seen.horizon() {
@@ -103,6 +115,9 @@ impl<'s> EngineCheck<'s, '_> {
         match (change.action, code) {
             (Action::Deprecate, Some(ReasonCode::NoRuleKeeps)) => {
                 self.let_go(change, series, point);
+            }
+            (Action::Deprecate, Some(ReasonCode::FailedAttempt)) => {
+                self.let_go_of_partial(change, series, point);
             }
             (Action::Deprecate, Some(ReasonCode::DeprecateAfter)) => {
                 let limit = lifecycle.deprecate_after.map(Elapsed::as_seconds);
@@ -138,6 +153,17 @@ impl<'s> EngineCheck<'s, '_> {
         if self.is_kept(series, point, waits) {
             self.find(CheckRule::StillKept, change, "a rule keeps it");
         }
+    }
+
+    fn let_go_of_partial(&mut self, change: &Change, series: &'s Series<'_>, point: &Point<'_>) {
+        if point.is_held {
+            self.find(CheckRule::Held, change, "it is held");
+        }
+        if point.image.state != ImageState::Partial || change.waits_for.is_some() {
+            self.find(CheckRule::State, change, "only what is partial is let go for that");
+        }
+        self.obstacles(change, series, false);
+        self.failed(change, series, point);
     }
 
     /// A step of the lifecycle of what is kept.

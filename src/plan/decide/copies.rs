@@ -2,7 +2,7 @@
 
 use super::SeriesPlan;
 use crate::desired::SeriesPoint;
-use crate::inventory::{ImageState, LABEL_COPY};
+use crate::inventory::LABEL_COPY;
 use crate::name::Key;
 use crate::plan::action::{Action, Reason, ReasonCode};
 use crate::plan::document::{Blocked, Change, Copy, ImageRef};
@@ -32,7 +32,7 @@ impl<'a> SeriesPlan<'a> {
         let source_name = create.source_name.clone();
         for location in self.copy_locations() {
             let there = self.copy_of(location, &key);
-            let is_there = there.is_some_and(|copy| copy.image.state != ImageState::Failed);
+            let is_there = there.is_some_and(|copy| !copy.image.state.is_failed_attempt());
             if is_there || *location == stored_in {
                 continue;
             }
@@ -111,6 +111,7 @@ impl<'a> SeriesPlan<'a> {
             location: location.to_owned(),
             kms_key: policy.kms_key.clone(),
             labels,
+            sharing: self.series.policy.sharing.clone(),
             replaces: failed,
         });
     }
@@ -118,7 +119,7 @@ impl<'a> SeriesPlan<'a> {
     /// The copy of a restore point in a location; a failed attempt at it only where that is all
     /// there is. An attempt under a name that the policy had is none at this key.
     fn copy_of(&self, location: &str, key: &Key) -> Option<&'a SeriesPoint<'a>> {
-        let is_failed = |copy: &SeriesPoint<'_>| copy.image.state == ImageState::Failed;
+        let is_failed = |copy: &SeriesPoint<'_>| copy.image.state.is_failed_attempt();
         let copies = self.series.copies.iter();
         copies
             .filter(|copy| copy.key.slot == key.slot && copy.image.location == location)

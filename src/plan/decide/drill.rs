@@ -93,7 +93,9 @@ impl SeriesPlan<'_> {
         if staying.any(|point| point.image.drill_known() == Some(last)) {
             return;
         }
-        if let Some(newest) = series.newest_ready(self.now) {
+        let newest = series.newest_ready(self.now);
+        // The one that was drilled may be the newest, which stays for now, whatever is to become of it.
+        if let Some(newest) = newest.filter(|newest| newest.image.drill_known() != Some(last)) {
             let reason = Reason::new(ReasonCode::DrillRemembered, minute(last));
             self.relabel(newest, &reason, |update| {
                 update.set_labels.insert(LABEL_DRILLED_BEFORE.to_owned(), stamp(last));

@@ -5,10 +5,11 @@ use jiff::Timestamp;
 use super::{SeriesPlan, minute};
 use crate::desired::{Due, Presence, SeriesPoint};
 use crate::elapsed::Elapsed;
-use crate::inventory::{Capabilities, Disk, Image, ImageKind, Instance};
+use crate::inventory::{Capabilities, Disk, Image, ImageKind, Instance, KeyChoice};
 use crate::name::Slot;
 use crate::plan::action::{Action, Reason, ReasonCode};
-use crate::plan::document::{Blocked, Change, Create, ImageRef, Missed};
+use crate::plan::document::{Blocked, Change, Create, ImageRef, Missed, Waiting};
+use crate::plan::pace;
 
 impl SeriesPlan<'_> {
     pub(super) fn due(&mut self) {
@@ -26,18 +27,48 @@ impl SeriesPlan<'_> {
         else {
             return;
         };
-        match self.create(instance, *slot, *deadline, replaces.as_deref()) {
-            Ok(change) => {
+        let created = self.create(instance, *slot, *deadline, replaces.as_deref());
+        let message = match (created, self.turn) {
+            (Ok(change), None) => {
                 self.created = Some(change.image.name.clone());
                 self.changes.push(change);
+                return;
             }
-            Err(message) => self.blocked.push(Blocked {
-                engine: self.engine.name.clone(),
-                key: self.key(*slot),
-                source_name: instance.name.clone(),
-                message,
-            }),
-        }
+            (Ok(_), Some(turn)) if turn <= *deadline => {
+                self.waiting = Some(Waiting {
+                    engine: self.engine.name.clone(),
+                    key: self.key(*slot),
+                    source_name: instance.name.clone(),
+                    until: turn,
+                    deadline: *deadline,
+                    message: pace::rule(&self.engine.capabilities.limits),
+                });
+                return;
+            }
+            (Ok(_), Some(turn)) => format!(
+                "its turn comes at {}, after the deadline {}: {}",
+                minute(turn),
+                minute(*deadline),
+                pace::rule(&self.engine.capabilities.limits)
+            ),
+            (Err(message), _) => message,
+        };
+        self.blocked.push(Blocked {
+            engine: self.engine.name.clone(),
+            key: self.key(*slot),
+            source_name: instance.name.clone(),
+            message,
+        });
+    }
+
+    /// Whether what is due could be made, if it were its turn.
+    pub(in crate::plan) fn can_create(&self) -> bool {
+        let (Due::Create { slot, deadline, replaces }, Presence::Present(instance)) =
+            (&self.series.due, self.series.state.presence)
+        else {
+            return false;
+        };
+        self.create(instance, *slot, *deadline, replaces.as_deref()).is_ok()
     }
 
     pub(super) fn create(
@@ -59,6 +90,7 @@ impl SeriesPlan<'_> {
         }
         let kind = policy.capture.kind;
         check_disks(capabilities, kind, &taken)?;
+        check_key(capabilities, policy.kms_key.as_deref(), &taken)?;
         let name = key.image_name(&policy.naming.prefix(&key, &policy.schedule.zone));
         let failed =
             self.series.points.iter().find(|point| Some(point.image.id.as_str()) == replaces);
@@ -74,6 +106,7 @@ impl SeriesPlan<'_> {
         let create = Create {
             kind,
             tier: policy.tier,
+            via: policy.capture.via,
             consistency: policy.capture.consistency,
             kms_key: policy.kms_key.clone(),
             disk_bytes: taken.iter().filter_map(|disk| disk.size_bytes).sum(),
@@ -152,6 +185,13 @@ fn check_disks(
     kind: ImageKind,
     taken: &[&Disk],
 ) -> Result<(), String> {
+    if capabilities.boot_disk_kinds.contains(&kind) && !taken.iter().any(|disk| disk.boot) {
+        return Err(format!(
+            "a {} of this engine always holds the disk that the machine starts from, and `capture.disks` takes only: {}",
+            kind.word(),
+            names(taken)
+        ));
+    }
     if taken.len() < 2 || !capabilities.one_disk_kinds.contains(&kind) {
         return Ok(());
     }
@@ -160,6 +200,32 @@ fn check_disks(
         kind.word(),
         taken.len(),
         names(taken)
+    ))
+}
+
+/// Whether images of these disks have the key that the policy names, where they have that of their disk.
+fn check_key(
+    capabilities: &Capabilities,
+    wanted: Option<&str>,
+    taken: &[&Disk],
+) -> Result<(), String> {
+    let Some(wanted) = wanted.filter(|_| capabilities.key == KeyChoice::Inherited) else {
+        return Ok(());
+    };
+    let others: Vec<String> = taken
+        .iter()
+        .filter(|disk| disk.kms_key.as_deref() != Some(wanted))
+        .map(|disk| {
+            let key = disk.kms_key.as_deref().unwrap_or("no key of yours");
+            format!("{} under {key}", disk.name)
+        })
+        .collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "an image has the key of its disk, and the policy asks for {wanted}: {}",
+        others.join(", ")
     ))
 }
 

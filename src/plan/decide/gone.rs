@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{SeriesPlan, describe_pause, minute};
 use crate::desired::{Presence, Series, SeriesPoint, is_settled, mark_of};
-use crate::inventory::{EngineInventory, ImageState, LABEL_MISSING, LABEL_REMOVED};
+use crate::inventory::{EngineInventory, LABEL_MISSING, LABEL_REMOVED};
 use crate::name::stamp;
 use crate::plan::action::{Action, Reason, ReasonCode};
 use crate::plan::document::{Change, Update};
@@ -42,7 +42,7 @@ impl SeriesPlan<'_> {
         let newest_failed = || {
             let horizon = CLOCK_SKEW.after(self.now);
             series.points.iter().rfind(|point| {
-                point.image.state == ImageState::Failed && point.key.slot.instant() <= horizon
+                point.image.state.is_failed_attempt() && point.key.slot.instant() <= horizon
             })
         };
         let newest = series.newest_ready(self.now).or_else(newest_failed);

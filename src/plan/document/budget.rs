@@ -42,6 +42,9 @@ pub struct Costs {
 pub struct QuotaUse {
     /// The engine.
     pub engine: String,
+    /// The project that the limit is of, where it is not of all of the engine.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub project: String,
     /// The kind of image.
     pub kind: ImageKind,
     /// The most images of that kind.
@@ -50,8 +53,16 @@ pub struct QuotaUse {
     pub now: u64,
     /// Images there are once the plan is carried out.
     pub after: u64,
+    /// Images there are beside those for a while, as steps on the way to others.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub on_the_way: u64,
     /// Images there are in the long run, if nothing changes.
     pub long_run: u64,
     /// Whether some policies never let go of anything, so that the limit will be reached.
     pub is_endless: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }

@@ -1,10 +1,11 @@
-//! What policies do not look after: instances without protection, images without a policy.
+//! What policies do not look after, instances without protection and images without a policy, and
+//! what they cannot have yet.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::name::{PolicyName, SourceId};
+use crate::name::{Key, PolicyName, SourceId};
 
 /// An instance that no policy protects.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -22,6 +23,25 @@ pub struct Unprotected {
     /// By which condition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<String>,
+}
+
+/// A restore point that is due and not made now: its source was captured too lately, or is for another
+/// policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Waiting {
+    /// On which engine.
+    pub engine: String,
+    /// The restore point there should be.
+    pub key: Key,
+    /// The name of the source.
+    pub source_name: String,
+    /// When it can be made.
+    pub until: Timestamp,
+    /// Until when it may be.
+    pub deadline: Timestamp,
+    /// What it waits for.
+    pub message: String,
 }
 
 /// An instance that is meant to be without protection.

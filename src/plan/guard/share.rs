@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{EngineChecks, Guard, Refusal, SeriesName, series_name};
+use crate::inventory::{Image, ImageState};
 use crate::plan::document::Change;
 
 /// A share of fewer points than this says nothing: such series are held by their floor alone.
@@ -16,15 +17,17 @@ pub(crate) fn is_over(percent: u32, deletes: usize, ready: usize) -> bool {
 impl EngineChecks<'_> {
     pub(super) fn series_share(&self) -> Option<Refusal> {
         let limit = self.policies.config.guards.series_percent;
-        let mut by_series: BTreeMap<SeriesName, Vec<&Change>> = BTreeMap::new();
-        for (change, image) in self.ready_deletes() {
+        let mut by_series: BTreeMap<SeriesName, (Vec<&Change>, usize)> = BTreeMap::new();
+        for (change, image) in self.data_deletes() {
             let name = series_name(self.policies, &change.key, image);
-            by_series.entry(name).or_default().push(change);
+            let (changes, partial) = by_series.entry(name).or_default();
+            changes.push(change);
+            *partial += usize::from(image.state != ImageState::Ready);
         }
         let mut over = Vec::new();
         let (mut worst, mut series) = (String::new(), 0);
-        for (name, changes) in by_series {
-            let ready = self.series.get(&name).map_or(0, Vec::len);
+        for (name, (changes, partial)) in by_series {
+            let ready = partial + self.series.get(&name).map_or(0, Vec::len);
             if is_over(limit, changes.len(), ready) {
                 series += 1;
                 if worst.is_empty() {
@@ -46,14 +49,16 @@ impl EngineChecks<'_> {
 
     pub(super) fn engine_share(&self) -> Option<Refusal> {
         let limit = self.policies.config.guards.engine_percent;
-        let deletes: Vec<&Change> = self.ready_deletes().map(|(change, _)| change).collect();
-        if !is_over(limit, deletes.len(), self.managed) {
+        let of = |(change, image): (_, &Image)| (change, image.state != ImageState::Ready);
+        let (deletes, partial): (Vec<&Change>, Vec<bool>) = self.data_deletes().map(of).unzip();
+        let managed = self.managed + partial.into_iter().filter(|is_partial| *is_partial).count();
+        if !is_over(limit, deletes.len(), managed) {
             return None;
         }
         let message = format!(
             "{} of {} images of {} are more than {limit} %",
             deletes.len(),
-            self.managed,
+            managed,
             self.engine.name
         );
         self.refuse(Guard::EngineShare, deletes, message)

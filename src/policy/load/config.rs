@@ -7,15 +7,16 @@ use serde_json::{Value, json};
 
 use super::Loader;
 use super::documents::Document;
+use super::notify::notify;
 use crate::cost::{Prices, Rate};
 use crate::elapsed::Elapsed;
-use crate::inventory::{Consistency, ImageKind};
+use crate::inventory::{Consistency, ImageKind, Via};
 use crate::name::{self, PolicyName};
 use crate::policy::effective::{Layer, Layers};
 use crate::policy::finding::{Code, Finding, Place};
 use crate::policy::meaning::reader::Reader;
 use crate::policy::meant::{
-    Blackout, Capture, Config, DiskChoice, EngineConfig, Exemption, Guards, Lifecycle,
+    Blackout, Capture, Config, DiskChoice, EngineConfig, Exemption, Guards, LeasePlace, Lifecycle,
     OnSourceGone, Policies, Policy, Watch, WhenStalled,
 };
 use crate::policy::naming::{DESCRIPTION_DEFAULT, NAME_DEFAULT, Naming};
@@ -71,6 +72,7 @@ impl Loader<'_> {
         let standard = Guards::default();
         let metadata = document.json.get("metadata").unwrap_or(&Value::Null);
         let config = Config {
+            name: metadata.get("name").and_then(Value::as_str).map(str::to_owned),
             guards: Guards {
                 series_percent: guards.series_percent.unwrap_or(standard.series_percent),
                 engine_percent: guards.engine_percent.unwrap_or(standard.engine_percent),
@@ -79,7 +81,7 @@ impl Loader<'_> {
             },
             ledger: json.get("ledger").and_then(Value::as_str).unwrap_or(LEDGER_DEFAULT).to_owned(),
             file: document.file.path.clone(),
-            watch: watch(&mut reader),
+            watch: watch(&mut reader, &engines),
             exemptions: exemptions(&mut reader, &engines),
             prices: prices(&mut reader),
             allowed: reader.allowed(metadata),
@@ -178,9 +180,10 @@ fn exemptions(reader: &mut Reader<'_>, engines: &BTreeMap<String, EngineConfig>)
 }
 
 /// How the long-running mode works.
-fn watch(reader: &mut Reader<'_>) -> Watch {
+fn watch(reader: &mut Reader<'_>, engines: &BTreeMap<String, EngineConfig>) -> Watch {
     let written = reader.layers.json.get("watch").cloned().unwrap_or_else(|| json!({}));
     let spec: WatchSpec = serde_json::from_value(written).unwrap_or_default();
+    let notify = notify(reader, spec.notify.as_ref(), engines);
     let mut length = |text: Option<&LengthText>, key: &str, least: Elapsed, standard: Elapsed| {
         let pointer = format!("/watch/{key}");
         let length = reader.length(text, &pointer).unwrap_or(standard);
@@ -207,7 +210,14 @@ fn watch(reader: &mut Reader<'_>) -> Watch {
             standard.capture_limit,
         ),
         poll_every: length(spec.poll_every.as_ref(), "pollEvery", second, standard.poll_every),
-        lease: spec.lease,
+        lease: spec.lease.and_then(|text| match LeasePlace::parse(&text) {
+            Ok(place) => Some(place),
+            Err(message) => {
+                reader.find(Code::OutOfRange, "/watch/lease", message);
+                None
+            }
+        }),
+        notify,
     }
 }
 
@@ -309,6 +319,7 @@ fn removed(reader: &mut Reader<'_>, config: &Config) -> Vec<Policy> {
             selection: Selection::default(),
             capture: Capture {
                 kind: ImageKind::default(),
+                via: Via::default(),
                 disks: DiskChoice::All,
                 consistency: Consistency::default(),
                 family: None,

@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use similar::get_close_matches;
 
 use super::Meaning;
-use crate::inventory::{Grant, ImageKind, KeyChoice, Tier};
+use crate::inventory::{
+    Capabilities, Grant, ImageKind, KeyChoice, LocationChoice, RecordPlace, Tier, Via,
+};
 use crate::name::{self, LABEL_PREFIX};
 use crate::policy::finding::{Code, Finding};
 use crate::policy::meant::{Capture, DiskChoice};
-use crate::policy::naming::{Naming, TemplateError};
+use crate::policy::naming::{self, Naming, TemplateError};
 use crate::policy::written::{PolicySpec, Texts};
 use crate::policy::yaml::escape;
 
-/// Labels that stillframe itself may put on an image.
-const OWN_LABELS: usize = 12;
 /// The longest name of a key that any engine takes.
 const KEY_LENGTH_MAX: usize = 512;
 
@@ -40,6 +40,25 @@ impl Meaning<'_> {
                     "/capture/consistency",
                     format!("the engine has no {}-consistent capture", consistency.word()),
                 );
+            } else if self.are_together
+                && !capabilities.consistencies_of(kind).contains(&consistency)
+            {
+                let message = format!(
+                    "the engine makes no {}-consistent {}",
+                    consistency.word(),
+                    kind.word()
+                );
+                let found =
+                    self.reader.find(Code::MissingCapability, "/capture/consistency", message);
+                let kinds: Vec<&str> = capabilities
+                    .kinds
+                    .iter()
+                    .filter(|kind| capabilities.consistencies_of(**kind).contains(&consistency))
+                    .map(|kind| kind.word())
+                    .collect();
+                if !kinds.is_empty() {
+                    found.hint = Some(format!("{} can be", kinds.join(", ")));
+                }
             }
         }
         let disks = match written.disks.unwrap_or_else(|| Texts(vec!["all".to_owned()])) {
@@ -48,7 +67,29 @@ impl Meaning<'_> {
             texts => DiskChoice::Named(self.reader.patterns(Some(&texts), "/capture/disks")?),
         };
         let family = self.family(written.family, kind);
-        Some(Capture { kind, disks, consistency, family })
+        let via = written.via.unwrap_or_default();
+        self.check_via(via, kind);
+        Some(Capture { kind, via, disks, consistency, family })
+    }
+
+    /// Whether images of a kind are made from what is asked for.
+    fn check_via(&mut self, via: Via, kind: ImageKind) {
+        let Some(capabilities) = self.capabilities else { return };
+        if via == Via::Disk {
+            return;
+        }
+        let kinds = &capabilities.via_snapshot_kinds;
+        let (message, hint) = if kinds.is_empty() {
+            let message = "the engine makes no images from snapshots".to_owned();
+            (message, "leave `via` out: they are made from the disk".to_owned())
+        } else if self.are_together && !kinds.contains(&kind) {
+            let words: Vec<&str> = kinds.iter().map(|kind| kind.word()).collect();
+            let message = format!("a {} is not made from a snapshot", kind.word());
+            (message, format!("write `kind: {}`, or leave `via` out", words.join(", ")))
+        } else {
+            return;
+        };
+        self.reader.find(Code::MissingCapability, "/capture/via", message).hint = Some(hint);
     }
 
     fn family(&mut self, family: Option<String>, kind: ImageKind) -> Option<String> {
@@ -117,6 +158,7 @@ impl Meaning<'_> {
             .filter_map(|grant| {
                 // What is missing has a finding from the schema.
                 let Texts(mut members) = grant.members.clone()?;
+                members = members.iter().map(|member| Grant::member(member)).collect();
                 members.sort();
                 members.dedup();
                 Some(Grant { role: grant.role.clone()?, members })
@@ -158,11 +200,15 @@ impl Meaning<'_> {
                     .hint = Some("up to 63 of a-z, 0-9, `-` and `_`".to_owned());
             }
         }
-        let room = self
-            .capabilities
-            .map_or(64, |capabilities| capabilities.labels_max)
-            .saturating_sub(OWN_LABELS);
-        if labels.len() > room {
+        let default = Capabilities::default();
+        let capabilities = self.capabilities.unwrap_or(&default);
+        let room = capabilities.labels_room();
+        if !labels.is_empty() && capabilities.record == RecordPlace::Text {
+            let message = "the engine puts no labels on images";
+            self.reader.find(Code::MissingCapability, "/labels", message).hint = Some(
+                "take them out; what people should read goes into `naming.description`".to_owned(),
+            );
+        } else if labels.len() > room {
             self.reader.find(
                 Code::OutOfRange,
                 "/labels",
@@ -175,7 +221,16 @@ impl Meaning<'_> {
     pub(super) fn location(&mut self, spec: &PolicySpec) -> String {
         let location =
             spec.storage.as_ref().and_then(|storage| storage.location.clone()).unwrap_or_default();
-        self.known_location(&location, "/storage/location");
+        let is_fixed = self
+            .capabilities
+            .is_some_and(|capabilities| capabilities.location_choice == LocationChoice::Fixed);
+        if is_fixed && !location.is_empty() {
+            let message = "the engine does not let choose where images are stored";
+            self.reader.find(Code::MissingCapability, "/storage/location", message).hint =
+                Some("take `location` out".to_owned());
+        } else {
+            self.known_location(&location, "/storage/location");
+        }
         location
     }
 
@@ -239,6 +294,13 @@ impl Meaning<'_> {
         let written = spec.naming.clone().unwrap_or_default();
         let (name, description) =
             (written.name.unwrap_or_default(), written.description.unwrap_or_default());
+        let most = self.capabilities.map(|capabilities| capabilities.description_length_max);
+        let fixed = naming::fixed_length(&description);
+        if let Some(most) = most.filter(|most| fixed > *most) {
+            let message =
+                format!("a description of at least {fixed} characters; the engine takes {most}");
+            self.reader.find(Code::OutOfRange, "/naming/description", message);
+        }
         match Naming::new(&name, &description) {
             Ok(naming) => Some(naming),
             Err(errors) => {

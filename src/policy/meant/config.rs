@@ -1,11 +1,13 @@
 //! What the configuration means.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Allowed, Place, Risk};
+use super::{Allowed, Notify, Place, Risk};
 use crate::cost::Prices;
 use crate::elapsed::Elapsed;
 use crate::inventory::{Capabilities, Instance};
@@ -14,6 +16,8 @@ use crate::policy::select::Patterns;
 /// The configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// Its name, for people.
+    pub name: Option<String>,
     /// The engines by name.
     pub engines: BTreeMap<String, EngineConfig>,
     /// What a plan may not do unasked.
@@ -82,8 +86,67 @@ pub struct Watch {
     pub capture_limit: Elapsed,
     /// How often the files are looked at where the system tells of no changes.
     pub poll_every: Elapsed,
-    /// A file, relative to the configuration file, that only one holds at a time.
-    pub lease: Option<String>,
+    /// What only one watch holds at a time.
+    pub lease: Option<LeasePlace>,
+    /// Who is told of what goes wrong.
+    pub notify: Notify,
+}
+
+/// Where a lease is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeasePlace {
+    /// A file that is locked, relative to the configuration file.
+    File(PathBuf),
+    /// A Lease of Kubernetes.
+    Kubernetes(KubernetesLease),
+}
+
+/// A Lease of Kubernetes (`coordination.k8s.io/v1`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KubernetesLease {
+    /// Its namespace; that of the pod, or of the current context, where none is named.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+}
+
+impl LeasePlace {
+    /// `kubernetes:NAME`, `kubernetes:NAMESPACE/NAME`, or the path of a file.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let Some(lease) = text.strip_prefix("kubernetes:") else {
+            return Ok(Self::File(PathBuf::from(text)));
+        };
+        let (namespace, name) = match lease.split_once('/') {
+            Some((namespace, name)) => (Some(namespace), name),
+            None => (None, lease),
+        };
+        // Names of namespaces have no dot (RFC 1123 label), those of leases may (subdomain).
+        let is_label = |text: &str| {
+            let is_edge =
+                |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+            text.len() <= 63
+                && is_edge(text.chars().next())
+                && is_edge(text.chars().next_back())
+                && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        };
+        if name.len() > 253 || !name.split('.').all(is_label) || !namespace.is_none_or(is_label) {
+            return Err(format!(
+                "`{text}` names no Lease of Kubernetes; write kubernetes:NAME or kubernetes:NAMESPACE/NAME, in lower case"
+            ));
+        }
+        let namespace = namespace.map(str::to_owned);
+        Ok(Self::Kubernetes(KubernetesLease { namespace, name: name.to_owned() }))
+    }
+}
+
+impl fmt::Display for KubernetesLease {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "kubernetes:")?;
+        if let Some(namespace) = &self.namespace {
+            write!(formatter, "{namespace}/")?;
+        }
+        write!(formatter, "{}", self.name)
+    }
 }
 
 impl Default for Watch {
@@ -95,6 +158,7 @@ impl Default for Watch {
             capture_limit: Elapsed::days(1),
             poll_every: Elapsed::seconds(30),
             lease: None,
+            notify: Notify::default(),
         }
     }
 }
@@ -126,5 +190,34 @@ impl Exemption {
     /// Whether it has ended.
     pub fn has_ended(&self, now: Timestamp) -> bool {
         self.until <= now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_a_file_or_a_lease_of_kubernetes() {
+        let kubernetes = |namespace: Option<&str>, name: &str| {
+            let namespace = namespace.map(str::to_owned);
+            Ok(LeasePlace::Kubernetes(KubernetesLease { namespace, name: name.to_owned() }))
+        };
+        assert_eq!(LeasePlace::parse("kubernetes:a"), kubernetes(None, "a"));
+        assert_eq!(LeasePlace::parse("kubernetes:b-1/a.x"), kubernetes(Some("b-1"), "a.x"));
+        for file in ["../watch.lock", "kubernetes/lock", "/run/lock"] {
+            assert_eq!(LeasePlace::parse(file), Ok(LeasePlace::File(PathBuf::from(file))));
+        }
+        for wrong in [
+            "kubernetes:",
+            "kubernetes:A",
+            "kubernetes:a/b/c",
+            "kubernetes:a.b/c",
+            "kubernetes:-a",
+            "kubernetes:a..b",
+            "kubernetes:/a",
+        ] {
+            assert!(LeasePlace::parse(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AllowSpec, ApiVersion, BlackoutSpec, CaptureSpec, DrillSpec, EncryptionSpec, GrantSpec,
-    LengthText, LifecycleSpec, NamingSpec, ObjectivesSpec, PolicySpec, RetentionSpec, StorageSpec,
-    Texts,
+    LengthText, LifecycleSpec, NamingSpec, NotifySpec, ObjectivesSpec, PolicySpec, RetentionSpec,
+    StorageSpec, Texts,
 };
 use crate::inventory::ImageKind;
 use crate::policy::meant::{OnSourceGone, Risk};
@@ -225,8 +225,11 @@ pub struct WatchSpec {
     /// How often the files are looked at where the system tells of no changes: at least 1s. The
     /// default is 30s.
     pub poll_every: Option<LengthText>,
-    /// A file, relative to this one, that only one watch at a time can hold: the others stand by.
+    /// What only one watch at a time can hold, while the others stand by: a file, relative to this
+    /// one, or a Lease of Kubernetes, as `kubernetes:NAME` or `kubernetes:NAMESPACE/NAME`.
     pub lease: Option<String>,
+    /// Who is told of what goes wrong.
+    pub notify: Option<NotifySpec>,
 }
 
 /// Sources that are meant to be without protection.

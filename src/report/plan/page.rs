@@ -1,7 +1,7 @@
 //! A plan as a page: for pull requests and browsers.
 
 use super::super::page::{Page, Part, Text, Weight};
-use super::super::text::{bytes, count, grouped, minute, withheld};
+use super::super::text::{bytes, count, grouped, minute, second, withheld};
 use super::{title, verdict};
 use crate::elapsed::Elapsed;
 use crate::plan::{Action, Change, Plan};
@@ -24,7 +24,7 @@ pub fn plan_page(plan: &Plan) -> Page {
     ] {
         parts.push(changes(plan, action));
     }
-    parts.extend([held_back(plan), blocked(plan), unprotected(plan)]);
+    parts.extend([held_back(plan), blocked(plan), waiting(plan), unprotected(plan)]);
     parts.retain(|part| !part.is_empty());
     let counts = verdict(plan).into_iter().map(|row| {
         let weight = match row.style {
@@ -160,6 +160,25 @@ fn blocked(plan: &Plan) -> Part {
                 Text::foreign(blocked.key.policy.as_str()),
                 Text::own(minute(blocked.key.slot.instant())),
                 Text::foreign(&blocked.message),
+            ]
+        })
+        .collect();
+    part
+}
+
+fn waiting(plan: &Plan) -> Part {
+    let columns = ["source", "policy", "slot", "not before", "why"];
+    let mut part = Part::table("Waiting for the turn of their source", Weight::Aside, &columns);
+    part.rows = plan
+        .waiting
+        .iter()
+        .map(|waiting| {
+            vec![
+                Text::foreign(&waiting.source_name),
+                Text::foreign(waiting.key.policy.as_str()),
+                Text::own(minute(waiting.key.slot.instant())),
+                Text::own(second(waiting.until)),
+                Text::foreign(&waiting.message),
             ]
         })
         .collect();

@@ -289,8 +289,12 @@ pub(super) fn budget(review: &Review) -> Part {
         }
         for quota in quotas {
             let endless = if quota.is_endless { " and growing" } else { "" };
+            let place = match quota.project.as_str() {
+                "" => quota.engine.clone(),
+                project => format!("{} in {project}", quota.engine),
+            };
             part.rows.push(vec![
-                Text::foreign(&quota.engine).and(format!(
+                Text::foreign(&place).and(format!(
                     ": {}s of {}, {word}",
                     quota.kind.word(),
                     quota.limit

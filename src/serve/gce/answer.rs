@@ -3,7 +3,14 @@
 use serde_json::{Value, json};
 
 use crate::engine::EngineError;
+use crate::serve::shelf::ShelfError;
 use crate::serve::{Content, Reply};
+
+impl From<ShelfError> for Refusal {
+    fn from(error: ShelfError) -> Self {
+        Self { status: 500, reason: "internalError", message: error.to_string() }
+    }
+}
 
 /// What a request comes to.
 pub type Answer = Result<Value, Refusal>;
@@ -123,11 +130,11 @@ impl From<EngineError> for Refusal {
 /// The reply to an answer. An empty value has no body.
 pub fn reply(answer: Answer) -> Reply {
     match answer {
-        Ok(Value::Null) => Reply { status: 204, content: Content::None },
-        Ok(body) => Reply { status: 200, content: Content::Json(body) },
-        Err(refusal) => Reply {
-            status: refusal.status,
-            content: Content::Json(json!({"error": {
+        Ok(Value::Null) => Reply::new(204, Content::None),
+        Ok(body) => Reply::new(200, Content::Json(body)),
+        Err(refusal) => Reply::new(
+            refusal.status,
+            Content::Json(json!({"error": {
                 "code": refusal.status,
                 "message": refusal.message,
                 "status": refusal.word(),
@@ -137,7 +144,7 @@ pub fn reply(answer: Answer) -> Reply {
                     "reason": refusal.reason,
                 }],
             }})),
-        },
+        ),
     }
 }
 

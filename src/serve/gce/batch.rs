@@ -29,7 +29,7 @@ impl Inner {
         };
         let mut text = String::new();
         for part in parts {
-            let Reply { status, content } = reply(self.answer(&part.call).await);
+            let Reply { status, content, .. } = reply(self.answer(&part.call).await);
             let reason = axum::http::StatusCode::from_u16(status)
                 .ok()
                 .and_then(|status| status.canonical_reason())
@@ -37,7 +37,7 @@ impl Inner {
             let body = match content {
                 Content::Json(body) => body.to_string(),
                 Content::Text { text, .. } => text,
-                Content::None => String::new(),
+                Content::None | Content::Bytes { .. } => String::new(),
             };
             let id = &part.id;
             let length = body.len();
@@ -51,7 +51,7 @@ impl Inner {
         }
         let _ = write!(text, "--{BOUNDARY}--\r\n");
         let kind = format!("multipart/mixed; boundary={BOUNDARY}");
-        Reply { status: 200, content: Content::Text { kind, text } }
+        Reply::new(200, Content::Text { kind, text })
     }
 }
 
@@ -108,6 +108,7 @@ fn read_part(piece: &str) -> Result<Part, Refusal> {
             path: path.to_owned(),
             query: query.to_owned(),
             content_type: header(headers, "content-type").unwrap_or_default().to_owned(),
+            headers: axum::http::HeaderMap::new(),
             body: body.trim_end_matches('\n').as_bytes().to_vec(),
         },
     })
@@ -130,6 +131,7 @@ mod tests {
             path: "/batch/compute/v1".to_owned(),
             query: String::new(),
             content_type: content_type.to_owned(),
+            headers: axum::http::HeaderMap::new(),
             body: body.as_bytes().to_vec(),
         })
     }

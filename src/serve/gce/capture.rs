@@ -16,7 +16,7 @@ use super::order::{Order, Source};
 use super::request::Request;
 use crate::engine::local::LocalEngine;
 use crate::engine::{CreateRequest, Created, Engine, Progress, Watcher};
-use crate::inventory::{Consistency, Image, ImageKind, ImageState, Stage};
+use crate::inventory::{Consistency, Image, ImageKind, ImageState, Stage, Via};
 use crate::name::{Key, PolicyName, Slot};
 use crate::plan::{Create, ImageRef};
 
@@ -72,6 +72,8 @@ impl Pending {
             source: order.of.known(),
             stored_bytes: None,
             disk_bytes: None,
+            disks: None,
+            project: String::new(),
             in_use_by: Vec::new(),
             message: None,
         };
@@ -155,6 +157,7 @@ impl Inner {
             family: None,
             sharing: None,
             tier: None,
+            via: Via::Disk,
         };
         let request = CreateRequest { key, name: name.clone(), location: order.location, create };
         let watch = Arc::new(Watch { inner: Arc::clone(self), operation });
@@ -168,7 +171,7 @@ impl Inner {
                     let saved = saved_disks(machine, &record, &self.links);
                     kept.shown.insert("savedDisks".to_owned(), json!(saved));
                 }
-                self.shelf.put(&image.id, kept)
+                Ok(self.shelf.put(&image.id, kept)?)
             }
             Ok(Created::Found(image)) => Err(Refusal::exists(&self.links.path(
                 &scope_of(&kept),

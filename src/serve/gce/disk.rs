@@ -1,142 +1,27 @@
 //! Disks: those of instances, and those that were made through this API, attached or not.
-//!
-//! A disk that was made here is attached where an instance file names its file. An instance that
-//! goes without its disks leaves them here.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::Inner;
 use super::answer::{Answer, Refusal};
-use super::instance::{Machine, named};
-use super::label::{self, Labels};
+use super::instance::named;
+use super::label;
 use super::link::{Links, Named, Scope};
-use super::object::{Object, number_of};
+use super::object::Object;
 use super::operation::Begun;
 use super::page;
 use super::request::Request;
 use crate::engine::local::LocalEngine;
-use crate::engine::local::instance::{
-    DiskFormat, DiskSpec, InstanceDocument, InstanceKind, InstanceMetadata, InstanceSpec,
-    InstanceStatus, LocalInstance,
-};
-use crate::inventory::{Disk, Instance};
-use crate::name::SourceId;
-use crate::policy::written::ApiVersion;
+use crate::serve::stock::{Machine, MachineDisk, MadeDisk};
 
 /// Bytes of the unit that sizes of disks are told in.
 pub const GIB: u64 = 1 << 30;
 /// The kind of disk where nothing else is said.
 const TYPE_DEFAULT: &str = "pd-standard";
 
-/// A disk that was made through this API.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct MadeDisk {
-    /// Its id.
-    pub id: String,
-    /// Its name.
-    pub name: String,
-    /// Where it is.
-    pub zone: String,
-    /// Its file.
-    pub path: PathBuf,
-    /// Since when it is there.
-    pub created: Timestamp,
-    /// Its labels.
-    pub labels: Labels,
-    /// Fields that never change: what it was made of.
-    pub shown: Map<String, Value>,
-}
-
-impl MadeDisk {
-    /// The disk as a machine of its own, which is how what is attached to nothing is captured.
-    pub fn loose(&self) -> Option<Machine> {
-        let spec = DiskSpec {
-            device_name: self.name.clone(),
-            path: self.path.display().to_string(),
-            format: Some(DiskFormat::Raw),
-            ..DiskSpec::default()
-        };
-        let size = std::fs::metadata(&self.path).map(|metadata| metadata.len());
-        let seen = Disk {
-            name: self.name.clone(),
-            boot: false,
-            size_bytes: size.as_ref().ok().copied(),
-            problem: size.err().map(|error| format!("{}: {error}", self.path.display())),
-        };
-        let id = SourceId::parse(&self.id).ok()?;
-        let document = InstanceDocument {
-            api_version: ApiVersion::V1,
-            kind: InstanceKind::Instance,
-            metadata: InstanceMetadata {
-                name: self.name.clone(),
-                id: Some(self.id.clone()),
-                labels: Labels::new(),
-            },
-            spec: InstanceSpec {
-                zone: self.zone.clone(),
-                status: InstanceStatus::Terminated,
-                disks: vec![spec],
-                ..InstanceSpec::default()
-            },
-        };
-        Some(Machine {
-            seen: Instance {
-                id: id.clone(),
-                name: self.name.clone(),
-                zone: self.zone.clone(),
-                labels: Labels::new(),
-                status: InstanceStatus::Terminated.word().to_owned(),
-                machine_type: String::new(),
-                disks: vec![seen],
-            },
-            local: LocalInstance { id, document, directory: PathBuf::new(), file: PathBuf::new() },
-            created: Some(self.created),
-            disks_created: vec![Some(self.created)],
-            made: BTreeMap::from([(self.name.clone(), self.clone())]),
-            is_loose: true,
-        })
-    }
-}
-
-/// A disk of an instance, or one that is attached to none.
-#[derive(Debug, Clone)]
-pub struct MachineDisk<'a> {
-    /// Its instance, or what stands for one.
-    pub machine: &'a Machine,
-    /// As it is described.
-    pub spec: &'a DiskSpec,
-    /// As it was made, where that was done through this API.
-    pub made: Option<&'a MadeDisk>,
-    /// How large it is, where that can be read.
-    pub bytes: Option<u64>,
-    /// Since when it is there.
-    pub created: Option<Timestamp>,
-    /// Why it cannot be captured.
-    pub problem: Option<String>,
-}
-
 impl MachineDisk<'_> {
-    /// What it is called: disks of instance files are named beyond their instances.
-    pub fn name(&self) -> String {
-        match self.made {
-            Some(made) => made.name.clone(),
-            None => format!("{}-{}", self.machine.name(), self.spec.device_name),
-        }
-    }
-
-    /// Its id.
-    pub fn number(&self) -> String {
-        match self.made {
-            Some(made) => made.id.clone(),
-            None => number_of(&format!("{}/{}", self.machine.seen.id, self.spec.device_name)),
-        }
-    }
-
     /// Its link.
     pub fn link(&self, links: &Links) -> String {
         links.link(&self.machine.scope(), "disks", &self.name())
@@ -145,11 +30,6 @@ impl MachineDisk<'_> {
     /// Its size in whole GiB.
     pub fn gib(&self) -> Option<String> {
         self.bytes.map(|bytes| bytes.div_ceil(GIB).to_string())
-    }
-
-    /// Its labels.
-    pub fn labels(&self) -> &Labels {
-        self.made.map_or(&self.spec.labels, |made| &made.labels)
     }
 
     fn features(&self) -> Vec<Value> {
@@ -361,17 +241,10 @@ impl Inner {
         let operation = self.operations.begin(request, begun, self.clock.now())?;
         let id = operation.id;
         self.spawn(move |inner| async move {
-            let came = inner.remove_disk(made).await;
+            let came = inner.stock.remove_disk(made).await.map_err(Refusal::from);
             inner.end(id, came.map(|()| None));
         });
         Ok(operation.json(&self.links))
-    }
-
-    /// Removes a disk that was made here.
-    pub(super) async fn remove_disk(&self, made: MadeDisk) -> Result<(), Refusal> {
-        let path = made.path.clone();
-        self.engine.on_a_thread(move |engine| engine.remove_disk(&path)).await?;
-        self.disks.remove(&made.id)
     }
 
     async fn set_disk_labels(&self, request: &Request, name: &str) -> Answer {
@@ -383,14 +256,14 @@ impl Inner {
         }
         let labels = label::replace(request, disk.labels())?;
         if let Some(made) = disk.made.cloned() {
-            self.disks.put(&made.id.clone(), MadeDisk { labels, ..made })?;
+            self.stock.note_disk(MadeDisk { labels, ..made })?;
         } else {
             let mut document = disk.machine.local.document.clone();
             let mut specs = document.spec.disks.iter_mut();
             if let Some(spec) = specs.find(|spec| spec.device_name == disk.spec.device_name) {
                 spec.labels = labels;
             }
-            self.rewrite(disk.machine, document).await?;
+            self.stock.rewrite(disk.machine, document).await?;
         }
         let link = disk.link(&self.links);
         let begun = Begun::new(request.scope.clone(), "setLabels", link, Some(disk.number()));
@@ -412,12 +285,4 @@ impl Inner {
         }
         Ok(())
     }
-}
-
-/// Whether a file is that of a disk of an instance.
-pub fn is_attached(machines: &[Machine], path: &Path) -> bool {
-    let files = machines.iter().flat_map(|machine| {
-        machine.local.document.spec.disks.iter().map(|disk| machine.local.disk_path(disk))
-    });
-    files.into_iter().any(|file| file == path)
 }

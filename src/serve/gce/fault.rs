@@ -1,7 +1,4 @@
-//! Faults on purpose, for tests of clients: whoever starts the server with `--faults` may ask for
-//! them with `POST /faults`, one after the other.
-
-use std::sync::{Mutex, PoisonError};
+//! What can go wrong on purpose.
 
 use serde::Deserialize;
 
@@ -32,78 +29,20 @@ pub enum Fault {
     VanishedPage,
 }
 
-/// Which requests go wrong, and how.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Script {
-    fault: Fault,
-    /// How many requests.
-    #[serde(default = "once")]
-    times: u32,
-    /// Only those with this method.
-    #[serde(default)]
-    method: Option<String>,
-    /// Only those for this collection.
-    #[serde(default)]
-    collection: Option<String>,
-}
-
-fn once() -> u32 {
-    1
-}
-
-impl Script {
-    fn is_for(&self, request: &Request) -> bool {
-        let is_named =
-            |asked: &Option<String>, is: &str| asked.as_ref().is_none_or(|one| one == is);
-        let is_kind = match self.fault {
-            Fault::StaleFingerprint => {
+impl Fault {
+    /// Whether it can befall a request.
+    pub fn is_for(self, request: &Request) -> bool {
+        match self {
+            Self::StaleFingerprint => {
                 matches!(request.verb.as_deref(), Some("setLabels" | "setIamPolicy"))
             }
-            Fault::SlowOperation => request.collection == "operations" && request.name.is_some(),
-            Fault::ShortPage => request.method == "GET" && request.name.is_none(),
-            Fault::VanishedPage => request.method == "GET" && request.query("pageToken").is_some(),
+            Self::SlowOperation => request.collection == "operations" && request.name.is_some(),
+            Self::ShortPage => request.method == "GET" && request.name.is_none(),
+            Self::VanishedPage => request.method == "GET" && request.query("pageToken").is_some(),
             _ => true,
-        };
-        is_kind
-            && is_named(&self.method, &request.method)
-            && is_named(&self.collection, &request.collection)
-    }
-}
-
-/// The faults that are still to come.
-#[derive(Debug, Default)]
-pub struct Faults {
-    scripts: Mutex<Vec<Script>>,
-}
-
-impl Faults {
-    /// Adds what a body asks for.
-    pub fn add(&self, body: &[u8]) -> Result<(), Refusal> {
-        let script: Script = serde_json::from_slice(body)
-            .map_err(|error| Refusal::bad(format!("this is no fault: {error}")))?;
-        self.lock().push(script);
-        Ok(())
+        }
     }
 
-    /// The fault of a request, if one is due that is among those that can befall it here.
-    pub fn take(&self, request: &Request, can_be: impl Fn(Fault) -> bool) -> Option<Fault> {
-        let mut scripts = self.lock();
-        let due =
-            |script: &Script| script.times > 0 && script.is_for(request) && can_be(script.fault);
-        let found = scripts.iter().position(due)?;
-        let fault = scripts[found].fault;
-        scripts[found].times -= 1;
-        scripts.retain(|script| script.times > 0);
-        Some(fault)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Script>> {
-        self.scripts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Fault {
     /// Whether it befalls what was begun, and not the request.
     pub fn is_in_operation(self) -> bool {
         matches!(self, Self::QuotaInOperation | Self::RateInOperation)

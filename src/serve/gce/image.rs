@@ -12,8 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::Inner;
 use super::answer::{Answer, Refusal};
-use super::disk::{GIB, MachineDisk, MadeDisk};
-use super::instance::Machine;
+use super::disk::GIB;
 use super::label;
 use super::link::{Links, Scope};
 use super::operation::Begun;
@@ -24,6 +23,7 @@ use crate::engine::local::instance::{InstanceDocument, LocalInstance};
 use crate::inventory::{Disk, EngineInventory, Image, ImageKind, ImageState, Instance};
 use crate::name::SourceId;
 use crate::plan::{ImageRef, Update};
+use crate::serve::stock::{Machine, MachineDisk, MadeDisk};
 
 /// Fields that only the images themselves know.
 const RECORDED: [&str; 5] =
@@ -86,8 +86,11 @@ fn status(kind: ImageKind, state: ImageState) -> &'static str {
         (_, ImageState::Deleting) => "DELETING",
         (ImageKind::DiskImage, ImageState::Creating) => "PENDING",
         (_, ImageState::Creating) => "CREATING",
-        (ImageKind::MachineImage, ImageState::Failed | ImageState::Unknown) => "INVALID",
-        (_, ImageState::Failed | ImageState::Unknown) => "FAILED",
+        (
+            ImageKind::MachineImage,
+            ImageState::Failed | ImageState::Partial | ImageState::Unknown,
+        ) => "INVALID",
+        (_, ImageState::Failed | ImageState::Partial | ImageState::Unknown) => "FAILED",
     }
 }
 
@@ -237,7 +240,7 @@ impl Inner {
         if missing.is_empty() {
             return Ok(());
         }
-        let made = self.disks.all();
+        let made = self.stock.made_disks();
         let records = self.engine.records(missing).await?;
         let read =
             records.into_iter().map(|(id, record)| (id, recorded(&record, &made, &self.links)));
@@ -274,7 +277,7 @@ impl Inner {
         let id = operation.id;
         self.spawn(move |inner| async move {
             let came = match inner.engine.delete(&ImageRef::of(&image)).await {
-                Ok(()) => inner.shelf.remove(&image.id),
+                Ok(()) => inner.shelf.remove(&image.id).map_err(Refusal::from),
                 Err(error) => Err(error.into()),
             };
             inner.end(id, came.map(|()| None));
@@ -307,8 +310,8 @@ impl Inner {
         let there: BTreeSet<&str> = seen.images.iter().map(|image| image.id.as_str()).collect();
         self.recorded().retain(|id, _| there.contains(id.as_str()));
         for id in self.shelf.entries().into_keys().filter(|id| !there.contains(id.as_str())) {
-            if let Err(refusal) = self.shelf.remove(&id) {
-                tracing::warn!("{}", refusal.message);
+            if let Err(error) = self.shelf.remove(&id) {
+                tracing::warn!("{error}");
             }
         }
     }
@@ -413,6 +416,7 @@ fn recorded_machine(record: &Value, made: &[MadeDisk]) -> Option<(Machine, Vec<S
                 name: disk["deviceName"].as_str()?.to_owned(),
                 boot: disk["boot"].as_bool().unwrap_or(false),
                 size_bytes: disk["sizeBytes"].as_u64(),
+                kms_key: None,
                 problem: None,
             })
         })
@@ -424,6 +428,7 @@ fn recorded_machine(record: &Value, made: &[MadeDisk]) -> Option<(Machine, Vec<S
         zone: document.spec.zone.clone(),
         labels: document.metadata.labels.clone(),
         status: document.spec.status.word().to_owned(),
+        project: String::new(),
         machine_type: document.spec.machine_type.clone(),
         disks,
     };

@@ -1,46 +1,20 @@
 //! Instances: the data centre as the API shows it, and what images record of it.
 
-use std::collections::BTreeMap;
-
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Refusal};
-use super::disk::{MachineDisk, MadeDisk};
 use super::label;
 use super::link::{Links, Named, Scope, region_of};
-use super::object::{Object, fingerprint, number_of};
+use super::object::{Object, fingerprint};
 use super::page;
 use super::request::Request;
-use crate::engine::local::instance::{InstanceSpec, LocalInstance};
-use crate::inventory::Instance;
+use crate::engine::local::instance::InstanceSpec;
+use crate::serve::stock::{Machine, number_of};
 
 /// Where instances are whose description names no zone.
 const ZONE_DEFAULT: &str = "local-a";
 
-/// An instance of the data centre, or what stands for one where a disk is attached to none.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Machine {
-    /// As it is described.
-    pub local: LocalInstance,
-    /// As it is seen.
-    pub seen: Instance,
-    /// Since when it is there.
-    pub created: Option<Timestamp>,
-    /// Since when each of its disks is there.
-    pub disks_created: Vec<Option<Timestamp>>,
-    /// Those of its disks that were made through this API, by their device names.
-    pub made: BTreeMap<String, MadeDisk>,
-    /// Whether it is no instance at all, but a disk that is attached to none.
-    pub is_loose: bool,
-}
-
 impl Machine {
-    /// Its name.
-    pub fn name(&self) -> &str {
-        &self.seen.name
-    }
-
     /// Its zone.
     pub fn zone(&self) -> &str {
         if self.seen.zone.is_empty() { ZONE_DEFAULT } else { &self.seen.zone }
@@ -63,26 +37,6 @@ impl Machine {
 
     fn spec(&self) -> &InstanceSpec {
         &self.local.document.spec
-    }
-
-    /// Its disks, each with what it is called among all disks.
-    pub fn disks(&self) -> Vec<MachineDisk<'_>> {
-        let specs = self.spec().disks.iter().enumerate();
-        specs
-            .map(|(index, spec)| {
-                let seen = self.seen.disks.iter().find(|disk| disk.name == spec.device_name);
-                let made = self.made.get(&spec.device_name);
-                let file = self.disks_created.get(index).copied().flatten();
-                MachineDisk {
-                    machine: self,
-                    spec,
-                    made,
-                    bytes: seen.and_then(|disk| disk.size_bytes),
-                    created: made.map(|made| made.created).or(file),
-                    problem: seen.and_then(|disk| disk.problem.clone()),
-                }
-            })
-            .collect()
     }
 
     /// What instances and all that images record of them have in common.

@@ -80,6 +80,18 @@ impl Links {
         self.link(&Scope::Project, "regions", region)
     }
 
+    /// The whole link of what a text names: a link already, or a path from `projects/` or from the
+    /// scope on. Anything else stays as it is.
+    pub fn whole(&self, text: &str) -> String {
+        match text.split('/').next() {
+            Some("projects") => format!("{ROOT}/{text}"),
+            Some("global" | "zones" | "regions") => {
+                format!("{ROOT}/projects/{}/{text}", self.project)
+            }
+            _ => text.to_owned(),
+        }
+    }
+
     /// Reads how a request names something of a collection: as a link of any host and version,
     /// from `projects/` on, or from the scope on.
     pub fn reference(&self, field: &str, text: &str, collection: &str) -> Result<Named, Refusal> {

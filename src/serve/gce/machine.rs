@@ -6,14 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
 
 use super::Inner;
 use super::answer::{Answer, Refusal};
-use super::disk::{MadeDisk, is_attached};
-use super::instance::{self, Machine, find, named};
+use super::instance::{self, find, named};
 use super::label::{self, Labels};
 use super::link::Scope;
 use super::operation::{Begun, Notice};
@@ -22,18 +19,9 @@ use super::request::Request;
 use crate::engine::Store;
 use crate::engine::local::LocalEngine;
 use crate::engine::local::instance::{InstanceDocument, InstanceStatus};
-use crate::engine::local::made::Written;
 use crate::inventory::{Image, ImageKind};
 use crate::name::is_rfc1035_label;
-
-/// An instance that was made through this API.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct MadeMachine {
-    /// Its instance file, and what was written into it.
-    pub written: Written,
-    /// Since when it is there.
-    pub created: Timestamp,
-}
+use crate::serve::stock::{Machine, MadeDisk};
 
 /// An instance to be made.
 pub struct NewMachine {
@@ -205,14 +193,15 @@ impl Inner {
         if self.operations.is_busy(&link) {
             return Err(Refusal::not_ready(format!("The resource '{link}' is not ready")));
         }
-        let made = self.made(machine)?;
+        let made = self.stock.made(machine)?;
         let spec = &machine.local.document.spec;
         if spec.deletion_protection.unwrap_or(false) {
             return Err(Refusal::bad(format!(
                 "Invalid resource usage: 'Resource cannot be deleted if it's protected against deletion. The resource is {link}.'"
             )));
         }
-        let goes = |disk: &&super::disk::MachineDisk<'_>| disk.spec.auto_delete.unwrap_or(false);
+        let goes =
+            |disk: &&crate::serve::stock::MachineDisk<'_>| disk.spec.auto_delete.unwrap_or(false);
         let disks = machine.disks();
         let going: Vec<MadeDisk> =
             disks.iter().filter(goes).filter_map(|disk| disk.made.cloned()).collect();
@@ -220,61 +209,10 @@ impl Inner {
         let operation = self.operations.begin(request, begun, self.clock.now())?;
         let (id, key) = (operation.id, machine.seen.id.to_string());
         self.spawn(move |inner| async move {
-            let came = inner.remove_instance(&key, made, going).await;
+            let came = inner.stock.remove_instance(&key, made, going).await.map_err(Refusal::from);
             inner.end(id, came.map(|()| None));
         });
         Ok(operation.json(&self.links))
-    }
-
-    async fn remove_instance(
-        &self,
-        key: &str,
-        made: MadeMachine,
-        disks: Vec<MadeDisk>,
-    ) -> Result<(), Refusal> {
-        // The description first: what is left of a stopped server is disks that are attached to
-        // nothing, and those can be seen and removed.
-        let written = made.written;
-        self.engine.on_a_thread(move |engine| engine.remove_instance(&written)).await?;
-        self.machines.remove(key)?;
-        for disk in disks {
-            self.remove_disk(disk).await?;
-        }
-        Ok(())
-    }
-
-    /// How a machine was made, if that was done here and nobody has edited its file since.
-    fn made(&self, machine: &Machine) -> Result<MadeMachine, Refusal> {
-        let file = machine.local.file.display();
-        let refused = |what: String| Refusal { status: 403, reason: "forbidden", message: what };
-        let made = self.machines.get(machine.seen.id.as_str()).ok_or_else(|| {
-            refused(format!(
-                "The instance {} is described by {file}, which a person wrote: change it there",
-                machine.name()
-            ))
-        })?;
-        if made.written.is_unchanged() {
-            return Ok(made);
-        }
-        Err(refused(format!(
-            "The file {file} of the instance {} was edited after this server had written it: change it there",
-            machine.name()
-        )))
-    }
-
-    /// Writes the description of a machine anew, if it was written here.
-    pub(super) async fn rewrite(
-        &self,
-        machine: &Machine,
-        document: InstanceDocument,
-    ) -> Result<(), Refusal> {
-        let made = self.made(machine)?;
-        let before = made.written.clone();
-        let written = self
-            .engine
-            .on_a_thread(move |engine| engine.rewrite_instance(&before, &document))
-            .await?;
-        self.machines.put(machine.seen.id.as_str(), MadeMachine { written, ..made })
     }
 
     async fn set_instance_labels(&self, request: &Request, name: &str) -> Answer {
@@ -287,7 +225,7 @@ impl Inner {
         let labels: Labels = label::replace(request, &machine.seen.labels)?;
         let mut document = machine.local.document.clone();
         document.metadata.labels = labels;
-        self.rewrite(machine, document).await?;
+        self.stock.rewrite(machine, document).await?;
         let begun = Begun::new(
             request.scope.clone(),
             "setLabels",
@@ -311,7 +249,7 @@ impl Inner {
             Refusal::invalid("deviceName", device, "The instance has no such disk.")
         })?;
         disk.auto_delete = Some(request.is_on("autoDelete"));
-        self.rewrite(machine, document).await?;
+        self.stock.rewrite(machine, document).await?;
         let begun = Begun::new(
             request.scope.clone(),
             "setDiskAutoDelete",
@@ -321,43 +259,8 @@ impl Inner {
         self.done_at_once(request, begun)
     }
 
-    /// Everything that there is: the instances, and the disks that are attached to none. An error
-    /// where not all instances can be seen.
+    /// Everything that there is.
     pub(super) async fn world(&self) -> Result<Vec<Machine>, Refusal> {
-        let (described, gaps) = self.engine.described().await?;
-        if let Some(gap) = gaps.first() {
-            return Err(Refusal::unseen(format!("{}: {}", gap.place, gap.message)));
-        }
-        let made = self.disks.all();
-        let mut machines: Vec<Machine> = described
-            .into_iter()
-            .map(|described| {
-                let specs = described.local.document.spec.disks.iter();
-                let own = specs.filter_map(|spec| {
-                    let path = described.local.disk_path(spec);
-                    let made = made.iter().find(|made| made.path == path)?;
-                    Some((spec.device_name.clone(), made.clone()))
-                });
-                let created = self.machines.get(described.local.id.as_str());
-                Machine {
-                    made: own.collect(),
-                    created: created.map(|made| made.created).or(described.created_at),
-                    disks_created: described.disks_created_at,
-                    seen: described.seen,
-                    local: described.local,
-                    is_loose: false,
-                }
-            })
-            .collect();
-        let loose: Vec<MadeDisk> =
-            made.into_iter().filter(|disk| !is_attached(&machines, &disk.path)).collect();
-        let loose = self
-            .engine
-            .on_a_thread(move |_: &LocalEngine| {
-                Ok(loose.iter().filter_map(MadeDisk::loose).collect::<Vec<_>>())
-            })
-            .await?;
-        machines.extend(loose);
-        Ok(machines)
+        Ok(self.stock.world().await?)
     }
 }

@@ -31,17 +31,6 @@ impl Object {
     }
 }
 
-/// A number for an id that is none: a hash of it.
-pub fn number_of(id: &str) -> String {
-    if id.parse::<u64>().is_ok_and(|number| number > 0) {
-        return id.to_owned();
-    }
-    let hash = Sha256::digest(id.as_bytes());
-    let mut first = [0; 8];
-    first.copy_from_slice(&hash[..8]);
-    (u64::from_be_bytes(first) >> 1).max(1).to_string()
-}
-
 /// Changes with every change of what it is of.
 pub fn fingerprint(of: &Value) -> String {
     BASE64URL.encode(&Sha256::digest(of.to_string().as_bytes())[..8])

@@ -3,12 +3,10 @@
 //! An answer shows an operation as RUNNING, whatever has become of it since. Finished ones are
 //! kept for a while, on disk as well; one that a stopped server was at is over and says so.
 
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -17,12 +15,10 @@ use super::answer::{Answer, Refusal};
 use super::link::{Links, Scope};
 use super::page;
 use super::request::Request;
-use super::shelf::Shelf;
+use crate::serve::jobs::{Job, Jobs};
 
 /// How long `wait` waits.
 const WAIT: Duration = Duration::from_mins(2);
-/// How long finished operations are kept.
-const KEPT: SignedDuration = SignedDuration::from_hours(24);
 /// Operations that may begin within a second, so that their numbers rise with time.
 const PER_SECOND: u64 = 1_000_000;
 
@@ -101,11 +97,26 @@ pub struct Operation {
     pub warnings: Vec<Notice>,
 }
 
-impl Operation {
+impl Job for Operation {
     fn name(&self) -> String {
-        format!("operation-{}", self.id)
+        name_of(self.id)
     }
 
+    fn ended(&self) -> Option<Timestamp> {
+        self.ended
+    }
+
+    fn give_up(&mut self, now: Timestamp) {
+        self.ended = Some(now);
+        self.failure = Some(Failure {
+            code: "INTERNAL_ERROR".to_owned(),
+            message: "the server was stopped before this had ended".to_owned(),
+            status: 500,
+        });
+    }
+}
+
+impl Operation {
     /// As the API shows it.
     pub fn json(&self, links: &Links) -> Value {
         let mut shown = json!({
@@ -178,35 +189,13 @@ impl Begun {
 /// All operations.
 #[derive(Debug)]
 pub struct Operations {
-    shelf: Shelf<Operation>,
-    running: Mutex<BTreeMap<u64, Operation>>,
-    /// Counts what has ended.
-    ended: watch::Sender<u64>,
+    jobs: Jobs<Operation>,
 }
 
 impl Operations {
-    /// Reads what is there. What a stopped server was at has come to nothing, as far as is known.
+    /// Reads what is there.
     pub fn open(directory: &Path, now: Timestamp) -> Result<Self, String> {
-        let shelf: Shelf<Operation> = Shelf::open(directory)?;
-        for mut operation in shelf.all() {
-            let left: Result<(), Refusal> = match operation.ended {
-                Some(ended) if ended.saturating_add(KEPT).is_ok_and(|until| until < now) => {
-                    shelf.remove(&operation.name())
-                }
-                Some(_) => Ok(()),
-                None => {
-                    operation.ended = Some(now);
-                    operation.failure = Some(Failure {
-                        code: "INTERNAL_ERROR".to_owned(),
-                        message: "the server was stopped before this had ended".to_owned(),
-                        status: 500,
-                    });
-                    shelf.put(&operation.name(), operation)
-                }
-            };
-            left.map_err(|refusal| refusal.message)?;
-        }
-        Ok(Self { shelf, running: Mutex::default(), ended: watch::channel(0).0 })
+        Ok(Self { jobs: Jobs::open(directory, now)? })
     }
 
     /// The operation that the same request has begun already.
@@ -246,56 +235,40 @@ impl Operations {
             progress: 0,
             warnings: begun.warnings,
         };
-        self.shelf.put(&operation.name(), operation.clone())?;
-        self.running().insert(operation.id, operation.clone());
+        self.jobs.begin(operation.clone())?;
         Ok(operation)
     }
 
     /// Notes how far an operation is.
     pub fn progress(&self, id: u64, percent: u8) {
-        if let Some(operation) = self.running().get_mut(&id) {
-            operation.progress = percent;
-        }
+        self.jobs.change(&name_of(id), |operation| operation.progress = percent);
     }
 
     /// Ends an operation: with the id of what it was done to, where that is new, or a failure.
     pub fn end(&self, id: u64, came: Result<Option<String>, Failure>, now: Timestamp) {
-        let Some(mut operation) = self.running().get(&id).cloned() else { return };
-        operation.ended = Some(now);
-        operation.progress = 100;
-        match came {
-            Ok(target_id) => operation.target_id = target_id.or(operation.target_id),
-            Err(failure) => operation.failure = Some(failure),
-        }
-        // It is over even where that cannot be written; then a restart finds it unfinished.
-        self.running().insert(id, operation.clone());
-        match self.shelf.put(&operation.name(), operation) {
-            Ok(()) => drop(self.running().remove(&id)),
-            Err(refusal) => tracing::error!("{}", refusal.message),
-        }
-        self.ended.send_modify(|count| *count += 1);
+        self.jobs.end(&name_of(id), |operation| {
+            operation.ended = Some(now);
+            operation.progress = 100;
+            match came {
+                Ok(target_id) => operation.target_id = target_id.or(operation.target_id.take()),
+                Err(failure) => operation.failure = Some(failure),
+            }
+        });
     }
 
     /// Whether anything is under way.
     pub fn is_idle(&self) -> bool {
-        self.running().values().all(|operation| operation.ended.is_some())
+        self.jobs.is_idle()
     }
 
     /// Waits until nothing is under way.
     pub async fn until_idle(&self) {
-        let mut ended = self.ended.subscribe();
-        while !self.is_idle() {
-            if ended.changed().await.is_err() {
-                return;
-            }
-        }
+        self.jobs.until_idle().await;
     }
 
     /// Whether something is being done to what a link names.
     pub fn is_busy(&self, target: &str) -> bool {
-        let is_at_it =
-            |operation: &Operation| operation.ended.is_none() && operation.target == target;
-        self.running().values().any(is_at_it)
+        self.jobs.is_any_running(|operation| operation.target == target)
     }
 
     /// Answers a request for operations.
@@ -325,7 +298,7 @@ impl Operations {
                 if operation.ended.is_none() {
                     return Err(Refusal::not_ready("the operation has not ended"));
                 }
-                self.shelf.remove(&operation.name())?;
+                self.jobs.remove(&operation.name())?;
                 Ok(Value::Null)
             }
             _ => Err(request.not_done()),
@@ -347,7 +320,7 @@ impl Operations {
         name: &str,
         mut stop: watch::Receiver<bool>,
     ) -> Answer {
-        let mut ended = self.ended.subscribe();
+        let mut ended = self.jobs.subscribe();
         let over = async {
             while self.named(request, links, name)?.ended.is_none() {
                 if ended.changed().await.is_err() {
@@ -376,15 +349,12 @@ impl Operations {
 
     /// All operations, the oldest first; those under way as they are now.
     fn all(&self) -> Vec<Operation> {
-        let mut all: BTreeMap<u64, Operation> =
-            self.shelf.all().into_iter().map(|operation| (operation.id, operation)).collect();
-        all.extend(self.running().clone());
-        all.into_values().collect()
+        self.jobs.all()
     }
+}
 
-    fn running(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Operation>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn name_of(id: u64) -> String {
+    format!("operation-{id}")
 }
 
 /// What the client calls a request: a UUID that is not zero.

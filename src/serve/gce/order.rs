@@ -6,7 +6,7 @@ use super::Inner;
 use super::answer::Refusal;
 use super::disk;
 use super::image::{collection_of, machine_fields};
-use super::instance::{self, Machine};
+use super::instance;
 use super::label::{self, Labels};
 use super::link::{Named, Scope};
 use super::operation::{Begun, Notice};
@@ -15,6 +15,7 @@ use super::request::Request;
 use crate::engine::local::Origin;
 use crate::inventory::{EngineInventory, Image, ImageKind, ImageSource, ImageState};
 use crate::name::is_rfc1035_label;
+use crate::serve::stock::Machine;
 
 /// The longest description, in bytes.
 const DESCRIPTION_MAX: usize = 2048;

@@ -3,12 +3,12 @@
 use serde_json::{Map, Value, json};
 
 use super::answer::Refusal;
-use super::instance::Machine;
 use super::label;
 use super::link::Links;
 use super::operation::Notice;
 use super::request::Request;
 use crate::engine::local::instance::{InstanceDocument, InstanceSpec};
+use crate::serve::stock::Machine;
 
 /// Fields that the API and instance files have alike.
 const ALIKE: [&str; 17] = [

@@ -5,12 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Refusal};
-use super::instance::Machine;
 use super::link::{Links, Scope, region_of};
-use super::object::number_of;
 use super::page;
 use super::request::Request;
 use crate::inventory::{EngineInventory, ImageKind};
+use crate::serve::stock::{Machine, number_of};
 
 /// The embedded engine has no quotas; clients that look for some find these.
 const LIMIT: f64 = 100_000.0;
@@ -55,13 +54,10 @@ pub fn snapshot_settings(request: &Request, seen: &EngineInventory) -> Answer {
 
 /// Answers a request for what the data centre knows nothing of.
 pub fn none(request: &Request, links: &Links, kind: &str) -> Answer {
-    match (request.parts(), &request.scope) {
-        (("GET", None, None), Scope::Aggregated) => {
-            page::aggregated(request, links, kind, Vec::new())
-        }
-        (("GET", None, None), _) => page::list(request, links, kind, Vec::new()),
-        (("GET", Some(name), None), scope) => {
-            Err(Refusal::not_found(&links.path(scope, &request.collection, name)))
+    match request.parts() {
+        ("GET", None, None) => page::list(request, links, kind, Vec::new()),
+        (_, Some(name), _) => {
+            Err(Refusal::not_found(&links.path(&request.scope, &request.collection, name)))
         }
         _ => Err(request.not_done()),
     }

@@ -1,6 +1,5 @@
 //! Requests as values: what is asked for, of what, read from path, query and body.
 
-use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
 use super::answer::Refusal;
@@ -37,12 +36,7 @@ impl Request {
             reason: "notFound",
             message: format!("there is nothing under {}", call.path),
         };
-        let segments: Vec<String> = call
-            .path
-            .split('/')
-            .filter(|segment| !segment.is_empty())
-            .map(|segment| percent_decode_str(segment).decode_utf8_lossy().into_owned())
-            .collect();
+        let segments = call.segments();
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
         let ["compute", "v1" | "beta" | "alpha", "projects", project, rest @ ..] =
             segments.as_slice()
@@ -64,7 +58,7 @@ impl Request {
             collection: rest.next().unwrap_or_default(),
             name: rest.next(),
             verb: rest.next(),
-            query: read_query(&call.query),
+            query: call.pairs(),
             body: read_body(&call.body)?,
         };
         if rest.next().is_some() { Err(not_found()) } else { Ok(request) }
@@ -117,18 +111,6 @@ impl Request {
     }
 }
 
-fn read_query(query: &str) -> Vec<(String, String)> {
-    let decode =
-        |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
-    let pairs = query.split('&').filter(|pair| !pair.is_empty());
-    pairs
-        .map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(key), decode(value))
-        })
-        .collect()
-}
-
 fn read_body(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(Map::new());
@@ -155,6 +137,7 @@ mod tests {
             path: path.to_owned(),
             query: query.to_owned(),
             content_type: String::new(),
+            headers: axum::http::HeaderMap::new(),
             body: body.as_bytes().to_vec(),
         })
     }

@@ -47,7 +47,7 @@ impl<'v, 'p> View<'v, 'p> {
             }
             let is_there = |slot: Slot| {
                 let mut copies = peers.iter();
-                copies.any(|copy| copy.key.slot == slot && copy.image.state != ImageState::Failed)
+                copies.any(|copy| copy.key.slot == slot && !copy.image.state.is_failed_attempt())
             };
             arrivals.to_mut().retain(|(slot, _)| !is_there(*slot));
         } else {
@@ -70,6 +70,7 @@ impl<'v, 'p> View<'v, 'p> {
         let deleted = match self.point.image.state {
             ImageState::Ready => self.ready(&mut forecast),
             ImageState::Failed => self.failed(),
+            ImageState::Partial => self.partial(&mut forecast),
             _ => Err(Never::NotReady),
         };
         match deleted {
@@ -135,7 +136,9 @@ impl<'v, 'p> View<'v, 'p> {
     /// Since when it is let go, if the next plan goes by that.
     fn let_go_since(&self) -> Option<Timestamp> {
         let since = self.point.image.let_go_at()?;
-        let counts = since <= CLOCK_SKEW.after(self.prospect.now) && !self.point.fate.is_kept();
+        let image = self.point.image;
+        let is_kept = image.state == ImageState::Ready && self.point.fate.is_kept();
+        let counts = since <= CLOCK_SKEW.after(self.prospect.now) && !is_kept;
         counts.then_some(since)
     }
 
@@ -148,7 +151,8 @@ impl<'v, 'p> View<'v, 'p> {
         }
     }
 
-    /// A failed attempt goes when something newer is READY, or after a week.
+    /// A failed attempt goes when something newer is READY, or after a week. What is partial is let go
+    /// then, and does not go after a week.
     fn failed(&self) -> Result<Timestamp, Never> {
         let prospect = self.prospect;
         if !self.point.image.in_use_by.is_empty() {
@@ -169,9 +173,27 @@ impl<'v, 'p> View<'v, 'p> {
             let newer = self.arrivals.iter().find(|(coming, _)| *coming >= slot);
             newer.map(|(_, at)| prospect.next_round(*at))
         };
+        // What is partial may be the best there is, however old.
         let week = Elapsed::seconds(1).after(Elapsed::days(7).after(self.point.image.created_at));
-        let at = superseded.map_or(week, |at| at.min(week)).max(hold_ends);
+        let week = (self.point.image.state == ImageState::Failed).then_some(week);
+        let at = [superseded, week].into_iter().flatten().min().ok_or(Never::NoNewPoints)?;
+        let at = at.max(hold_ends);
         prospect.deletable(at.max(CLOCK_SKEW.before(slot.instant())))
+    }
+
+    /// When what is partial is deleted, by way of when it is let go.
+    fn partial(&self, forecast: &mut Forecast) -> Result<Timestamp, Never> {
+        let prospect = self.prospect;
+        let superseded = self.failed()?;
+        let deprecated = self.let_go_since().unwrap_or(superseded);
+        forecast.deprecated_at = Some(deprecated);
+        let grace = prospect.series.policy.lifecycle.grace;
+        let at = prospect.deletable(grace.after(deprecated).max(superseded).max(prospect.now))?;
+        // Without a grace it is the next round that deletes.
+        if grace == Elapsed::ZERO && self.let_go_since().is_none() {
+            return Ok(self.round_at(Elapsed::seconds(1).after(at)));
+        }
+        Ok(at)
     }
 
     /// When its age changes its stage while it is kept.

@@ -20,7 +20,7 @@ fn attention() -> Attention {
 }
 
 impl Case {
-    fn engine_with(&self, settings: Value) -> GceEngine {
+    pub fn engine_with(&self, settings: Value) -> GceEngine {
         let clock = Arc::new(FixedClock(self.fake.state().now));
         open(&self.fake, "cloud", clock, self.pause.clone(), settings).unwrap()
     }
@@ -31,7 +31,7 @@ async fn who_may_use_an_image_is_merged_into_what_others_have_said() {
     let case = Case::new();
     let mut wanted = request(ImageKind::DiskImage, 2);
     wanted.create.sharing = Some(grant(&["allAuthenticatedUsers"]));
-    case.wrong(&[Wrong::PolicyChanged]);
+    case.wrong(&[Wrong::PolicyAborted, Wrong::PolicyChanged]);
     let image = case.create(wanted).await.unwrap().image().clone();
     let number = image.id.rsplit('/').next().unwrap().to_owned();
     let policy = case.fake.state().policies[&number].clone();
@@ -137,6 +137,140 @@ async fn what_needs_an_image_is_seen_and_looked_up_again() {
     assert!(gaps[0].message.contains("compute.instanceTemplates.list"), "{gaps:?}");
 }
 
+/// Whoever made an image may have named its project by its number.
+#[tokio::test]
+async fn projects_are_known_by_their_numbers() {
+    let case = Case::new();
+    let mut of_all = request(ImageKind::Snapshot, 2);
+    of_all.create.disks = vec!["boot".to_owned(), "data".to_owned()];
+    of_all.create.disk_by_disk = true;
+    case.create(of_all.clone()).await.unwrap();
+    case.create(machine_image(3)).await.unwrap();
+    let by_number = format!("projects/{}/", fake::number_of("p"));
+    {
+        let mut state = case.fake.state();
+        let rename = |value: &mut Value, field: &str| {
+            let text = value[field].as_str().unwrap().replace("projects/p/", &by_number);
+            value[field] = json!(text);
+        };
+        for snapshot in state.images.get_mut("snapshots").unwrap().values_mut() {
+            rename(snapshot, "sourceDisk");
+        }
+        for image in state.images.get_mut("machineImages").unwrap().values_mut() {
+            rename(image, "sourceInstance");
+            image["labels"] = json!({});
+        }
+        let machine = state.images["machineImages"].values().next().unwrap()["name"].clone();
+        let machine = machine.as_str().unwrap();
+        let instance = state.instances.values_mut().next().unwrap();
+        instance["sourceMachineImage"] =
+            json!(format!("https://x/compute/v1/{by_number}global/machineImages/{machine}"));
+    }
+    let inventory = case.engine().observe().await;
+    let machine = inventory.images.iter().find(|one| one.kind == ImageKind::MachineImage).unwrap();
+    assert_eq!(machine.source.as_ref().unwrap().id.as_str(), "4201");
+    assert_eq!(machine.in_use_by, ["instance web-1"]);
+    // And what is there is found again, and not in the way.
+    assert!(matches!(case.create(of_all).await, Ok(Created::Found(_))));
+    // Another project of that name is another project.
+    let named_otherwise = by_number.replace("projects/", "projects/9");
+    for snapshot in case.fake.state().images.get_mut("snapshots").unwrap().values_mut() {
+        let text = snapshot["sourceDisk"].as_str().unwrap().replace(&by_number, &named_otherwise);
+        snapshot["sourceDisk"] = json!(text);
+    }
+    let mut again = request(ImageKind::Snapshot, 2);
+    again.create.disks = vec!["boot".to_owned(), "data".to_owned()];
+    again.create.disk_by_disk = true;
+    assert!(matches!(case.create(again).await, Err(EngineError::NameTaken(_))));
+}
+
+#[tokio::test]
+async fn the_disks_that_an_image_holds_are_known() {
+    let case = Case::new();
+    let mut without = machine_image(2);
+    without.create.disks = vec!["boot".to_owned()];
+    without.create.excluded_disks = vec!["data".to_owned()];
+    for wanted in [without, machine_image(3), request(ImageKind::Snapshot, 4)] {
+        case.create(wanted).await.unwrap();
+    }
+    let disks = |inventory: stillframe::inventory::EngineInventory| -> Vec<String> {
+        let mut images = inventory.images;
+        images.sort_by(|one, other| one.name.cmp(&other.name));
+        images
+            .into_iter()
+            .map(|image| {
+                let mut disks = image.disks.unwrap_or_else(|| vec!["not known".to_owned()]);
+                disks.sort();
+                disks.join(", ")
+            })
+            .collect()
+    };
+    assert_eq!(disks(case.engine().observe().await), ["boot", "boot, data", "data"]);
+    // A disk that the machine has no more is called by its path: no device is.
+    let instance = |state: &mut fake::State| {
+        let instance = state.instances.values_mut().next().unwrap();
+        instance["disks"].as_array_mut().unwrap().retain(|disk| disk["deviceName"] == "boot");
+    };
+    instance(&mut case.fake.state());
+    let seen = disks(case.engine().observe().await);
+    let gone = "projects/p/zones/us-a/disks/web-1-data";
+    assert_eq!(seen, ["boot", &format!("boot, {gone}"), gone]);
+}
+
+/// Who uses an image may be named by the number of its project. Where that cannot be had nobody knows
+/// whether it is this one.
+#[tokio::test]
+async fn without_the_number_of_a_project_nothing_is_deleted() {
+    let case = Case::new();
+    let image = case.create(request(ImageKind::DiskImage, 2)).await.unwrap().image().clone();
+    let source = json!({"sourceImage": format!("projects/{}/global/images/{}", fake::number_of("p"), image.name)});
+    let template = json!({"name": "web", "properties": {"disks": [{"initializeParams": source}]}});
+    {
+        let mut state = case.fake.state();
+        state.templates = vec![template];
+        let no =
+            json!({"error": {"code": 403, "message": "no", "errors": [{"reason": "forbidden"}]}});
+        state.refusals.insert("projects/p".to_owned(), (403, no));
+    }
+    let engine = case.engine();
+    let seen = engine.observe().await;
+    assert!(seen.gaps.iter().any(|gap| gap.message.contains("the number of p")), "{:?}", seen.gaps);
+    let refused = engine.delete(&ImageRef::of(&image)).await;
+    assert!(
+        matches!(&refused, Err(EngineError::Failed(text)) if text.contains("the number of p")),
+        "{refused:?}"
+    );
+    case.fake.state().refusals.clear();
+    let seen = engine.observe().await;
+    assert!(
+        seen.is_complete() && seen.images[0].in_use_by == ["instance template web"],
+        "{seen:?}"
+    );
+}
+
+/// An image is of the instance that was there when it was made.
+#[tokio::test]
+async fn an_instance_takes_over_nothing_of_another_one_under_its_name() {
+    let case = Case::new();
+    let mut foreign = request(ImageKind::MachineImage, 2);
+    foreign.create.labels.clear();
+    case.engine().create(foreign, Arc::new(Unwatched)).await.unwrap_err();
+    let since = |at: &str| {
+        let mut state = case.fake.state();
+        let instance = state.instances.values_mut().next().unwrap();
+        instance["creationTimestamp"] = json!(at);
+    };
+    for (at, source) in
+        [("2026-11-21T03:59:59.000-08:00", Some("web-1")), ("2026-11-21T05:00:00.000-08:00", None)]
+    {
+        since(at);
+        let image = case.engine().observe().await.images.remove(0);
+        assert_eq!(image.source.as_ref().map(|source| source.name.as_str()), source, "{at}");
+        let disks = image.disks.unwrap();
+        assert_eq!(disks.iter().any(|disk| disk.contains('/')), source.is_none(), "{disks:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_disk_image_is_copied_and_nothing_else() {
     let case = Case::new();
@@ -152,12 +286,18 @@ async fn a_disk_image_is_copied_and_nothing_else() {
             location: "eu".to_owned(),
             kms_key: None,
             labels: labels.clone(),
+            sharing: Some(grant(&["allAuthenticatedUsers"])),
             replaces: None,
         },
     };
     let made = case.engine().copy(copy(&original), Arc::new(Unwatched)).await.unwrap();
     assert!(matches!(&made, Created::Made(image) if image.location == "eu" && image.is_copy()));
-    let body = case.fake.state().bodies.last().unwrap().clone();
+    assert_eq!(made.image().sharing, Some(grant(&["allAuthenticatedUsers"])));
+    let shared = made.image().id.rsplit('/').next().unwrap().to_owned();
+    assert_eq!(case.fake.state().policies[&shared]["bindings"][0]["role"], ROLE);
+    let body =
+        case.fake.state().bodies.iter().rfind(|body| body["sourceImage"].is_string()).cloned();
+    let body = body.unwrap();
     let number = original.id.rsplit('/').next().unwrap();
     assert_eq!(body["sourceImage"], format!("projects/p/global/images/{number}"));
     assert_eq!(body["storageLocations"], json!(["eu"]));
@@ -283,7 +423,7 @@ impl Watcher for Told {
 }
 
 impl Swift {
-    fn sum(&self) -> Duration {
+    pub fn sum(&self) -> Duration {
         self.0.lock().unwrap().iter().sum()
     }
 }

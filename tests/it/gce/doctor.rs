@@ -6,9 +6,12 @@ use std::sync::Arc;
 
 use serde_json::json;
 use stillframe::clock::FixedClock;
-use stillframe::engine::{self, Engine, Examined, Task, Topic, Unwatched, Verdict, Wanted};
-use stillframe::inventory::{ImageKind, Stage};
-use stillframe::plan::{ImageRef, Update};
+use stillframe::engine::{
+    self, Attention, CopyRequest, Engine, Examined, Task, Topic, Unwatched, Verdict, Wanted,
+};
+use stillframe::inventory::{Grant, Image, ImageKind, LABEL_COPY, Stage, Via};
+use stillframe::name::{Ownership, PolicyName};
+use stillframe::plan::{Copy, ImageRef, Update};
 
 use super::{Case, GceEngine, Swift, now, open, request, set};
 
@@ -77,7 +80,7 @@ async fn what_is_well_is_said_to_be() {
 async fn what_is_missing_is_named_by_what_it_is_for() {
     let house = House::new();
     house.case.fake.state().granted.retain(|name| !name.contains("delete"));
-    let missing = "p: 3 of 11 to delete are missing: compute.images.delete, compute.machineImages.delete, compute.snapshots.delete";
+    let missing = "p: 3 of 12 to delete are missing: compute.images.delete, compute.machineImages.delete, compute.snapshots.delete";
     let all = house.examine(&Task::ALL).await;
     let permissions = of(&all, Topic::Permissions);
     assert!(permissions.contains(&(Verdict::Wrong, missing)), "{permissions:?}");
@@ -105,15 +108,19 @@ async fn a_project_of_images_is_asked_for_what_is_needed_there() {
     house.case.fake.state().granted.retain(|name| !of_source.contains(&name.as_str()));
     let engine = house.engine_with(json!({"projects": ["p"], "imagesProject": "vault"}));
     let examined = engine.examine(&Wanted::default()).await;
+    // How full a project is in which nothing is made matters to nobody.
+    assert_eq!(of(&examined, Topic::Quota), [(Verdict::Well, "vault: 7 of 1000 SNAPSHOTS")]);
     let endpoints = of(&examined, Topic::Endpoint);
     assert!(endpoints[1].1.starts_with("vault answers"), "{endpoints:?}");
     let permissions = of(&examined, Topic::Permissions);
-    assert!(permissions.contains(&(Verdict::Well, "vault: all 10 to create")), "{permissions:?}");
+    assert!(permissions.contains(&(Verdict::Well, "vault: all 11 to create")), "{permissions:?}");
     let wrong: Vec<_> = permissions.iter().filter(|(it, _)| *it == Verdict::Wrong).collect();
-    assert!(wrong.len() == 1 && wrong[0].1.starts_with("p: 5 of 15 to create"), "{wrong:?}");
+    assert!(wrong[0].1.starts_with("p: 5 of 17 to create are"), "{wrong:?}");
+    assert!(wrong[1].1.starts_with("p: 3 of 13 to create-via-snapshot are"), "{wrong:?}");
+    assert_eq!(wrong.len(), 2, "{wrong:?}");
     house.case.fake.state().granted.remove("compute.images.create");
     let permissions = engine.examine(&Wanted::default()).await;
-    let missing = "vault: 1 of 10 to create are missing: compute.images.create";
+    let missing = "vault: 1 of 11 to create are missing: compute.images.create";
     assert!(of(&permissions, Topic::Permissions).contains(&(Verdict::Wrong, missing)));
 }
 
@@ -204,9 +211,11 @@ fn needed(line: &str, body: Option<&serde_json::Value>) -> Vec<String> {
         ("GET", ["projects", _, "global", "snapshotSettings"]) => one("snapshotSettings", "get"),
         (
             "GET",
-            ["projects", _, "aggregated" | "global", what] | ["projects", _, what @ "regions"],
+            ["projects", _, "aggregated" | "global", what]
+            | ["projects", _, what @ "regions"]
+            | ["projects", _, "regions", _, what],
         ) => one(what, "list"),
-        ("POST", ["projects", _, "zones", _, "disks", _, "createSnapshot"]) => {
+        ("POST", ["projects", _, "zones" | "regions", _, "disks", _, "createSnapshot"]) => {
             let mut needed = one("disks", "createSnapshot");
             needed.extend(one("snapshots", "create"));
             needed.extend(one("snapshots", "setLabels"));
@@ -214,18 +223,31 @@ fn needed(line: &str, body: Option<&serde_json::Value>) -> Vec<String> {
         }
         ("GET", ["projects", _, "global", "operations", _]) => one("globalOperations", "get"),
         ("GET", ["projects", _, "zones", _, "operations", _]) => one("zoneOperations", "get"),
-        ("GET", ["projects", _, "zones", _, what, _] | ["projects", _, "global", what, _]) => {
-            one(what, "get")
-        }
+        ("GET", ["projects", _, "regions", _, "operations", _]) => one("regionOperations", "get"),
+        (
+            "GET",
+            ["projects", _, "zones" | "regions", _, what, _] | ["projects", _, "global", what, _],
+        ) => one(what, "get"),
         ("POST", ["projects", _, "global", what]) => {
             let mut needed = one(what, "create");
+            if body.is_some_and(|body| body.get("sourceImage").is_some()) {
+                needed.extend(one("images", "useReadOnly"));
+            }
+            if body.is_some_and(|body| body.get("sourceSnapshot").is_some()) {
+                needed.extend(one("snapshots", "useReadOnly"));
+            }
             if body.is_some_and(|body| body.get("labels").is_some()) {
                 needed.extend(one(what, "setLabels"));
             }
             needed
         }
-        ("POST", ["projects", _, "global", what, _, verb]) => one(what, verb),
-        ("DELETE", ["projects", _, "global", what, _]) => one(what, "delete"),
+        (
+            _,
+            ["projects", _, "global", what, _, verb] | ["projects", _, "regions", _, what, _, verb],
+        ) => one(what, verb),
+        ("DELETE", ["projects", _, "global", what, _] | ["projects", _, "regions", _, what, _]) => {
+            one(what, "delete")
+        }
         _ => panic!(
             "no rule says what {line} needs: add it here and to the permissions of the engine"
         ),
@@ -246,6 +268,60 @@ fn drained(case: &Case) -> BTreeSet<String> {
         .collect()
 }
 
+/// Copies a disk image.
+async fn copied(case: &Case, original: &Image) {
+    let Ownership::Ours(key) = original.ownership() else { panic!("{original:?}") };
+    let mut labels = key.labels();
+    labels.insert(LABEL_COPY.to_owned(), "yes".to_owned());
+    let copy = Copy {
+        name: key.copy_name("nightly", "eu"),
+        location: "eu".to_owned(),
+        kms_key: None,
+        labels,
+        sharing: None,
+        replaces: None,
+    };
+    let asked = CopyRequest { key, image: ImageRef::of(original), copy };
+    case.engine().copy(asked, Arc::new(Unwatched)).await.unwrap();
+}
+
+/// The permissions of changing who may use an image of each kind, and of looking at it.
+async fn shares(case: &Case) -> BTreeSet<String> {
+    let mut images = Vec::new();
+    for (kind, hour) in
+        [(ImageKind::MachineImage, 3), (ImageKind::DiskImage, 4), (ImageKind::Snapshot, 5)]
+    {
+        let created = case.engine().create(request(kind, hour), Arc::new(Unwatched)).await.unwrap();
+        images.push(created.image().clone());
+    }
+    drained(case);
+    let engine = case.engine();
+    let policy = PolicyName::parse("nightly").unwrap();
+    let roles = ["roles/compute.imageUser".to_owned()].into();
+    engine.attend(&Attention { sharing: [(policy, roles)].into() });
+    engine.observe().await;
+    let grant =
+        Grant { role: "roles/compute.imageUser".to_owned(), members: vec!["user:a@x".to_owned()] };
+    for image in images {
+        let given = Update { sharing: Some(vec![grant.clone()]), ..Update::default() };
+        engine.update(&ImageRef::of(&image), &given).await.unwrap();
+    }
+    drained(case)
+}
+
+/// The permissions of making an image by way of a snapshot.
+async fn vias(case: &Case) -> BTreeSet<String> {
+    let mut asked = request(ImageKind::DiskImage, 6);
+    asked.create.via = Via::Snapshot;
+    case.engine().create(asked, Arc::new(Unwatched)).await.unwrap();
+    let mut needed = drained(case);
+    // Disks of a zone and of a region are captured by an operation of it.
+    for scope in ["zone", "region"] {
+        needed.insert(format!("compute.{scope}Operations.get"));
+    }
+    needed
+}
+
 #[tokio::test]
 async fn the_roles_are_what_the_requests_need_and_no_more() {
     let case = Case::new();
@@ -259,7 +335,16 @@ async fn the_roles_are_what_the_requests_need_and_no_more() {
         let created = case.engine().create(request(kind, 2), Arc::new(Unwatched)).await.unwrap();
         images.push(created.image().clone());
     }
+    let original = images.iter().find(|image| image.kind == ImageKind::DiskImage).unwrap();
+    copied(&case, original).await;
+    // Disks of a region are captured by an operation of it.
+    let instance = "projects/p/zones/us-a/instances/web-1";
+    case.fake.state().make_regional(instance, "us", "data");
+    let regional = case.create(request(ImageKind::Snapshot, 3)).await.unwrap().image().clone();
+    images.push(regional);
     let creates = drained(&case);
+    // Snapshots of a region are deleted by an operation of it; the engine makes none.
+    case.regional_snapshot(images.last_mut().unwrap(), "us");
     for image in images {
         let deprecation = Update {
             stage_before: Stage::Active,
@@ -270,9 +355,16 @@ async fn the_roles_are_what_the_requests_need_and_no_more() {
         engine.delete(&ImageRef::of(&image)).await.unwrap();
     }
     let deletes = drained(&case);
-    for (task, mut wanted) in
-        [(Task::Plan, plans.clone()), (Task::Create, creates), (Task::Delete, deletes)]
-    {
+    let shares = shares(&case).await;
+    let via = vias(&case).await;
+    let tasks = [
+        (Task::Plan, plans.clone()),
+        (Task::Create, creates),
+        (Task::Delete, deletes),
+        (Task::Share, shares),
+        (Task::ViaSnapshot, via),
+    ];
+    for (task, mut wanted) in tasks {
         wanted.extend(plans.clone());
         if task == Task::Create {
             wanted.extend(IMPLIED.map(str::to_owned));

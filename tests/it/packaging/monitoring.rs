@@ -12,7 +12,7 @@ use stillframe::plan::guard::Guard;
 use stillframe::plan::{Action, Summary};
 use stillframe::watch::metrics::{self, METRICS};
 use stillframe::watch::{
-    EngineFacts, PolicyFacts, Role, RoundFacts, Snapshot, SourceFacts, Validity,
+    EngineFacts, PolicyFacts, Role, RoundFacts, Snapshot, SourceFacts, Tally, Validity,
 };
 
 use super::{example, yaml};
@@ -47,6 +47,9 @@ fn everything() -> Snapshot {
         role: Role::Running,
         validity: Validity { is_valid: true, read_at: Some(now), ..Validity::default() },
         digest: "digest".to_owned(),
+        name: "here".to_owned(),
+        policy_rows: Arc::default(),
+        page_version: 1,
         since: Some(now),
         policies: Arc::new(vec![PolicyFacts {
             name: policy.clone(),
@@ -55,10 +58,17 @@ fn everything() -> Snapshot {
             paused: Some(None),
         }]),
         engines: BTreeMap::new(),
+        tally: Tally {
+            messages: ["sent", "failed", "dropped"]
+                .map(|result| (("ops".to_owned(), result), 1))
+                .into(),
+            waiting: [("ops".to_owned(), 1)].into(),
+            pings: [("sent", 1)].into(),
+        },
     };
     let status = snapshot.engines.entry("one".to_owned()).or_default();
     let mut facts = EngineFacts {
-        seen_at: now,
+        seen_at: Some(now),
         instances: 1,
         unprotected: 0,
         exempt: 0,

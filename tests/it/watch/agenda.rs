@@ -161,7 +161,7 @@ fn rounds_never_overlap_and_no_engine_is_forgotten() {
                     let engine = running.remove(0);
                     let at = |seconds: i64| now + SignedDuration::from_secs(seconds);
                     let due = due.map(|due| NextDue { at: at(due), latest: at(due + 600) });
-                    agenda.ended(&engine, &Ended { health, due, goes_on: false }, now);
+                    agenda.ended(&engine, &Ended { health, due, ..Ended::broken() }, now);
                     last.insert(engine, now);
                 }
                 Step::End(..) => {}

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stillframe::clock::SystemClock;
-use stillframe::watch::{Bell, FileWatcher, Files, Pace, Status, System, Watch, WatchError};
+use stillframe::watch::{Bell, FileWatcher, Files, Pace, Post, Status, System, Watch, WatchError};
 use tokio::task::JoinHandle;
 
 /// Nothing takes so long, on the slowest machine.
@@ -66,18 +66,14 @@ impl Case {
         let files = FileWatcher::new(paths.clone(), bell.clone(), polls);
         let settle = Duration::from_millis(20);
         let watch = Watch {
-            world: Arc::new(Files {
-                paths,
-                environment: None,
-                clock: clock.clone(),
-                adjust: Box::new(|_| Ok(())),
-            }),
+            world: Arc::new(Files::new(paths, None, clock.clone(), Box::new(|_| Ok(())))),
             clock,
             bell: bell.clone(),
             status: Arc::clone(&status),
             system: System::default(),
             pace: Pace { settle, ..Pace::default() },
             grace: None,
+            courier: Arc::new(Post::new(|_| None)),
             files: Some(files),
         };
         let running = Running { bell, status, named, task: tokio::spawn(watch.run()) };
@@ -235,6 +231,27 @@ async fn a_pull() {
         git("clone", &["pull", "-q"]);
         running.follows().await;
     }
+    running.stop().await;
+}
+
+/// The system tells of what was watched, which is elsewhere then; the clock is the paused one.
+#[tokio::test(start_paused = true)]
+async fn a_tree_that_is_swapped_above_what_was_named_is_seen_after_a_while() {
+    let case = Case::new();
+    case.fill("tree/policies", 5);
+    let running = case.watch("tree/policies", false).await;
+    // What is new to be watched is read once more.
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    let before = running.status.snapshot().digest;
+    case.fill("other/policies", 9);
+    fs::rename(case.root.join("tree"), case.root.join("aside")).unwrap();
+    fs::rename(case.root.join("other"), case.root.join("tree")).unwrap();
+    tokio::time::sleep(Duration::from_hours(2)).await;
+    assert_ne!(running.status.snapshot().digest, before);
+    // And what is there now is watched: in the time of this machine nothing else looks at it soon.
+    tokio::time::resume();
+    fs::write(case.root.join("tree/policies/web.yaml"), policy(10)).unwrap();
+    running.follows().await;
     running.stop().await;
 }
 

@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use stillframe::clock::Clock;
 use stillframe::engine::{
     CopyRequest, CreateRequest, Created, Engine, EngineError, Settled, Watcher,
 };
-use stillframe::inventory::{EngineInventory, Image};
+use stillframe::inventory::{EngineInventory, Image, Limits};
 use stillframe::plan::{Action, ImageRef, Update};
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -33,11 +34,13 @@ struct Pace {
     captures: BTreeMap<String, Duration>,
     copies: Duration,
     looks: Duration,
+    deletes: Duration,
+    settles: Duration,
     /// Sources of which a capture is under way.
     at_it: BTreeSet<String>,
     /// Names of images that are being copied.
     copied: BTreeSet<String>,
-    begun: u64,
+    begun: Vec<Instant>,
     /// What must not be.
     wrong: Vec<String>,
 }
@@ -91,7 +94,7 @@ impl Engine for Slow {
         let source = request.key.source.to_string();
         let length = {
             let mut pace = self.pace.lock().unwrap();
-            pace.begun += 1;
+            pace.begun.push(Instant::now());
             if !pace.at_it.insert(source.clone()) {
                 pace.wrong.push(format!("{source} is captured twice at once"));
             }
@@ -122,10 +125,14 @@ impl Engine for Slow {
 
     async fn delete(&self, image: &ImageRef) -> Result<(), EngineError> {
         self.is_free(image);
+        let deletes = self.pace.lock().unwrap().deletes;
+        tokio::time::sleep(deletes).await;
         self.inner.delete(image).await
     }
 
     async fn settle(&self) -> Result<Settled, EngineError> {
+        let settles = self.pace.lock().unwrap().settles;
+        tokio::time::sleep(settles).await;
         self.inner.settle().await
     }
 }
@@ -248,6 +255,137 @@ async fn a_capture_that_never_ends_is_given_up_and_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_delete_that_never_ends_is_given_up_and_costs_no_slot() {
+    let fleet = fleet(Duration::ZERO, "");
+    let running = fleet.start();
+    tokio::time::sleep(HOUR * 6).await;
+    let before = fleet.engine.world.lock().unwrap().deleted.len();
+    assert!(before >= 4, "{before}");
+    fleet.slow.pace.lock().unwrap().deletes = EVER;
+    tokio::time::sleep(HOUR * 6).await;
+    assert_eq!(fleet.engine.world.lock().unwrap().deleted.len(), before);
+    assert!(count(&running, Action::Delete, "failed") >= 6);
+    // One is waited for in a round, the others are left for the next.
+    assert!(count(&running, Action::Delete, "left") >= 6);
+    fleet.others_missed_nothing(13);
+    fleet.slow.pace.lock().unwrap().deletes = Duration::ZERO;
+    tokio::time::sleep(HOUR * 2).await;
+    assert!(fleet.engine.world.lock().unwrap().deleted.len() >= before + 24);
+    fleet.stop(running).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_put_in_order_without_an_end_is_given_up() {
+    let fleet = fleet(Duration::ZERO, "");
+    fleet.slow.pace.lock().unwrap().settles = EVER;
+    let running = fleet.start();
+    tokio::time::sleep(HOUR * 24).await;
+    // Five hours are what a capture may take here.
+    let rounds = running.status.snapshot().engines["one"].rounds.clone();
+    assert!(rounds["partly"] >= 4, "{rounds:?}");
+    assert!(fleet.made("web-2") >= 4);
+    fleet.stop(running).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn captures_are_spread_where_an_engine_takes_so_many_in_a_minute() {
+    let fleet = fleet(Duration::ZERO, "");
+    fleet.engine.world.lock().unwrap().limits =
+        Limits { captures_per_minute: Some(2), ..Limits::default() };
+    let running = fleet.start();
+    tokio::time::sleep(HOUR * 6).await;
+    fleet.others_missed_nothing(7);
+    let begun = fleet.slow.pace.lock().unwrap().begun.clone();
+    assert_eq!(begun.len(), 7 * 4);
+    let between: Vec<u64> =
+        begun.windows(2).map(|two| two[1].duration_since(two[0]).as_secs()).collect();
+    // Four of each hour, then the rest of it.
+    for hour in between.chunks(4) {
+        assert_eq!(hour[..3], [30; 3], "{between:?}");
+        assert!(hour.get(3).is_none_or(|rest| *rest >= 2_900), "{between:?}");
+    }
+    fleet.stop(running).await;
+}
+
+/// Who stops waiting has taken nobody's time, and what will not begin takes none.
+#[tokio::test(start_paused = true)]
+async fn reloads_do_not_put_off_what_waits_for_its_turn() {
+    let fleet = fleet(Duration::ZERO, "");
+    fleet.engine.world.lock().unwrap().limits =
+        Limits { captures_per_minute: Some(1), ..Limits::default() };
+    let running = fleet.start();
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        running.bell.reload();
+    }
+    tokio::time::sleep(MINUTE * 5).await;
+    fleet.others_missed_nothing(1);
+    let begun = fleet.slow.pace.lock().unwrap().begun.clone();
+    let all = begun.last().unwrap().duration_since(begun[0]);
+    assert!(begun.len() == 4 && all <= MINUTE * 4, "{begun:?}");
+    assert!(begun.windows(2).all(|two| two[1].duration_since(two[0]) >= MINUTE), "{begun:?}");
+    fleet.stop(running).await;
+}
+
+/// An hour is too short for all of them: who has no turn in it leaves the next hour to others.
+#[tokio::test(start_paused = true)]
+async fn what_has_no_turn_before_its_deadline_takes_none() {
+    let late = "  schedule: {cron: \"0 * * * *\", deadline: 30m}\n";
+    let fleet = fleet(Duration::ZERO, "");
+    let text = text(
+        &["one"],
+        SETTINGS,
+        &[("hourly", "one", &HOURLY.replace("  schedule: {cron: \"0 * * * *\"}\n", late))],
+    );
+    for number in 5..=100 {
+        fleet.engine.add(instance(&format!("web-{number}"), &[]));
+    }
+    fleet.script.write(&text);
+    fleet.engine.world.lock().unwrap().limits =
+        Limits { captures_per_minute: Some(1), ..Limits::default() };
+    let running = fleet.start();
+    tokio::time::sleep(HOUR * 2).await;
+    let begun = fleet.slow.pace.lock().unwrap().begun.clone();
+    // Twenty minutes of the first hour are left, then thirty of each, and ten of the last.
+    assert!((19 + 30 + 9..=21 + 31 + 12).contains(&begun.len()), "{}", begun.len());
+    assert!(begun.windows(2).all(|two| two[1].duration_since(two[0]) >= MINUTE), "{begun:?}");
+    let skipped = count(&running, Action::Create, "skipped");
+    assert!(skipped >= 60 + 60, "{skipped}");
+    fleet.stop(running).await;
+}
+
+/// Two policies on one source, of an engine that makes one image of it in ten minutes.
+#[tokio::test(start_paused = true)]
+async fn a_source_is_captured_in_turns_and_no_slot_is_missed() {
+    let fleet = fleet(Duration::ZERO, "");
+    let limits =
+        Limits { source_interval_seconds: Some(600), source_hourly: Some(6), ..Limits::default() };
+    fleet.engine.world.lock().unwrap().limits = limits;
+    let text = text(&["one"], SETTINGS, &[("hourly", "one", HOURLY), ("other", "one", HOURLY)]);
+    fleet.script.write(&text);
+    let running = fleet.start();
+    tokio::time::sleep(HOUR * 12 + MINUTE * 5).await;
+    let made = slots(&fleet.engine);
+    for policy in ["hourly", "other"] {
+        for number in 1..=4 {
+            let slots = &made[&(policy.to_owned(), format!("web-{number}"))];
+            assert_eq!(slots.len(), 13, "{policy} web-{number}");
+        }
+    }
+    let of = |image: &&Image| image.source.as_ref().is_some_and(|one| one.name == "web-3");
+    let mut times: Vec<Timestamp> = {
+        let world = fleet.engine.world.lock().unwrap();
+        let images = world.images.values().chain(&world.deleted).filter(of);
+        images.map(|image| image.created_at).collect()
+    };
+    times.sort_unstable();
+    times.dedup();
+    let apart = times.windows(2).map(|two| two[1].duration_since(two[0]).as_mins()).min();
+    assert_eq!((times.len(), apart), (26, Some(10)));
+    fleet.stop(running).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stop_does_not_wait_for_ever_for_what_hangs() {
     let fleet = fleet(EVER, "");
     let running = fleet.start();
@@ -320,7 +458,7 @@ async fn what_fails_beside_rounds_is_tried_again_later_each_time() {
             world.instances.remove("web-1");
         }
     }
-    let begun = fleet.slow.pace.lock().unwrap().begun - 3;
+    let begun = fleet.slow.pace.lock().unwrap().begun.len() - 3;
     assert!((3..=6).contains(&begun), "{begun}");
     fleet.stop(running).await;
 }

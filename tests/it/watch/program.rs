@@ -1,5 +1,6 @@
 //! The long-running mode as a program: killed, started again, several at once, told to stop, asked.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -19,7 +20,7 @@ use super::metrics::parse;
 const PATIENCE: Duration = Duration::from_mins(3);
 
 /// A watch that runs as a program. It is killed with what it belongs to.
-struct Program {
+pub struct Program {
     child: Child,
     lines: Receiver<String>,
     /// What it has said so far.
@@ -32,7 +33,7 @@ impl Program {
         Self::with(datacenter, more, &[])
     }
 
-    fn with(datacenter: &Datacenter, more: &[&str], environment: &[(&str, &str)]) -> Self {
+    pub fn with(datacenter: &Datacenter, more: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut arguments = vec!["watch"];
         arguments.extend(more);
         let mut command = datacenter.command(&arguments);
@@ -54,7 +55,7 @@ impl Program {
     }
 
     /// Waits until it says something.
-    fn says(&mut self, text: &str) -> &str {
+    pub fn says(&mut self, text: &str) -> &str {
         let until = Instant::now() + PATIENCE;
         loop {
             if self.said.last().is_some_and(|line| line.contains(text)) {
@@ -70,12 +71,18 @@ impl Program {
         }
     }
 
-    fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Kills it, and holds nothing any more.
+    fn killed(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Tells it to stop; it must end well. Back comes all that it has said.
-    fn stop(mut self) -> String {
+    pub fn stop(mut self) -> String {
         self.signal(Signal::TERM);
         let status = self.child.wait().unwrap();
         while let Ok(line) = self.lines.recv() {
@@ -105,7 +112,7 @@ impl Drop for Program {
     }
 }
 
-fn web(mebibytes: u64) -> Datacenter {
+pub fn web(mebibytes: u64) -> Datacenter {
     let datacenter = Datacenter::new();
     only_web(&datacenter);
     fill_disks(&datacenter, mebibytes, &mut Random::new());
@@ -261,10 +268,98 @@ fn of_two_with_a_lease_one_works_and_the_other_takes_over() {
     let (status, body) = second.get("/readyz", "");
     assert!(status == 200 && body.contains("standby"), "{status} {body}");
     assert!(parse(&second.get("/metrics", "").1)["stillframe_role{role=\"standby\"}"] > 0.5);
-    first.child.kill().unwrap();
+    first.killed();
+    second.signal(Signal::HUP);
     second.says("holding the lease");
     second.says("in force");
     second.stop();
+}
+
+impl Program {
+    /// Waits until it has ended by itself; back come its code and all that it has said.
+    pub fn ends(mut self) -> (Option<i32>, String) {
+        let status = self.child.wait().unwrap();
+        while let Ok(line) = self.lines.recv() {
+            self.said.push(line);
+        }
+        (status.code(), self.said.join("\n"))
+    }
+}
+
+#[test]
+fn who_takes_over_when_the_files_are_not_valid_any_more_says_so() {
+    let datacenter = web(1);
+    let lease = datacenter.path("lease").display().to_string();
+    let mut first = Program::start(&datacenter, &["--lease", &lease]);
+    first.says("round ended");
+    let mut second = Program::start(&datacenter, &["--lease", &lease]);
+    second.says("standing by");
+    datacenter.edit("policies/web.yaml", |text| text.replace("schedule:", "shedule:"));
+    first.says("stays in force");
+    first.killed();
+    second.signal(Signal::HUP);
+    let (code, said) = second.ends();
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("shedule") && said.contains("no earlier ones"), "{said}");
+}
+
+#[test]
+fn a_lease_that_moves_with_a_link_is_refused_and_one_that_changes_is_told() {
+    let datacenter = web(1);
+    let spec = |text: &str, lease: &str| {
+        text.replace("spec:\n", &format!("spec:\n  watch: {{lease: {lease}}}\n"))
+    };
+    datacenter.edit("policies/stillframe.yaml", |text| spec(text, "../watch.lock"));
+    let mut program = Program::start(&datacenter, &[]);
+    program.says("holding the lease");
+    program.says("round ended");
+    datacenter.edit("policies/stillframe.yaml", |text| text.replace("watch.lock", "other.lock"));
+    program.says("watch.lease is another one now");
+    program.stop();
+    fs::rename(datacenter.path("policies"), datacenter.path("tree")).unwrap();
+    std::os::unix::fs::symlink("tree", datacenter.path("policies")).unwrap();
+    let run = datacenter.run_to(1, &["watch"]);
+    assert!(run.err.contains("write an absolute path"), "{}", run.err);
+}
+
+#[test]
+#[cfg(feature = "gce")]
+fn an_engine_that_cannot_be_opened_stops_no_other() {
+    let datacenter = web(1);
+    let cloud = "    cloud: {gce: {projects: [p]}}\n";
+    datacenter.edit("policies/stillframe.yaml", |text| {
+        text.replace("  engines:\n", &format!("  engines:\n{cloud}"))
+    });
+    datacenter
+        .edit("policies/web.yaml", |text| text.replace("spec:\n", "spec:\n  engine: datacenter\n"));
+    let key = [("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere/key.json")];
+    let mut program = Program::with(&datacenter, &[], &key);
+    let mut heard = BTreeSet::new();
+    while heard.len() < 2 {
+        let line = program.says("engine=").to_owned();
+        program.said.clear();
+        heard.extend(
+            ["everything: cannot be opened", "round ended"]
+                .into_iter()
+                .filter(|text| line.contains(text)),
+        );
+    }
+    program.stop();
+    let with_cloud = fs::read_to_string(datacenter.path("policies/stillframe.yaml")).unwrap();
+    datacenter.edit("policies/stillframe.yaml", |text| text.replace(cloud, ""));
+    for source in ["web-1", "web-2"] {
+        assert!(!datacenter.ready(source).is_empty(), "{source}");
+    }
+    // Where there is nothing else, there is nothing to do.
+    datacenter.edit("policies/stillframe.yaml", |_| {
+        let (before, rest) = with_cloud.split_once("    datacenter:").unwrap();
+        format!("{before}{}", &rest[rest.find("  defaults:").unwrap()..])
+    });
+    fs::remove_file(datacenter.path("policies/web.yaml")).unwrap();
+    let mut command = datacenter.command(&["watch"]);
+    let output = command.envs(key).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("/nowhere/key.json"), "{said}");
 }
 
 #[test]
@@ -299,7 +394,8 @@ fn health_readiness_and_metrics_are_seen_from_outside() {
     );
     assert_eq!(program.get("/healthz", ""), (200, "ok\n".to_owned()));
     assert_eq!(program.get("/readyz", "").0, 200);
-    assert_eq!(program.get("/", "").0, 404);
+    assert_eq!(program.get("/", "").0, 200);
+    assert_eq!(program.get("/elsewhere", "").0, 404);
     program.stop();
 }
 
@@ -341,8 +437,11 @@ fn the_system_hears_when_it_is_ready_alive_and_stopping() {
     };
     let until = |word: &str| while !hear().contains(word) {};
     until("READY=1");
-    until("WATCHDOG=1");
-    until("WATCHDOG=1");
+    // It is ready, and says nothing else before somebody asks.
+    for _ in 0..6 {
+        let heard = hear();
+        assert!(heard.contains("WATCHDOG=1") && !heard.contains("RELOADING"), "{heard}");
+    }
     program.signal(Signal::HUP);
     until("RELOADING=1");
     until("READY=1");

@@ -19,7 +19,7 @@ use super::{Running, Script, VirtualClock, slots, text};
 const HOUR: Duration = Duration::from_hours(1);
 const MINUTE: Duration = Duration::from_mins(1);
 
-fn hourly(retention: &str) -> String {
+pub fn hourly(retention: &str) -> String {
     format!(
         "  source: {{match: [{{names: [\"web-*\"]}}]}}\n  schedule: {{cron: \"0 * * * *\"}}\n  retention: \
          {retention}\n  lifecycle: {{grace: 0}}\n"
@@ -27,17 +27,17 @@ fn hourly(retention: &str) -> String {
 }
 
 /// What is to be deleted is gone after two minutes, where nothing holds it.
-const SETTINGS: &str = "  watch: {reconcileEvery: 1m}\n";
+pub const SETTINGS: &str = "  watch: {reconcileEvery: 1m}\n";
 
-struct World {
-    clock: Arc<VirtualClock>,
-    engine: Arc<MemoryEngine>,
-    script: Arc<Script>,
+pub struct World {
+    pub clock: Arc<VirtualClock>,
+    pub engine: Arc<MemoryEngine>,
+    pub script: Arc<Script>,
     _directory: TempDir,
 }
 
 /// A day of hourly restore points of one machine.
-async fn day(retention: &str) -> (World, Running) {
+pub async fn day(retention: &str) -> (World, Running) {
     let clock = VirtualClock::from("2026-11-20T00:10:00Z");
     let engine = MemoryEngine::named("one", clock.clone());
     engine.add(instance("web-1", &[]));
@@ -50,11 +50,11 @@ async fn day(retention: &str) -> (World, Running) {
 }
 
 impl World {
-    fn images(&self) -> usize {
+    pub fn images(&self) -> usize {
         self.engine.world.lock().unwrap().images.len()
     }
 
-    fn write(&self, running: &Running, retention: &str) {
+    pub fn write(&self, running: &Running, retention: &str) {
         self.script.write(&text(&["one"], SETTINGS, &[("hourly", "one", &hourly(retention))]));
         running.bell.files_changed();
     }
@@ -125,6 +125,47 @@ async fn an_invalid_change_leaves_in_force_what_was() {
     tokio::time::sleep(MINUTE).await;
     let validity = running.status.snapshot().validity;
     assert!(validity.is_valid && validity.mistakes.is_empty(), "{validity:?}");
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_in_the_way_of_a_change_is_tried_again_and_told_once() {
+    let (world, running) = day("{last: 8}").await;
+    let before = running.status.snapshot();
+    *world.script.fault.lock().unwrap() = Some("the key cannot be read".to_owned());
+    world.write(&running, "{last: 9}");
+    tokio::time::sleep(MINUTE * 10).await;
+    let snapshot = running.status.snapshot();
+    assert_eq!((&snapshot.digest, snapshot.validity.is_valid), (&before.digest, false));
+    assert!(snapshot.validity.mistakes[0].contains("the key cannot be read"), "{snapshot:?}");
+    let (valid, refused) = snapshot.validity.readings;
+    assert_eq!(valid, before.validity.readings.0, "it was never valid in between");
+    // After 30 s, and then after twice as long each time, up to what it says otherwise: a minute.
+    let again = refused - before.validity.readings.1;
+    assert!((9..13).contains(&again), "{again}");
+    *world.script.fault.lock().unwrap() = None;
+    tokio::time::sleep(MINUTE + MINUTE / 2).await;
+    let after = running.status.snapshot();
+    assert!(after.validity.is_valid && after.digest != before.digest, "nobody had to say so");
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_nobody_tells_of_is_seen_all_the_same() {
+    let (world, running) = day("{last: 8}").await;
+    let before = running.status.snapshot().digest;
+    let text = text(&["one"], SETTINGS, &[("hourly", "one", &hourly("{last: 9}"))]);
+    world.script.write(&text.replace("  watch: {reconcileEvery: 1m}\n", ""));
+    tokio::time::sleep(MINUTE * 2).await;
+    let changed = running.status.snapshot().digest;
+    assert_ne!(changed, before);
+    // From now on every hour.
+    world.script.write(&text);
+    tokio::time::sleep(MINUTE * 50).await;
+    assert_eq!(running.status.snapshot().validity.readings.1, 0);
+    world.script.write(&text.replace("last: 9", "last: 10"));
+    tokio::time::sleep(MINUTE * 20).await;
+    assert_ne!(running.status.snapshot().digest, changed);
     running.stop().await;
 }
 

@@ -97,7 +97,7 @@ fn image_specs() -> impl Strategy<Value = ImageSpec> {
         0..NAMES.len(),
         0..SOURCES.len(),
         -1_i64..12,
-        0_u8..12,
+        0_u8..13,
         proptest::option::weighted(0.3, -5_i64..120),
         prop::bool::weighted(0.3),
         prop::bool::weighted(0.1),
@@ -226,6 +226,7 @@ impl ImageSpec {
         image.state = match self.state {
             0..=9 => ImageState::Ready,
             10 => ImageState::Failed,
+            11 => ImageState::Partial,
             _ => ImageState::Creating,
         };
         image.sharing = Some(Vec::new());

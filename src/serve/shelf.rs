@@ -10,8 +10,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::answer::Refusal;
 use crate::engine::local::home::{read_json, write_json};
+
+/// What the server remembers cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("what the server remembers cannot be written: {0}")]
+pub struct ShelfError(String);
 
 /// Things of one kind, by their ids.
 #[derive(Debug)]
@@ -61,7 +65,7 @@ impl<T: Serialize + DeserializeOwned + Clone> Shelf<T> {
     }
 
     /// Keeps one.
-    pub fn put(&self, id: &str, thing: T) -> Result<(), Refusal> {
+    pub fn put(&self, id: &str, thing: T) -> Result<(), ShelfError> {
         let mut things = self.things();
         write_json(&self.path(id), &thing).map_err(|error| failed(&error.to_string()))?;
         things.insert(id.to_owned(), thing);
@@ -69,7 +73,7 @@ impl<T: Serialize + DeserializeOwned + Clone> Shelf<T> {
     }
 
     /// Forgets one.
-    pub fn remove(&self, id: &str) -> Result<(), Refusal> {
+    pub fn remove(&self, id: &str) -> Result<(), ShelfError> {
         let mut things = self.things();
         match fs::remove_file(self.path(id)) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(failed(&error.to_string())),
@@ -91,12 +95,8 @@ impl<T: Serialize + DeserializeOwned + Clone> Shelf<T> {
     }
 }
 
-fn failed(error: &str) -> Refusal {
-    Refusal {
-        status: 500,
-        reason: "internalError",
-        message: format!("what the server remembers cannot be written: {error}"),
-    }
+fn failed(error: &str) -> ShelfError {
+    ShelfError(error.to_owned())
 }
 
 #[cfg(test)]

@@ -1,0 +1,56 @@
+//! Whether an image holds the disks that a policy captures.
+
+use std::collections::BTreeSet;
+
+use super::Reader;
+use crate::inventory::{Disk, Image, Instance};
+
+impl Reader<'_> {
+    /// Refuses an image that holds other disks. Where the engine does not know which it holds, one of
+    /// several could be any of them.
+    pub(super) fn refuse_other_disks(
+        &self,
+        image: &Image,
+        instance: &Instance,
+    ) -> Result<(), String> {
+        let Some(held) = &image.disks else {
+            let capabilities = &self.engine.capabilities;
+            let mut one_each =
+                [&capabilities.one_disk_kinds, &capabilities.per_disk_kinds].into_iter();
+            let holds_one = one_each.any(|kinds| kinds.contains(&image.kind));
+            return if instance.disks.len() > 1 && holds_one {
+                Err(format!(
+                    "a {} holds one disk, {} has {}, and nothing says which one it is of",
+                    image.kind.word(),
+                    instance.name,
+                    instance.disks.len()
+                ))
+            } else {
+                Ok(())
+            };
+        };
+        let capture = &self.policy.capture;
+        let takes = |disk: &&Disk| capture.disks.takes(&disk.name, disk.boot);
+        let captured = instance.disks.iter().filter(takes).map(|disk| disk.name.as_str());
+        let (held, wanted): (BTreeSet<&str>, BTreeSet<&str>) =
+            (held.iter().map(String::as_str).collect(), captured.collect());
+        if held == wanted {
+            return Ok(());
+        }
+        Err(format!(
+            "it holds of {} {}, and {} captures {}",
+            instance.name,
+            names(&held),
+            self.policy.name,
+            names(&wanted)
+        ))
+    }
+}
+
+fn names(disks: &BTreeSet<&str>) -> String {
+    match disks.len() {
+        0 => "no disk".to_owned(),
+        1 => format!("the disk {}", disks.iter().copied().collect::<String>()),
+        _ => format!("the disks {}", disks.iter().copied().collect::<Vec<_>>().join(", ")),
+    }
+}

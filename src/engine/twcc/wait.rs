@@ -1,0 +1,192 @@
+//! Waits: until a job has begun, until it has ended, and until something may be asked for.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::TwccEngine;
+use super::create::{Capture, Wanted};
+use super::image::{Found, stuck};
+use crate::elapsed::{Elapsed, whole_second};
+use crate::engine::http::Looks;
+use crate::engine::set::APART;
+use crate::engine::{EngineError, Watcher};
+use crate::inventory::ImageState;
+
+/// How long a job is waited for that has begun.
+const JOB_TIME_MAX: Elapsed = Elapsed::hours(12);
+/// How long a second image is waited for that is to be taken back.
+const TWIN_TIME_MAX: Duration = Duration::from_mins(15);
+/// The longest time in which nobody looks whether to stop.
+const STEP: Duration = Duration::from_secs(5);
+
+/// Until when something may be asked for, by the clock of the service.
+pub(super) struct Limit<'a> {
+    pub(super) until: Timestamp,
+    /// What is said after that.
+    pub(super) after: &'static str,
+    pub(super) watcher: &'a dyn Watcher,
+}
+
+/// How far a job is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Goal {
+    /// The service has begun with it.
+    Begun,
+    /// It is READY.
+    Ready,
+}
+
+/// How far a job has come.
+pub(super) struct Reached {
+    pub(super) found: Found,
+    /// When it was seen in the queue last, or else was asked for: what it holds is younger.
+    pub(super) queued_at: Timestamp,
+}
+
+impl Limit<'_> {
+    /// Whether something may be asked for at that time.
+    fn check(&self, now: Timestamp) -> Result<(), EngineError> {
+        if self.watcher.is_cancelled() {
+            return Err(EngineError::Interrupted);
+        }
+        if now > self.until { Err(EngineError::Busy(self.after.to_owned())) } else { Ok(()) }
+    }
+}
+
+impl Reached {
+    /// Says so where a disk is that of a later time than it was asked for.
+    pub(super) fn note_late(&self, watcher: &dyn Watcher) {
+        let asked = self.found.image.created_at;
+        if APART.after(asked) < self.queued_at {
+            watcher.waits(&format!(
+                "{} was QUEUED for {}: it holds what the disk was after {}",
+                self.found.image.name,
+                Elapsed::between(asked, self.queued_at).rough(),
+                whole_second(self.queued_at)
+            ));
+        }
+    }
+}
+
+impl TwccEngine {
+    /// A restore point may begin until its deadline, which is one of our clock.
+    pub(super) fn deadline<'a>(&self, capture: &Capture<'a>) -> Limit<'a> {
+        let ahead = self.service.now().duration_since(self.clock.now());
+        let deadline = capture.request.create.deadline;
+        Limit {
+            until: deadline.saturating_add(ahead).unwrap_or(deadline),
+            after: "its deadline has passed; the next slot is the next one",
+            watcher: capture.watcher,
+        }
+    }
+
+    /// Whether something may be asked for now.
+    pub(super) fn may_ask(&self, limit: &Limit<'_>) -> Result<(), EngineError> {
+        limit.check(self.service.now())
+    }
+
+    /// Waits before something is asked for again, if that may still be then.
+    pub(super) async fn wait_to_ask(
+        &self,
+        time: Duration,
+        why: &str,
+        limit: &Limit<'_>,
+    ) -> Result<(), EngineError> {
+        let waited = SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX);
+        let then = self.service.now().saturating_add(waited).unwrap_or(Timestamp::MAX);
+        limit.check(then)?;
+        let seconds = Elapsed::seconds(waited.as_secs());
+        limit.watcher.waits(&format!("{why}; it is asked again in {seconds}"));
+        let mut left = time;
+        while !left.is_zero() {
+            let step = left.min(STEP);
+            self.service.pause.pause(step).await;
+            left -= step;
+            if limit.watcher.is_cancelled() {
+                return Err(EngineError::Interrupted);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until a member is as far as that. One that the service does not begin with is not waited
+    /// for for ever.
+    pub(super) async fn until(
+        &self,
+        capture: &Capture<'_>,
+        wanted: &Wanted<'_>,
+        mut found: Found,
+        goal: Goal,
+    ) -> Result<Reached, EngineError> {
+        let failed = |why: &str| Err(EngineError::Failed(format!("{}: {why}", wanted.name)));
+        let mut queue =
+            Looks::within(Duration::try_from(self.settings.queued()).unwrap_or_default());
+        let mut job = Looks::within(Duration::from_secs(JOB_TIME_MAX.as_seconds().unsigned_abs()));
+        let mut queued_at = found.image.created_at;
+        loop {
+            let said = found.image.message.clone();
+            match found.image.state {
+                ImageState::Ready => return Ok(Reached { found, queued_at }),
+                ImageState::Creating if goal == Goal::Begun && !found.is_queued => {
+                    return Ok(Reached { found, queued_at });
+                }
+                ImageState::Creating => {}
+                ImageState::Failed | ImageState::Partial => {
+                    return failed(&said.unwrap_or_else(|| "the service could not make it".into()));
+                }
+                ImageState::Deleting => return failed("it is being deleted"),
+                ImageState::Unknown => return failed("it is in a state that is not known"),
+            }
+            let since = found.image.created_at;
+            let pause = if found.is_queued {
+                queued_at = self.service.now().max(since);
+                queue.pause().filter(|_| !self.is_past(since))
+            } else {
+                job.pause().filter(|_| self.service.now() < JOB_TIME_MAX.after(queued_at))
+            };
+            let Some(time) = pause else {
+                if !found.is_queued {
+                    return failed("it does not become ACTIVE");
+                }
+                let (server, number) = (capture.machine.server.id, found.place.number);
+                return Err(EngineError::Failed(stuck(
+                    wanted.name,
+                    Some(wanted.key),
+                    Some(server),
+                    number,
+                    since,
+                )));
+            };
+            if capture.watcher.is_cancelled() {
+                return Err(EngineError::Interrupted);
+            }
+            self.service.pause.pause(time).await;
+            found = match self.at(&found.place).await {
+                Err(EngineError::NotFound) => return failed("it is gone again"),
+                found => found?,
+            };
+            if !wanted.is_it(&found) {
+                return Err(EngineError::NameTaken(wanted.name.to_owned()));
+            }
+        }
+    }
+
+    /// Waits until a second image is made, or has failed, or is gone; not for too long.
+    pub(super) async fn settled(&self, found: &Found, watcher: &dyn Watcher) -> Option<Found> {
+        let mut looks = Looks::within(TWIN_TIME_MAX);
+        loop {
+            let now = self.at(&found.place).await.ok()?;
+            if now.image.state != ImageState::Creating || watcher.is_cancelled() {
+                return Some(now);
+            }
+            let Some(time) = looks.pause() else { return Some(now) };
+            self.service.pause.pause(time).await;
+        }
+    }
+
+    fn is_past(&self, since: Timestamp) -> bool {
+        let end = since.saturating_add(self.settings.queued());
+        end.is_ok_and(|end| end < self.service.now())
+    }
+}

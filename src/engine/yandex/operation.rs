@@ -1,0 +1,156 @@
+//! Carries changes out under keys that are functions of them, so that no run asks twice.
+//!
+//! A run that is started again, or another one at the same time, asks for the same under the same key,
+//! and the service answers with the operation that is there: it is waited for. What must not happen
+//! is that a run takes the end of an earlier operation for its own. Before anything is asked for it
+//! was looked whether it is still to be done, so an operation that had ended before that is none of
+//! its doing, and the next key is taken. Nothing is asked for without a turn in its folder.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::YandexEngine;
+use super::call::CallError;
+use super::room::Turn;
+use super::service::{Service, WaitError};
+use super::wire::Operation;
+use crate::engine::http::{Call, id_of};
+use crate::engine::{EngineError, Unwatched, Watcher};
+
+/// So many operations of earlier runs are passed over before the key is one of this moment.
+const ATTEMPTS_MAX: u32 = 20;
+/// An operation that is done and was begun so long before it was asked for is an earlier one, by the
+/// clock of the service.
+const EARLIER: Duration = Duration::from_secs(10);
+
+/// A change that was asked for.
+pub(super) struct Begun {
+    /// The operation, which need not be done.
+    pub(super) answer: Result<Operation, CallError>,
+    /// The attempt that was answered.
+    attempt: u32,
+    key: String,
+    /// Whether an earlier try, whose answer was lost, may have been carried out.
+    was_open: bool,
+}
+
+/// How a change ended.
+pub(super) struct Ended {
+    /// The operation, which is done.
+    pub(super) result: Result<Operation, WaitError>,
+    /// Whether anything of it may have been carried out.
+    pub(super) was_begun: bool,
+    /// Whether it was done as soon as it was asked for.
+    pub(super) was_done: bool,
+    /// The attempt that was answered.
+    pub(super) attempt: u32,
+}
+
+impl YandexEngine {
+    /// Asks for a change. `seen` is what was seen of what is changed; `attempt` counts what came to its
+    /// end before. The turn is kept until its end.
+    pub(super) async fn ask(&self, _: &Turn, call: &Call, seen: &str, mut attempt: u32) -> Begun {
+        let began = self.services.service_now().await;
+        let last = attempt + ATTEMPTS_MAX;
+        let method = format!("{:?}", call.method);
+        loop {
+            let asked = (&self.endpoint, &method, &call.path, &call.query, &call.body);
+            // After so many that have all ended, the key is of this moment: nothing has it.
+            let is_new = attempt > last;
+            let key = if is_new {
+                id_of(&(asked, seen, attempt, began.to_string()))
+            } else {
+                id_of(&(asked, seen, attempt))
+            };
+            if !is_new && self.has_ended(&key) {
+                attempt += 1;
+                continue;
+            }
+            let sent = self.services.send::<Operation>(Service::Compute, call, Some(&key)).await;
+            match sent {
+                (Ok(operation), false) if !is_new && is_earlier(&operation, began) => attempt += 1,
+                (answer, was_open) => return Begun { answer, attempt, key, was_open },
+            }
+        }
+    }
+
+    /// Waits for the end of what was asked for.
+    pub(super) async fn end(&self, begun: Begun, watcher: &dyn Watcher) -> Ended {
+        let Begun { answer, attempt, key, was_open } = begun;
+        let is_taken_on = answer.is_ok();
+        let was_done = answer.as_ref().is_ok_and(|operation| operation.done);
+        let result = match answer {
+            Ok(operation) => self.services.finish(operation, watcher).await,
+            Err(error) => Err(WaitError::Call(error)),
+        };
+        if is_taken_on && !matches!(result, Err(WaitError::Interrupted)) {
+            self.note_ended(key);
+        }
+        Ended { result, was_begun: was_open || is_taken_on, was_done, attempt }
+    }
+
+    /// Carries a change out and waits for its end.
+    pub(super) async fn carry_out(
+        &self,
+        turn: &Turn,
+        call: &Call,
+        seen: &str,
+        watcher: &dyn Watcher,
+    ) -> Ended {
+        let begun = self.ask(turn, call, seen, 0).await;
+        self.end(begun, watcher).await
+    }
+
+    /// The same for a change that nobody interrupts.
+    pub(super) async fn change_at(
+        &self,
+        turn: &Turn,
+        call: &Call,
+        seen: &str,
+    ) -> Result<Operation, CallError> {
+        match self.carry_out(turn, call, seen, &Unwatched).await.result {
+            Ok(operation) => Ok(operation),
+            Err(WaitError::Call(error)) => Err(error),
+            Err(WaitError::Interrupted) => Ok(Operation::default()),
+        }
+    }
+}
+
+impl From<WaitError> for EngineError {
+    fn from(error: WaitError) -> Self {
+        match error {
+            WaitError::Interrupted => Self::Interrupted,
+            WaitError::Call(error) => error.into(),
+        }
+    }
+}
+
+/// Whether an operation that is done was begun by an earlier run.
+fn is_earlier(operation: &Operation, began: Timestamp) -> bool {
+    let is_old = |created: Timestamp| {
+        began.duration_since(created).unsigned_abs() > EARLIER && created < began
+    };
+    operation.done && operation.created_at.parse().is_ok_and(is_old)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_had_ended_before_is_of_an_earlier_run() {
+        let began: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+        let of = |done: bool, created: &str| {
+            is_earlier(
+                &Operation { done, created_at: created.to_owned(), ..Operation::default() },
+                began,
+            )
+        };
+        assert!(of(true, "2026-11-21T11:58:00Z"));
+        assert!(!of(false, "2026-11-21T11:00:00Z"));
+        assert!(!of(true, "2026-11-21T11:59:55Z"));
+        assert!(!of(true, "2026-11-21T12:30:00Z"));
+        assert!(!of(true, ""));
+    }
+}

@@ -1,0 +1,286 @@
+//! Machines that were stopped for a capture, and the promise that they run again.
+//!
+//! The promise is written down before it is needed: a label on the instance says that it is to run
+//! again, and until when at the latest it may stand still. It is set before the instance is stopped, put
+//! off as long as its run is at it, and taken away once the instance runs. Whoever captures or ends a
+//! round and finds the label keeps the promise: the same run after a failure, the next run after a
+//! kill, another run once the time has passed.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use tokio::sync::Mutex;
+
+use super::YandexEngine;
+use super::wire;
+use crate::engine::http::{Call, Looks, Method};
+use crate::engine::{EngineError, Settled, Watcher};
+use crate::name::{parse_stamp, stamp};
+
+/// Label of an instance that was stopped to be captured: by when it must run again.
+pub const LABEL_RESTART: &str = "stillframe-restart";
+/// So long an instance may stand still for a capture that nobody is at any more.
+const STILL_MAX: SignedDuration = SignedDuration::from_mins(30);
+/// A promise that ends sooner is put off.
+const PUT_OFF_BEFORE: SignedDuration = SignedDuration::from_mins(20);
+/// What an instance is on its way to running, or to standing still.
+const PASSING: [&str; 5] = ["PROVISIONING", "STARTING", "STOPPING", "RESTARTING", "UPDATING"];
+/// How often labels are merged anew that somebody else has changed meanwhile.
+const MERGES_MAX: u32 = 3;
+
+/// An instance that stands still.
+pub(super) struct Still {
+    /// The instance as it was before.
+    instance: wire::Instance,
+    /// By when it runs again; `None` where somebody else has stopped it, who did not want that.
+    until: Option<Mutex<Timestamp>>,
+}
+
+impl Still {
+    /// Its id.
+    pub(super) fn id(&self) -> &str {
+        &self.instance.id
+    }
+
+    /// Whether it was promised that it runs again.
+    pub(super) fn is_promised(&self) -> bool {
+        self.until.is_some()
+    }
+}
+
+impl YandexEngine {
+    /// Stops an instance that runs, and writes down first that it is to run again. One that stands
+    /// still already runs again afterwards where that was promised by a run before. The caller is
+    /// alone at the machine.
+    pub(super) async fn stand_still(
+        &self,
+        instance: wire::Instance,
+        watcher: &dyn Watcher,
+    ) -> Result<Still, EngineError> {
+        match instance.status.as_str() {
+            "STOPPED" => {
+                let promise = instance.labels.get(LABEL_RESTART);
+                // A time that cannot be read has passed.
+                let until = promise.map(|until| parse_stamp(until).unwrap_or_default());
+                return Ok(Still { instance, until: until.map(Mutex::new) });
+            }
+            "RUNNING" => {}
+            other => {
+                let message =
+                    format!("{} is {other}: it neither runs nor stands still", instance.name);
+                return Err(EngineError::Busy(message));
+            }
+        }
+        watcher.waits("the machine is stopped for the capture");
+        let until = self.still_until()?;
+        let set = |labels: &mut BTreeMap<String, String>| {
+            labels.insert(LABEL_RESTART.to_owned(), stamp(until));
+        };
+        self.label_instance(&instance, set).await?;
+        match self.turn_off(&instance, until).await {
+            Ok(()) => Ok(Still { instance, until: Some(Mutex::new(until)) }),
+            Err(error) => self.after(&instance, Err(error)).await,
+        }
+    }
+
+    fn still_until(&self) -> Result<Timestamp, EngineError> {
+        let until = self.clock.now().saturating_add(STILL_MAX);
+        until.map_err(|error| EngineError::Failed(error.to_string()))
+    }
+
+    async fn turn_off(
+        &self,
+        instance: &wire::Instance,
+        seen: Timestamp,
+    ) -> Result<(), EngineError> {
+        let path = format!("compute/v1/instances/{}:stop", instance.id);
+        let call = Call::post(&path).with_body(&json!({}))?;
+        {
+            let turn = self.rooms.of_machine(&instance.folder_id).await;
+            self.change_at(&turn, &call, &stamp(seen)).await?;
+        }
+        let mut looks = Looks::within(STILL_MAX.unsigned_abs());
+        loop {
+            let now = self.instance(&instance.id).await?;
+            if now.status == "STOPPED" {
+                return Ok(());
+            }
+            let Some(time) = looks.pause() else {
+                let message = format!("{} is {} and does not stop", now.name, now.status);
+                return Err(EngineError::Failed(message));
+            };
+            self.services.pause.pause(time).await;
+        }
+    }
+
+    /// Puts the promise off while its run is still at it. Where that fails somebody else may start the
+    /// instance, and that is seen at the end.
+    pub(super) async fn put_off(&self, still: &Still) {
+        let Some(until) = &still.until else { return };
+        let mut until = until.lock().await;
+        let is_far = |left: Timestamp| left.duration_since(self.clock.now()) > PUT_OFF_BEFORE;
+        let Some(later) = self.still_until().ok().filter(|_| !is_far(*until)) else { return };
+        let set = |labels: &mut BTreeMap<String, String>| {
+            if let Some(label) = labels.get_mut(LABEL_RESTART) {
+                *label = stamp(later);
+            }
+        };
+        match self.label_instance(&still.instance, set).await {
+            Ok(()) => *until = later,
+            Err(error) => {
+                tracing::warn!("{} stands still for longer: {error}", still.instance.name);
+            }
+        }
+    }
+
+    /// Lets an instance run again that was stopped here, and hands on what came of the capture. That it
+    /// does not run is told before anything else. The caller is alone at the machine.
+    pub(super) async fn after<T>(
+        &self,
+        instance: &wire::Instance,
+        came: Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        match (self.run_again(&instance.id).await, came) {
+            (Ok(()), came) => came,
+            (Err(error), came) => {
+                let beside = came.err().map(|error| format!("; before that: {error}"));
+                Err(EngineError::Failed(format!(
+                    "{} was stopped for a capture and does not run again: {error}{}; the next run tries again",
+                    instance.name,
+                    beside.unwrap_or_default()
+                )))
+            }
+        }
+    }
+
+    /// The same for one that stands still.
+    pub(super) async fn let_run<T>(
+        &self,
+        still: &Still,
+        came: Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        if still.is_promised() { self.after(&still.instance, came).await } else { came }
+    }
+
+    /// Starts an instance that is to run again, and takes the label away once it does. One without the
+    /// label is left as it is.
+    async fn run_again(&self, id: &str) -> Result<(), EngineError> {
+        let mut looks = Looks::within(STILL_MAX.unsigned_abs());
+        let mut is_started = false;
+        let instance = loop {
+            let now = self.instance(id).await?;
+            let Some(promise) = now.labels.get(LABEL_RESTART) else { return Ok(()) };
+            match now.status.as_str() {
+                "RUNNING" => break now,
+                "STOPPED" if !is_started => {
+                    self.start(&now, promise).await?;
+                    is_started = true;
+                }
+                "STOPPED" => {}
+                passing if PASSING.contains(&passing) => {}
+                other => {
+                    let message = format!("{} is {other}, and is not started from that", now.name);
+                    return Err(EngineError::Failed(message));
+                }
+            }
+            let Some(time) = looks.pause() else {
+                let message = format!("{} is {} and not RUNNING", now.name, now.status);
+                return Err(EngineError::Failed(message));
+            };
+            self.services.pause.pause(time).await;
+        };
+        self.label_instance(&instance, |labels| drop(labels.remove(LABEL_RESTART))).await
+    }
+
+    async fn start(&self, instance: &wire::Instance, promise: &str) -> Result<(), EngineError> {
+        let path = format!("compute/v1/instances/{}:start", instance.id);
+        let call = Call::post(&path).with_body(&json!({}))?;
+        let turn = self.rooms.of_machine(&instance.folder_id).await;
+        let Err(error) = self.change_at(&turn, &call, promise).await else { return Ok(()) };
+        // Another run may have been faster.
+        let now = self.instance(&instance.id).await?;
+        if now.status == "STOPPED" { Err(error.into()) } else { Ok(()) }
+    }
+
+    /// Changes labels of an instance as it is now: they go as a whole, and nothing that somebody else
+    /// has set since is put back.
+    async fn label_instance(
+        &self,
+        instance: &wire::Instance,
+        change: impl Fn(&mut BTreeMap<String, String>) + Send,
+    ) -> Result<(), EngineError> {
+        let turn = self.rooms.of_machine(&instance.folder_id).await;
+        let path = format!("compute/v1/instances/{}", instance.id);
+        for _ in 0..MERGES_MAX {
+            let now = self.instance(&instance.id).await?;
+            let mut labels = now.labels.clone();
+            change(&mut labels);
+            if labels == now.labels {
+                return Ok(());
+            }
+            let body = json!({"updateMask": "labels", "labels": labels});
+            let call = Call::new(Method::Patch, &path).with_body(&body)?;
+            self.change_at(&turn, &call, &format!("{:?} {}", now.labels, now.status)).await?;
+        }
+        let now = self.instance(&instance.id).await?;
+        let mut labels = now.labels.clone();
+        change(&mut labels);
+        if labels == now.labels {
+            return Ok(());
+        }
+        let message = format!("the labels of {} keep changing", instance.name);
+        Err(EngineError::Busy(message))
+    }
+
+    /// Keeps what killed runs have promised: instances that are to run again and stand still for
+    /// longer than they may. What another run is at now has not stood still for so long.
+    pub(super) async fn keep_promises(&self) -> Result<Settled, EngineError> {
+        let mut settled = Settled::default();
+        for folder in &self.settings.folders {
+            let call = Call::get("compute/v1/instances").with("folderId", folder);
+            let (pages, error) = self.services.pages(&call).await;
+            if let Some(error) = error {
+                settled.postponed.push(format!("{folder}: instances: {error}"));
+            }
+            let instances = pages.iter().flat_map(|page| &page.instances);
+            for instance in instances.filter(|one| one.labels.contains_key(LABEL_RESTART)) {
+                settled.postponed.extend(self.keep_promise(instance).await);
+            }
+        }
+        Ok(settled)
+    }
+
+    /// What is left of one of them.
+    async fn keep_promise(&self, instance: &wire::Instance) -> Option<String> {
+        let name = &instance.name;
+        let Some(_alone) = self.rooms.free_machine(&instance.id) else {
+            return Some(format!("{name} is captured at present, and runs again afterwards"));
+        };
+        let failed = |error: EngineError| {
+            let failed =
+                format!("{name} was stopped for a capture and does not run again: {error}");
+            tracing::error!("{failed}");
+            Some(failed)
+        };
+        // Its run may have ended since the list was read.
+        let now = match self.instance(&instance.id).await {
+            Ok(now) => now,
+            Err(error) => return failed(error),
+        };
+        let until = now.labels.get(LABEL_RESTART)?;
+        // A time that cannot be read has passed.
+        if parse_stamp(until).is_some_and(|until| until > self.clock.now()) {
+            return Some(format!(
+                "{name} was stopped for a capture; it must run again by {until}, and is started by the next run after that"
+            ));
+        }
+        if let Err(error) = self.run_again(&now.id).await {
+            return failed(error);
+        }
+        tracing::warn!(
+            "{name} was stopped for a capture by a run that did not end, and runs again"
+        );
+        None
+    }
+}

@@ -1,0 +1,220 @@
+//! Who else may use images: the access bindings of single images.
+//!
+//! Only the roles that a policy gives are touched, and the role that images are shared with. Changes
+//! are asked for one by one, so that what others have said stays.
+
+use std::collections::BTreeSet;
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use super::YandexEngine;
+use super::call::CallError;
+use super::image::{Found, Place};
+use super::wire::{AccessBinding, Subject};
+use crate::engine::EngineError;
+use crate::engine::http::Call;
+use crate::inventory::{Grant, ImageState};
+use crate::name::{Key, Ownership};
+
+/// The role that images are shared with.
+const ROLE: &str = "compute.images.user";
+/// Who everybody is, or everybody with an account: subjects of the type `system`.
+const SYSTEM: [&str; 2] = ["allAuthenticatedUsers", "allUsers"];
+/// How often it is looked again whether all is as wanted.
+const LOOKS: u32 = 3;
+/// So many images are looked at in one look, the newest first, and so many side by side.
+const LOOKS_MAX: usize = 500;
+const SIDE_BY_SIDE: usize = 10;
+
+/// The roles that are looked at where these are given.
+fn roles<'a>(given: impl IntoIterator<Item = &'a String>) -> BTreeSet<String> {
+    given.into_iter().cloned().chain([ROLE.to_owned()]).collect()
+}
+
+/// Somebody as a policy writes it: `allAuthenticatedUsers`, `serviceAccount:ID`, `userAccount:ID`, …
+fn member(subject: &Subject) -> String {
+    if subject.r#type == "system" && SYSTEM.contains(&subject.id.as_str()) {
+        return subject.id.clone();
+    }
+    format!("{}:{}", subject.r#type, subject.id)
+}
+
+fn subject(member: &str) -> Result<Subject, EngineError> {
+    if SYSTEM.contains(&member) {
+        return Ok(Subject { id: member.to_owned(), r#type: "system".to_owned() });
+    }
+    match member.split_once(':') {
+        // What is seen of it later has the short form, and would never be what the policy says.
+        Some(("system", id)) if SYSTEM.contains(&id) => {
+            Err(EngineError::Refused(format!("write `{member}` as `{id}`")))
+        }
+        Some((kind, id)) if !kind.is_empty() && !id.is_empty() => {
+            Ok(Subject { id: id.to_owned(), r#type: kind.to_owned() })
+        }
+        _ => Err(EngineError::Refused(format!(
+            "`{member}` is nobody: write `allAuthenticatedUsers`, `userAccount:ID`, `serviceAccount:ID`, `federatedUser:ID` or `group:ID`"
+        ))),
+    }
+}
+
+/// What bindings say of these roles.
+fn grants(bindings: &[AccessBinding], roles: &BTreeSet<String>) -> Vec<Grant> {
+    let mut grants: Vec<Grant> = Vec::new();
+    for binding in bindings.iter().filter(|binding| roles.contains(&binding.role_id)) {
+        let member = member(&binding.subject);
+        match grants.iter_mut().find(|grant| grant.role == binding.role_id) {
+            Some(grant) => grant.members.push(member),
+            None => grants.push(Grant { role: binding.role_id.clone(), members: vec![member] }),
+        }
+    }
+    for grant in &mut grants {
+        grant.members.sort();
+        grant.members.dedup();
+    }
+    grants.sort();
+    grants
+}
+
+/// What is to be added and taken away.
+fn deltas(seen: &[Grant], wanted: &[Grant]) -> Result<Vec<Value>, EngineError> {
+    let pairs = |grants: &[Grant]| -> BTreeSet<(String, String)> {
+        let all = grants.iter().flat_map(|grant| {
+            grant.members.iter().map(|member| (grant.role.clone(), member.clone()))
+        });
+        all.collect()
+    };
+    let (seen, wanted) = (pairs(seen), pairs(wanted));
+    let delta = |action: &str, (role, member): &(String, String)| {
+        let Subject { id, r#type } = subject(member)?;
+        let binding = json!({"roleId": role, "subject": {"id": id, "type": r#type}});
+        Ok(json!({"action": action, "accessBinding": binding}))
+    };
+    let added = wanted.difference(&seen).map(|pair| delta("ADD", pair));
+    added.chain(seen.difference(&wanted).map(|pair| delta("REMOVE", pair))).collect()
+}
+
+/// Whether all of these are somebody.
+pub(super) fn check(wanted: &[Grant]) -> Result<(), EngineError> {
+    let mut members = wanted.iter().flat_map(|grant| &grant.members);
+    members.try_for_each(|member| subject(member).map(drop))
+}
+
+impl YandexEngine {
+    async fn bindings(&self, place: &Place) -> Result<Vec<AccessBinding>, CallError> {
+        let call = Call::get(&format!("{}:listAccessBindings", place.path()));
+        let (pages, error) = self.services.pages(&call).await;
+        match error {
+            Some(error) => Err(error),
+            None => Ok(pages.into_iter().flat_map(|page| page.access_bindings).collect()),
+        }
+    }
+
+    /// Lets these use an image, and nobody else by these roles.
+    pub(super) async fn share(&self, place: &Place, wanted: &[Grant]) -> Result<(), EngineError> {
+        let roles = roles(wanted.iter().map(|grant| &grant.role));
+        for look in 0..LOOKS {
+            let seen = grants(&self.bindings(place).await?, &roles);
+            let deltas = deltas(&seen, wanted)?;
+            if deltas.is_empty() {
+                return Ok(());
+            }
+            let call = Call::post(&format!("{}:updateAccessBindings", place.path()))
+                .with_body(&json!({"accessBindingDeltas": deltas}))?;
+            let turn = self.rooms.one(&place.folder).await;
+            self.change_at(&turn, &call, &format!("{seen:?} {look}")).await?;
+        }
+        Err(EngineError::Busy("who may use it keeps changing; the next run tries again".to_owned()))
+    }
+
+    /// Who may use an image, where its policy says who may.
+    pub(super) async fn sharing_of(&self, found: &Found) -> Option<Vec<Grant>> {
+        let Ownership::Ours(Key { policy, .. }) = found.image.ownership() else { return None };
+        let roles = roles(self.attention().sharing.get(&policy)?);
+        match self.bindings(&found.place).await {
+            Ok(bindings) => Some(grants(&bindings, &roles)),
+            // Nothing that is deleted hangs on it.
+            Err(error) => {
+                tracing::warn!("who may use {} is not known: {error}", found.image.name);
+                None
+            }
+        }
+    }
+
+    /// Fills in who may use images.
+    pub(super) async fn look_at_sharing(&self, images: &mut [Found]) {
+        let attention = self.attention();
+        if attention.sharing.is_empty() {
+            return;
+        }
+        let is_wanted = |found: &Found| match found.image.ownership() {
+            Ownership::Ours(key) => attention.sharing.contains_key(&key.policy),
+            Ownership::Foreign | Ownership::Broken(_) => false,
+        };
+        let mut wanted: Vec<&mut Found> = images
+            .iter_mut()
+            .filter(|found| found.image.state == ImageState::Ready && is_wanted(found))
+            .collect();
+        wanted.sort_by_key(|found| std::cmp::Reverse(found.image.created_at));
+        if wanted.len() > LOOKS_MAX {
+            tracing::warn!("who may use images is looked at for the newest {LOOKS_MAX} only");
+            wanted.truncate(LOOKS_MAX);
+        }
+        for some in wanted.chunks_mut(SIDE_BY_SIDE) {
+            let sharing = join_all(some.iter().map(|found| self.sharing_of(found))).await;
+            for (found, sharing) in some.iter_mut().zip(sharing) {
+                found.image.sharing = sharing;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grant(role: &str, members: &[&str]) -> Grant {
+        let members = members.iter().map(|member| (*member).to_owned()).collect();
+        Grant { role: role.to_owned(), members }
+    }
+
+    #[test]
+    fn only_roles_of_the_policy_are_looked_at() {
+        let bindings: Vec<AccessBinding> = serde_json::from_value(json!([
+            {"roleId": "compute.images.user", "subject": {"id": "b", "type": "serviceAccount"}},
+            {"roleId": "compute.images.user", "subject": {"id": "allAuthenticatedUsers", "type": "system"}},
+            {"roleId": "admin", "subject": {"id": "c", "type": "userAccount"}},
+        ]))
+        .unwrap();
+        let seen = grants(&bindings, &roles([]));
+        assert_eq!(seen, [grant(ROLE, &["allAuthenticatedUsers", "serviceAccount:b"])]);
+        assert_eq!(grants(&bindings, &roles([&"admin".to_owned()])).len(), 2);
+    }
+
+    #[test]
+    fn only_differences_are_asked_for() {
+        let seen = [grant(ROLE, &["allAuthenticatedUsers", "userAccount:a"])];
+        let wanted = [grant(ROLE, &["serviceAccount:b", "userAccount:a"])];
+        let binding =
+            |kind: &str, id: &str| json!({"roleId": ROLE, "subject": {"id": id, "type": kind}});
+        let expected = [
+            json!({"action": "ADD", "accessBinding": binding("serviceAccount", "b")}),
+            json!({"action": "REMOVE", "accessBinding": binding("system", "allAuthenticatedUsers")}),
+        ];
+        assert_eq!(deltas(&seen, &wanted).unwrap(), expected);
+        assert!(deltas(&wanted, &wanted).unwrap().is_empty());
+        for nobody in
+            ["everybody", "system:allUsers", "system:allAuthenticatedUsers", "userAccount:"]
+        {
+            assert!(check(&[grant(ROLE, &["userAccount:a", nobody])]).is_err(), "{nobody}");
+        }
+        let all = ["allAuthenticatedUsers", "system:group:organization:o:users", "group:g"];
+        let bindings: Vec<AccessBinding> = all
+            .iter()
+            .map(|one| AccessBinding { role_id: ROLE.to_owned(), subject: subject(one).unwrap() })
+            .collect();
+        assert_eq!(grants(&bindings, &roles([]))[0].members.len(), 3);
+        let seen = grants(&bindings, &roles([]));
+        assert!(deltas(&seen, &[grant(ROLE, &all)]).unwrap().is_empty());
+    }
+}

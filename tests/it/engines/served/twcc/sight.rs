@@ -1,0 +1,198 @@
+//! What is seen, what is not, and what goes with each request.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+
+use stillframe::engine::shared_place;
+
+use super::super::super::super::gce::Swift;
+use super::*;
+
+#[tokio::test]
+async fn what_says_too_little_is_a_gap() {
+    let service = Arc::new(Served::twcc());
+    let case = case(&service, "");
+    case.round(0).await;
+    for (fault, collection, scope) in [
+        ("no-description", "images", GapScope::Images),
+        ("no-description", "snapshots", GapScope::Images),
+        ("no-time", "images", GapScope::Images),
+        ("no-time", "snapshots", GapScope::Images),
+        ("elsewhere", "images", GapScope::Images),
+        ("elsewhere", "snapshots", GapScope::Images),
+        ("unauthorized", "images", GapScope::Images),
+        ("forbidden", "snapshots", GapScope::Images),
+        ("bad-field", "volumes", GapScope::Instances),
+        ("unreadable-entry", "servers", GapScope::Instances),
+        ("bare", "volumes", GapScope::Instances),
+    ] {
+        let script = json!({"fault": fault, "method": "GET", "collection": collection});
+        service.fault(script).await;
+        let seen = case.observe(0).await;
+        assert!(!seen.gaps.is_empty(), "{fault} of {collection}");
+        assert!(seen.gaps.iter().all(|gap| gap.scope == scope), "{fault}: {:?}", seen.gaps);
+        // And doctor says so.
+        service.fault(json!({"fault": fault, "method": "GET", "collection": collection})).await;
+        let found = service.open(clock(0)).examine(&Wanted::default()).await;
+        let is_wrong = found.iter().any(|one| one.verdict == Verdict::Wrong);
+        assert!(is_wrong, "{fault} of {collection}: {found:?}");
+    }
+    assert!(case.observe(0).await.gaps.is_empty());
+}
+
+#[tokio::test]
+async fn what_may_be_missing_changes_nothing() {
+    let service = Arc::new(Served::twcc());
+    let case = case(&service, "");
+    case.round(0).await;
+    let whole = case.observe(0).await;
+    assert!(whole.images.iter().any(|image| image.members() == 2));
+    for (fault, collection) in [
+        // A site whose server has no number, an image whose server is gone.
+        ("bare", "sites"),
+        ("bare", "images"),
+        ("bare", "servers"),
+        // One of ours that somebody has offered to all.
+        ("public", "images"),
+        // A data disk that a machine could start from.
+        ("bootable", "volumes"),
+    ] {
+        service.fault(json!({"fault": fault, "collection": collection})).await;
+        let seen = case.observe(0).await;
+        assert_eq!(seen.gaps, [], "{fault} of {collection}");
+        assert_eq!(seen.images, whole.images, "{fault} of {collection}");
+        assert_eq!(seen.instances, whole.instances, "{fault} of {collection}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_service_offers_to_all_is_not_ours() {
+    let service = Arc::new(Served::twcc_with_system_disks());
+    let case = case(&service, "");
+    let server = service.ask("GET", "servers", None).await[0]["id"].to_string();
+    let body = json!({"name": "ubuntu", "desc": "Ubuntu", "os": "Linux", "os_version": "1"});
+    service.ask("PUT", &format!("images/{server}/save"), Some(body)).await;
+    assert_eq!(case.observe(0).await.images.len(), 1);
+    service.fault(json!({"fault": "public", "collection": "images"})).await;
+    assert_eq!(case.observe(0).await.images, []);
+}
+
+#[tokio::test]
+async fn the_case_of_a_project_makes_no_second_place() {
+    let service = Served::twcc();
+    let of = |project: &str| {
+        let more = json!({"project": project});
+        Arc::new(service.engine_of(&more, service.patient())) as Arc<dyn Engine>
+    };
+    let engines = [of("GOV000001"), of("gov000001")];
+    assert!(shared_place(&engines).is_some());
+    assert!(engines[1].observe().await.gaps.is_empty());
+}
+
+/// A server that notes what it is sent and always answers the same.
+fn recorder(answer: String) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let heads: Arc<Mutex<Vec<String>>> = Arc::default();
+    let noted = Arc::clone(&heads);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let lines = BufReader::new(&stream).lines();
+            let head: Vec<String> =
+                lines.map(Result::unwrap).take_while(|line| !line.is_empty()).collect();
+            noted.lock().unwrap().push(head.join("\n").to_lowercase());
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    (address, heads)
+}
+
+fn json_answer(body: &str) -> String {
+    format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+const KEY: &str = "12345678-1234-1234-1234-12345678901a";
+
+fn with_key(address: &str, directory: &Path, more: &Value) -> TwccEngine {
+    std::fs::write(directory.join("key"), format!("{KEY}\n")).unwrap();
+    let mut settings = json!({"project": "GOV000001", "endpoint": address, "apiKeyFile": "key"});
+    settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let pause = Arc::new(Swift::default());
+    TwccEngine::open("memory", &settings, directory, clock(0), pause).unwrap()
+}
+
+#[tokio::test]
+async fn the_key_goes_with_each_request_and_never_elsewhere() {
+    let directory = tempfile::tempdir().unwrap();
+    let (address, heads) = recorder(json_answer(r#"[{"id": 101, "name": "GOV000001"}]"#));
+    let engine = with_key(&address, directory.path(), &json!({}));
+    let told = format!("{:?}", engine.observe().await.gaps);
+    assert!(!told.contains(KEY), "{told}");
+    let heads = heads.lock().unwrap().clone();
+    assert_eq!(heads.len(), 6, "{heads:#?}");
+    for head in &heads {
+        assert!(head.contains(&format!("\nx-api-key: {KEY}")), "{head}");
+        assert!(head.contains(&format!("\nx-api-host: {PLATFORM}")), "{head}");
+        let first = head.lines().next().unwrap();
+        assert!(first.starts_with(&format!("get /api/v3/{PLATFORM}/")), "{head}");
+        assert!(first.split(['?', ' ']).nth(1).unwrap().ends_with('/'), "{head}");
+    }
+    // Somewhere else is gone to by nobody.
+    let (elsewhere, others) = recorder(json_answer("[]"));
+    let (address, heads) = recorder(format!(
+        "HTTP/1.1 302 Found\r\nlocation: {elsewhere}/login\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+    ));
+    let engine = with_key(&address, directory.path(), &json!({}));
+    assert_eq!(engine.observe().await.gaps.len(), 2);
+    assert!(heads.lock().unwrap()[0].contains(KEY));
+    assert_eq!(*others.lock().unwrap(), [""; 0]);
+}
+
+#[tokio::test]
+async fn sites_of_all_users_are_asked_for_where_that_is_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let (address, heads) = recorder(json_answer(r#"[{"id": 101, "name": "GOV000001"}]"#));
+    for all in [false, true] {
+        let engine = with_key(&address, directory.path(), &json!({"allUsers": all}));
+        for is_doctor in [false, true] {
+            heads.lock().unwrap().clear();
+            if is_doctor {
+                engine.examine(&Wanted::default()).await;
+            } else {
+                engine.observe().await;
+            }
+            let asked = heads.lock().unwrap().clone();
+            let sites: Vec<_> = asked.iter().filter(|head| head.contains("/sites/")).collect();
+            let [sites] = sites[..] else { panic!("{asked:#?}") };
+            assert_eq!(sites.contains("all_users=1"), all, "{sites}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_stopped_server_has_left_is_looked_after_once_it_can_be_seen() {
+    let service = Served::twcc_with_system_disks();
+    let server = service.ask("GET", "servers", None).await[0]["id"].to_string();
+    let body = json!({"name": "image-1", "desc": "", "os": "Linux", "os_version": "1"});
+    service.fault(json!({"fault": "hung", "method": "PUT"})).await;
+    service.ask("PUT", &format!("images/{server}/save"), Some(body)).await;
+    let service = service.restarted();
+    let (there, away) = ("store/locations/local", "store/locations/away");
+    let (there, away) = (service.datacenter.path(there), service.datacenter.path(away));
+    let is_there = there.exists();
+    if is_there {
+        std::fs::rename(&there, &away).unwrap();
+    }
+    std::fs::create_dir_all(there.parent().unwrap()).unwrap();
+    std::fs::write(&there, "in the way").unwrap();
+    assert_eq!(service.answer("GET", "images", None).await.0, 503);
+    std::fs::remove_file(&there).unwrap();
+    if is_there {
+        std::fs::rename(&away, &there).unwrap();
+    }
+    assert_eq!(service.images().await[0]["status"], "ERROR");
+}

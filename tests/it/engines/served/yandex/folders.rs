@@ -1,0 +1,256 @@
+//! Several folders, what may not be looked into, and what keys and labels come to.
+
+use stillframe::engine::{Created, Topic, Unwatched, Verdict, Wanted, set};
+use stillframe::plan::{ImageRef, Update};
+
+use super::super::*;
+use super::gate::Gate;
+use super::world::{World, try_ask};
+
+fn unwatched() -> Arc<Unwatched> {
+    Arc::new(Unwatched)
+}
+
+/// A world of two folders: `web-2` is in the second.
+fn two_folders(world: &World) -> Gate {
+    let gate = Gate::new(world.served.address);
+    gate.state().homes.insert("7002".to_owned(), "q".to_owned());
+    gate
+}
+
+#[tokio::test]
+async fn images_are_beside_their_instances_or_in_a_folder_of_their_own() {
+    let world = World::new();
+    let gate = two_folders(&world);
+    let settings = json!({"folders": ["p", "q"], "endpoint": gate.url(), "endpoints": {"compute": gate.url()}});
+    let engine = world.engine_with(settings.clone());
+    let inventory = engine.observe().await;
+    assert!(inventory.is_complete(), "{:?}", inventory.gaps);
+    assert!(inventory.instances.iter().any(|one| one.id.as_str() == "7002"));
+    let mut request = world.request(0);
+    request.key.source = stillframe::name::SourceId::parse("7002").unwrap();
+    request.create.labels = request.key.labels();
+    request.name = request.key.image_name(&request.key.default_prefix());
+    let created = engine.create(request, unwatched()).await.unwrap();
+    assert!(created.image().id.starts_with("q/snapshots/"), "{}", created.image().id);
+    assert!(
+        engine.create(world.request(0), unwatched()).await.unwrap().image().id.starts_with("p/")
+    );
+    // All of the others go into one, whatever folder their instance is in.
+    let mut other = settings;
+    other["imagesFolder"] = json!("r");
+    let engine = world.engine_with(other);
+    let mut request = world.request(-1);
+    request.create.deadline = noon(1);
+    let created = engine.create(request, unwatched()).await.unwrap();
+    assert!(created.image().id.starts_with("r/snapshots/"), "{}", created.image().id);
+    assert_eq!(engine.observe().await.images.len(), 3);
+    engine.delete(&ImageRef::of(created.image())).await.unwrap();
+    assert_eq!(engine.observe().await.images.len(), 2);
+}
+
+#[tokio::test]
+async fn a_folder_that_nobody_may_look_into_is_a_gap() {
+    let world = World::new();
+    let gate = two_folders(&world);
+    gate.state().forbidden.insert("q".to_owned());
+    let settings = json!({"folders": ["p", "q"], "endpoint": gate.url(), "endpoints": {"compute": gate.url()}});
+    let inventory = world.engine_with(settings).observe().await;
+    assert!(!inventory.is_complete());
+    assert!(inventory.gaps.iter().all(|gap| gap.place == "q"), "{:?}", inventory.gaps);
+    assert!(inventory.instances.iter().any(|one| one.name == "web-1"));
+}
+
+#[tokio::test]
+async fn doctor_says_what_is_in_the_way() {
+    let world = World::new();
+    let gate = two_folders(&world);
+    gate.state().forbidden.insert("q".to_owned());
+    let endpoints = json!({"compute": gate.url()});
+    let settings = json!({
+        "folders": ["p", "q"], "endpoint": gate.url(), "endpoints": endpoints,
+        "quota": {"snapshots": 2, "images": 10},
+    });
+    let engine = world.engine_with(settings);
+    engine.create(world.request(0), unwatched()).await.unwrap();
+    let examined = engine.examine(&Wanted::default()).await;
+    let of = |topic: Topic, part: &str| {
+        let found = examined.iter().find(|one| one.topic == topic && one.message.contains(part));
+        found.unwrap_or_else(|| panic!("nothing is said of {part}: {examined:#?}")).clone()
+    };
+    assert_eq!(of(Topic::Endpoint, "compute is at").verdict, Verdict::Well);
+    assert_eq!(of(Topic::Endpoint, "p answers").verdict, Verdict::Well);
+    let forbidden = of(Topic::Permissions, "q: ");
+    assert_eq!(forbidden.verdict, Verdict::Wrong);
+    assert!(forbidden.remedy.unwrap().contains("add-access-binding q"));
+    assert_eq!(of(Topic::Quota, "p: 2 of 2 snapshots").verdict, Verdict::Wrong);
+    assert_eq!(of(Topic::Quota, "p: 0 of 10 images").verdict, Verdict::Well);
+    // A folder that is not there, and a token that is not taken.
+    let examined =
+        world.engine_with(json!({"folders": ["elsewhere"]})).examine(&Wanted::default()).await;
+    let wrong = examined.iter().find(|one| one.verdict == Verdict::Wrong).unwrap();
+    assert!(
+        wrong.topic == Topic::Settings && wrong.remedy.as_ref().unwrap().contains("id of a folder")
+    );
+    world.fault(json!({"fault": "unauthenticated", "collection": "instances", "times": 5})).await;
+    let examined = world.engine().examine(&Wanted::default()).await;
+    assert!(
+        examined.iter().any(|one| one.topic == Topic::Credentials && one.verdict == Verdict::Wrong),
+        "{examined:#?}"
+    );
+}
+
+#[tokio::test]
+async fn an_image_under_another_key_is_not_made() {
+    let world = World::new();
+    let mut request = world.request(0);
+    request.create.kms_key = Some("key-1".to_owned());
+    let refused = world.create(request).await;
+    let Err(EngineError::Refused(why)) = &refused else { panic!("{refused:?}") };
+    assert!(why.contains("a key of the service") && why.contains("key-1"), "{why}");
+    assert_eq!(world.snapshots().await, 0);
+}
+
+#[tokio::test]
+async fn a_change_of_labels_resets_nothing_else() {
+    let world = World::new();
+    let created = world.create(world.request(0)).await.unwrap();
+    let of_all = |listed: &Value, field: &str| -> Vec<String> {
+        let all = listed["snapshots"].as_array().unwrap();
+        all.iter().map(|one| one[field].as_str().unwrap_or_default().to_owned()).collect()
+    };
+    let update = Update {
+        set_labels: [("colour".to_owned(), "red".to_owned())].into(),
+        ..Update::default()
+    };
+    world.engine().update(&ImageRef::of(created.image()), &update).await.unwrap();
+    let listed = world.ask("GET", "compute/v1/snapshots?folderId=p", None).await;
+    assert_eq!(of_all(&listed, "description"), ["a description", "a description"]);
+    // The service does as its manual says where nobody names what is meant.
+    let id = of_all(&listed, "id").remove(0);
+    let body = json!({"labels": {"a": "b"}});
+    world.ask("PATCH", &format!("compute/v1/snapshots/{id}"), Some(body)).await;
+    let bare = world.ask("GET", &format!("compute/v1/snapshots/{id}"), None).await;
+    assert!(bare["description"].is_null() && bare["name"].is_null(), "{bare}");
+    assert_eq!(bare["labels"], json!({"a": "b"}));
+}
+
+#[tokio::test]
+async fn a_request_that_is_sent_again_is_carried_out_once() {
+    let world = World::new();
+    let machine = world.ask("GET", super::world::WEB_1, None).await;
+    let mut body =
+        json!({"folderId": "p", "diskId": machine["bootDisk"]["diskId"], "name": "once"});
+    let send = async |body: &Value| {
+        try_ask(world.served.address, "POST", "compute/v1/snapshots", Some(body), Some("k-1")).await
+    };
+    let (_, first) = send(&body).await;
+    let (status, second) = send(&body).await;
+    assert_eq!((status, &first["id"]), (200, &second["id"]));
+    assert_eq!(world.snapshots().await, 1);
+    body["name"] = json!("twice");
+    assert_eq!(send(&body).await.0, 400);
+}
+
+#[tokio::test]
+async fn a_set_that_has_grown_is_another_one() {
+    let world = World::new();
+    world.fault(json!({"fault": "quota-in-operation", "times": 1})).await;
+    let request = world.request(0);
+    assert!(world.create(request.clone()).await.is_err());
+    world.pass(61);
+    let seen = world.engine().observe().await.images.remove(0);
+    assert_eq!(seen.state, ImageState::Partial);
+    // What was left out is there after all.
+    let there = world.ask("GET", "compute/v1/snapshots?folderId=p", None).await;
+    let parts = set::parts(&request.name, &request.create.labels, &request.create.disks);
+    let part =
+        parts.iter().find(|part| there["snapshots"][0]["name"] != part.name.as_str()).unwrap();
+    let disk = &there["snapshots"][0]["sourceDiskId"];
+    let body = json!({"folderId": "p", "diskId": disk, "name": part.name, "labels": part.labels});
+    world.ask("POST", "compute/v1/snapshots", Some(body)).await;
+    let changed = world.engine().delete(&ImageRef::of(&seen)).await;
+    assert_eq!(changed, Err(EngineError::Changed));
+    assert_eq!(world.snapshots().await, 2);
+}
+
+#[tokio::test]
+async fn a_set_that_a_killed_run_has_deleted_in_part_is_cleared_away() {
+    let world = World::new();
+    let created = world.create(world.request(0)).await.unwrap();
+    assert!(matches!(created, Created::Made(_)));
+    let listed = world.ask("GET", "compute/v1/snapshots?folderId=p", None).await;
+    let id = listed["snapshots"][0]["id"].as_str().unwrap();
+    world.ask("DELETE", &format!("compute/v1/snapshots/{id}"), None).await;
+    while world.snapshots().await == 2 {
+        tokio::task::yield_now().await;
+    }
+    // It is half a set, and never a restore point again.
+    assert_ne!(world.states().await, [ImageState::Ready]);
+    world.pass(61);
+    let left = world.engine().observe().await.images.remove(0);
+    assert_eq!(left.state, ImageState::Partial);
+    world.engine().delete(&ImageRef::of(&left)).await.unwrap();
+    assert_eq!(world.snapshots().await, 0);
+}
+
+#[tokio::test]
+async fn who_may_use_images_goes_back_to_what_the_policy_says() {
+    let served = Arc::new(Served::yandex());
+    let case = Case {
+        bench: Box::new(Arc::clone(&served)),
+        directory: tempfile::tempdir().unwrap(),
+        spec: "  sharing: [{role: compute.images.user, members: [allAuthenticatedUsers]}]\n",
+    };
+    case.round(0).await;
+    case.nothing_to_do(0).await;
+    let ask = async |method, path: &str, body: Option<Value>| {
+        super::world::ask(served.address, method, path, body.as_ref()).await
+    };
+    let listed = ask("GET", "compute/v1/snapshots?folderId=p", None).await;
+    let path = format!("compute/v1/snapshots/{}", listed["snapshots"][0]["id"].as_str().unwrap());
+    let delta = |action: &str, role: &str, id: &str, kind: &str| {
+        let binding = json!({"roleId": role, "subject": {"id": id, "type": kind}});
+        json!({"action": action, "accessBinding": binding})
+    };
+    let deltas = [
+        delta("ADD", "compute.images.user", "somebody", "userAccount"),
+        delta("REMOVE", "compute.images.user", "allAuthenticatedUsers", "system"),
+        delta("ADD", "viewer", "auditor", "serviceAccount"),
+    ];
+    let body = json!({"accessBindingDeltas": deltas});
+    ask("POST", &format!("{path}:updateAccessBindings"), Some(body)).await;
+    let round = case.round(0).await;
+    assert_eq!(round.plan.summary.relabel, 1);
+    assert!(round.outcomes.iter().all(|one| one.ending.is_done()), "{:?}", round.outcomes);
+    case.nothing_to_do(0).await;
+    let bindings = ask("GET", &format!("{path}:listAccessBindings"), None).await;
+    let mut who: Vec<&str> = bindings["accessBindings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|binding| binding["subject"]["id"].as_str().unwrap())
+        .collect();
+    who.sort_unstable();
+    // What the policy says nothing of is left alone.
+    assert_eq!(who, ["allAuthenticatedUsers", "auditor"]);
+}
+
+/// It would be shared with all, and be a difference for ever.
+#[tokio::test]
+async fn who_cannot_be_meant_is_refused_before_anything_is_made() {
+    let world = World::new();
+    for nobody in ["system:allAuthenticatedUsers", "everybody"] {
+        let mut request = world.request(0);
+        request.create.sharing = Some(vec![stillframe::inventory::Grant {
+            role: "compute.images.user".to_owned(),
+            members: vec![nobody.to_owned()],
+        }]);
+        let refused = world.create(request).await;
+        assert!(
+            matches!(&refused, Err(EngineError::Refused(why)) if why.contains("allAuthenticatedUsers")),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(world.snapshots().await, 0);
+}

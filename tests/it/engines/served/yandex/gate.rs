@@ -1,0 +1,213 @@
+//! A door in front of the server, on a port of its own: it gives tokens and looks at them, has several
+//! folders where the server has one, and writes down what was asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use data_encoding::BASE64URL_NOPAD;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+/// A request.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// Method and path, with the query.
+    pub line: String,
+    pub headers: BTreeMap<String, String>,
+    pub body: Value,
+}
+
+impl Asked {
+    pub fn bearer(&self) -> Option<&str> {
+        self.headers.get("authorization")?.strip_prefix("Bearer ")
+    }
+}
+
+#[derive(Default)]
+pub struct State {
+    pub asked: Vec<Asked>,
+    /// Tokens that are taken; any is where there are none.
+    pub taken: BTreeSet<String>,
+    /// How many tokens were given, until when they are good, and whether none is given.
+    pub given: usize,
+    pub until: Option<Timestamp>,
+    pub is_away: bool,
+    /// The folders of what is not in the first.
+    pub homes: BTreeMap<String, String>,
+    /// Folders that nobody may look into.
+    pub forbidden: BTreeSet<String>,
+}
+
+/// It ends with the test.
+pub struct Gate {
+    pub address: SocketAddr,
+    state: Arc<Mutex<State>>,
+}
+
+impl Gate {
+    /// In front of a server.
+    pub fn new(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = Arc::new(Mutex::new(State::default()));
+        let shared = Arc::clone(&state);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let state = Arc::clone(&shared);
+                std::thread::spawn(move || serve(stream, server, &state));
+            }
+        });
+        Self { address, state }
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// What was asked for so far whose line has this.
+    pub fn asked(&self, part: &str) -> Vec<Asked> {
+        let state = self.state();
+        state.asked.iter().filter(|asked| asked.line.contains(part)).cloned().collect()
+    }
+}
+
+fn read(reader: &mut impl BufRead) -> Option<(String, BTreeMap<String, String>, Vec<u8>)> {
+    let mut line = String::new();
+    reader.read_line(&mut line).ok().filter(|length| *length > 0)?;
+    let mut headers = BTreeMap::new();
+    loop {
+        let mut header = String::new();
+        reader.read_line(&mut header).ok()?;
+        let Some((name, value)) = header.trim().split_once(':') else { break };
+        headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+    }
+    let length = headers.get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    Some((line.trim().to_owned(), headers, body))
+}
+
+fn serve(stream: TcpStream, server: SocketAddr, state: &Mutex<State>) {
+    let Ok(mut writer) = stream.try_clone() else { return };
+    let mut reader = BufReader::new(stream);
+    while let Some((line, headers, body)) = read(&mut reader) {
+        let words: Vec<&str> = line.split_whitespace().take(2).collect();
+        let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        let asked = Asked { line: words.join(" "), headers, body };
+        let (status, body) = answer(server, state, &asked);
+        let body = body.to_string();
+        let answer = format!(
+            "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        if writer.write_all(answer.as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+fn answer(server: SocketAddr, state: &Mutex<State>, asked: &Asked) -> (u16, Value) {
+    state.lock().unwrap().asked.push(asked.clone());
+    let refused = |status: u16, code: u8| (status, json!({"code": code, "message": "refused"}));
+    if asked.line.contains("/tokens") || asked.line.contains("/computeMetadata/") {
+        return token(&mut state.lock().unwrap(), asked);
+    }
+    {
+        let state = state.lock().unwrap();
+        let is_taken = |token: &str| state.taken.is_empty() || state.taken.contains(token);
+        if !is_taken(asked.bearer().unwrap_or_default()) {
+            return refused(401, 16);
+        }
+        if folder_of(asked).is_some_and(|folder| state.forbidden.contains(&folder)) {
+            return refused(403, 7);
+        }
+    }
+    let (status, mut body) = forward(server, asked);
+    move_house(&mut state.lock().unwrap(), asked, &mut body);
+    (status, body)
+}
+
+fn token(state: &mut State, asked: &Asked) -> (u16, Value) {
+    if state.is_away {
+        return (503, json!({"code": 14, "message": "nobody is here"}));
+    }
+    if asked.line.starts_with("POST") {
+        // Who signed it is the affair of the key's own test.
+        let jwt = asked.body["jwt"].as_str().unwrap_or_default().to_owned();
+        let claims = jwt.split('.').nth(1).map(|part| BASE64URL_NOPAD.decode(part.as_bytes()));
+        let claims: Value = serde_json::from_slice(&claims.unwrap().unwrap()).unwrap();
+        assert_eq!(claims["iss"], "a1");
+    }
+    state.given += 1;
+    let token = format!("t1.{}", state.given);
+    let until = state.until.unwrap_or(Timestamp::MAX);
+    if asked.line.starts_with("POST") {
+        return (200, json!({"iamToken": token, "expiresAt": until.to_string()}));
+    }
+    assert_eq!(asked.headers.get("metadata-flavor").map(String::as_str), Some("Google"));
+    let seconds = SignedDuration::from_hours(12).as_secs();
+    (200, json!({"access_token": token, "expires_in": seconds, "token_type": "Bearer"}))
+}
+
+/// The folder that a request names.
+fn folder_of(asked: &Asked) -> Option<String> {
+    let (_, query) = asked.line.split_once('?').unwrap_or_default();
+    let mut pairs = query.split('&').filter_map(|pair| pair.strip_prefix("folderId="));
+    pairs.next().or(asked.body["folderId"].as_str()).map(str::to_owned)
+}
+
+/// The answer of the server, for which all is in one folder.
+fn forward(server: SocketAddr, asked: &Asked) -> (u16, Value) {
+    let mut line = asked.line.clone();
+    let mut body = asked.body.clone();
+    if let Some(folder) = folder_of(asked) {
+        line = line.replace(&format!("folderId={folder}"), "folderId=p");
+        if body.get("folderId").is_some() {
+            body["folderId"] = json!("p");
+        }
+    }
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let key = asked.headers.get("idempotency-key").map_or("", String::as_str);
+    let request = format!(
+        "{line} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\nContent-Type: application/json\r\nIdempotency-Key: {key}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(server).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let (line, _, body) = read(&mut BufReader::new(stream)).unwrap();
+    let status = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+}
+
+/// Puts what an answer is about into the folders that it belongs to.
+fn move_house(state: &mut State, asked: &Asked, body: &mut Value) {
+    let folder = folder_of(asked);
+    if let (Some(folder), true) = (&folder, asked.line.starts_with("POST")) {
+        for field in ["imageId", "snapshotId"] {
+            if let Some(id) = body["metadata"][field].as_str() {
+                state.homes.insert(id.to_owned(), folder.clone());
+            }
+        }
+    }
+    let home = |item: &Value| {
+        let id = item["id"].as_str().unwrap_or_default();
+        state.homes.get(id).map_or("p", String::as_str).to_owned()
+    };
+    if body.get("folderId").is_some() {
+        body["folderId"] = json!(home(body));
+    }
+    for list in ["images", "snapshots", "disks", "instances"] {
+        let items = body.get_mut(list).and_then(Value::as_array_mut);
+        let Some(items) = items else { continue };
+        items.retain(|item| Some(home(item)) == folder);
+        for item in items {
+            item["folderId"] = json!(home(item));
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Captures of machines that stand still, and what may come between.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use stillframe::engine::{Created, Progress, Unwatched, Watcher};
+use stillframe::name::{PolicyName, parse_stamp};
+
+use super::super::*;
+use super::world::{World, labels, turn};
+
+/// Has enough once it was asked so often.
+struct Enough(AtomicUsize);
+
+impl Watcher for Enough {
+    fn progress(&self, _: Progress) {}
+
+    fn is_cancelled(&self) -> bool {
+        self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_err()
+    }
+}
+
+fn slow_images(times: u32) -> Value {
+    json!({"fault": "slow-image", "collection": "snapshots", "times": times})
+}
+
+fn slow_operations(times: u32) -> Value {
+    json!({"fault": "slow-operation", "times": times})
+}
+
+fn failure<T: std::fmt::Debug>(came: Result<T, EngineError>) -> String {
+    match came {
+        Err(EngineError::Failed(message)) => message,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_machine_that_somebody_starts_meanwhile_makes_no_restore_point() {
+    let world = World::with_slow_disks();
+    world.fault(slow_images(6)).await;
+    world.meanwhile([turn("start")]);
+    let failed = failure(world.create(world.stopped(0)).await);
+    assert!(failed.contains("somebody has started web-1"), "{failed}");
+    assert!(world.runs().await);
+    // The service has made all of it. That does not count, today or ever.
+    assert_eq!(world.snapshots().await, 2);
+    assert_eq!(world.states().await, [ImageState::Creating]);
+    world.pass(61);
+    assert_eq!(world.states().await, [ImageState::Failed]);
+    // A change of its labels says nothing about the machine.
+    let image = world.engine().observe().await.images.remove(0);
+    let update = stillframe::plan::Update {
+        set_labels: [("colour".to_owned(), "red".to_owned())].into(),
+        ..Default::default()
+    };
+    let reference = stillframe::plan::ImageRef::of(&image);
+    world.engine().update(&reference, &update).await.unwrap();
+    assert_eq!(world.states().await, [ImageState::Failed]);
+}
+
+#[tokio::test]
+async fn a_capture_that_is_interrupted_starts_its_machine_and_does_not_count() {
+    let world = World::with_slow_disks();
+    world.fault(slow_images(40)).await;
+    let came = world.watched(world.stopped(0), Arc::new(Enough(AtomicUsize::new(8)))).await;
+    assert_eq!(came, Err(EngineError::Interrupted));
+    assert!(world.seen().iter().any(|(status, _)| status == "STOPPED"));
+    world.fault(slow_images(0)).await;
+    assert!(world.runs().await);
+    world.pass(61);
+    assert_eq!(world.states().await, [ImageState::Failed]);
+}
+
+/// A kill is a future that nobody asks any more.
+#[tokio::test]
+async fn what_a_killed_run_has_left_is_no_restore_point() {
+    let world = World::with_slow_disks();
+    world.fault(slow_images(8)).await;
+    let engine = world.engine();
+    let create = engine.create(world.stopped(0), Arc::new(Unwatched));
+    tokio::select! {
+        biased;
+        () = async { while world.seen().len() < 2 { tokio::task::yield_now().await } } => {}
+        came = create => panic!("{came:?}"),
+    }
+    drop(engine);
+    assert_eq!(world.machine().await.status, "STOPPED");
+    assert_eq!(world.states().await, [ImageState::Creating]);
+    // Who makes the same cannot know what the machine did, and starts it.
+    let failed = failure(world.create(world.stopped(0)).await);
+    assert!(failed.contains("nobody has seen its machine stand still"), "{failed}");
+    assert!(world.runs().await);
+    assert_eq!(world.states().await, [ImageState::Failed]);
+}
+
+#[tokio::test]
+async fn a_machine_with_quick_disks_runs_while_its_snapshots_are_made() {
+    let world = World::new();
+    world.served.datacenter.edit("examples/datacenter/instances/web-1.yaml", |text| {
+        text.replace("web-1-content.raw}", "web-1-content.raw, diskType: network-ssd}")
+    });
+    for script in [slow_operations(20), slow_images(20)] {
+        world.fault(script).await;
+    }
+    let created = world.create(world.stopped(0)).await.unwrap();
+    assert_eq!(created.image().state, ImageState::Ready);
+    assert!(!created.image().labels.contains_key("stillframe-unproven"));
+    let seen = world.seen();
+    assert!(!seen.is_empty() && seen.iter().all(|(status, _)| status == "RUNNING"), "{seen:?}");
+    assert_eq!(world.states().await, [ImageState::Ready]);
+}
+
+#[tokio::test]
+async fn a_machine_stands_still_as_long_as_its_run_is_at_it() {
+    let world = World::with_slow_disks();
+    world.fault(slow_images(800)).await;
+    let began = world.now();
+    let created = world.create(world.stopped(0)).await.unwrap();
+    assert_eq!(created.image().state, ImageState::Ready);
+    let took = world.now().duration_since(began);
+    assert!(took > jiff::SignedDuration::from_mins(60), "{took}");
+    let still = world.seen().into_iter().filter(|(status, _)| status == "STOPPED");
+    let promises: std::collections::BTreeSet<String> =
+        still.map(|(_, until)| until.unwrap()).collect();
+    assert!(promises.len() > 3, "{promises:?}");
+    let last = parse_stamp(promises.last().unwrap()).unwrap();
+    assert!(last > began + jiff::SignedDuration::from_mins(60), "{last}");
+    assert!(world.runs().await);
+}
+
+#[tokio::test]
+async fn the_end_of_a_round_leaves_a_machine_alone_that_is_captured() {
+    let world = World::with_slow_disks();
+    world.fault(slow_images(30)).await;
+    let engine = world.engine();
+    let create = engine.create(world.stopped(0), Arc::new(Unwatched));
+    let settle = async {
+        while world.seen().is_empty() || world.snapshots().await < 2 {
+            tokio::task::yield_now().await;
+        }
+        world.pass(31);
+        engine.settle().await
+    };
+    let (created, settled) = tokio::join!(create, settle);
+    let postponed = settled.unwrap().postponed;
+    assert!(postponed[0].contains("is captured at present"), "{postponed:?}");
+    assert_eq!(created.unwrap().image().state, ImageState::Ready);
+}
+
+#[tokio::test]
+async fn a_machine_on_its_way_is_waited_for() {
+    let world = World::new();
+    for (after, on_its_way) in [("stop", 3), ("start", 3)] {
+        let until = json!({"role": "web", "stillframe-restart": "20261121t120000z"});
+        let (method, path, body) = labels(&until);
+        world.ask(method, &path, Some(body)).await;
+        if after == "stop" {
+            let (method, path, body) = turn("stop");
+            world.ask(method, &path, Some(body)).await;
+        }
+        world.fault(json!({"fault": "slow-turn", "times": on_its_way})).await;
+        let settled = world.engine().settle().await.unwrap();
+        assert!(settled.postponed.is_empty(), "{settled:?}");
+        assert!(world.runs().await, "{after}");
+        assert!(world.now() < noon(0) + jiff::SignedDuration::from_mins(1));
+    }
+}
+
+#[tokio::test]
+async fn a_machine_that_cannot_be_started_is_tried_again_by_every_round() {
+    let world = World::new();
+    // More rounds than there are keys for the same request.
+    let rounds = 25;
+    world.fault(json!({"fault": "start-fails", "times": rounds})).await;
+    let failed = failure(world.create(world.stopped(0)).await);
+    assert!(failed.contains("web-1 was stopped for a capture and does not run again"), "{failed}");
+    for _ in 1..rounds {
+        world.pass(31);
+        let postponed = world.engine().settle().await.unwrap().postponed;
+        assert!(postponed[0].contains("no room in the zone"), "{postponed:?}");
+        assert_eq!(world.machine().await.status, "STOPPED");
+    }
+    world.pass(31);
+    let settled = world.engine().settle().await.unwrap();
+    assert!(settled.postponed.is_empty(), "{settled:?}");
+    assert!(world.runs().await);
+}
+
+#[tokio::test]
+async fn two_policies_stop_one_machine_one_after_the_other() {
+    let world = World::with_slow_disks();
+    for script in [slow_images(12), slow_operations(12)] {
+        world.fault(script).await;
+    }
+    let mut other = world.stopped(0);
+    other.key.policy = PolicyName::parse("hourly").unwrap();
+    other.name = other.key.image_name(&other.key.default_prefix());
+    other.create.labels = other.key.labels();
+    let engine = world.engine();
+    let (one, other) = tokio::join!(
+        engine.create(world.stopped(0), Arc::new(Unwatched)),
+        engine.create(other, Arc::new(Unwatched)),
+    );
+    for created in [one, other] {
+        assert!(matches!(created, Ok(Created::Made(_))), "{created:?}");
+    }
+    assert!(world.runs().await);
+    assert_eq!(world.states().await, [ImageState::Ready; 2]);
+}
+
+/// What is done while the engine waits for an answer about snapshots, before it stops anything.
+async fn meanwhile(world: &World, deed: super::world::Deed) -> Result<Created, EngineError> {
+    let script = json!({"fault": "rate-limit", "collection": "snapshots", "method": "GET"});
+    world.fault(script).await;
+    world.meanwhile([deed]);
+    world.create(world.stopped(0)).await
+}
+
+#[tokio::test]
+async fn labels_that_are_set_meanwhile_stay() {
+    let world = World::new();
+    let created = meanwhile(&world, labels(&json!({"role": "web", "team": "shop"}))).await;
+    assert!(created.is_ok(), "{created:?}");
+    assert_eq!(world.machine().await.labels["team"], "shop");
+    assert!(world.runs().await);
+}
+
+#[tokio::test]
+async fn a_machine_that_somebody_stops_meanwhile_stays_so() {
+    let world = World::new();
+    let created = meanwhile(&world, turn("stop")).await.unwrap();
+    assert_eq!(created.image().state, ImageState::Ready);
+    assert_eq!(world.machine().await.status, "STOPPED");
+    assert!(!world.machine().await.labels.contains_key("stillframe-restart"));
+}

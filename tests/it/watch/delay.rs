@@ -1,0 +1,197 @@
+//! What `deleteDelay` holds: whatever a reload changes, nothing of it goes sooner than that.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use stillframe::engine::Engine;
+use stillframe::inventory::Image;
+
+use super::super::memory::{MemoryEngine, instance};
+use super::reload::{SETTINGS, World, day, hourly};
+use super::{Running, Script, VirtualClock, text};
+
+const HOUR: Duration = Duration::from_hours(1);
+const MINUTE: Duration = Duration::from_mins(1);
+const NO_DELAY: &str = "  watch: {reconcileEvery: 1m, deleteDelay: 0}\n";
+
+fn write(world: &World, running: &Running, more: &str, retention: &str) {
+    world.script.write(&text(&["one"], more, &[("hourly", "one", &hourly(retention))]));
+    running.bell.files_changed();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_shortens_the_delay_too_waits_as_long_as_before() {
+    let (world, running) = day("{last: 8}").await;
+    let before = world.images();
+    write(&world, &running, NO_DELAY, "{last: 6}");
+    tokio::time::sleep(MINUTE * 9).await;
+    assert_eq!(world.images(), before, "the former delay has not passed");
+    tokio::time::sleep(MINUTE * 3).await;
+    assert!(world.images() < before);
+    // What comes now comes without a delay.
+    let before = world.images();
+    write(&world, &running, NO_DELAY, "{last: 5}");
+    tokio::time::sleep(MINUTE * 3).await;
+    assert!(world.images() < before);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_already_waits_on_when_the_delay_is_shortened() {
+    let (world, running) = day("{last: 8}").await;
+    let before = world.images();
+    write(&world, &running, SETTINGS, "{last: 6}");
+    tokio::time::sleep(MINUTE * 2).await;
+    write(&world, &running, NO_DELAY, "{last: 6}");
+    tokio::time::sleep(MINUTE * 7).await;
+    assert_eq!(world.images(), before);
+    tokio::time::sleep(MINUTE * 3).await;
+    assert!(world.images() < before);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delay_that_was_shortened_right_before_counts_as_it_was() {
+    let (world, running) = day("{last: 8}").await;
+    let before = world.images();
+    write(&world, &running, NO_DELAY, "{last: 8}");
+    tokio::time::sleep(MINUTE).await;
+    write(&world, &running, NO_DELAY, "{last: 6}");
+    tokio::time::sleep(MINUTE * 9).await;
+    assert_eq!(world.images(), before);
+    tokio::time::sleep(MINUTE * 3).await;
+    assert!(world.images() < before);
+    running.stop().await;
+}
+
+/// An engine of the same name that holds two images more, which the policy would let go.
+fn with_more(world: &World) -> Arc<MemoryEngine> {
+    let twin = world.engine.twin();
+    let mut inside = twin.world.lock().unwrap();
+    let more: Vec<Image> = inside.deleted.iter().rev().take(2).cloned().collect();
+    assert_eq!(more.len(), 2);
+    inside.deleted.clear();
+    inside.images.extend(more.into_iter().map(|image| (image.id.clone(), image)));
+    drop(inside);
+    twin
+}
+
+fn deleted(engine: &MemoryEngine) -> usize {
+    engine.world.lock().unwrap().deleted.len()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_is_configured_differently_deletes_nothing_for_as_long() {
+    let (world, running) = day("{last: 8}").await;
+    let other = with_more(&world);
+    *world.script.engines.lock().unwrap() = vec![other.clone()];
+    let written = text(&["one"], SETTINGS, &[("hourly", "one", &hourly("{last: 8}"))]);
+    world.script.write(&written.replace("{memory: {}}", "{memory: {project: other}}"));
+    let digest = running.status.snapshot().digest;
+    running.bell.files_changed();
+    tokio::time::sleep(MINUTE * 9).await;
+    assert_eq!(running.status.snapshot().digest, digest, "the policies mean the same");
+    assert_eq!(deleted(&other), 0);
+    tokio::time::sleep(MINUTE * 3).await;
+    assert!(deleted(&other) > 0);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_is_removed_and_added_again_deletes_nothing_for_as_long() {
+    let (world, running) = day("{last: 8}").await;
+    let away = MemoryEngine::named("away", world.clock.clone());
+    let (one, two) = (hourly("{last: 8}"), hourly("{last: 8}"));
+    let both = text(&["away", "one"], SETTINGS, &[("hourly", "one", &one), ("two", "away", &two)]);
+    let engines =
+        |one: &Arc<MemoryEngine>| -> Vec<Arc<dyn Engine>> { vec![away.clone(), one.clone()] };
+    *world.script.engines.lock().unwrap() = engines(&world.engine);
+    world.script.write(&both);
+    running.bell.files_changed();
+    tokio::time::sleep(MINUTE * 15).await;
+    let only = text(&["away"], SETTINGS, &[("two", "away", &two)]);
+    world.script.write(&only);
+    running.bell.files_changed();
+    tokio::time::sleep(MINUTE * 15).await;
+    assert!(!running.status.snapshot().engines.contains_key("one"));
+    let again = with_more(&world);
+    *world.script.engines.lock().unwrap() = engines(&again);
+    world.script.write(&both);
+    running.bell.files_changed();
+    tokio::time::sleep(MINUTE * 9).await;
+    assert!(running.status.snapshot().engines["one"].facts.is_some());
+    assert_eq!(deleted(&again), 0);
+    tokio::time::sleep(MINUTE * 3).await;
+    assert!(deleted(&again) > 0);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_beside_another_that_is_new_deletes_on() {
+    let (world, running) = day("{last: 6}").await;
+    let deleted = || deleted(&world.engine);
+    // Shortly before the next run.
+    tokio::time::sleep(MINUTE * 48).await;
+    let away = MemoryEngine::named("away", world.clock.clone());
+    away.add(instance("web-1", &[]));
+    *world.script.engines.lock().unwrap() = vec![away, world.engine.clone()];
+    let (one, two) = (hourly("{last: 6}"), hourly("{last: 8}"));
+    world.script.write(&text(
+        &["away", "one"],
+        SETTINGS,
+        &[("hourly", "one", &one), ("two", "away", &two)],
+    ));
+    running.bell.files_changed();
+    tokio::time::sleep(MINUTE).await;
+    let before = deleted();
+    tokio::time::sleep(MINUTE * 4).await;
+    assert_eq!(deleted(), before + 1);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn deletes_of_what_is_renamed_wait() {
+    let (world, running) = day("{last: 8}").await;
+    let before = world.images();
+    let moved = format!("{SETTINGS}  moved: [{{from: hourly, to: often}}]\n");
+    let often = |retention: &str| text(&["one"], &moved, &[("often", "one", &hourly(retention))]);
+    world.script.write(&often("{last: 6}"));
+    running.bell.files_changed();
+    tokio::time::sleep(MINUTE * 9).await;
+    assert_eq!(world.images(), before, "renamed, and shortened with it");
+    world.script.write(&often("{last: 8}"));
+    running.bell.files_changed();
+    tokio::time::sleep(MINUTE * 15).await;
+    assert_eq!(world.images(), before, "a rename deletes nothing");
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_entry_for_a_removed_policy_lets_go_waits() {
+    let clock = VirtualClock::from("2026-11-20T00:10:00Z");
+    let engine = MemoryEngine::named("one", clock.clone());
+    engine.add(instance("web-1", &[]));
+    let directory = tempfile::tempdir().unwrap();
+    // Marked as let go for more than a day, and not to be deleted for long.
+    let rest = hourly("{last: 8}").replace("{grace: 0}", "{grace: 10d}");
+    let kept = text(&["one"], "", &[("hourly", "one", &rest)]);
+    let script = Script::new(&kept, vec![engine.clone()], directory.path());
+    let running = Running::start(script.clone(), clock, MINUTE);
+    tokio::time::sleep(HOUR * 38).await;
+    let before = engine.world.lock().unwrap().images.len();
+    let more = format!(
+        "{SETTINGS}  removed: [{{policy: hourly, images: rules, retention: {{last: 8}}, grace: 0, reason: x}}]\n"
+    );
+    script.write(&text(
+        &["one"],
+        &more,
+        &[("other", "one", &hourly("{last: 8}").replace("web", "db"))],
+    ));
+    running.bell.files_changed();
+    tokio::time::sleep(MINUTE * 9).await;
+    assert!(running.status.snapshot().validity.is_valid, "{:?}", running.status.snapshot());
+    assert_eq!(deleted(&engine), 0, "of {before}");
+    tokio::time::sleep(MINUTE * 5).await;
+    assert!(deleted(&engine) > 0);
+    running.stop().await;
+}
