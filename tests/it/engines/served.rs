@@ -8,7 +8,7 @@ mod yandex;
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -41,12 +41,14 @@ impl Clock for Set {
 
 /// Lets no time of the machine pass but what the server takes for all that is under way: however busy
 /// the machine is, a pause is long enough.
-struct Patient(Arc<dyn Service>);
+struct Patient(Weak<dyn Service>);
 
 #[async_trait::async_trait]
 impl Pause for Patient {
     async fn pause(&self, _: Duration) {
-        self.0.settle().await;
+        if let Some(service) = self.0.upgrade() {
+            service.settle().await;
+        }
         tokio::task::yield_now().await;
     }
 }
@@ -62,7 +64,8 @@ pub struct Served {
     /// What policies say of what is captured, and the disks of `web-1` that this takes.
     capture: (&'static str, &'static [&'static str]),
     clock: Arc<Set>,
-    service: Arc<dyn Service>,
+    /// The server has it, and ends with it.
+    service: Weak<dyn Service>,
     stop: watch::Sender<bool>,
     thread: Option<std::thread::JoinHandle<()>>,
     datacenter: Datacenter,
@@ -154,8 +157,8 @@ impl Served {
         });
         let base = datacenter.path("").canonicalize().unwrap();
         let engine = LocalEngine::open("memory", &settings, &base, clock.clone()).unwrap();
-        let service = serve::open(dialect, engine, project(dialect), clock.clone(), true).unwrap();
-        let served = Arc::clone(&service);
+        let server = serve::open(dialect, engine, project(dialect), clock.clone(), true).unwrap();
+        let service = Arc::downgrade(&server);
         let (stop, stopped) = watch::channel(false);
         let (told, address) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
@@ -165,7 +168,7 @@ impl Served {
                 let any = "127.0.0.1:0".parse().unwrap();
                 let door = serve::listen(any, Access::default()).await.unwrap();
                 told.send(door.address().unwrap()).unwrap();
-                serve::serve(door, served, stopped).await.unwrap();
+                serve::serve(door, server, stopped).await.unwrap();
             });
         });
         let address = address.recv().unwrap();
@@ -173,7 +176,7 @@ impl Served {
     }
 
     fn patient(&self) -> Arc<dyn Pause> {
-        Arc::new(Patient(Arc::clone(&self.service)))
+        Arc::new(Patient(Weak::clone(&self.service)))
     }
 
     fn end(&mut self) {

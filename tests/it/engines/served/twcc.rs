@@ -28,7 +28,7 @@ use stillframe::plan::ImageRef;
 use stillframe::reconcile::Round;
 
 use super::super::{Bench, Case, Quiet, Yes, clock, key_of, noon, room};
-use super::{Served, Service, Trouble};
+use super::{Served, Trouble};
 
 const PLATFORM: &str = "openstack-taichung-default-2";
 
@@ -66,7 +66,7 @@ troubles! {
 struct Meanwhile<F> {
     count: AtomicUsize,
     act: F,
-    service: Arc<dyn Service>,
+    patient: Arc<dyn Pause>,
 }
 
 #[async_trait]
@@ -78,8 +78,7 @@ where
     async fn pause(&self, time: Duration) {
         let number = self.count.fetch_add(1, Ordering::SeqCst);
         (self.act)(number, time).await;
-        self.service.settle().await;
-        tokio::task::yield_now().await;
+        self.patient.pause(time).await;
     }
 }
 
@@ -183,8 +182,7 @@ impl Served {
         F: Fn(usize, Duration) -> A + Send + Sync + 'static,
         A: Future<Output = ()> + Send + 'static,
     {
-        let service = Arc::clone(&self.service);
-        Arc::new(Meanwhile { count: AtomicUsize::new(0), act, service })
+        Arc::new(Meanwhile { count: AtomicUsize::new(0), act, patient: self.patient() })
     }
 }
 

@@ -69,19 +69,18 @@ async fn what_yandex_may_do_beside() {
 struct Killed {
     left: AtomicUsize,
     is_dead: watch::Sender<bool>,
-    service: Arc<dyn Service>,
+    patient: Arc<dyn Pause>,
 }
 
 #[async_trait::async_trait]
 impl Pause for Killed {
-    async fn pause(&self, _: Duration) {
+    async fn pause(&self, time: Duration) {
         if self.left.load(Ordering::SeqCst) == 0 {
             self.is_dead.send_replace(true);
             std::future::pending::<()>().await;
         }
         self.left.fetch_sub(1, Ordering::SeqCst);
-        self.service.settle().await;
-        tokio::task::yield_now().await;
+        self.patient.pause(time).await;
     }
 }
 
@@ -101,14 +100,17 @@ async fn killed_while_waiting(make: fn() -> Served, kills_at_least: usize) {
     let mut kills = 0;
     for waits in 0..40 {
         let served = Arc::new(make());
+        // There is something to wait for at each step.
+        served.fault(json!({"fault": "slow-operation", "times": 4})).await;
         let directory = tempfile::tempdir().unwrap();
-        let case = Case { bench: Box::new(Arc::clone(&served)), directory, spec: "" };
+        let case = Case {
+            bench: Box::new(Arc::clone(&served)),
+            directory,
+            spec: "  retention: {last: 2}\n",
+        };
         let (is_dead, mut died) = watch::channel(false);
-        let pause = Arc::new(Killed {
-            left: AtomicUsize::new(waits),
-            is_dead,
-            service: Arc::clone(&served.service),
-        });
+        let pause =
+            Arc::new(Killed { left: AtomicUsize::new(waits), is_dead, patient: served.patient() });
         let engine = killed_engine(&served, pause);
         let policies = policies(case.bench.capture());
         let dead = room(engine, super::super::clock(0), policies, &case.directory);
@@ -138,12 +140,12 @@ async fn killed_while_waiting(make: fn() -> Served, kills_at_least: usize) {
 
 #[tokio::test]
 async fn a_run_that_is_killed_while_it_waits_is_ended_by_the_next_with_compute_engine() {
-    killed_while_waiting(Served::gce_via_snapshot, 3).await;
+    killed_while_waiting(Served::gce_via_snapshot, 4).await;
 }
 
 #[tokio::test]
 async fn a_run_that_is_killed_while_it_waits_is_ended_by_the_next_with_yandex() {
-    killed_while_waiting(Served::yandex_via_snapshot, 3).await;
+    killed_while_waiting(Served::yandex_via_snapshot, 4).await;
 }
 
 /// Two programs at once, each step of the one beside any of the other.

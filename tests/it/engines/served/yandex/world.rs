@@ -49,7 +49,7 @@ pub type Deed = (&'static str, String, Value);
 /// and does what is to be done next.
 pub struct Ticking {
     clock: Arc<Set>,
-    service: Arc<dyn Service>,
+    patient: Arc<dyn Pause>,
     address: SocketAddr,
     deeds: Mutex<VecDeque<Deed>>,
     /// Whether pauses last until this is taken back.
@@ -70,9 +70,8 @@ impl Pause for Ticking {
         let status = machine["status"].as_str().unwrap_or_default().to_owned();
         self.seen.lock().unwrap().push((status, until));
         let _ = self.held.subscribe().wait_for(|is_held| !is_held).await;
-        self.service.settle().await;
+        self.patient.pause(time).await;
         *self.clock.0.lock().unwrap() += time;
-        tokio::task::yield_now().await;
     }
 }
 
@@ -93,7 +92,7 @@ impl World {
         };
         let ticking = Arc::new(Ticking {
             clock: Arc::clone(&served.clock),
-            service: Arc::clone(&served.service),
+            patient: served.patient(),
             address: served.address,
             deeds: Mutex::default(),
             held: watch::channel(false).0,
