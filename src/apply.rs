@@ -195,18 +195,22 @@ pub struct Tempo {
     pub places: usize,
     /// So much time lies between two that begin.
     pub interval: Duration,
+    /// So many captures of one source run at once; `None` is as many as there are.
+    pub of_source: Option<usize>,
 }
 
 impl Tempo {
     /// One after the other.
-    const SINGLE: Self = Self { places: 1, interval: Duration::ZERO };
+    const SINGLE: Self = Self { places: 1, interval: Duration::ZERO, of_source: None };
 
     /// What an engine says of itself.
     pub fn of(capabilities: &Capabilities) -> Self {
         let rate =
             capabilities.limits.captures_per_minute.and_then(|rate| u32::try_from(rate).ok());
         let interval = rate.and_then(|rate| MINUTE.checked_div(rate)).unwrap_or_default();
-        Self { places: capabilities.captures_max, interval }
+        let of_source = capabilities.limits.source_captures;
+        let of_source = of_source.map(|most| usize::try_from(most).unwrap_or(usize::MAX));
+        Self { places: capabilities.captures_max, interval, of_source }
     }
 }
 

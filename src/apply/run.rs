@@ -1,6 +1,6 @@
 //! The changes of one engine in one phase: side by side where they take time, else one by one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -109,7 +109,15 @@ impl EngineRun {
     /// takes them.
     async fn feed(self: Arc<Self>, works: Vec<(usize, Change, Entry)>, board: Arc<Mutex<Board>>) {
         let mut running = JoinSet::new();
-        for (index, change, entry) in works {
+        let mut works = VecDeque::from(works);
+        while !works.is_empty() {
+            // What waits for its source holds up nothing else.
+            let (position, of_source) = tokio::select! {
+                biased;
+                () = self.stop.asked() => (0, None),
+                first = self.lane.first_with_room(works.iter().map(|(_, change, _)| change)) => first,
+            };
+            let Some((index, change, entry)) = works.remove(position) else { break };
             // Who is asked to stop leaves what waits, and what will not begin takes nobody's turn.
             let place = tokio::select! {
                 biased;
@@ -132,7 +140,7 @@ impl EngineRun {
                     Board::HandedOver => run.lasting.underway.ended_late(&change, ending),
                 }
                 // Who hears that it has ended finds what came of it.
-                drop((board, entry, place));
+                drop((board, entry, place, of_source));
             };
             running.spawn(work.in_current_span());
         }

@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::{Ending, LONG, Stop, Tempo};
-use crate::name::Key;
+use crate::name::{Key, SourceId};
 use crate::plan::{Action, Change};
 
 /// What is under way, across rounds.
@@ -43,9 +43,75 @@ pub(super) struct Lane {
     /// When the next may begin; held by the one that waits for it.
     next: Arc<tokio::sync::Mutex<Option<Instant>>>,
     interval: Duration,
+    of_source: Option<usize>,
+    sources: Sources,
+}
+
+/// How many captures of each source run.
+#[derive(Debug, Clone)]
+struct Sources(watch::Sender<BTreeMap<SourceId, usize>>);
+
+impl Default for Sources {
+    fn default() -> Self {
+        Self(watch::channel(BTreeMap::new()).0)
+    }
+}
+
+/// A capture of a source that runs, until it is dropped.
+#[derive(Debug)]
+pub(super) struct OfSource(Sources, SourceId);
+
+impl Drop for OfSource {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|running| {
+            let left = running.get(&self.1).map_or(0, |count| count - 1);
+            if left == 0 {
+                running.remove(&self.1);
+            } else {
+                running.insert(self.1.clone(), left);
+            }
+        });
+    }
 }
 
 impl Lane {
+    /// Waits until there is room at the source of one of these changes, and takes it. What comes back is
+    /// the first of them that may begin, and what it has taken.
+    pub(super) async fn first_with_room<'a>(
+        &self,
+        changes: impl Iterator<Item = &'a Change> + Clone,
+    ) -> (usize, Option<OfSource>) {
+        let Some(most) = self.of_source else { return (0, None) };
+        let mut running = self.sources.0.subscribe();
+        loop {
+            running.mark_unchanged();
+            let mut waits = changes.clone().enumerate();
+            let found = waits.find_map(|(position, change)| {
+                if change.action == Action::Create {
+                    let room = self.at_source(&change.key.source, most)?;
+                    return Some((position, Some(room)));
+                }
+                Some((position, None))
+            });
+            if let Some(found) = found {
+                return found;
+            }
+            // The sender is ours, and never gone.
+            let _ = running.changed().await;
+        }
+    }
+
+    /// Room for a capture of a source, if there is some.
+    fn at_source(&self, source: &SourceId, most: usize) -> Option<OfSource> {
+        let takes = self.sources.0.send_if_modified(|running| {
+            let count = running.entry(source.clone()).or_default();
+            let has_room = *count < most.max(1);
+            *count += usize::from(has_room);
+            has_room
+        });
+        takes.then(|| OfSource(self.sources.clone(), source.clone()))
+    }
+
     /// Waits for room, which is taken until what comes back is dropped.
     pub(super) async fn place(&self) -> Option<OwnedSemaphorePermit> {
         // The semaphore is never closed.
@@ -179,6 +245,8 @@ impl Underway {
             // What has begun has begun, however fast it goes from now on.
             next: known.map(|(_, lane)| Arc::clone(&lane.next)).unwrap_or_default(),
             interval: tempo.interval,
+            of_source: tempo.of_source,
+            sources: known.map(|(_, lane)| lane.sources.clone()).unwrap_or_default(),
         };
         state.lanes.insert(engine.to_owned(), (tempo, lane.clone()));
         lane

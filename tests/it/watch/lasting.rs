@@ -385,6 +385,33 @@ async fn a_source_is_captured_in_turns_and_no_slot_is_missed() {
     fleet.stop(running).await;
 }
 
+/// Two policies on one source, of an engine that takes one capture of it at once. That no two run is
+/// seen by the engine.
+#[tokio::test(start_paused = true)]
+async fn a_source_that_takes_one_capture_at_once_is_captured_by_one_after_the_other() {
+    let fleet = fleet(MINUTE * 20, "");
+    fleet.engine.world.lock().unwrap().limits =
+        Limits { source_captures: Some(1), ..Limits::default() };
+    let text = text(&["one"], SETTINGS, &[("hourly", "one", HOURLY), ("other", "one", HOURLY)]);
+    fleet.script.write(&text);
+    let running = fleet.start();
+    tokio::time::sleep(HOUR * 12 + MINUTE * 45).await;
+    let made = slots(&fleet.engine);
+    for policy in ["hourly", "other"] {
+        for number in 1..=4 {
+            let slots = &made[&(policy.to_owned(), format!("web-{number}"))];
+            assert_eq!(slots.len(), 13, "{policy} web-{number}");
+        }
+    }
+    assert_eq!(count(&running, Action::Create, "failed"), 0);
+    // What waits for its source holds up nothing else: the others are made at once, hour by hour.
+    let begun = fleet.slow.pace.lock().unwrap().begun.clone();
+    let first = begun[0];
+    let soon = begun.iter().filter(|at| at.duration_since(first) < MINUTE).count();
+    assert_eq!(soon, 7, "{begun:?}");
+    fleet.stop(running).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stop_does_not_wait_for_ever_for_what_hangs() {
     let fleet = fleet(EVER, "");
