@@ -106,6 +106,11 @@ pub trait Approval: Send + Sync {
 
     /// Whether a person decides, which takes time in which the world goes on.
     fn takes_time(&self) -> bool;
+
+    /// Whether the plan is shown and nothing else is to happen, whatever engines have promised.
+    fn shows_only(&self) -> bool {
+        false
+    }
 }
 
 /// What is left to be done of a saved plan.
@@ -263,26 +268,48 @@ impl Room {
             let now = self.clock.now();
             if let Some(message) = stale(&plan, &self.policies, now) {
                 plan.refusals.push(whole_plan(&plan, message));
-                return Ok(Round::without_outcomes(plan, false));
+                return Ok(self.not_carried_out(plan, approval).await);
             }
             inventory = self.observe().await;
             let (both, only_fresh) = in_both(&plan, planned(&inventory, now, Some(&plan)));
             (plan, not_approved) = (both, only_fresh);
         }
         if !approved {
-            return Ok(Round::without_outcomes(plan, false));
+            return Ok(self.not_carried_out(plan, approval).await);
         }
         Span::current().record("plan", plan.id.as_str()).record("changes", plan.changes.len());
         tracing::info!(plan = plan.id, changes = plan.changes.len(), "applying");
-        let outcomes = apply(&plan, &self.hands(&plan, &inventory, listener, stop), self).await?;
-        let mut settled = Vec::new();
-        for engine in &self.engines {
-            settled.push((engine.name().to_owned(), self.settle(&**engine).await));
-        }
+        let outcomes = apply(&plan, &self.hands(&plan, &inventory, listener, stop), self).await;
+        // What was promised holds whatever has gone wrong, and above all then.
+        let settled = self.settle_all().await;
+        let outcomes = outcomes?;
         // Where nothing was carried out, what was seen still stands.
         let after = if outcomes.is_empty() { inventory } else { self.observe().await };
         let after = Some(after);
         Ok(Round { plan, approved, not_approved, outcomes, settled, after })
+    }
+
+    /// What becomes of a plan that nobody approves: nothing. What engines have promised before is no part
+    /// of it, and holds.
+    async fn not_carried_out(&self, plan: Plan, approval: &dyn Approval) -> Round {
+        let settled = if approval.shows_only() { Vec::new() } else { self.settle_all().await };
+        Round {
+            plan,
+            approved: false,
+            not_approved: Vec::new(),
+            outcomes: Vec::new(),
+            settled,
+            after: None,
+        }
+    }
+
+    /// Lets all engines put things in order. What could not be is logged by who could not.
+    async fn settle_all(&self) -> Vec<(String, Result<Settled, EngineError>)> {
+        let mut settled = Vec::new();
+        for engine in &self.engines {
+            settled.push((engine.name().to_owned(), self.settle(&**engine).await));
+        }
+        settled
     }
 
     /// Lets an engine put things in order, where rounds are repeated for as long as a capture may take.
@@ -380,19 +407,6 @@ impl SecondLook for Room {
 
 fn owned(withheld: BTreeSet<(&str, &str)>) -> BTreeSet<(String, String)> {
     withheld.into_iter().map(|(engine, image)| (engine.to_owned(), image.to_owned())).collect()
-}
-
-impl Round {
-    fn without_outcomes(plan: Plan, approved: bool) -> Self {
-        Self {
-            plan,
-            approved,
-            not_approved: Vec::new(),
-            outcomes: Vec::new(),
-            settled: Vec::new(),
-            after: None,
-        }
-    }
 }
 
 /// Holds a plan against the guards and the check; what they refuse is written into it.

@@ -17,7 +17,9 @@ use crate::plan::Plan;
 use crate::plan::guard::{Override, refuses, unused};
 use crate::policy::Finding;
 use crate::reconcile::{Approval, Room, Round, Within};
-use crate::report::{apply_text, clean, findings, plan_text, protection, protection_text};
+use crate::report::{
+    apply_text, clean, findings, plan_text, protection, protection_text, settled_text,
+};
 
 use crate::review::Saved;
 
@@ -116,7 +118,7 @@ impl Apply {
                 console.error(&refusal.message);
             }
             if !self.dry_run {
-                console.print("Nothing was done.\n");
+                console.print(&format!("Nothing was done.\n{}", settled_text(round)));
             }
             return Ok(());
         }
@@ -290,6 +292,10 @@ impl Approval for Shown {
 
     fn takes_time(&self) -> bool {
         self.answer.is_none()
+    }
+
+    fn shows_only(&self) -> bool {
+        self.answer == Some(false)
     }
 }
 

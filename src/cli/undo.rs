@@ -155,4 +155,8 @@ impl Approval for Told<'_> {
     fn takes_time(&self) -> bool {
         self.shown.takes_time()
     }
+
+    fn shows_only(&self) -> bool {
+        self.shown.shows_only()
+    }
 }

@@ -285,6 +285,11 @@ fn drilled_rows(round: &Round) -> Vec<Row> {
     .collect()
 }
 
+/// What engines have kept of their promises beside a plan that nobody approved.
+pub fn settled_text(round: &Round) -> String {
+    settled_rows(round).iter().map(|row| format!("{}\n", row.text)).collect()
+}
+
 fn settled_rows(round: &Round) -> Vec<Row> {
     let mut rows = Vec::new();
     for (engine, settled) in &round.settled {

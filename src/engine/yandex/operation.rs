@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use super::YandexEngine;
 use super::call::CallError;
 use super::room::Turn;
-use super::service::{Service, WaitError};
+use super::service::{OPERATION_TIME_MAX, Service, WaitError};
 use super::wire::Operation;
 use crate::engine::http::{Call, id_of};
 use crate::engine::{EngineError, Unwatched, Watcher};
@@ -77,11 +77,16 @@ impl YandexEngine {
 
     /// Waits for the end of what was asked for.
     pub(super) async fn end(&self, begun: Begun, watcher: &dyn Watcher) -> Ended {
+        self.end_within(begun, watcher, OPERATION_TIME_MAX).await
+    }
+
+    /// The same, and no longer than that.
+    async fn end_within(&self, begun: Begun, watcher: &dyn Watcher, limit: Duration) -> Ended {
         let Begun { answer, attempt, key, was_open } = begun;
         let is_taken_on = answer.is_ok();
         let was_done = answer.as_ref().is_ok_and(|operation| operation.done);
         let result = match answer {
-            Ok(operation) => self.services.finish(operation, watcher).await,
+            Ok(operation) => self.services.finish(operation, watcher, limit).await,
             Err(error) => Err(WaitError::Call(error)),
         };
         if is_taken_on && !matches!(result, Err(WaitError::Interrupted)) {
@@ -109,7 +114,19 @@ impl YandexEngine {
         call: &Call,
         seen: &str,
     ) -> Result<Operation, CallError> {
-        match self.carry_out(turn, call, seen, &Unwatched).await.result {
+        self.change_within(turn, call, seen, OPERATION_TIME_MAX).await
+    }
+
+    /// The same for one that is not waited for for longer than that.
+    pub(super) async fn change_within(
+        &self,
+        turn: &Turn,
+        call: &Call,
+        seen: &str,
+        limit: Duration,
+    ) -> Result<Operation, CallError> {
+        let begun = self.ask(turn, call, seen, 0).await;
+        match self.end_within(begun, &Unwatched, limit).await.result {
             Ok(operation) => Ok(operation),
             Err(WaitError::Call(error)) => Err(error),
             Err(WaitError::Interrupted) => Ok(Operation::default()),

@@ -13,6 +13,8 @@ use serde_json::json;
 use tokio::sync::Mutex;
 
 use super::YandexEngine;
+use super::call::CallError;
+use super::room::Turn;
 use super::wire;
 use crate::engine::http::{Call, Looks, Method};
 use crate::engine::{EngineError, Settled, Watcher};
@@ -97,8 +99,8 @@ impl YandexEngine {
         let path = format!("compute/v1/instances/{}:stop", instance.id);
         let call = Call::post(&path).with_body(&json!({}))?;
         {
-            let turn = self.rooms.of_machine(&instance.folder_id).await;
-            self.change_at(&turn, &call, &stamp(seen)).await?;
+            let turn = self.rooms.to_stop(&instance.folder_id).await;
+            self.change_machine(&turn, &call, &stamp(seen)).await?;
         }
         let mut looks = Looks::within(STILL_MAX.unsigned_abs());
         loop {
@@ -196,11 +198,16 @@ impl YandexEngine {
     async fn start(&self, instance: &wire::Instance, promise: &str) -> Result<(), EngineError> {
         let path = format!("compute/v1/instances/{}:start", instance.id);
         let call = Call::post(&path).with_body(&json!({}))?;
-        let turn = self.rooms.of_machine(&instance.folder_id).await;
-        let Err(error) = self.change_at(&turn, &call, promise).await else { return Ok(()) };
+        let turn = self.rooms.to_start(&instance.folder_id).await;
+        let Err(error) = self.change_machine(&turn, &call, promise).await else { return Ok(()) };
         // Another run may have been faster.
         let now = self.instance(&instance.id).await?;
         if now.status == "STOPPED" { Err(error.into()) } else { Ok(()) }
+    }
+
+    /// Carries out what machines stand still for: no longer than one may.
+    async fn change_machine(&self, turn: &Turn, call: &Call, seen: &str) -> Result<(), CallError> {
+        self.change_within(turn, call, seen, STILL_MAX.unsigned_abs()).await.map(drop)
     }
 
     /// Changes labels of an instance as it is now: they go as a whole, and nothing that somebody else
@@ -210,7 +217,7 @@ impl YandexEngine {
         instance: &wire::Instance,
         change: impl Fn(&mut BTreeMap<String, String>) + Send,
     ) -> Result<(), EngineError> {
-        let turn = self.rooms.of_machine(&instance.folder_id).await;
+        let turn = self.rooms.to_start(&instance.folder_id).await;
         let path = format!("compute/v1/instances/{}", instance.id);
         for _ in 0..MERGES_MAX {
             let now = self.instance(&instance.id).await?;
@@ -221,7 +228,7 @@ impl YandexEngine {
             }
             let body = json!({"updateMask": "labels", "labels": labels});
             let call = Call::new(Method::Patch, &path).with_body(&body)?;
-            self.change_at(&turn, &call, &format!("{:?} {}", now.labels, now.status)).await?;
+            self.change_machine(&turn, &call, &format!("{:?} {}", now.labels, now.status)).await?;
         }
         let now = self.instance(&instance.id).await?;
         let mut labels = now.labels.clone();

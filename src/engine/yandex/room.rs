@@ -1,8 +1,9 @@
 //! How much is asked for at once: of a folder, and of a machine.
 //!
-//! A folder takes so many operations at once. One of them is kept for machines that stop and start,
-//! so that none stands still behind the snapshots of others. The images of a set have theirs together:
-//! one that waited until others have ended would be of another time.
+//! A folder takes so many operations at once. One of them is kept for machines that stop, and two for
+//! machines that start or get labels, so that none stands still behind the snapshots of others, nor
+//! behind another one that does not stop. The images of a set have theirs together: one that waited
+//! until others have ended would be of another time.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,9 +13,19 @@ use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use super::settings::OPERATIONS_MAX;
 use crate::engine::Watcher;
 
-/// So many of them are for machines.
-const FOR_MACHINES: usize = 1;
-const FOR_OTHERS: usize = OPERATIONS_MAX - FOR_MACHINES;
+/// So many of them are for machines that stop.
+const FOR_STOPS: usize = 1;
+/// So many are for machines that start or get labels: one that hangs is not in the way of the others.
+const FOR_STARTS: usize = 2;
+const FOR_OTHERS: usize = OPERATIONS_MAX - FOR_STOPS - FOR_STARTS;
+
+/// What is done with a turn.
+#[derive(Debug, Clone, Copy)]
+enum Use {
+    Stop,
+    Start,
+    Other,
+}
 
 /// Leave to begin one operation in a folder, until it has ended.
 pub(super) struct Turn {
@@ -24,7 +35,8 @@ pub(super) struct Turn {
 
 /// What one folder takes.
 struct Folder {
-    machines: Arc<Semaphore>,
+    stops: Arc<Semaphore>,
+    starts: Arc<Semaphore>,
     others: Arc<Semaphore>,
 }
 
@@ -37,30 +49,44 @@ pub(super) struct Rooms {
 }
 
 impl Rooms {
-    fn semaphore(&self, folder: &str, is_machine: bool) -> Arc<Semaphore> {
+    fn semaphore(&self, folder: &str, wanted: Use) -> Arc<Semaphore> {
         let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = folders.entry(folder.to_owned()).or_insert_with(|| Folder {
-            machines: Arc::new(Semaphore::new(FOR_MACHINES)),
+            stops: Arc::new(Semaphore::new(FOR_STOPS)),
+            starts: Arc::new(Semaphore::new(FOR_STARTS)),
             others: Arc::new(Semaphore::new(FOR_OTHERS)),
         });
-        Arc::clone(if is_machine { &folder.machines } else { &folder.others })
+        Arc::clone(match wanted {
+            Use::Stop => &folder.stops,
+            Use::Start => &folder.starts,
+            Use::Other => &folder.others,
+        })
+    }
+
+    async fn turn(&self, folder: &str, wanted: Use) -> Turn {
+        Turn { _permit: self.semaphore(folder, wanted).acquire_owned().await.ok() }
     }
 
     /// Waits until a folder takes one operation more.
     pub(super) async fn one(&self, folder: &str) -> Turn {
-        Turn { _permit: self.semaphore(folder, false).acquire_owned().await.ok() }
+        self.turn(folder, Use::Other).await
     }
 
-    /// The same for a machine that is stopped, started or labelled.
-    pub(super) async fn of_machine(&self, folder: &str) -> Turn {
-        Turn { _permit: self.semaphore(folder, true).acquire_owned().await.ok() }
+    /// The same for a machine that is stopped.
+    pub(super) async fn to_stop(&self, folder: &str) -> Turn {
+        self.turn(folder, Use::Stop).await
+    }
+
+    /// The same for a machine that is started or labelled.
+    pub(super) async fn to_start(&self, folder: &str) -> Turn {
+        self.turn(folder, Use::Start).await
     }
 
     /// Waits until a folder takes so many operations more, all at once, and tells where it has to. Of
     /// more than it ever takes at once there are fewer turns than asked for.
     pub(super) async fn all(&self, folder: &str, count: usize, waits: &dyn Watcher) -> Vec<Turn> {
         let count = u32::try_from(count.min(FOR_OTHERS)).unwrap_or_default();
-        let semaphore = self.semaphore(folder, false);
+        let semaphore = self.semaphore(folder, Use::Other);
         let permits = if let Ok(permits) = Arc::clone(&semaphore).try_acquire_many_owned(count) {
             Ok(permits)
         } else {
@@ -113,9 +139,14 @@ mod tests {
     async fn a_machine_waits_for_machines_only() {
         let rooms = Rooms::default();
         let _all = rooms.all("f", FOR_OTHERS, &Unwatched).await;
-        let turn = rooms.of_machine("f").now_or_never();
-        assert!(turn.is_some());
-        assert!(rooms.of_machine("f").now_or_never().is_none());
+        let stop = rooms.to_stop("f").now_or_never();
+        assert!(stop.is_some());
+        assert!(rooms.to_stop("f").now_or_never().is_none());
+        // Who stands still waits neither for one that does not stop nor for one that does not start.
+        let start = rooms.to_start("f").now_or_never();
+        let other = rooms.to_start("f").now_or_never();
+        assert!(start.is_some() && other.is_some());
+        assert!(rooms.to_start("f").now_or_never().is_none());
         let _one = rooms.machine("m").await;
         assert!(rooms.free_machine("m").is_none() && rooms.free_machine("n").is_some());
     }

@@ -255,14 +255,15 @@ impl Services {
     }
 
     /// Waits until an operation is done. What it says before is not final: an error may stand there
-    /// while what was begun is taken back.
+    /// while what was begun is taken back. One that is not done after so long is given up.
     pub(super) async fn finish(
         &self,
         mut operation: Operation,
         watcher: &dyn Watcher,
+        limit: Duration,
     ) -> Result<Operation, WaitError> {
         let call = Call::get(&format!("operations/{}", operation.id));
-        let mut looks = Looks::within(OPERATION_TIME_MAX);
+        let mut looks = Looks::within(limit);
         while !operation.done {
             if watcher.is_cancelled() {
                 return Err(WaitError::Interrupted);

@@ -38,6 +38,10 @@ pub struct State {
     pub homes: BTreeMap<String, String>,
     /// Folders that nobody may look into.
     pub forbidden: BTreeSet<String>,
+    /// What is asked for with this in its line never ends.
+    pub endless: Option<String>,
+    /// The operations of it.
+    pub hung: BTreeSet<String>,
 }
 
 /// It ends with the test.
@@ -129,8 +133,20 @@ fn answer(server: SocketAddr, state: &Mutex<State>, asked: &Asked) -> (u16, Valu
         }
     }
     let (status, mut body) = forward(server, asked);
+    hang(&mut state.lock().unwrap(), asked, &mut body);
     move_house(&mut state.lock().unwrap(), asked, &mut body);
     (status, body)
+}
+
+/// Says of operations that they are not done.
+fn hang(state: &mut State, asked: &Asked, body: &mut Value) {
+    let Some(id) = body["id"].as_str().map(str::to_owned) else { return };
+    if state.endless.as_ref().is_some_and(|part| asked.line.contains(part)) {
+        state.hung.insert(id.clone());
+    }
+    if state.hung.contains(&id) {
+        body["done"] = json!(false);
+    }
 }
 
 fn token(state: &mut State, asked: &Asked) -> (u16, Value) {

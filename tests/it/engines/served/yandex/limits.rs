@@ -31,7 +31,7 @@ async fn on_a_busy_night_no_set_is_split() {
     world.fault(slow_operations(250)).await;
     world.ticking.held.send_replace(true);
     let engine = world.engine();
-    // One disk is captured first: of the thirteen places that are left, no set can have the last.
+    // One disk is captured first: of the eleven places that are left, no set can have the last.
     let mut single = world.request(-9);
     single.create.deadline = noon(30);
     single.create.disks.truncate(1);
@@ -69,13 +69,13 @@ impl Watcher for Waits {
 #[tokio::test]
 async fn what_had_to_wait_until_its_deadline_is_not_begun() {
     let world = World::new();
-    world.fault(slow_operations(28)).await;
+    world.fault(slow_operations(24)).await;
     world.ticking.held.send_replace(true);
     let engine = world.engine();
-    let others = many(&world, 0..7).into_iter();
+    let others = many(&world, 0..6).into_iter();
     let others = join_all(others.map(|request| engine.create(request, Arc::new(Unwatched))));
     let late = async {
-        while world.snapshots().await < 14 {
+        while world.snapshots().await < 12 {
             tokio::task::yield_now().await;
         }
         let mut request = world.request(-7);
@@ -92,7 +92,7 @@ async fn what_had_to_wait_until_its_deadline_is_not_begun() {
     let (others, late) = tokio::join!(others, late);
     assert!(matches!(&late, Err(EngineError::Busy(why)) if why.contains("deadline")), "{late:?}");
     assert!(others.iter().all(Result::is_ok));
-    assert_eq!(world.snapshots().await, 14);
+    assert_eq!(world.snapshots().await, 12);
 }
 
 #[tokio::test]

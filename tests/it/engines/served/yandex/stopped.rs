@@ -2,11 +2,16 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use async_trait::async_trait;
 use stillframe::engine::{Created, Progress, Unwatched, Watcher};
 use stillframe::name::{PolicyName, parse_stamp};
+use stillframe::plan::Plan;
+use stillframe::reconcile::{Approval, Room};
 
 use super::super::*;
+use super::gate::Gate;
 use super::world::{World, labels, turn};
+use crate::engines::room;
 
 /// Has enough once it was asked so often.
 struct Enough(AtomicUsize);
@@ -111,6 +116,44 @@ async fn a_machine_with_quick_disks_runs_while_its_snapshots_are_made() {
 }
 
 #[tokio::test]
+async fn a_machine_does_not_stand_still_behind_another_one_that_does_not_stop() {
+    let world = World::with_slow_disks();
+    let gate = Gate::new(world.served.address);
+    gate.state().endless = Some("instances/7002:stop".to_owned());
+    world.fault(slow_images(6)).await;
+    let endpoints = json!({"compute": gate.url(), "operation": gate.url()});
+    let engine = world.engine_with(json!({"folders": ["p"], "endpoints": endpoints}));
+    let mut other = world.stopped(0);
+    other.key.source = stillframe::name::SourceId::parse("7002").unwrap();
+    other.name = other.key.image_name(&other.key.default_prefix());
+    other.create.labels = other.key.labels();
+    let has_ended = std::sync::atomic::AtomicBool::new(false);
+    let first = async {
+        let created = engine.create(world.stopped(0), Arc::new(Unwatched)).await;
+        (created, has_ended.load(Ordering::SeqCst))
+    };
+    let other = async {
+        while !world.seen().iter().any(|(status, _)| status == "STOPPED") {
+            tokio::task::yield_now().await;
+        }
+        let came = engine.create(other, Arc::new(Unwatched)).await;
+        has_ended.store(true, Ordering::SeqCst);
+        came
+    };
+    let ((created, came_later), failed) = tokio::join!(first, other);
+    assert_eq!(created.unwrap().image().state, ImageState::Ready);
+    assert!(!came_later, "the machine waited for the other one to stop");
+    let failed = failure(failed);
+    assert!(failed.contains("does not end"), "{failed}");
+    // It is given up before long, and both run.
+    let took = world.now().duration_since(noon(0));
+    assert!(took < jiff::SignedDuration::from_hours(2), "{took}");
+    assert!(world.runs().await);
+    let instances = world.engine().observe().await.instances;
+    assert!(instances.iter().all(|one| !one.labels.contains_key("stillframe-restart")));
+}
+
+#[tokio::test]
 async fn a_machine_stands_still_as_long_as_its_run_is_at_it() {
     let world = World::with_slow_disks();
     world.fault(slow_images(800)).await;
@@ -164,6 +207,62 @@ async fn a_machine_on_its_way_is_waited_for() {
         assert!(world.runs().await, "{after}");
         assert!(world.now() < noon(0) + jiff::SignedDuration::from_mins(1));
     }
+}
+
+/// Says no; or is not even asked.
+struct No {
+    shows_only: bool,
+}
+
+#[async_trait]
+impl Approval for No {
+    async fn approve(&self, _: &Plan) -> bool {
+        false
+    }
+
+    fn takes_time(&self) -> bool {
+        false
+    }
+
+    fn shows_only(&self) -> bool {
+        self.shows_only
+    }
+}
+
+/// Somebody was killed while `web-1` stood still, and the time that was promised has passed.
+async fn left_behind() -> (World, Room) {
+    let world = World::new();
+    let (method, path, body) =
+        labels(&json!({"role": "web", "stillframe-restart": "20261121t110000z"}));
+    world.ask(method, &path, Some(body)).await;
+    let (method, path, body) = turn("stop");
+    world.ask(method, &path, Some(body)).await;
+    assert_eq!(world.machine().await.status, "STOPPED");
+    let (clock, policies) = (world.served.clock.clone(), world.case.policies());
+    let room = room(Arc::new(world.engine()), clock, policies, &world.case.directory);
+    (world, room)
+}
+
+#[tokio::test]
+async fn a_promise_is_kept_whatever_becomes_of_the_plan() {
+    let (world, room) = left_behind().await;
+    let stop = Stop::default();
+    let round = room.round(&No { shows_only: true }, Arc::new(Quiet), &stop).await.unwrap();
+    assert!(!round.approved && round.settled.is_empty());
+    assert!(!world.runs().await, "who only looks changes nothing");
+    let round = room.round(&No { shows_only: false }, Arc::new(Quiet), &stop).await.unwrap();
+    assert!(!round.approved && round.outcomes.is_empty() && round.settled.len() == 1);
+    assert!(world.runs().await);
+    assert_eq!(world.snapshots().await, 0);
+}
+
+#[tokio::test]
+async fn a_promise_is_kept_where_nothing_can_be_written_down() {
+    let (world, room) = left_behind().await;
+    std::fs::create_dir(world.case.directory.path().join("ledger.ndjson")).unwrap();
+    let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await;
+    assert!(round.is_err(), "the ledger is a directory");
+    assert!(world.runs().await);
 }
 
 #[tokio::test]
