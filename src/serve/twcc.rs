@@ -166,6 +166,11 @@ impl Inner {
                 self.revive();
                 self.dispatch(&request).await
             }
+            Some(Fault::OddWord) => {
+                let mut good = self.dispatch(&request).await?;
+                good.body.iter_mut().for_each(Fault::odd);
+                Ok(good)
+            }
             Some(fault) if fault.is_of_list() => {
                 let mut good = self.dispatch(&request).await?;
                 if let Some(Value::Array(entries)) = &mut good.body {

@@ -5,6 +5,7 @@ use sha2::{Digest, Sha256};
 
 use super::observe::Seen;
 use super::record::{Record, firmer};
+use super::wait::JOB_TIME_MAX;
 use super::wire;
 use crate::engine::set::{LABEL_DISK, LABEL_POINT};
 use crate::inventory::{Image, ImageKind, ImageSource, ImageState, LABEL_HOLD, LABEL_SET};
@@ -91,6 +92,8 @@ pub struct Found {
     pub made_of: Option<u64>,
     /// Whether the service has not begun with it yet.
     pub is_queued: bool,
+    /// What the service says that it is, in its own word.
+    pub word: String,
     /// The number of the project that it is in, where the service says so.
     pub project: Option<u64>,
     /// Whether the service offers it to all.
@@ -161,6 +164,7 @@ impl Common {
             record,
             made_of: self.made_of,
             is_queued,
+            word: self.status.to_ascii_uppercase(),
             project: self.project,
             is_public: self.is_public,
         })
@@ -277,37 +281,38 @@ impl Found {
         }
     }
 
-    /// Says what to do where the service has not begun with it for longer than that.
+    /// Says what to do where the service has not begun with it for longer than that, or has begun and
+    /// does not end.
     pub fn note_stuck(&mut self, patience: SignedDuration, now: Timestamp) -> bool {
-        let is_stuck = self.is_queued
-            && self.image.created_at.saturating_add(patience).is_ok_and(|end| end < now);
+        let begun = self.image.created_at.saturating_add(patience);
+        let end = if self.is_queued { begun } else { begun.map(|begun| JOB_TIME_MAX.after(begun)) };
+        let is_stuck = self.image.state == ImageState::Creating && end.is_ok_and(|end| end < now);
         if is_stuck {
-            self.image.message = Some(stuck(
-                &self.image.name,
-                self.key().as_ref(),
-                self.made_of,
-                self.place.number,
-                self.image.created_at,
-            ));
+            self.image.message = Some(self.stuck(self.key().as_ref(), self.made_of));
         }
         is_stuck
     }
-}
 
-/// What to say of a job that the service never begins with, and what to tell its support.
-pub fn stuck(
-    name: &str,
-    key: Option<&Key>,
-    server: Option<u64>,
-    number: u64,
-    since: Timestamp,
-) -> String {
-    let site = key.map_or_else(|| "?".to_owned(), |key| key.source.to_string());
-    let server = server.map_or_else(|| "?".to_owned(), |server| server.to_string());
-    format!(
-        "{name} is QUEUED since {since} and does not begin; that does not end by itself, and it is not asked for again. \
-         Tell the support of the service (isupport@twcc.ai): site {site}, server {server}, image {number}, QUEUED since {since}"
-    )
+    /// What to say of a job that the service never begins with or never ends, and what to tell its support.
+    pub fn stuck(&self, key: Option<&Key>, server: Option<u64>) -> String {
+        let site = key.map_or_else(|| "?".to_owned(), |key| key.source.to_string());
+        let server = server.map_or_else(|| "?".to_owned(), |server| server.to_string());
+        let (name, since, word) = (&self.image.name, self.image.created_at, &self.word);
+        let thing = match self.place.collection {
+            Collection::Images => "image",
+            Collection::Snapshots => "snapshot",
+        };
+        let what = if self.is_queued {
+            format!("is QUEUED since {since} and does not begin")
+        } else {
+            format!("was asked for at {since}, is {word} and does not become ACTIVE")
+        };
+        format!(
+            "{name} {what}; that does not end by itself, and it is not asked for again. \
+             Tell the support of the service (isupport@twcc.ai): site {site}, server {server}, {thing} {}, {word}, asked for at {since}",
+            self.place.number
+        )
+    }
 }
 
 /// A time as the service writes it; without a zone it is UTC.
@@ -448,12 +453,23 @@ mod tests {
         assert!(!queued.note_stuck(hour, "2026-11-21T13:00:00Z".parse().unwrap()));
         assert!(queued.note_stuck(hour, "2026-11-21T13:00:01Z".parse().unwrap()));
         let message = queued.image.message.unwrap();
-        for part in ["server 365", "image 7", "since 2026-11-21T12:00:00Z", "isupport@twcc.ai"] {
+        for part in ["server 365", "image 7", "at 2026-11-21T12:00:00Z", "isupport@twcc.ai"] {
             assert!(message.contains(part), "{message}");
         }
         assert_eq!(queued.image.state, ImageState::Creating);
-        let mut saving = image(&json!({"status": "SAVING"}));
-        assert!(!saving.note_stuck(hour, "2026-11-23T13:00:01Z".parse().unwrap()));
+        // What has begun has half a day for it.
+        let mut saving = image(&json!({"status": "saving", "server": {"id": 365}}));
+        assert!(!saving.note_stuck(hour, "2026-11-22T01:00:00Z".parse().unwrap()));
+        assert_eq!(saving.image.message, None);
+        assert!(saving.note_stuck(hour, "2026-11-22T01:00:01Z".parse().unwrap()));
+        let message = saving.image.message.unwrap();
+        for part in ["is SAVING", "server 365", "image 7", "isupport@twcc.ai"] {
+            assert!(message.contains(part), "{message}");
+        }
+        for word in ["ACTIVE", "ERROR", "NOVEL"] {
+            let mut other = image(&json!({"status": word}));
+            assert!(!other.note_stuck(hour, "2026-11-23T13:00:01Z".parse().unwrap()), "{word}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::TwccEngine;
 use super::create::{Capture, Wanted};
-use super::image::{Found, stuck};
+use super::image::Found;
 use crate::elapsed::{Elapsed, whole_second};
 use crate::engine::http::Looks;
 use crate::engine::set::APART;
@@ -14,7 +14,7 @@ use crate::engine::{EngineError, Watcher};
 use crate::inventory::ImageState;
 
 /// How long a job is waited for that has begun.
-const JOB_TIME_MAX: Elapsed = Elapsed::hours(12);
+pub(super) const JOB_TIME_MAX: Elapsed = Elapsed::hours(12);
 /// How long a second image is waited for that is to be taken back.
 const TWIN_TIME_MAX: Duration = Duration::from_mins(15);
 /// The longest time in which nobody looks whether to stop.
@@ -131,12 +131,12 @@ impl TwccEngine {
                 ImageState::Creating if goal == Goal::Begun && !found.is_queued => {
                     return Ok(Reached { found, queued_at });
                 }
-                ImageState::Creating => {}
+                // A word that is not known may be one on the way.
+                ImageState::Creating | ImageState::Unknown => {}
                 ImageState::Failed | ImageState::Partial => {
                     return failed(&said.unwrap_or_else(|| "the service could not make it".into()));
                 }
                 ImageState::Deleting => return failed("it is being deleted"),
-                ImageState::Unknown => return failed("it is in a state that is not known"),
             }
             let since = found.image.created_at;
             let pause = if found.is_queued {
@@ -146,17 +146,8 @@ impl TwccEngine {
                 job.pause().filter(|_| self.service.now() < JOB_TIME_MAX.after(queued_at))
             };
             let Some(time) = pause else {
-                if !found.is_queued {
-                    return failed("it does not become ACTIVE");
-                }
-                let (server, number) = (capture.machine.server.id, found.place.number);
-                return Err(EngineError::Failed(stuck(
-                    wanted.name,
-                    Some(wanted.key),
-                    Some(server),
-                    number,
-                    since,
-                )));
+                let server = capture.machine.server.id;
+                return Err(EngineError::Failed(found.stuck(Some(wanted.key), Some(server))));
             };
             if capture.watcher.is_cancelled() {
                 return Err(EngineError::Interrupted);

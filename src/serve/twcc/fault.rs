@@ -47,6 +47,8 @@ pub enum Fault {
     Public,
     /// What a list has is in another project.
     Elsewhere,
+    /// What is being made is in a state that nobody has heard of.
+    OddWord,
     /// What was stuck begins.
     Revival,
     /// What is begun stays QUEUED, until a revival.
@@ -109,6 +111,21 @@ impl Fault {
     /// Whether it befalls a request.
     pub fn is_of_request(self, is_list: bool) -> bool {
         !self.is_of_job() && !self.is_of_delete() && (is_list || !self.is_of_list())
+    }
+
+    /// What becomes of the states that an answer tells.
+    pub fn odd(body: &mut Value) {
+        match body {
+            Value::Array(entries) => entries.iter_mut().for_each(Self::odd),
+            Value::Object(fields) => {
+                if let Some(Value::String(word)) = fields.get_mut("status")
+                    && ["QUEUED", "SAVING", "CREATING"].contains(&word.as_str())
+                {
+                    "IMPORTING".clone_into(word);
+                }
+            }
+            _ => {}
+        }
     }
 
     /// What becomes of the entries of a list.

@@ -132,9 +132,32 @@ async fn a_job_that_does_not_end_is_given_up_after_half_a_day() {
     service.fault(json!({"fault": "hung", "method": "PUT"})).await;
     let ended = engine.create(request, Arc::new(Unwatched)).await;
     let Err(EngineError::Failed(message)) = ended else { panic!("{ended:?}") };
-    assert!(message.contains("does not become ACTIVE"), "{message}");
+    for part in ["is SAVING and does not become ACTIVE", "isupport@twcc.ai", "site 7001"] {
+        assert!(message.contains(part), "{message}");
+    }
     assert!(service.clock.now() <= noon(0) + SignedDuration::from_hours(13));
     assert_eq!(service.images().await[0]["status"], "SAVING");
+    // Who looks later reads it as well, and the next slot says why it has no image.
+    service.pass(120 * MINUTE);
+    let seen = engine.observe().await.images.remove(0);
+    assert_eq!(seen.state, ImageState::Creating);
+    assert!(seen.message.unwrap().contains("isupport@twcc.ai"));
+    let ended = engine.create(case.request(1), Arc::new(Unwatched)).await;
+    let Err(EngineError::Failed(message)) = ended else { panic!("{ended:?}") };
+    assert!(message.contains("isupport@twcc.ai"), "{message}");
+    assert_eq!(service.images().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_word_that_nobody_knows_is_waited_out() {
+    let service = Arc::new(Served::twcc());
+    let case = case(&service, "");
+    let script = json!({"fault": "odd-word", "method": "GET", "collection": "images", "after": 1, "times": 4});
+    service.fault(script).await;
+    let created = service.open(clock(0)).create(case.request(0), Arc::new(Unwatched)).await;
+    let Ok(Created::Made(image)) = created else { panic!("{created:?}") };
+    assert_eq!((image.state, image.members()), (ImageState::Ready, 2));
+    assert_eq!(service.images().await.len(), 1);
 }
 
 #[tokio::test]
