@@ -322,9 +322,16 @@ impl ImageState {
         matches!(self, Self::Failed | Self::Partial)
     }
 
-    /// Whether something can be restored from it: it is never deleted without having been let go.
+    /// Whether something can be restored from it: it is never deleted without having been let go, but
+    /// by the attempt that takes its place.
     pub fn holds_data(self) -> bool {
         matches!(self, Self::Ready | Self::Partial)
+    }
+
+    /// Whether it is what is left of an attempt and holds data: it is let go like what no rule keeps,
+    /// and never before something newer is READY.
+    pub fn is_remainder(self) -> bool {
+        self.is_failed_attempt() && self.holds_data()
     }
 
     /// Whether nobody is at it, so that its labels can be changed.

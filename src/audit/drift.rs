@@ -225,7 +225,7 @@ fn compare(engine: &str, was: &Image, is: &Image, items: &mut Vec<Drifted>) {
     for label in is.labels.keys().filter(is_new) {
         add(DriftKind::LabelChanged, None, told(label, is.labels.get(label)));
     }
-    if is.stage < was.stage && is.state == ImageState::Ready {
+    if is.stage < was.stage && is.state.holds_data() {
         let word = |image: &Image| Some(format!("{:?}", image.stage).to_uppercase());
         add(DriftKind::DeprecationUndone, word(was), word(is));
     }

@@ -333,12 +333,11 @@ fn state(members: &[Image], now: Timestamp, patience: Patience) -> (ImageState, 
     let failed: Vec<&str> = in_state(ImageState::Failed)
         .map(|member| member.labels.get(LABEL_DISK).map_or(&*member.name, String::as_str))
         .collect();
-    if !failed.is_empty() {
-        let message = told(ImageState::Failed);
-        return (
-            ImageState::Failed,
-            Some(message.unwrap_or_else(|| format!("failed for: {}", failed.join(", ")))),
-        );
+    let failed = (!failed.is_empty()).then(|| {
+        told(ImageState::Failed).unwrap_or_else(|| format!("failed for: {}", failed.join(", ")))
+    });
+    if failed.is_some() && in_state(ImageState::Ready).next().is_none() {
+        return (ImageState::Failed, failed);
     }
     // One too many may be somebody's copy of a member, and the others a whole set: that is no failed
     // attempt, which would be cleared away.
@@ -346,6 +345,10 @@ fn state(members: &[Image], now: Timestamp, patience: Patience) -> (ImageState, 
         Ok(wanted) => wanted,
         Err(message) => return (ImageState::Unknown, Some(message)),
     };
+    // The disks that are there may be all that somebody has.
+    if failed.is_some() {
+        return (ImageState::Partial, failed);
+    }
     if members.len() == wanted {
         return match too_far_apart(members, patience.apart) {
             Some(message) => (ImageState::Partial, Some(message)),

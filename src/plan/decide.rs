@@ -107,10 +107,8 @@ impl<'a> SeriesPlan<'a> {
         let is_newest = newest_ready == Some(point.image.id.as_str());
         match point.image.state {
             ImageState::Ready => self.ready(point, is_newest, coming),
-            ImageState::Failed | ImageState::Partial => {
-                self.failed(point, newest_ready.is_some());
-            }
-            ImageState::Creating | ImageState::Deleting | ImageState::Unknown => {
+            state if state.is_failed_attempt() => self.failed(point, newest_ready.is_some()),
+            _ => {
                 let why = Reason::new(ReasonCode::NotReady, state_detail(point.image));
                 self.keep(point, vec![why]);
             }
@@ -146,30 +144,7 @@ impl<'a> SeriesPlan<'a> {
             return self.keep(point, reasons);
         }
         if is_let_go || (wanted < image.stage && is_ours) {
-            let mut change = self.change(
-                Action::Reactivate,
-                point,
-                Reason::new(ReasonCode::KeptAgain, kept_again(&reasons)),
-            );
-            // Bringing back never takes further: a step of the lifecycle is a change of its own.
-            let back_to = wanted.min(image.stage);
-            let staged = (is_ours && back_to > Stage::Active)
-                .then(|| (LABEL_STAGED.to_owned(), stamp(self.now)));
-            let mut remove_labels = vec![LABEL_LET_GO.to_owned()];
-            if staged.is_none() {
-                remove_labels.push(LABEL_STAGED.to_owned());
-            }
-            remove_labels.retain(|label| image.labels.contains_key(label));
-            // Who deprecated it without us meant it.
-            let stage_after = if is_ours { back_to } else { image.stage };
-            change.update = Some(Update {
-                stage_before: image.stage,
-                stage_after,
-                set_labels: staged.into_iter().collect(),
-                remove_labels,
-                ..Update::default()
-            });
-            self.changes.push(change);
+            self.bring_back(point, wanted, kept_again(&reasons));
         } else if let (true, Some(why)) = (wanted > image.stage, why) {
             let action =
                 if wanted == Stage::Obsolete { Action::Obsolete } else { Action::Deprecate };
@@ -185,6 +160,33 @@ impl<'a> SeriesPlan<'a> {
         } else {
             self.keep(point, reasons);
         }
+    }
+
+    /// Brings back what was let go, or is of a later stage than it is to be.
+    fn bring_back(&mut self, point: &SeriesPoint<'_>, wanted: Stage, why: String) {
+        let image = point.image;
+        let is_ours = image.labels.contains_key(LABEL_STAGED);
+        let mut change =
+            self.change(Action::Reactivate, point, Reason::new(ReasonCode::KeptAgain, why));
+        // Bringing back never takes further: a step of the lifecycle is a change of its own.
+        let back_to = wanted.min(image.stage);
+        let staged = (is_ours && back_to > Stage::Active)
+            .then(|| (LABEL_STAGED.to_owned(), stamp(self.now)));
+        let mut remove_labels = vec![LABEL_LET_GO.to_owned()];
+        if staged.is_none() {
+            remove_labels.push(LABEL_STAGED.to_owned());
+        }
+        remove_labels.retain(|label| image.labels.contains_key(label));
+        // Who deprecated it without us meant it.
+        let stage_after = if is_ours { back_to } else { image.stage };
+        change.update = Some(Update {
+            stage_before: image.stage,
+            stage_after,
+            set_labels: staged.into_iter().collect(),
+            remove_labels,
+            ..Update::default()
+        });
+        self.changes.push(change);
     }
 
     /// The stage of a kept point by its age.
@@ -281,31 +283,30 @@ impl<'a> SeriesPlan<'a> {
         }
         if point.is_held(self.now) {
             let why = point.hold.map_or_else(|| "held".to_owned(), |why| format!("held: {why}"));
-            return self.keep(point, vec![Reason::new(ReasonCode::Held, why)]);
+            return self.spare(point, Reason::new(ReasonCode::Held, why));
         }
         if point.key.slot.instant() > CLOCK_SKEW.after(self.now) {
             let detail = Keep::Quarantined.to_string();
-            return self.keep(point, vec![Reason::new(ReasonCode::Quarantined, detail)]);
+            return self.spare(point, Reason::new(ReasonCode::Quarantined, detail));
         }
         let has_rules = self.series.policy.retention.effective().next().is_some();
         if !has_rules && self.series.policy.removed.is_none() {
             let detail = Keep::NoRules.to_string();
-            return self.keep(point, vec![Reason::new(ReasonCode::NoRules, detail)]);
+            return self.spare(point, Reason::new(ReasonCode::NoRules, detail));
         }
         if !point.image.in_use_by.is_empty() {
             let users = point.image.in_use_by.join(", ");
-            return self
-                .keep(point, vec![Reason::new(ReasonCode::InUse, format!("in use by {users}"))]);
+            return self.spare(point, Reason::new(ReasonCode::InUse, format!("in use by {users}")));
         }
         let newest_ready = self.series.newest_ready(self.now).map(|point| point.key.slot);
         let is_superseded = has_ready && newest_ready >= Some(point.key.slot);
         let is_old = FAILED_KEPT.after(point.image.created_at) < self.now;
         let why = Reason::new(ReasonCode::FailedAttempt, state_detail(point.image));
-        let is_partial = point.image.state == ImageState::Partial;
-        if !is_superseded && (!is_old || is_partial) {
-            return self.keep(point, vec![Reason::new(ReasonCode::NotReady, why.detail)]);
+        let is_remainder = point.image.state.is_remainder();
+        if !is_superseded && (!is_old || is_remainder) {
+            return self.spare(point, Reason::new(ReasonCode::NotReady, why.detail));
         }
-        if is_partial {
+        if is_remainder {
             return self.let_go(point, why, None);
         }
         if let Some(obstacle) = self.obstacle.clone() {
@@ -313,6 +314,17 @@ impl<'a> SeriesPlan<'a> {
         }
         let change = self.change(Action::Delete, point, why);
         self.changes.push(change);
+    }
+
+    /// Keeps a failed attempt. What was let go before is brought back, so that it has a grace of its own
+    /// when it is let go again.
+    fn spare(&mut self, point: &SeriesPoint<'_>, why: Reason) {
+        let is_let_go = point.image.labels.contains_key(LABEL_LET_GO);
+        if point.image.state.is_remainder() && is_let_go && !self.is_frozen() {
+            self.bring_back(point, Stage::Active, kept_again(&[why]));
+        } else {
+            self.keep(point, vec![why]);
+        }
     }
 
     /// A step on the way to a restore point: what this plan creates takes it up; else it is what is

@@ -65,6 +65,8 @@ pub fn state(image: &Image) -> &'static str {
         (ImageState::Ready, Stage::Active) => "READY",
         (ImageState::Ready, Stage::Deprecated) => "READY, deprecated",
         (ImageState::Ready, Stage::Obsolete) => "READY, obsolete",
+        (ImageState::Partial, Stage::Deprecated) => "PARTIAL, deprecated",
+        (ImageState::Partial, Stage::Obsolete) => "PARTIAL, obsolete",
         (other, _) => other.word(),
     }
 }

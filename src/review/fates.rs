@@ -116,9 +116,9 @@ impl Shared {
     ) {
         let make = || -> Vec<Option<Forecast>> {
             let prospect = Prospect::new(series, engine.is_complete(), now);
-            let is_ready = |point: &SeriesPoint<'_>| point.image.state == ImageState::Ready;
+            let goes = |point: &SeriesPoint<'_>| point.image.state.holds_data();
             images(series)
-                .map(|point| is_ready(point).then(|| prospect.of(&point.image.id)).flatten())
+                .map(|point| goes(point).then(|| prospect.of(&point.image.id)).flatten())
                 .collect()
         };
         // What holds of the policy say hangs on names: such series are looked at one by one.

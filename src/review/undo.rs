@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::inventory::{Image, ImageState, Inventory, LABEL_LET_GO, LABEL_STAGED, Stage};
+use crate::inventory::{Image, Inventory, LABEL_LET_GO, LABEL_STAGED, Stage};
 use crate::name::Ownership;
 use crate::plan::{Action, Change, ImageRef, Plan, Reason, ReasonCode, Update, of_changes};
 
@@ -50,7 +50,7 @@ pub fn undo(saved: &Plan, seen: Plan, inventory: &Inventory) -> Undo {
         let Some(id) = change.image.id.as_deref().filter(|_| takes) else { continue };
         let found = images.get(&(change.engine.as_str(), id)).copied();
         match (found, change.action) {
-            (Some(image), Action::Delete) if image.state == ImageState::Ready => already += 1,
+            (Some(image), Action::Delete) if image.state.holds_data() => already += 1,
             (None, _) => lost.push(gone(change, inventory)),
             (Some(image), _) => match back(change, image) {
                 Some(back) => changes.push(back),
@@ -88,7 +88,7 @@ fn back(change: &Change, image: &Image) -> Option<Change> {
         .collect();
     let stage_after = update.stage_before.min(image.stage);
     let is_back = image.stage == stage_after && marks.is_empty();
-    if !is_its || is_back || image.state != ImageState::Ready {
+    if !is_its || is_back || !image.state.holds_data() {
         return None;
     }
     let staged = stage_after > Stage::Active;

@@ -17,7 +17,7 @@ use stillframe::plan::{Action, Plan, ReasonCode, plan};
 use stillframe::policy::{EngineKind, Policies, Risk, SourceFile, load};
 use stillframe::reconcile::Approval;
 use stillframe::report::plan_text;
-use stillframe::review::{SAVED_VERSION, Saved};
+use stillframe::review::{SAVED_VERSION, Saved, undo};
 
 use super::engines::policies;
 use super::guards::{ago, image, inventory, now};
@@ -412,20 +412,57 @@ fn what_is_partial_is_let_go_before_it_is_deleted() {
         let mut images = others;
         images.push(part);
         let plan = planned(spec, images);
-        let is_it = |action| of(&plan, action).contains(&"web-1-3");
-        (is_it(Action::Deprecate), is_it(Action::Delete))
+        let actions = [Action::Deprecate, Action::Delete, Action::Reactivate];
+        let found = actions.into_iter().find(|action| of(&plan, *action).contains(&"web-1-3"));
+        let removed = plan.changes.iter().find(|change| Some(change.action) == found);
+        let removed = removed.and_then(|change| change.update.clone());
+        (found, removed.map(|update| update.remove_labels).unwrap_or_default())
     };
-    assert_eq!(with(part(None), nights(0..2)), (true, false));
-    assert_eq!(with(part(Some(1)), nights(0..2)), (false, false));
-    assert_eq!(with(part(Some(3)), nights(0..2)), (false, true));
+    let lowered = |action| (Some(action), Vec::<String>::new());
+    assert_eq!(with(part(None), nights(0..2)), lowered(Action::Deprecate));
+    assert_eq!(with(part(Some(1)), nights(0..2)), (None, vec![]));
+    assert_eq!(with(part(Some(3)), nights(0..2)), lowered(Action::Delete));
+    // What stays after all begins anew when it is let go again.
     let mut held = part(Some(3));
     held.labels.insert(LABEL_HOLD.to_owned(), "yes".to_owned());
-    assert_eq!(with(held, nights(0..2)), (false, false));
+    let brought_back = |labels: &[&str]| {
+        (Some(Action::Reactivate), labels.iter().map(|label| (*label).to_owned()).collect())
+    };
+    assert_eq!(with(held.clone(), nights(0..2)), brought_back(&[LABEL_LET_GO]));
+    held.labels.remove(LABEL_LET_GO);
+    assert_eq!(with(held, nights(0..2)), (None, vec![]));
     // However old it is, it may be the best there is.
     let mut only = part(Some(3));
     only.created_at = ago(30);
-    assert_eq!(with(only.clone(), vec![]), (false, false));
-    assert_eq!(with(only, nights(8..9)), (false, false));
+    assert_eq!(with(only.clone(), vec![]), brought_back(&[LABEL_LET_GO]));
+    assert_eq!(with(only, nights(8..9)), brought_back(&[LABEL_LET_GO]));
+}
+
+#[test]
+fn what_is_partial_and_was_let_go_can_be_brought_back() {
+    let spec = "  retention: {last: 3}\n  lifecycle: {grace: 2d}\n";
+    let policies = policies(spec);
+    let mut part = night(3, None);
+    part.state = ImageState::Partial;
+    let mut images = nights(0..2);
+    images.push(part);
+    let before = inventory(images);
+    let lowered = plan(&policies, &before, now());
+    assert_eq!(of(&lowered, Action::Deprecate), ["web-1-3"]);
+    let mut after = before.clone();
+    let update = lowered.changes.iter().find(|one| one.action == Action::Deprecate);
+    let update = update.and_then(|change| change.update.clone()).unwrap();
+    let part = after.engines[0].images.iter_mut().find(|one| one.state == ImageState::Partial);
+    let part = part.unwrap();
+    part.stage = update.stage_after;
+    part.labels.extend(update.set_labels);
+    let undone = undo(&lowered, plan(&policies, &after, now()), &after);
+    assert_eq!((of(&undone.plan, Action::Reactivate), undone.already), (vec!["web-1-3"], 0));
+    // A failed attempt holds nothing that could come back.
+    let part = after.engines[0].images.iter_mut().find(|one| one.state == ImageState::Partial);
+    part.unwrap().state = ImageState::Failed;
+    let undone = undo(&lowered, plan(&policies, &after, now()), &after);
+    assert_eq!((of(&undone.plan, Action::Reactivate), undone.already), (vec![], 1));
 }
 
 /// Somebody has removed a disk's snapshots from every set there is.

@@ -114,15 +114,20 @@ fn what_is_not_whole_is_being_made_and_then_partial() {
 }
 
 #[test]
-fn a_member_that_failed_fails_all_once_nothing_is_being_made() {
+fn a_member_that_failed_leaves_a_part_once_nothing_is_being_made() {
     let mut images = members(&["boot", "data"]);
     images[0].state = ImageState::Failed;
     images[1].state = ImageState::Creating;
     assert_eq!(shown(images.clone(), 1).state, ImageState::Creating);
     images[1].state = ImageState::Ready;
+    let part = shown(images.clone(), 1);
+    assert_eq!(part.state, ImageState::Partial);
+    assert_eq!(part.message.as_deref(), Some("failed for: boot"));
+    // Where there is nothing that could be restored, it has failed.
+    images[1].state = ImageState::Failed;
     let failed = shown(images.clone(), 1);
     assert_eq!(failed.state, ImageState::Failed);
-    assert_eq!(failed.message.as_deref(), Some("failed for: boot"));
+    assert_eq!(failed.message.as_deref(), Some("failed for: boot, data"));
     for state in [ImageState::Deleting, ImageState::Unknown] {
         images[1].state = state;
         assert_eq!(shown(images.clone(), 600).state, state);

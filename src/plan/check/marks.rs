@@ -35,6 +35,12 @@ impl<'s> EngineCheck<'s, '_> {
         if change.reasons.first().map(|reason| reason.code) != Some(ReasonCode::KeptAgain) {
             self.find(CheckRule::Reason, change, "it is not brought back for being kept again");
         }
+        if point.image.state.is_remainder() {
+            if self.goes(series, point) {
+                self.find(CheckRule::NotKept, change, "nothing keeps what is partial");
+            }
+            return;
+        }
         let with_coming = self.coming_in(series, point.copy_in).is_some();
         if !self.is_kept(series, point, with_coming) {
             self.find(CheckRule::NotKept, change, "no rule keeps it");

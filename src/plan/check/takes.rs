@@ -26,7 +26,7 @@ impl<'s> EngineCheck<'s, '_> {
         }
         self.obstacles(change, series, false);
         let codes: Vec<ReasonCode> = change.reasons.iter().map(|reason| reason.code).collect();
-        if point.image.state == ImageState::Partial {
+        if point.image.state.is_remainder() {
             if codes != [ReasonCode::FailedAttempt, ReasonCode::GracePassed] {
                 self.find(CheckRule::Reason, change, "what is partial goes for being that");
             }
@@ -96,8 +96,7 @@ impl<'s> EngineCheck<'s, '_> {
     fn failed(&mut self, change: &Change, series: &Series<'_>, point: &Point<'_>) {
         let is_superseded = series.newest().is_some_and(|newest| newest >= point.slot);
         let is_old = moved(point.image.created_at, FAILED_KEPT) < self.seen.now;
-        let is_partial = point.image.state == ImageState::Partial;
-        if !is_superseded && (!is_old || is_partial) {
+        if !is_superseded && (!is_old || point.image.state.is_remainder()) {
             self.find(CheckRule::FailedAttempt, change, "nothing newer is READY");
         }
         if point.slot > self.seen.horizon() {
@@ -106,6 +105,15 @@ impl<'s> EngineCheck<'s, '_> {
         if !has_rules(series.policy) && series.policy.removed.is_none() {
             self.find(CheckRule::FailedAttempt, change, "its policy lets go of nothing");
         }
+    }
+
+    /// Whether what is partial is to go: something newer is READY in its place, and nothing holds it.
+    pub(super) fn goes(&self, series: &Series<'_>, point: &Point<'_>) -> bool {
+        let is_superseded = series.newest().is_some_and(|newest| newest >= point.slot);
+        let has_ready = series.newest.contains_key(point.copy_in.unwrap_or_default());
+        let lets_go = has_rules(series.policy) || series.policy.removed.is_some();
+        let is_free = !point.is_held && point.image.in_use_by.is_empty();
+        is_superseded && has_ready && lets_go && is_free && point.slot <= self.seen.horizon()
     }
 
     /// Deprecate and obsolete: let go, or a step of the lifecycle.
@@ -159,7 +167,7 @@ impl<'s> EngineCheck<'s, '_> {
         if point.is_held {
             self.find(CheckRule::Held, change, "it is held");
         }
-        if point.image.state != ImageState::Partial || change.waits_for.is_some() {
+        if !point.image.state.is_remainder() || change.waits_for.is_some() {
             self.find(CheckRule::State, change, "only what is partial is let go for that");
         }
         self.obstacles(change, series, false);

@@ -69,8 +69,8 @@ impl<'v, 'p> View<'v, 'p> {
         };
         let deleted = match self.point.image.state {
             ImageState::Ready => self.ready(&mut forecast),
-            ImageState::Failed => self.failed(),
-            ImageState::Partial => self.partial(&mut forecast),
+            state if state.is_remainder() => self.partial(&mut forecast),
+            state if state.is_failed_attempt() => self.failed(),
             _ => Err(Never::NotReady),
         };
         match deleted {
@@ -175,7 +175,7 @@ impl<'v, 'p> View<'v, 'p> {
         };
         // What is partial may be the best there is, however old.
         let week = Elapsed::seconds(1).after(Elapsed::days(7).after(self.point.image.created_at));
-        let week = (self.point.image.state == ImageState::Failed).then_some(week);
+        let week = (!self.point.image.state.holds_data()).then_some(week);
         let at = [superseded, week].into_iter().flatten().min().ok_or(Never::NoNewPoints)?;
         let at = at.max(hold_ends);
         prospect.deletable(at.max(CLOCK_SKEW.before(slot.instant())))
@@ -185,7 +185,9 @@ impl<'v, 'p> View<'v, 'p> {
     fn partial(&self, forecast: &mut Forecast) -> Result<Timestamp, Never> {
         let prospect = self.prospect;
         let superseded = self.failed()?;
-        let deprecated = self.let_go_since().unwrap_or(superseded);
+        // What stays for now is brought back first, and let go anew.
+        let goes_now = superseded <= prospect.now;
+        let deprecated = self.let_go_since().filter(|_| goes_now).unwrap_or(superseded);
         forecast.deprecated_at = Some(deprecated);
         let grace = prospect.series.policy.lifecycle.grace;
         let at = prospect.deletable(grace.after(deprecated).max(superseded).max(prospect.now))?;
