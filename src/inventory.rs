@@ -322,8 +322,8 @@ impl ImageState {
         matches!(self, Self::Failed | Self::Partial)
     }
 
-    /// Whether something can be restored from it: it is never deleted without having been let go, but
-    /// by the attempt that takes its place.
+    /// Whether something can be restored from it: it is never deleted without having been let go, but by
+    /// the new attempt that takes its place.
     pub fn holds_data(self) -> bool {
         matches!(self, Self::Ready | Self::Partial)
     }

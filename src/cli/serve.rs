@@ -31,7 +31,7 @@ pub struct Serve {
     /// any that is free
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8470")]
     listen: SocketAddr,
-    /// A file whose first line clients must send as a bearer token
+    /// A file whose first line clients must send as a token
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// The TLS certificate of the server, with those that it is signed by (PEM)

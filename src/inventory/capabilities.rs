@@ -199,7 +199,7 @@ pub enum DeleteRule {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Capabilities {
-    /// The kinds of image it makes.
+    /// The kinds of image it makes, the one first that a policy gets which names none.
     pub kinds: Vec<ImageKind>,
     /// The consistencies it offers.
     pub consistencies: Vec<Consistency>,

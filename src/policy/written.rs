@@ -362,7 +362,7 @@ pub struct PausedSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("required" = ["role", "members"]))]
 pub struct GrantSpec {
-    /// The role, in the engine's own word: `roles/compute.imageUser`.
+    /// The role, in the engine's own word: `roles/compute.imageUser`, `compute.images.user`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
     /// Who has it, in the engine's own words: `serviceAccount:…`, `group:…`.

@@ -79,7 +79,8 @@ pub struct Settings {
     /// credentials file, and not with one of the type `impersonated_service_account`.
     #[schemars(regex(pattern = PLACE))]
     pub credentials_endpoint: Option<String>,
-    /// How many captures run at once in each region. The default is 20, which is what a region takes.
+    /// How many captures run at once in all of the engine, and how many creations in each region. The
+    /// default is 20, which is what a region takes.
     #[schemars(range(min = 1, max = 200))]
     pub captures: Option<u32>,
     /// How many captures, copies or drills begin within a minute at the most, in all of the engine: they

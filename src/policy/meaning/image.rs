@@ -277,8 +277,13 @@ impl Meaning<'_> {
         let is_key = (1..=KEY_LENGTH_MAX).contains(&key.len())
             && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./:@+".contains(&byte));
         if !is_key {
-            self.reader.find(Code::BadKey, "/encryption/kmsKey", format!("`{key}` is not the name of a key")).hint =
-                Some("letters, digits and `-_./:@+`, like `projects/p/locations/us/keyRings/r/cryptoKeys/k`".to_owned());
+            self.reader
+                .find(
+                    Code::BadKey,
+                    "/encryption/kmsKey",
+                    format!("`{key}` is not the name of a key"),
+                )
+                .hint = Some("letters, digits and `-_./:@+`".to_owned());
         }
         if self.capabilities.is_some_and(|capabilities| capabilities.key == KeyChoice::None) {
             self.reader.find(
