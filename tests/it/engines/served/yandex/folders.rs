@@ -112,6 +112,45 @@ async fn an_image_under_another_key_is_not_made() {
 }
 
 #[tokio::test]
+async fn an_image_under_the_key_of_its_disk_is_made() {
+    let world = World::new();
+    let gate = Gate::new(world.served.address);
+    gate.state().key = Some("key-1".to_owned());
+    let engine = world.engine_behind(&gate.url());
+    for (key, is_made) in [("key-2", false), ("key-1", true)] {
+        let mut request = world.request(0);
+        request.create.kms_key = Some(key.to_owned());
+        let created = engine.create(request, unwatched()).await;
+        assert_eq!(created.is_ok(), is_made, "{created:?}");
+        assert_eq!(world.snapshots().await, if is_made { 2 } else { 0 });
+    }
+}
+
+/// A set of more disks than may be asked for at once.
+#[tokio::test]
+async fn a_machine_of_many_disks_is_captured_in_several_goes() {
+    let world = World::new();
+    world.served.datacenter.edit("examples/datacenter/instances/web-1.yaml", |text| {
+        let disk = |number: usize| {
+            format!("    - {{deviceName: more-{number}, path: ../disks/more-{number}.raw}}\n")
+        };
+        let more: String = (0..14).map(disk).collect();
+        text.replace("  tags: [http-server]\n", &format!("{more}  tags: [http-server]\n"))
+    });
+    for number in 0..14 {
+        let path =
+            world.served.datacenter.path(&format!("examples/datacenter/disks/more-{number}.raw"));
+        std::fs::write(path, vec![1; 512]).unwrap();
+    }
+    let mut request = world.request(0);
+    request.create.disks.extend((0..14).map(|number| format!("more-{number}")));
+    let created = world.create(request).await.unwrap();
+    let image = created.image();
+    assert_eq!((image.state, image.members()), (ImageState::Ready, 16));
+    assert_eq!(world.states().await, [ImageState::Ready]);
+}
+
+#[tokio::test]
 async fn a_change_of_labels_resets_nothing_else() {
     let world = World::new();
     let created = world.create(world.request(0)).await.unwrap();

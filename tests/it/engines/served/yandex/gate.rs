@@ -38,6 +38,10 @@ pub struct State {
     pub homes: BTreeMap<String, String>,
     /// Folders that nobody may look into.
     pub forbidden: BTreeSet<String>,
+    /// The key that all disks are encrypted under.
+    pub key: Option<String>,
+    /// What single instances are, whatever the server says.
+    pub status: Option<String>,
     /// What is asked for with this in its line never ends.
     pub endless: Option<String>,
     /// The operations of it.
@@ -134,6 +138,13 @@ fn answer(server: SocketAddr, state: &Mutex<State>, asked: &Asked) -> (u16, Valu
     }
     let (status, mut body) = forward(server, asked);
     hang(&mut state.lock().unwrap(), asked, &mut body);
+    if let (Some(key), true) = (&state.lock().unwrap().key, asked.line.contains("/disks/")) {
+        body["kmsKey"] = json!({"keyId": key, "versionId": "1"});
+    }
+    let is_instance = asked.line.starts_with("GET") && asked.line.contains("/instances/");
+    if let (Some(status), true) = (&state.lock().unwrap().status, is_instance) {
+        body["status"] = json!(status);
+    }
     move_house(&mut state.lock().unwrap(), asked, &mut body);
     (status, body)
 }

@@ -121,8 +121,7 @@ async fn a_machine_does_not_stand_still_behind_another_one_that_does_not_stop() 
     let gate = Gate::new(world.served.address);
     gate.state().endless = Some("instances/7002:stop".to_owned());
     world.fault(slow_images(6)).await;
-    let endpoints = json!({"compute": gate.url(), "operation": gate.url()});
-    let engine = world.engine_with(json!({"folders": ["p"], "endpoints": endpoints}));
+    let engine = world.engine_behind(&gate.url());
     let mut other = world.stopped(0);
     other.key.source = stillframe::name::SourceId::parse("7002").unwrap();
     other.name = other.key.image_name(&other.key.default_prefix());
@@ -207,6 +206,23 @@ async fn a_machine_on_its_way_is_waited_for() {
         assert!(world.runs().await, "{after}");
         assert!(world.now() < noon(0) + jiff::SignedDuration::from_mins(1));
     }
+}
+
+/// Only what stands still is started: what has broken down is the affair of people.
+#[tokio::test]
+async fn a_machine_that_has_broken_down_is_not_started() {
+    let (world, _) = left_behind().await;
+    let gate = Gate::new(world.served.address);
+    let engine = world.engine_behind(&gate.url());
+    for status in ["ERROR", "CRASHED", "NOVEL"] {
+        gate.state().status = Some(status.to_owned());
+        let postponed = engine.settle().await.unwrap().postponed;
+        assert!(postponed[0].contains(&format!("web-1 is {status}")), "{postponed:?}");
+        assert!(gate.asked(":start").is_empty());
+    }
+    gate.state().status = None;
+    assert!(engine.settle().await.unwrap().postponed.is_empty());
+    assert!(world.runs().await);
 }
 
 /// Says no; or is not even asked.

@@ -133,6 +133,12 @@ impl World {
         .unwrap()
     }
 
+    /// An engine that asks for everything at an address of its own.
+    pub fn engine_behind(&self, url: &str) -> YandexEngine {
+        let endpoints = json!({"compute": url, "operation": url});
+        self.engine_with(json!({"folders": ["p"], "endpoints": endpoints}))
+    }
+
     /// Lets time pass.
     pub fn pass(&self, minutes: i64) {
         *self.served.clock.0.lock().unwrap() += jiff::SignedDuration::from_mins(minutes);
