@@ -191,6 +191,30 @@ async fn a_request_that_is_sent_again_is_carried_out_once() {
     assert_eq!(send(&body).await.0, 400);
 }
 
+/// So that the service answers another run with what it has begun for this one.
+#[tokio::test]
+async fn another_run_asks_for_the_same_under_the_same_key() {
+    let world = World::new();
+    let gate = Gate::new(world.served.address);
+    let refused =
+        json!({"fault": "forbidden", "method": "POST", "collection": "snapshots", "times": 2});
+    world.fault(refused).await;
+    let failed = world.engine_behind(&gate.url()).create(world.request(0), unwatched()).await;
+    assert!(failed.is_err());
+    world.fault(json!({"fault": "slow-operation", "times": 3})).await;
+    let created = world.engine_behind(&gate.url()).create(world.request(0), unwatched()).await;
+    assert!(created.is_ok(), "{created:?}");
+    let mut keys: std::collections::BTreeMap<String, std::collections::BTreeSet<String>> =
+        [].into();
+    let asked = gate.asked("POST /compute/v1/snapshots");
+    for one in &asked {
+        let disk = one.body["diskId"].as_str().unwrap().to_owned();
+        keys.entry(disk).or_default().insert(one.headers["idempotency-key"].clone());
+    }
+    assert!(asked.len() >= 4 && keys.len() == 2, "{asked:?}");
+    assert!(keys.values().all(|keys| keys.len() == 1), "{keys:?}");
+}
+
 #[tokio::test]
 async fn a_set_that_has_grown_is_another_one() {
     let world = World::new();

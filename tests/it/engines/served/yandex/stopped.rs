@@ -156,9 +156,13 @@ async fn a_machine_does_not_stand_still_behind_another_one_that_does_not_stop() 
 async fn a_machine_stands_still_as_long_as_its_run_is_at_it() {
     let world = World::with_slow_disks();
     world.fault(slow_images(800)).await;
+    // Somebody sets a label while it stands still; what is written again and again leaves that there.
+    let until = json!({"role": "web", "team": "shop", "stillframe-restart": "20261121t123000z"});
+    world.meanwhile([labels(&until)]);
     let began = world.now();
     let created = world.create(world.stopped(0)).await.unwrap();
     assert_eq!(created.image().state, ImageState::Ready);
+    assert_eq!(world.machine().await.labels["team"], "shop");
     let took = world.now().duration_since(began);
     assert!(took > jiff::SignedDuration::from_mins(60), "{took}");
     let still = world.seen().into_iter().filter(|(status, _)| status == "STOPPED");
