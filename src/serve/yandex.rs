@@ -1,5 +1,6 @@
-//! The API of Yandex Cloud over an embedded engine: one folder, whose instances are those of the
-//! instance files and whose images and snapshots are those of the engine's repositories.
+//! The API of Yandex Cloud over an embedded engine: a folder for each of its locations. The folder of
+//! the default one has the instances of the instance files; images and snapshots are those of the
+//! engine's repositories, each in the folder of its location.
 //!
 //! All services that a client looks for are one server: it tells its own address as that of each.
 //! Every change is checked while the request waits, then runs under an operation. Nothing is answered
@@ -8,6 +9,7 @@
 mod answer;
 mod capture;
 mod fault;
+mod folder;
 #[cfg(feature = "grpc-dialect")]
 mod grpc;
 mod image;
@@ -28,6 +30,7 @@ use tokio::sync::{OnceCell, Semaphore, watch};
 
 use answer::{Answer, Code, Refusal, reply};
 use fault::Fault;
+use folder::Folders;
 use image::{Kept, Seen, kind_of};
 use instance::Overlay;
 use operation::{Operation, Operations};
@@ -45,8 +48,6 @@ use crate::inventory::{EngineInventory, GapScope};
 
 /// The services whose addresses clients ask for.
 const SERVICES: [&str; 6] = ["compute", "endpoint", "iam", "kms", "operation", "resource-manager"];
-/// The cloud that the folder is in.
-const CLOUD: &str = "local";
 /// How long a token is good for that nobody looks at.
 const TOKEN_TIME: SignedDuration = SignedDuration::from_hours(12);
 
@@ -61,8 +62,7 @@ pub struct Folder {
 struct Inner {
     engine: LocalEngine,
     clock: Arc<dyn Clock>,
-    /// The id of the folder.
-    folder: String,
+    folders: Folders,
     operations: Operations,
     /// What is remembered of images, by their ids.
     shelf: Shelf<Kept>,
@@ -122,10 +122,11 @@ impl Folder {
         let overlays = Shelf::open(&directory.join("overlays")).map_err(failed)?;
         let stock = Stock::open(&engine, &directory).map_err(failed)?;
         let captures = Semaphore::new(engine.captures().max(1));
+        let folders = Folders::new(folder, engine.locations());
         let inner = Arc::new_cyclic(|own| Inner {
             engine,
             clock,
-            folder: folder.to_owned(),
+            folders,
             operations,
             shelf,
             overlays,
@@ -270,7 +271,7 @@ impl Inner {
             ("", "operations") => self.operations.answer(request),
             ("", "endpoints") => endpoints(request, call.header("host")),
             ("iam", "tokens") if request.method == "POST" => self.token(request),
-            ("resource-manager", "clouds" | "folders") => self.places(request),
+            ("resource-manager", "clouds" | "folders") => self.folders.answer(request),
             _ => Err(request.not_done()),
         }
     }
@@ -285,23 +286,6 @@ impl Inner {
         let now = self.clock.now();
         let expires = now.saturating_add(TOKEN_TIME).unwrap_or(now);
         Ok(json!({"iamToken": "t1.loopback", "expiresAt": expires.to_string()}))
-    }
-
-    /// The one cloud, or the one folder.
-    fn places(&self, request: &Request) -> Answer {
-        let (id, shown) = if request.collection == "clouds" {
-            (CLOUD, json!({"id": CLOUD, "name": CLOUD}))
-        } else {
-            let folder = self.folder.as_str();
-            let status = "ACTIVE";
-            (folder, json!({"id": folder, "cloudId": CLOUD, "name": folder, "status": status}))
-        };
-        match request.parts() {
-            ("GET", None, None) => page::list(request, &request.collection, vec![shown]),
-            ("GET", Some(asked), None) if asked == id => Ok(shown),
-            ("GET", Some(asked), None) => Err(Refusal::not_found("Folder or cloud", asked)),
-            _ => Err(request.not_done()),
-        }
     }
 
     /// What goes wrong on purpose with a request.

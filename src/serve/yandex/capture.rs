@@ -142,7 +142,7 @@ impl Inner {
             inner.lock_pending().remove(&id);
             let response = |seen: Seen| {
                 let word = format!("compute.v1.{}", word_of(seen.image.kind));
-                typed(&word, seen.json(&inner.folder))
+                typed(&word, inner.shown(&seen))
             };
             inner.end(&operation, came.map(response));
         });
@@ -204,9 +204,9 @@ impl Inner {
     }
 
     async fn read_order(&self, request: &Request, kind: ImageKind) -> Result<Order, Refusal> {
-        self.check_folder(request.text("folderId")?)?;
+        let location = self.folders.location(request.text("folderId")?)?.to_owned();
         let name = read_name(request)?.unwrap_or_default().to_owned();
-        self.refuse_taken(kind, &name, None).await?;
+        self.refuse_taken(kind, &name, &location, None).await?;
         let source = self.read_source(request, kind).await?;
         let mut kept = Kept {
             name: Some(name.clone()),
@@ -234,7 +234,6 @@ impl Inner {
         let seen = self.seen().await?;
         // The engine has names of its own, one for images of all kinds.
         let is_free = is_rfc1035_label(&name) && !seen.images.iter().any(|one| one.name == name);
-        let location = seen.capabilities.locations.first().cloned().unwrap_or_default();
         Ok(Order {
             kind,
             name: if is_free { name } else { LocalEngine::new_id()? },

@@ -159,15 +159,16 @@ impl Inner {
     pub(super) async fn answer_images(&self, request: &Request, kind: ImageKind) -> Answer {
         match request.parts() {
             ("GET", None, None) => {
-                self.check_folder(request.query("folderId"))?;
+                let location = self.folders.location(request.query("folderId"))?;
                 let images = self.images(kind).await?;
-                let shown = images.iter().map(|seen| seen.json(&self.folder)).collect();
+                let there = images.iter().filter(|seen| seen.image.location == location);
+                let shown = there.map(|seen| self.shown(seen)).collect();
                 page::list(request, &request.collection, shown)
             }
             ("GET", None, Some("latestByFamily")) if kind == ImageKind::DiskImage => {
                 self.latest(request).await
             }
-            ("GET", Some(id), None) => Ok(self.image(kind, id).await?.json(&self.folder)),
+            ("GET", Some(id), None) => Ok(self.shown(&self.image(kind, id).await?)),
             ("GET", Some(id), Some("operations")) => self.operations.of(request, id),
             ("POST", None, None) => self.insert(request, kind).await,
             ("PATCH", Some(id), None) => self.update_image(request, kind, id).await,
@@ -186,13 +187,9 @@ impl Inner {
         }
     }
 
-    /// There is one folder.
-    pub(super) fn check_folder(&self, folder: Option<&str>) -> Result<(), Refusal> {
-        match folder {
-            None => Err(Refusal::invalid("folderId", "Field is required")),
-            Some(folder) if folder == self.folder => Ok(()),
-            Some(folder) => Err(Refusal::not_found("Folder", folder)),
-        }
+    /// An image as the API shows it, in the folder of its location.
+    pub(super) fn shown(&self, seen: &Seen) -> Value {
+        seen.json(&self.folders.of(&seen.image.location))
     }
 
     /// All images of a kind, in the order of their ids.
@@ -217,18 +214,19 @@ impl Inner {
     }
 
     async fn latest(&self, request: &Request) -> Answer {
-        self.check_folder(request.query("folderId"))?;
+        let location = self.folders.location(request.query("folderId"))?;
         let family = request
             .query("family")
             .ok_or_else(|| Refusal::invalid("family", "Field is required"))?;
         let images = self.images(ImageKind::DiskImage).await?;
         let of_it = images.iter().filter(|seen| {
             seen.kept.shown.get("family").is_some_and(|is| is == family)
+                && seen.image.location == location
                 && seen.image.state == ImageState::Ready
         });
         let newest = of_it.max_by_key(|seen| (seen.image.created_at, &seen.image.id));
         let newest = newest.ok_or_else(|| Refusal::not_found("Image with family", family))?;
-        Ok(newest.json(&self.folder))
+        Ok(self.shown(newest))
     }
 
     /// Name, description, labels and the smallest disk can change: those that the mask names, and all
@@ -254,7 +252,7 @@ impl Inner {
             |field: &str| mask.as_ref().is_none_or(|mask| mask.iter().any(|path| path == field));
         if is_meant("name") {
             let name = read_name(request)?.unwrap_or_default();
-            self.refuse_taken(kind, name, Some(id)).await?;
+            self.refuse_taken(kind, name, &image.location, Some(id)).await?;
             kept.name = Some(name.to_owned());
         }
         if is_meant("description") {
@@ -277,7 +275,7 @@ impl Inner {
         }
         self.shelf.put(id, kept)?;
         let after = self.image(kind, id).await?;
-        let response = typed(&format!("compute.v1.{}", word_of(kind)), after.json(&self.folder));
+        let response = typed(&format!("compute.v1.{}", word_of(kind)), self.shown(&after));
         self.done_at_once(request, begun(kind, "Update", id, Map::new()), response)
     }
 
@@ -379,16 +377,18 @@ impl Inner {
         self.done_at_once(request, begun, typed("access.AccessBindingsOperationResult", response))
     }
 
-    /// Refuses a name that another image of the kind has.
+    /// Refuses a name that another image of the kind has in the same folder.
     pub(super) async fn refuse_taken(
         &self,
         kind: ImageKind,
         name: &str,
+        location: &str,
         own: Option<&str>,
     ) -> Result<(), Refusal> {
         let images = self.images(kind).await?;
         let is_it = |seen: &Seen| {
             seen.name() == name
+                && seen.image.location == location
                 && Some(seen.image.id.as_str()) != own
                 && seen.image.state != ImageState::Failed
         };

@@ -67,7 +67,7 @@ impl Inner {
         let mut shown = Map::new();
         let mut set = |field: &str, value: Value| shown.insert(field.to_owned(), value);
         set("id", json!(machine.seen.id));
-        set("folderId", json!(self.folder));
+        set("folderId", json!(self.folders.home()));
         set("createdAt", created(machine.created));
         set("name", json!(machine.seen.name));
         set("description", json!(spec.description));
@@ -89,7 +89,7 @@ impl Inner {
         shown.entry("typeId").or_insert_with(|| json!(kind));
         let mut set = |field: &str, value: Value| shown.insert(field.to_owned(), value);
         set("id", json!(disk.number()));
-        set("folderId", json!(self.folder));
+        set("folderId", json!(self.folders.home()));
         set("createdAt", created(disk.created));
         set("name", json!(disk.name()));
         set("labels", json!(disk.labels()));
@@ -113,8 +113,9 @@ impl Inner {
         };
         match request.parts() {
             ("GET", None, None) => {
-                self.check_folder(request.query("folderId"))?;
-                page::list(request, "instances", real().map(|one| self.machine_json(one)).collect())
+                let is_home = self.folders.is_home(request.query("folderId"))?;
+                let shown = real().filter(|_| is_home).map(|one| self.machine_json(one));
+                page::list(request, "instances", shown.collect())
             }
             ("GET", Some(id), None) => Ok(self.machine_json(find(id)?)),
             ("GET", Some(id), Some("operations")) => self.operations.of(request, id),
@@ -202,7 +203,7 @@ impl Inner {
         if let Some(operation) = self.operations.replayed(request)? {
             return Ok(operation.json());
         }
-        self.check_folder(request.text("folderId")?)?;
+        self.folders.check_home(request.text("folderId")?)?;
         let name =
             read_name(request)?.ok_or_else(|| Refusal::not_done("instances without a name"))?;
         if machines.iter().any(|machine| machine.name() == name) {
@@ -259,12 +260,9 @@ impl Inner {
         };
         match request.parts() {
             ("GET", None, None) => {
-                self.check_folder(request.query("folderId"))?;
-                page::list(
-                    request,
-                    "disks",
-                    disks.iter().map(|disk| self.disk_json(disk)).collect(),
-                )
+                let is_home = self.folders.is_home(request.query("folderId"))?;
+                let shown = disks.iter().filter(|_| is_home).map(|disk| self.disk_json(disk));
+                page::list(request, "disks", shown.collect())
             }
             ("GET", Some(id), None) => Ok(self.disk_json(find(id)?)),
             ("GET", Some(id), Some("operations")) => self.operations.of(request, id),
@@ -279,7 +277,7 @@ impl Inner {
         if let Some(operation) = self.operations.replayed(request)? {
             return Ok(operation.json());
         }
-        self.check_folder(request.text("folderId")?)?;
+        self.folders.check_home(request.text("folderId")?)?;
         let zone = read_zone(request, machines)?.to_owned();
         let size =
             request.number("size")?.ok_or_else(|| Refusal::invalid("size", "Field is required"))?;
