@@ -6,6 +6,7 @@
 
 mod call;
 mod change;
+mod copy;
 mod create;
 mod credentials;
 mod examine;
@@ -37,7 +38,7 @@ use settings::Settings;
 
 use super::http::{Pause, RealTime};
 use super::{
-    Attention, Calls, CreateRequest, Created, Engine, EngineError, Examined, Rebuild,
+    Attention, Calls, CopyRequest, CreateRequest, Created, Engine, EngineError, Examined, Rebuild,
     RebuildRequest, Rebuilt, Settled, Wanted, Watcher,
 };
 use crate::clock::Clock;
@@ -111,6 +112,9 @@ impl YandexEngine {
         if let Some(folder) = &settings.images_folder {
             identity.push_str(&format!(", images in {folder}"));
         }
+        if !settings.copy_folders().is_empty() {
+            identity.push_str(&format!(", copies in {}", settings.copy_folders().join(", ")));
+        }
         let address = endpoint.url.to_string();
         let services = Services::new(&settings, endpoint, credentials, pause, Arc::clone(&clock))?;
         Ok(Self {
@@ -177,6 +181,14 @@ impl Engine for YandexEngine {
         watcher: Arc<dyn Watcher>,
     ) -> Result<Created, EngineError> {
         self.make(&request, watcher.as_ref()).await
+    }
+
+    async fn copy(
+        &self,
+        request: CopyRequest,
+        watcher: Arc<dyn Watcher>,
+    ) -> Result<Created, EngineError> {
+        self.copy_to(&request, watcher.as_ref()).await
     }
 
     async fn update(&self, image: &ImageRef, update: &Update) -> Result<Image, EngineError> {

@@ -236,6 +236,9 @@ pub struct Capabilities {
     /// The kinds of image that can be copied; empty where all can, if any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub copied_kinds: Vec<ImageKind>,
+    /// The locations that hold copies and nothing else; empty where copies go to any of `locations`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub copy_locations: Vec<String>,
     /// The kinds of image that hold one disk, so that a source of several cannot be one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub one_disk_kinds: Vec<ImageKind>,
@@ -299,6 +302,11 @@ impl Capabilities {
     /// Whether images of a kind can be copied to other locations.
     pub fn can_copy(&self, kind: ImageKind) -> bool {
         self.copies && (self.copied_kinds.is_empty() || self.copied_kinds.contains(&kind))
+    }
+
+    /// The locations that copies can go to; empty where the list is open.
+    pub fn copied_to(&self) -> &[String] {
+        if self.copy_locations.is_empty() { &self.locations } else { &self.copy_locations }
     }
 
     /// Where images of a source in a zone are stored that has no location said for it; empty where
@@ -437,6 +445,7 @@ impl Default for Capabilities {
             captures_max: 4,
             copies: false,
             copied_kinds: Vec::new(),
+            copy_locations: Vec::new(),
             one_disk_kinds: Vec::new(),
             per_disk_kinds: Vec::new(),
             via_snapshot_kinds: Vec::new(),

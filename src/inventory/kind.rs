@@ -51,6 +51,8 @@ pub struct KindCapabilities {
     pub locations: Vec<String>,
     /// Whether images can be copied to other locations.
     pub copies: bool,
+    /// The locations that hold copies and nothing else; empty where copies go to any of the others.
+    pub copy_locations: Vec<String>,
     /// How cheap images can be to keep.
     pub tiers: Vec<Tier>,
     /// Whether images have families.
@@ -118,6 +120,11 @@ impl Capabilities {
             location_choice: self.location_choice,
             locations: self.locations.clone(),
             copies: self.can_copy(kind),
+            copy_locations: if self.can_copy(kind) {
+                self.copy_locations.clone()
+            } else {
+                Vec::new()
+            },
             tiers: [Tier::Standard].into_iter().chain(archive).collect(),
             families: self.families && kind == ImageKind::DiskImage,
             sharing: self.sharing,

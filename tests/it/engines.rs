@@ -63,6 +63,11 @@ trait Bench {
     fn disks(&self) -> &'static [&'static str] {
         &["boot", "content", "data"]
     }
+
+    /// The location of originals, and that of copies.
+    fn locations(&self) -> [&'static str; 2] {
+        ["local", "vault"]
+    }
 }
 
 struct Memory(Arc<MemoryEngine>);
@@ -172,7 +177,11 @@ pub fn policies(spec: &str) -> Policies {
     let kind = EngineKind {
         name: "memory",
         settings_schema: serde_json::json!({"type": "object"}),
-        capabilities: |_| super::memory::capabilities(),
+        capabilities: |_| {
+            let mut capabilities = super::memory::capabilities();
+            capabilities.locations.push("p-vault".to_owned());
+            capabilities
+        },
     };
     let config =
         "apiVersion: stillframe/v1\nkind: Config\nspec:\n  engines: {memory: {memory: {}}}\n";
@@ -236,6 +245,8 @@ struct Case {
 impl Case {
     /// Policies that capture what the bench captures.
     fn policies_of(&self, spec: &str) -> Policies {
+        let [_, vault] = self.bench.locations();
+        let spec = spec.replace("[vault]", &format!("[{vault}]"));
         policies(&format!("{}{spec}", self.bench.capture()))
     }
 
@@ -306,9 +317,10 @@ impl Case {
         let Ownership::Ours(key) = original.ownership() else { panic!("it is ours") };
         let mut labels = key.labels();
         labels.insert(LABEL_COPY.to_owned(), "yes".to_owned());
+        let [_, vault] = self.bench.locations();
         let copy = Copy {
-            name: key.copy_name(&key.default_prefix(), "vault"),
-            location: "vault".to_owned(),
+            name: key.copy_name(&key.default_prefix(), vault),
+            location: vault.to_owned(),
             kms_key: None,
             labels,
             sharing: None,
@@ -736,7 +748,7 @@ suite! {
         let (originals, copies) = (only(&images, false), only(&images, true));
         assert_eq!((originals.len(), copies.len()), (2, 2));
         for (original, copy) in originals.iter().zip(&copies) {
-            assert_eq!((original.location.as_str(), copy.location.as_str()), ("local", "vault"));
+            assert_eq!([original.location.as_str(), copy.location.as_str()], case.bench.locations());
             assert_ne!(original.id, copy.id);
             assert_ne!(original.name, copy.name);
             assert_eq!(key_of(original), key_of(copy));
@@ -781,7 +793,11 @@ suite! {
         taken.copy.name.clone_from(&original.name);
         taken.copy.location.clone_from(&original.location);
         let refused = engine.copy(taken, Arc::new(Unwatched)).await;
-        assert_eq!(refused, Err(EngineError::NameTaken(original.name.clone())));
+        match original.location.as_str() {
+            // Where copies are is where nothing else is.
+            "" => assert!(matches!(refused, Err(EngineError::Refused(_))), "{refused:?}"),
+            _ => assert_eq!(refused, Err(EngineError::NameTaken(original.name.clone()))),
+        }
         let mut nowhere = request.clone();
         nowhere.image.id = Some("12".to_owned());
         assert_eq!(engine.copy(nowhere, Arc::new(Unwatched)).await, Err(EngineError::NotFound));

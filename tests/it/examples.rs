@@ -48,7 +48,7 @@ fn the_policies_for_twcc_do_the_job_of_the_manual() {
 #[test]
 fn the_policies_for_compute_cloud_are_without_fault() {
     let datacenter = Datacenter::new();
-    let directories = ["production", "golden"];
+    let directories = ["production", "golden", "vault"];
     let there = fs::read_dir(datacenter.path("examples/yandex")).unwrap();
     let there = there.filter(|entry| entry.as_ref().unwrap().path().is_dir()).count();
     assert_eq!(there, directories.len(), "a directory that nobody looks at");

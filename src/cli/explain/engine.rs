@@ -59,7 +59,7 @@ const ROWS: [Row; 23] = [
     ("deprecated by", deprecation),
     ("encryption key", key),
     ("storage location", location),
-    ("copies", |kind| yes(kind.copies)),
+    ("copies", copies),
     ("tiers", |kind| words(&kind.tiers)),
     ("families", |kind| yes(kind.families)),
     ("sharing", |kind| yes(kind.sharing)),
@@ -143,11 +143,19 @@ fn location(kind: &KindCapabilities) -> String {
     match kind.location_choice {
         LocationChoice::Fixed => "the engine's".to_owned(),
         LocationChoice::Settable if kind.locations.is_empty() => "the policy's".to_owned(),
-        LocationChoice::Settable => {
-            let names: Vec<String> = kind.locations.iter().map(|name| clean(name)).collect();
-            format!("one of {}", names.join(", "))
-        }
+        LocationChoice::Settable => format!("one of {}", names(&kind.locations)),
     }
+}
+
+fn names(locations: &[String]) -> String {
+    locations.iter().map(|name| clean(name)).collect::<Vec<_>>().join(", ")
+}
+
+fn copies(kind: &KindCapabilities) -> String {
+    if kind.copy_locations.is_empty() {
+        return yes(kind.copies);
+    }
+    format!("to {}", names(&kind.copy_locations))
 }
 
 fn drills(kind: &KindCapabilities) -> String {

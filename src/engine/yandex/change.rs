@@ -79,11 +79,7 @@ impl YandexEngine {
     ) -> Result<Option<Found>, EngineError> {
         let call = Call::get(&format!("{}/{id}", collection.path()));
         match self.services.get::<wire::Image>(&call).await {
-            Ok(image) => {
-                let now = self.clock.now();
-                let found = Found::read(collection, image, now, |id| self.known_name(id));
-                found.map(Some).map_err(EngineError::Failed)
-            }
+            Ok(image) => self.read(collection, image).map(Some).map_err(EngineError::Failed),
             Err(error) if error.is_gone() => Ok(None),
             Err(error) => Err(error.into()),
         }

@@ -138,7 +138,11 @@ impl YandexEngine {
     }
 
     /// Sets who may use what was made, and says who may.
-    async fn shared(&self, created: Created, sharing: &[Grant]) -> Result<Created, EngineError> {
+    pub(super) async fn shared(
+        &self,
+        created: Created,
+        sharing: &[Grant],
+    ) -> Result<Created, EngineError> {
         let meant = self.meant(&ImageRef::of(created.image())).await?;
         for member in &meant.members {
             self.share(&member.place, sharing).await.map_err(|error| {
@@ -254,7 +258,8 @@ pub(super) fn is_wanted(wanted: &Wanted, found: &Found) -> Result<(), EngineErro
     let is_part = (wanted.members > 1) == set::is_member(image);
     let is_same_disk = found.made_of.as_ref().is_none_or(|disk| *disk == wanted.disk);
     let is_there = found.place.folder == wanted.folder;
-    let is_kind = is_part && image.is_step() == wanted.is_step && !image.is_copy();
+    let is_made_so = (image.is_step(), image.is_copy()) == (wanted.is_step, wanted.is_copy);
+    let is_kind = is_part && is_made_so;
     if !is_ours || !is_same_disk || !is_kind || !is_there {
         return Err(EngineError::NameTaken(wanted.point.clone()));
     }

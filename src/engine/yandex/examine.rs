@@ -67,7 +67,11 @@ impl YandexEngine {
     }
 
     async fn folder(&self, folder: &str) -> Vec<Examined> {
-        let call = Call::get("compute/v1/instances").with("folderId", folder).with("pageSize", "1");
+        // Who has roles where copies are need have none on instances.
+        let is_of_copies = self.settings.is_of_copies(folder);
+        let looked_at = if is_of_copies { "images" } else { "instances" };
+        let call = Call::get(&format!("compute/v1/{looked_at}"));
+        let call = call.with("folderId", folder).with("pageSize", "1");
         if let Err(error) = self.services.get::<Page>(&call).await {
             return vec![unreachable(folder, &error)];
         }

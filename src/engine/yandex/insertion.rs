@@ -1,18 +1,22 @@
 //! The requests that make images and snapshots, as values.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use serde_json::{Value, json};
 
 use super::call::CallError;
-use super::image::{Collection, LABEL_UNPROVEN};
+use super::image::{Collection, Found, LABEL_UNPROVEN, Place};
 use super::settings::{GIB, Images};
 use super::wire;
 use crate::engine::http::Call;
 use crate::engine::set::{LABEL_BOOT, Part, parts};
-use crate::engine::{CreateRequest, EngineError, step};
+use crate::engine::{CopyRequest, CreateRequest, EngineError, step};
 use crate::inventory::{Consistency, Via};
 use crate::name::{Key, step_name};
+
+/// The smallest disks that an image may ask for, in bytes. Source: `min_disk_size` in the protocol files.
+const DISK_BYTES: RangeInclusive<u64> = 4 << 20..=4 << 40;
 
 /// An image that is asked for, and how.
 #[derive(Debug, Clone)]
@@ -24,7 +28,7 @@ pub(super) struct Wanted {
     /// The name of the restore point.
     pub(super) point: String,
     pub(super) key: Key,
-    /// The id of the disk.
+    /// The id of the disk; empty for a copy, which is made of an image.
     pub(super) disk: String,
     /// What the disk is called within its instance.
     pub(super) device: String,
@@ -32,6 +36,7 @@ pub(super) struct Wanted {
     pub(super) members: usize,
     /// Whether it is a snapshot on the way to an image.
     pub(super) is_step: bool,
+    pub(super) is_copy: bool,
     pub(super) call: Call,
 }
 
@@ -57,6 +62,20 @@ impl Wanted {
         if let Some(Value::Object(body)) = &mut wanted.call.body {
             body.remove("diskId");
             body.insert("snapshotId".to_owned(), json!(id));
+        }
+        wanted
+    }
+
+    /// The same copy with what restoring one hangs on: whether a machine starts from it, which only a
+    /// label says, and how large its disk is at least.
+    pub(super) fn like(&self, original: &Found) -> Self {
+        let mut wanted = self.clone();
+        let Some(body) = &mut wanted.call.body else { return wanted };
+        if let Some(boot) = original.image.labels.get(LABEL_BOOT) {
+            body["labels"][LABEL_BOOT] = json!(boot);
+        }
+        if let Some(bytes) = original.image.disk_bytes.filter(|bytes| DISK_BYTES.contains(bytes)) {
+            body["minDiskSize"] = json!(bytes.to_string());
         }
         wanted
     }
@@ -175,10 +194,40 @@ pub(super) fn wanted(
             device,
             members,
             is_step: false,
+            is_copy: false,
             call,
         })
     };
     parts.into_iter().map(one).collect()
+}
+
+/// The copy of an image in another folder. It belongs to no family, since all images of one are in
+/// one folder; it is not optimised for deployment, since it is there for the worst day; and the
+/// service knows of the original which system it has.
+pub(super) fn copy(original: &Place, request: &CopyRequest) -> Result<Wanted, CallError> {
+    let copy = &request.copy;
+    let said = Said {
+        folder: &copy.location,
+        name: &copy.name,
+        description: &format!("copy of {}", request.image.name),
+        labels: copy.labels.clone(),
+        ..Said::default()
+    };
+    let mut body = common(&said);
+    body["imageId"] = json!(original.id);
+    Ok(Wanted {
+        collection: Collection::Images,
+        folder: copy.location.clone(),
+        name: copy.name.clone(),
+        point: copy.name.clone(),
+        key: request.key.clone(),
+        disk: String::new(),
+        device: String::new(),
+        members: 1,
+        is_step: false,
+        is_copy: true,
+        call: Call::post(&Collection::Images.path()).with_body(&body)?,
+    })
 }
 
 #[cfg(test)]

@@ -130,6 +130,13 @@ impl YandexEngine {
                 // Nothing of it was carried out: it may be once others have ended.
                 Err(WaitError::Call(error)) if error.is_crowded() => {
                     self.wait_for_others(asking, &mut passed, error).await?;
+                    // Another run may have had more luck meanwhile.
+                    if asking.until == Until::Done
+                        && let Some(found) = self.named(wanted).await?
+                        && is_begun(found.image.state)
+                    {
+                        return Ok(of(found, false, None, None));
+                    }
                     attempt = ended.attempt + 1;
                 }
                 // Another run was faster, or it was made and what told of it was lost.
@@ -180,7 +187,6 @@ impl YandexEngine {
         if let Some(found) = &found {
             is_wanted(wanted, found)?;
         }
-        let is_begun = |state| matches!(state, ImageState::Creating | ImageState::Ready);
         Ok(found.filter(|found| is_begun(found.image.state)))
     }
 
@@ -270,4 +276,9 @@ impl YandexEngine {
             found = now;
         }
     }
+}
+
+/// Whether the service is at an image, or done with it.
+fn is_begun(state: ImageState) -> bool {
+    matches!(state, ImageState::Creating | ImageState::Ready)
 }

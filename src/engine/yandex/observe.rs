@@ -82,6 +82,7 @@ impl YandexEngine {
     async fn look_at(&self, folder: &str) -> Seen {
         let mut seen = Seen::default();
         let is_source = self.settings.folders.iter().any(|known| known == folder);
+        let is_of_copies = self.settings.is_of_copies(folder);
         let instances = async {
             if is_source { self.list(folder, "instances").await } else { (Vec::new(), None) }
         };
@@ -101,8 +102,10 @@ impl YandexEngine {
         // How large disks are, and what was made of images: what is not known of that is in the way of
         // both.
         seen.gaps.extend(error.into_iter().flat_map(|error| {
-            let scopes = [GapScope::Instances, GapScope::Images];
-            scopes.map(|scope| gap(scope, folder, told("disks", &error)))
+            let scopes = [GapScope::Images, GapScope::Instances];
+            // No instance that is protected has disks where copies are.
+            let scopes = scopes.into_iter().take(if is_of_copies { 1 } else { 2 });
+            scopes.map(move |scope| gap(scope, folder, told("disks", &error)))
         }));
         for (images, gaps) in [images, snapshots] {
             seen.images.extend(images);
@@ -149,8 +152,7 @@ impl YandexEngine {
         let mut gaps: Vec<Gap> = error.map(told).into_iter().collect();
         let mut images = Vec::new();
         for image in pages.into_iter().flat_map(|page| collection.of_page(page)) {
-            let read = Found::read(collection, image, self.clock.now(), |id| self.known_name(id));
-            match read {
+            match self.read(collection, image) {
                 // A list of one folder is about that one.
                 Ok(found) if found.place.folder == folder => images.push(found),
                 Ok(found) => {
@@ -161,6 +163,16 @@ impl YandexEngine {
             }
         }
         (images, gaps)
+    }
+
+    /// What the inventory says of an image or snapshot. Where copies are is a location of its own.
+    pub(super) fn read(&self, collection: Collection, image: wire::Image) -> Result<Found, String> {
+        let now = self.clock.now();
+        let mut found = Found::read(collection, image, now, |id| self.known_name(id))?;
+        if self.settings.is_of_copies(&found.place.folder) {
+            found.image.location.clone_from(&found.place.folder);
+        }
+        Ok(found)
     }
 
     /// The disks of all folders, to see what was made of an image.

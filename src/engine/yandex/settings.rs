@@ -41,6 +41,10 @@ pub struct Settings {
     /// instance: a folder for backups. It belongs to this engine alone.
     #[schemars(regex(pattern = r"^[a-z0-9][-_a-z0-9]{0,49}$"))]
     pub images_folder: Option<String>,
+    /// The folders that disk images are copied to where a policy says so in `storage.copies`: folders of
+    /// this cloud or of others, whose instances are not protected. They belong to this engine alone.
+    #[schemars(length(min = 1), inner(regex(pattern = r"^[a-z0-9][-_a-z0-9]{0,49}$")))]
+    pub copy_folders: Option<Vec<String>>,
     /// Where the list of the services is, where that is not the cloud's own place:
     /// `http://127.0.0.1:8470`. Without TLS only on this machine.
     pub endpoint: Option<String>,
@@ -65,7 +69,8 @@ pub struct Settings {
     /// are spread evenly. The default is as many as there are.
     #[schemars(range(min = 1, max = 6_000))]
     pub captures_per_minute: Option<u32>,
-    /// What the cloud takes: the default is that of a new one, 32 snapshots and 32 images.
+    /// What the cloud takes: the default is that of a new one, 32 snapshots and 32 images. Copies
+    /// count as well, whatever cloud their folder is of.
     pub quota: Option<Quota>,
     /// How disk images are made.
     pub images: Option<Images>,
@@ -99,7 +104,8 @@ pub struct Quota {
     /// GiB of all snapshots. The default is 400.
     #[schemars(range(max = 1_048_576))]
     pub snapshots_gib: Option<u64>,
-    /// Images that are optimised for deployment. The default is none.
+    /// Images that are optimised for deployment. The default is none. Where they are made so, there
+    /// are no more of them than this and `images` say.
     pub pooled_images: Option<u64>,
 }
 
@@ -109,7 +115,7 @@ pub struct Quota {
 #[schemars(rename = "YandexImages")]
 pub struct Images {
     /// Whether they are optimised for deployment. A cloud takes none of those until it has asked for
-    /// a quota, which `quota.pooledImages` repeats.
+    /// a quota, which `quota.pooledImages` repeats. Copies are not.
     #[serde(default)]
     pub pooled: bool,
     /// The smallest disk that may be made of them, in GiB. The default is the size of their disk.
@@ -141,6 +147,8 @@ impl Settings {
     /// What an engine with these settings can do.
     pub fn capabilities(&self) -> Capabilities {
         let quota = self.quota.clone().unwrap_or_default();
+        let images = quota.images.unwrap_or(QUOTA_DEFAULT);
+        let pooled = self.is_pooled().then(|| quota.pooled_images.unwrap_or(0));
         Capabilities {
             kinds: vec![ImageKind::Snapshot, ImageKind::DiskImage],
             consistencies: vec![Consistency::Crash, Consistency::Stopped],
@@ -157,13 +165,16 @@ impl Settings {
             // All images of a family are in one folder.
             families: self.folders.len() < 2 || self.images_folder.is_some(),
             sharing: true,
+            copies: !self.copy_folders().is_empty(),
+            copied_kinds: vec![ImageKind::DiskImage],
+            copy_locations: self.copy_folders().to_vec(),
             one_disk_kinds: vec![ImageKind::DiskImage],
             per_disk_kinds: vec![ImageKind::Snapshot],
             via_snapshot_kinds: vec![ImageKind::DiskImage],
             limits: Limits {
                 captures_per_minute: self.captures_per_minute.map(u64::from),
                 images: BTreeMap::from([
-                    (ImageKind::DiskImage, quota.images.unwrap_or(QUOTA_DEFAULT)),
+                    (ImageKind::DiskImage, pooled.map_or(images, |pooled| pooled.min(images))),
                     (ImageKind::Snapshot, quota.snapshots.unwrap_or(QUOTA_DEFAULT)),
                 ]),
                 stored_bytes: BTreeMap::from([
@@ -182,12 +193,31 @@ impl Settings {
 
     /// What is wrong with them that the schema cannot say.
     pub fn check(&self) -> Result<(), String> {
-        let images = self.images.clone().unwrap_or_default();
         let pooled = self.quota.as_ref().and_then(|quota| quota.pooled_images).unwrap_or(0);
-        if images.pooled && pooled == 0 {
+        if self.is_pooled() && pooled == 0 {
             return Err("`images.pooled` asks for images that are optimised for deployment, and a cloud takes 0 of them until it has asked for more: have the quota raised and repeat it in `quota.pooledImages`, or leave `pooled` out".to_owned());
         }
+        let copies = self.copy_folders();
+        for (index, copy) in copies.iter().enumerate() {
+            let why = if self.folders.contains(copy) {
+                "it is one of `folders`, where originals are"
+            } else if self.images_folder.as_ref() == Some(copy) {
+                "it is `imagesFolder`, where originals are"
+            } else if copies[..index].contains(copy) {
+                "it is written twice"
+            } else {
+                continue;
+            };
+            return Err(format!(
+                "`copyFolders` has `{copy}`, and {why}: a copy goes to a folder that has nothing else of this engine"
+            ));
+        }
         Ok(())
+    }
+
+    /// Whether disk images are optimised for deployment.
+    fn is_pooled(&self) -> bool {
+        self.images.as_ref().is_some_and(|images| images.pooled)
     }
 
     /// How many captures run at once.
@@ -195,10 +225,20 @@ impl Settings {
         self.captures.unwrap_or(CAPTURES_DEFAULT) as usize
     }
 
-    /// The folders that may hold images.
+    /// The folders that may hold images, those of copies last.
     pub fn image_folders(&self) -> impl Iterator<Item = &String> {
         let other = self.images_folder.iter().filter(|other| !self.folders.contains(other));
-        self.folders.iter().chain(other)
+        self.folders.iter().chain(other).chain(self.copy_folders())
+    }
+
+    /// The folders that hold copies and nothing else.
+    pub fn copy_folders(&self) -> &[String] {
+        self.copy_folders.as_deref().unwrap_or_default()
+    }
+
+    /// Whether a folder holds copies and nothing else.
+    pub fn is_of_copies(&self, folder: &str) -> bool {
+        self.copy_folders().iter().any(|known| known == folder)
     }
 
     /// The folder that images of an instance in a folder are made in.
@@ -293,6 +333,48 @@ mod tests {
             )
             .is_ok()
         );
+    }
+
+    #[test]
+    fn images_that_are_optimised_have_the_smaller_of_two_quotas() {
+        let most = |settings: Value| {
+            let limits = read(&settings).capabilities().limits;
+            (limits.images[&ImageKind::DiskImage], limits.images[&ImageKind::Snapshot])
+        };
+        let of = |pooled: bool, quota: Value| {
+            most(json!({"folders": ["a"], "images": {"pooled": pooled}, "quota": quota}))
+        };
+        assert_eq!(of(true, json!({"pooledImages": 2})), (2, 32));
+        assert_eq!(of(true, json!({"images": 10, "pooledImages": 20})), (10, 32));
+        assert_eq!(of(false, json!({"images": 10, "pooledImages": 2})), (10, 32));
+        // Which is refused when the engine is opened.
+        assert_eq!(of(true, json!({"images": 10})), (0, 32));
+    }
+
+    #[test]
+    fn copies_are_in_folders_of_their_own() {
+        let of = |copies: &[&str]| {
+            let settings =
+                json!({"folders": ["a", "b"], "imagesFolder": "c", "copyFolders": copies});
+            let settings = read(&settings);
+            settings.check().map(|()| settings)
+        };
+        let settings = of(&["v", "w"]).unwrap();
+        let folders: Vec<&String> = settings.image_folders().collect();
+        assert_eq!(folders, ["a", "b", "c", "v", "w"]);
+        let can = settings.capabilities();
+        assert!(can.can_copy(ImageKind::DiskImage) && !can.can_copy(ImageKind::Snapshot));
+        assert_eq!((can.copied_to().len(), can.locations.len()), (2, 0));
+        for (copies, why) in [
+            (["v", "a"], "one of `folders`"),
+            (["c", "v"], "it is `imagesFolder`"),
+            (["v", "v"], "written twice"),
+        ] {
+            let error = of(&copies).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        }
+        let without = read(&json!({"folders": ["a"]})).capabilities();
+        assert!(!without.can_copy(ImageKind::DiskImage));
     }
 
     #[test]

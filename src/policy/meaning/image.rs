@@ -140,7 +140,7 @@ impl Meaning<'_> {
                 let message = format!("`{copy}` is written twice");
                 self.reader.find(Code::UnknownLocation, &pointer, message);
             } else {
-                self.known_location(copy, &pointer);
+                self.known_copy_location(copy, &pointer);
             }
         }
         copies
@@ -256,20 +256,37 @@ impl Meaning<'_> {
     fn known_location(&mut self, location: &str, pointer: &str) {
         let known: &[String] =
             self.capabilities.map_or(&[], |capabilities| &capabilities.locations);
-        if !known.is_empty() && !known.iter().any(|name| name == location) {
-            let names: Vec<&str> = known.iter().map(String::as_str).collect();
-            let hint = match get_close_matches(location, &names, 1, 0.6).first() {
-                Some(close) => format!("did you mean `{close}`?"),
-                None => format!("it has {}", names.join(", ")),
-            };
-            self.reader
-                .find(
-                    Code::UnknownLocation,
-                    pointer,
-                    format!("the engine has no storage location `{location}`"),
-                )
-                .hint = Some(hint);
+        let message = format!("the engine has no storage location `{location}`");
+        self.one_of(known, location, pointer, (message, "it has"));
+    }
+
+    fn known_copy_location(&mut self, location: &str, pointer: &str) {
+        let Some(capabilities) = self.capabilities else { return };
+        if capabilities.copy_locations.is_empty() {
+            return self.known_location(location, pointer);
         }
+        let message = format!("the engine copies nothing to `{location}`");
+        self.one_of(&capabilities.copy_locations, location, pointer, (message, "it copies to"));
+    }
+
+    /// Finds what is none of these, where there are some: what is said of it, and what stands before
+    /// those that there are.
+    fn one_of(
+        &mut self,
+        known: &[String],
+        location: &str,
+        pointer: &str,
+        (message, before): (String, &str),
+    ) {
+        if known.is_empty() || known.iter().any(|name| name == location) {
+            return;
+        }
+        let names: Vec<&str> = known.iter().map(String::as_str).collect();
+        let hint = match get_close_matches(location, &names, 1, 0.6).first() {
+            Some(close) => format!("did you mean `{close}`?"),
+            None => format!("{before} {}", names.join(", ")),
+        };
+        self.reader.find(Code::UnknownLocation, pointer, message).hint = Some(hint);
     }
 
     pub(super) fn kms_key(&mut self, spec: &PolicySpec) -> Option<String> {

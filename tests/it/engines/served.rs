@@ -219,7 +219,9 @@ impl Bench for Served {
                 Arc::new(TwccEngine::open("memory", &settings, base, clock, pause).unwrap())
             }
             Dialect::Yandex => {
-                let settings = json!({"folders": [project], "endpoint": endpoint});
+                let copies = [self.locations()[1]];
+                let settings =
+                    json!({"folders": [project], "copyFolders": copies, "endpoint": endpoint});
                 Arc::new(YandexEngine::open("memory", &settings, base, clock, pause).unwrap())
             }
         }
@@ -247,6 +249,13 @@ impl Bench for Served {
         match self.dialect {
             Dialect::Gce | Dialect::Yandex => "colour",
             Dialect::Twcc => LABEL_HOLD,
+        }
+    }
+
+    fn locations(&self) -> [&'static str; 2] {
+        match self.dialect {
+            Dialect::Gce | Dialect::Twcc => ["local", "vault"],
+            Dialect::Yandex => ["", "p-vault"],
         }
     }
 }
@@ -278,6 +287,10 @@ impl Bench for Arc<Served> {
 
     fn label(&self) -> &'static str {
         self.as_ref().label()
+    }
+
+    fn locations(&self) -> [&'static str; 2] {
+        self.as_ref().locations()
     }
 }
 

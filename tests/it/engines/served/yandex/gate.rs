@@ -46,6 +46,14 @@ pub struct State {
     pub endless: Option<String>,
     /// The operations of it.
     pub hung: BTreeSet<String>,
+    /// Folders whose disks nobody may look at.
+    pub without_disks: BTreeSet<String>,
+    /// Folders whose lists have pages of one, of which only the first can be had.
+    pub torn: BTreeSet<String>,
+    /// The request, counted from now, that is carried out and not answered as long as this stands here.
+    pub frozen_at: Option<usize>,
+    /// Whether that request has come.
+    pub is_frozen: bool,
 }
 
 /// It ends with the test.
@@ -132,10 +140,29 @@ fn answer(server: SocketAddr, state: &Mutex<State>, asked: &Asked) -> (u16, Valu
         if !is_taken(asked.bearer().unwrap_or_default()) {
             return refused(401, 16);
         }
-        if folder_of(asked).is_some_and(|folder| state.forbidden.contains(&folder)) {
+        let is_of_disks = asked.line.contains("/disks?");
+        let is_forbidden = |folder: String| {
+            state.forbidden.contains(&folder)
+                || (is_of_disks && state.without_disks.contains(&folder))
+        };
+        if folder_of(asked).is_some_and(is_forbidden) {
             return refused(403, 7);
         }
     }
+    let is_torn =
+        folder_of(asked).is_some_and(|folder| state.lock().unwrap().torn.contains(&folder));
+    let is_of_images = asked.line.contains("/images?");
+    if is_torn && is_of_images && asked.line.contains("pageToken=") {
+        return refused(400, 3);
+    }
+    let asked = &Asked {
+        line: if is_torn && is_of_images {
+            asked.line.replace("pageSize=1000", "pageSize=1")
+        } else {
+            asked.line.clone()
+        },
+        ..asked.clone()
+    };
     let (status, mut body) = forward(server, asked);
     hang(&mut state.lock().unwrap(), asked, &mut body);
     if let (Some(key), true) = (&state.lock().unwrap().key, asked.line.contains("/disks/")) {
@@ -145,6 +172,7 @@ fn answer(server: SocketAddr, state: &Mutex<State>, asked: &Asked) -> (u16, Valu
     if let (Some(status), true) = (&state.lock().unwrap().status, is_instance) {
         body["status"] = json!(status);
     }
+    freeze(state);
     move_house(&mut state.lock().unwrap(), asked, &mut body);
     (status, body)
 }
@@ -157,6 +185,22 @@ fn hang(state: &mut State, asked: &Asked, body: &mut Value) {
     }
     if state.hung.contains(&id) {
         body["done"] = json!(false);
+    }
+}
+
+/// Keeps the answer back where that was asked for.
+fn freeze(state: &Mutex<State>) {
+    {
+        let mut state = state.lock().unwrap();
+        let Some(left) = state.frozen_at else { return };
+        state.frozen_at = Some(left.saturating_sub(1));
+        if left > 1 {
+            return;
+        }
+        state.is_frozen = true;
+    }
+    while state.lock().unwrap().frozen_at.is_some() {
+        std::thread::yield_now();
     }
 }
 
@@ -193,7 +237,8 @@ fn folder_of(asked: &Asked) -> Option<String> {
 fn forward(server: SocketAddr, asked: &Asked) -> (u16, Value) {
     let mut line = asked.line.clone();
     let mut body = asked.body.clone();
-    if let Some(folder) = folder_of(asked) {
+    // The server has folders of its own beside it.
+    if let Some(folder) = folder_of(asked).filter(|folder| !folder.starts_with("p-")) {
         line = line.replace(&format!("folderId={folder}"), "folderId=p");
         if body.get("folderId").is_some() {
             body["folderId"] = json!("p");
@@ -224,7 +269,8 @@ fn move_house(state: &mut State, asked: &Asked, body: &mut Value) {
     }
     let home = |item: &Value| {
         let id = item["id"].as_str().unwrap_or_default();
-        state.homes.get(id).map_or("p", String::as_str).to_owned()
+        let own = item["folderId"].as_str().unwrap_or("p");
+        state.homes.get(id).map_or(own, String::as_str).to_owned()
     };
     if body.get("folderId").is_some() {
         body["folderId"] = json!(home(body));

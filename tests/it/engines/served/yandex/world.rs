@@ -75,6 +75,13 @@ impl Pause for Ticking {
     }
 }
 
+impl Ticking {
+    /// Has somebody do something at the next pauses.
+    pub fn meanwhile(&self, deeds: impl IntoIterator<Item = Deed>) {
+        self.deeds.lock().unwrap().extend(deeds);
+    }
+}
+
 /// The world.
 pub struct World {
     pub served: Arc<Served>,
@@ -84,7 +91,11 @@ pub struct World {
 
 impl World {
     pub fn new() -> Self {
-        let served = Arc::new(Served::yandex());
+        Self::over(Served::yandex())
+    }
+
+    pub fn over(served: Served) -> Self {
+        let served = Arc::new(served);
         let case = Case {
             bench: Box::new(Arc::clone(&served)),
             directory: tempfile::tempdir().unwrap(),
@@ -150,7 +161,7 @@ impl World {
 
     /// Has somebody do something at the next pauses.
     pub fn meanwhile(&self, deeds: impl IntoIterator<Item = Deed>) {
-        self.ticking.deeds.lock().unwrap().extend(deeds);
+        self.ticking.meanwhile(deeds);
     }
 
     /// What `web-1` was at each pause so far, and by when it must run again.
