@@ -10,6 +10,7 @@ mod place;
 
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -105,8 +106,8 @@ pub enum Method {
     Delete,
 }
 
-/// A request.
-#[derive(Debug, Clone, PartialEq)]
+/// A request. What is in its body may be secret and is not shown.
+#[derive(Clone, PartialEq)]
 pub struct Call {
     /// What is done.
     pub method: Method,
@@ -116,6 +117,16 @@ pub struct Call {
     pub query: Vec<(&'static str, String)>,
     /// The body.
     pub body: Option<Value>,
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fields = self.body.as_ref().and_then(Value::as_object);
+        let fields: Vec<&String> = fields.into_iter().flat_map(|fields| fields.keys()).collect();
+        let mut shown = formatter.debug_struct("Call");
+        shown.field("method", &self.method).field("path", &self.path).field("query", &self.query);
+        shown.field("body", &fields).finish()
+    }
 }
 
 impl Call {
