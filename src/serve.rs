@@ -176,6 +176,9 @@ pub trait Service: Send + Sync {
         access::bearer(headers.get(header::AUTHORIZATION)?.to_str().ok()?)
     }
 
+    /// Is told that others than this machine can speak to it.
+    fn reached_from_elsewhere(&self) {}
+
     /// Waits until nothing is under way.
     async fn settle(&self);
 
@@ -257,6 +260,9 @@ pub async fn serve(
     service: Arc<dyn Service>,
     stop: watch::Receiver<bool>,
 ) -> Result<(), ServeError> {
+    if !door.address()?.ip().is_loopback() {
+        service.reached_from_elsewhere();
+    }
     let Door { listener, access: Access { token, tls } } = door;
     let desk = Desk { service: Arc::clone(&service), token };
     let router = Router::new().fallback(handle).with_state(desk);

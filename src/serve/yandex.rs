@@ -9,6 +9,7 @@
 mod answer;
 mod capture;
 mod fault;
+mod fetched;
 mod folder;
 #[cfg(feature = "grpc-dialect")]
 mod grpc;
@@ -20,6 +21,9 @@ mod request;
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use async_trait::async_trait;
@@ -79,6 +83,10 @@ struct Inner {
     faults: Option<Faults<Fault>>,
     /// As many captures run at once.
     captures: Semaphore,
+    /// Where disks lie that were fetched, as long as their images are made.
+    fetched: PathBuf,
+    /// Whether others than this machine can speak to it.
+    is_reached: AtomicBool,
     /// What runs under an operation outlives the request that began it.
     own: Weak<Inner>,
     /// Is told when the server stops.
@@ -123,6 +131,14 @@ impl Folder {
         let stock = Stock::open(&engine, &directory).map_err(failed)?;
         let captures = Semaphore::new(engine.captures().max(1));
         let folders = Folders::new(folder, engine.locations());
+        // What a killed server was at is of no use to anybody.
+        let fetched = directory.join("fetched");
+        match std::fs::remove_dir_all(&fetched) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(failed(format!("cannot remove {}: {error}", fetched.display())));
+            }
+            _ => {}
+        }
         let inner = Arc::new_cyclic(|own| Inner {
             engine,
             clock,
@@ -136,6 +152,8 @@ impl Folder {
             gate: tokio::sync::Mutex::default(),
             faults: faults.then(Faults::default),
             captures,
+            fetched,
+            is_reached: AtomicBool::new(false),
             own: Weak::clone(own),
             stop: watch::channel(false).0,
             _alone: alone,
@@ -188,6 +206,10 @@ impl Service for Folder {
         }
         let _ = call;
         reply(Err(refusal))
+    }
+
+    fn reached_from_elsewhere(&self) {
+        self.inner.is_reached.store(true, Ordering::Relaxed);
     }
 
     async fn settle(&self) {

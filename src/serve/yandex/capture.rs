@@ -1,6 +1,7 @@
 //! New images: what a request asks for is checked while it waits; the capture runs under its
 //! operation.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use serde_json::{Map, Value, json};
@@ -8,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::Inner;
 use super::answer::{Answer, Refusal};
 use super::fault::Fault;
+use super::fetched::{self, DEVICE, Fetch, LENGTH_MAX};
 use super::image::{
     Kept, Seen, begun, id_field, read_description, read_labels, read_name, word_of,
 };
@@ -39,13 +41,22 @@ impl Watcher for Watch {
     }
 }
 
+/// Where the bytes of an image are from.
+#[derive(Clone)]
+enum Contents {
+    /// What the engine has.
+    Here(Origin),
+    /// What is fetched first.
+    There(Fetch),
+}
+
 /// What is to be captured.
 #[derive(Clone)]
 struct Order {
     kind: ImageKind,
     /// What the engine is to call it.
     name: String,
-    origin: Origin,
+    contents: Contents,
     source: ImageSource,
     device: String,
     labels: Labels,
@@ -87,7 +98,7 @@ impl Order {
 
 /// What an image is made of.
 struct Source {
-    origin: Origin,
+    contents: Contents,
     known: ImageSource,
     device: String,
     disk: Option<String>,
@@ -176,7 +187,16 @@ impl Inner {
         };
         let request = CreateRequest { key, name: name.clone(), location: order.location, create };
         let watch = Arc::new(Watch(Arc::clone(self)));
-        match self.engine.create_of(request, id.to_owned(), order.origin, watch).await {
+        // The file is there until the image is made.
+        let (origin, _fetched) = match order.contents {
+            Contents::Here(origin) => (origin, None),
+            Contents::There(fetch) => {
+                let is_stopped = || watch.is_cancelled();
+                let fetched = fetch.bring(&self.fetched, id, LENGTH_MAX, is_stopped).await?;
+                (Origin::Machine(Box::new(fetched.machine()?)), Some(fetched))
+            }
+        };
+        match self.engine.create_of(request, id.to_owned(), origin, watch).await {
             Ok(Created::Made(image)) => {
                 self.shelf.put(&image.id, order.kept.clone())?;
                 Ok(Seen { image, kept: order.kept })
@@ -237,7 +257,7 @@ impl Inner {
         Ok(Order {
             kind,
             name: if is_free { name } else { LocalEngine::new_id()? },
-            origin: source.origin,
+            contents: source.contents,
             source: source.known,
             device: source.device,
             labels: read_labels(&request.body)?,
@@ -262,12 +282,28 @@ impl Inner {
             [("diskId", id)] => self.disk_source(id).await,
             [("imageId", id)] => self.stored_source(ImageKind::DiskImage, id).await,
             [("snapshotId", id)] => self.stored_source(ImageKind::Snapshot, id).await,
-            [_] => Err(Refusal::not_done("imports: it reaches no other machine")),
-            _ => Err(Refusal::invalid(
+            [("uri", uri)] => self.fetched_source(uri),
+            [_] | [] | [_, _, ..] => Err(Refusal::invalid(
                 "source",
                 "exactly one of imageId, diskId, snapshotId and uri must be set",
             )),
         }
+    }
+
+    /// A disk that lies elsewhere. What comes of fetching it is said in the operation.
+    fn fetched_source(&self, uri: &str) -> Result<Source, Refusal> {
+        if self.is_reached.load(Ordering::Relaxed) {
+            return Err(Refusal::not_done("imports where others than this machine can reach it"));
+        }
+        Ok(Source {
+            contents: Contents::There(Fetch::read(uri)?),
+            known: fetched::source()?,
+            device: DEVICE.to_owned(),
+            disk: None,
+            bytes: None,
+            kms_key: None,
+            os: json!({}),
+        })
     }
 
     async fn disk_source(&self, id: &str) -> Result<Source, Refusal> {
@@ -283,11 +319,11 @@ impl Inner {
         let machine = disk.machine;
         let key = disk.made.and_then(|made| made.shown.get("kmsKey"));
         Ok(Source {
-            origin: if machine.is_loose {
+            contents: Contents::Here(if machine.is_loose {
                 Origin::Machine(Box::new(machine.local.clone()))
             } else {
                 Origin::Instance
-            },
+            }),
             known: ImageSource { id: machine.seen.id.clone(), name: machine.seen.name.clone() },
             device: disk.spec.device_name.clone(),
             disk: Some(id.to_owned()),
@@ -324,7 +360,7 @@ impl Inner {
         let source = image.source.clone();
         let key = kept.shown.get("kmsKey").and_then(|key| key["keyId"].as_str());
         Ok(Source {
-            origin: Origin::Image { image: image.id, device: device.clone() },
+            contents: Contents::Here(Origin::Image { image: image.id, device: device.clone() }),
             known: source.ok_or_else(|| Refusal::not_now("the image names no source"))?,
             device,
             disk: None,

@@ -123,9 +123,13 @@ impl Request {
         Refusal::not_done(format!("{} {} {verb}", self.method, self.collection).trim_end())
     }
 
-    /// What makes two requests the same.
+    /// What makes two requests the same. It is kept, so it has nothing of what a URL was signed with.
     pub fn summary(&self) -> String {
-        let body = Value::Object(self.body.clone());
+        let mut body = self.body.clone();
+        if let Some(Value::String(uri)) = body.get_mut("uri") {
+            uri.truncate(uri.find('?').unwrap_or(uri.len()));
+        }
+        let body = Value::Object(body);
         let (id, verb) = (self.id.as_deref(), self.verb.as_deref());
         format!("{} {} {id:?} {verb:?} {body}", self.method, self.collection)
     }
