@@ -11,6 +11,7 @@ mod doctor;
 mod drift;
 mod explain;
 mod format;
+mod import;
 mod inventory;
 #[cfg(feature = "local")]
 mod key;
@@ -185,6 +186,13 @@ pub enum Verb {
     /// or by both. They are named as the common scripts do it unless --name-pattern or only --label
     /// says otherwise.
     Adopt(adopt::Adopt),
+    /// Make a disk that lies in object storage a restore point of a policy
+    ///
+    /// The engine fetches the disk by a signed URL, where it can (`explain engine`). Shows what would be
+    /// made, what becomes of it by the policy's retention, and asks. Nothing is imported that the next
+    /// plan would let go of, or for which it would let go of something else. The URL is a secret: no
+    /// plan, log, ledger or message shows what it was signed with.
+    Import(import::Import),
     /// Bring back what a saved plan has deprecated, as long as it is there
     Undo(undo::UndoCommand),
     /// Say that deletes of a class in a saved plan are meant
@@ -291,7 +299,7 @@ pub fn run() -> ExitCode {
         Err(error) => {
             // Exit code 2 means pending changes, so a wrong command line is an ordinary failure.
             let exit = if error.use_stderr() { Exit::Failed } else { Exit::Success };
-            let _ = error.print();
+            print_wrong_command(&error);
             return exit.into();
         }
     };
@@ -304,6 +312,29 @@ pub fn run() -> ExitCode {
             Exit::Failed.into()
         }
     }
+}
+
+/// What is wrong with the command line, without what a URL in it may have been signed with.
+fn print_wrong_command(error: &clap::Error) {
+    let text = error.render().to_string();
+    let shown = without_queries(&text);
+    if error.use_stderr() && shown != text {
+        Console::new(Color::Auto).note(&shown);
+    } else {
+        let _ = error.print();
+    }
+}
+
+/// A text without what follows the `?` of URLs in it.
+fn without_queries(text: &str) -> String {
+    let is_end = |character: char| character.is_whitespace() || "'\"`".contains(character);
+    let one = |word: &str| {
+        let query = word.find("://").and_then(|at| Some(at + word[at..].find('?')?));
+        let Some(query) = query else { return word.to_owned() };
+        let end = word.trim_end_matches(is_end).len();
+        format!("{}?…{}", &word[..query], &word[end..])
+    };
+    text.split_inclusive(is_end).map(one).collect()
 }
 
 /// An error and its causes, each said once: many errors name their cause themselves.
@@ -331,6 +362,7 @@ fn run_verb(cli: &Cli, console: &Console) -> anyhow::Result<Exit> {
             Verb::Plan(verb) => verb.run(&cli.global, console).await,
             Verb::Apply(verb) => verb.run(&cli.global, console).await,
             Verb::Adopt(verb) => verb.run(&cli.global, console).await,
+            Verb::Import(verb) => verb.run(&cli.global, console).await,
             Verb::Undo(verb) => verb.run(&cli.global, console).await,
             Verb::Approve(verb) => verb.run(&cli.global, console),
             Verb::Inventory(verb) => verb.run(&cli.global, console).await,

@@ -15,6 +15,7 @@ mod fault;
 pub mod gce;
 #[cfg(feature = "http")]
 pub mod http;
+mod import;
 #[cfg(feature = "local")]
 pub mod local;
 mod rebuild;
@@ -35,6 +36,7 @@ use serde_json::Value;
 
 pub use examine::{Examined, Role, Task, Topic, Verdict, Wanted};
 pub use fault::{Fault, Faulty};
+pub use import::{Import, ImportRequest, ImportUri, ImportUriError, Importer};
 pub use rebuild::{Rebuild, RebuildRequest, Rebuilt, RebuiltDisk};
 
 use crate::clock::Clock;
@@ -248,6 +250,11 @@ pub trait Engine: Send + Sync {
     fn rebuild(&self) -> Option<&dyn Rebuild> {
         None
     }
+
+    /// The part that makes images of disks that lie elsewhere, where the engine has it.
+    fn import(&self) -> Option<&dyn Import> {
+        None
+    }
 }
 
 /// Which disks to restore, and what the restored instance is called.
@@ -376,6 +383,12 @@ fn registry() -> Vec<Registered> {
 /// What must be known of each kind to read a configuration.
 pub fn kinds() -> Vec<EngineKind> {
     registry().into_iter().map(|registered| registered.kind).collect()
+}
+
+/// The kinds of engine that import disks, with the settings they have by default.
+pub fn importers() -> Vec<String> {
+    let can = |kind: &EngineKind| !(kind.capabilities)(&Value::Null).imports.is_empty();
+    kinds().into_iter().filter(can).map(|kind| kind.name.to_owned()).collect()
 }
 
 /// The smallest roles for those who use an engine, for each kind whose service has roles.

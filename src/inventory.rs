@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use capabilities::{
     Capabilities, Consistency, DeleteRule, Deprecation, DrillCheck, Idempotency, ImageKind,
-    KeyChoice, Limits, LocationChoice, OWN_LABELS, RecordPlace, Tier, Via,
+    ImportFormat, KeyChoice, Limits, LocationChoice, OWN_LABELS, RecordPlace, Tier, Via,
 };
 pub use kind::{DisksHeld, KindCapabilities};
 

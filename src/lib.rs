@@ -23,6 +23,7 @@
 //! | 1 | [`coverage`] | how well each source is protected, and how long that lasts |
 //! | 1 | [`plan`] | what brings the one to the other, and the guards |
 //! | 1 | [`adopt`] | images that are nobody's, taken into a policy |
+//! | 1 | [`import`] | a disk from elsewhere, made a restore point of a policy |
 //! | 1 | [`cost`] | what stored bytes cost a month |
 //! | 1 | [`expect`] | tests of policies: a world, an instant, and what the plan must be |
 //! | 1 | [`simulate`] | the same functions under a virtual clock, and what they will do |
@@ -59,6 +60,7 @@ pub mod elapsed;
 pub mod engine;
 pub mod expect;
 pub mod files;
+pub mod import;
 pub mod inventory;
 pub mod name;
 pub mod plan;

@@ -246,8 +246,9 @@ impl Room {
         self.round_of(&planned, approval, listener, stop).await
     }
 
-    /// One round of a plan that is made in another way: what a person asked for. It must hold
-    /// nothing that takes time, after which everything is looked at again for what policies want.
+    /// One round of a plan that is made in another way: what a person asked for. It must not hold both
+    /// what takes time and what does not: in between, everything is looked at again for what policies
+    /// want.
     #[tracing::instrument(name = "round", skip_all, fields(plan, changes))]
     pub async fn round_of(
         &self,

@@ -23,6 +23,7 @@ use crate::report::{ImageRow, clean, image_rows};
 use crate::simulate::forecast::of_image;
 use engine::Subject;
 use gone::Gone;
+pub(super) use image::forecast_text;
 use image::{fate, image_text, kept_by};
 use policy::{policy_text, values_of};
 use source::Source;

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 
 use super::{
-    Attention, CopyRequest, CreateRequest, Created, Engine, EngineError, Rebuild, Settled, Store,
-    Watcher,
+    Attention, CopyRequest, CreateRequest, Created, Engine, EngineError, Import, Rebuild, Settled,
+    Store, Watcher,
 };
 use crate::inventory::{DrillCheck, EngineInventory, Gap, GapScope, Image};
 use crate::plan::{ImageRef, Update};
@@ -171,5 +171,9 @@ impl Engine for Faulty {
 
     fn rebuild(&self) -> Option<&dyn Rebuild> {
         self.inner.rebuild()
+    }
+
+    fn import(&self) -> Option<&dyn Import> {
+        self.inner.import()
     }
 }

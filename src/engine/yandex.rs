@@ -11,6 +11,7 @@ mod create;
 mod credentials;
 mod examine;
 mod image;
+mod import;
 mod insertion;
 mod member;
 mod observe;
@@ -38,8 +39,8 @@ use settings::Settings;
 
 use super::http::{Pause, RealTime};
 use super::{
-    Attention, Calls, CopyRequest, CreateRequest, Created, Engine, EngineError, Examined, Rebuild,
-    RebuildRequest, Rebuilt, Settled, Wanted, Watcher,
+    Attention, Calls, CopyRequest, CreateRequest, Created, Engine, EngineError, Examined, Import,
+    ImportRequest, Rebuild, RebuildRequest, Rebuilt, Settled, Wanted, Watcher,
 };
 use crate::clock::Clock;
 use crate::elapsed::Elapsed;
@@ -218,6 +219,21 @@ impl Engine for YandexEngine {
 
     fn rebuild(&self) -> Option<&dyn Rebuild> {
         Some(self)
+    }
+
+    fn import(&self) -> Option<&dyn Import> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Import for YandexEngine {
+    async fn import(
+        &self,
+        request: ImportRequest,
+        watcher: Arc<dyn Watcher>,
+    ) -> Result<Created, EngineError> {
+        self.bring_in(&request, watcher.as_ref()).await
     }
 }
 

@@ -249,6 +249,10 @@ pub struct Capabilities {
     /// The kinds of image that can be made from a snapshot of their disk.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub via_snapshot_kinds: Vec<ImageKind>,
+    /// The formats that a disk can have which is imported as an image, for each kind that can be
+    /// imported by a URL.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub imports: BTreeMap<ImageKind, Vec<ImportFormat>>,
     /// The kinds of image that always hold the disk that the machine starts from, so that a policy
     /// must take it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -315,6 +319,31 @@ impl Capabilities {
         let of_zone = self.default_locations.iter().filter(|(begin, _)| zone.starts_with(&**begin));
         let of_zone = of_zone.max_by_key(|(begin, _)| begin.len()).map(|(_, location)| location);
         self.locations.first().or(of_zone).map_or("", String::as_str)
+    }
+}
+
+/// What a file is that holds a disk and is imported as an image.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImportFormat {
+    /// The format of QEMU.
+    Qcow2,
+    /// The bytes of the disk themselves.
+    Raw,
+    /// The format of `VMware`.
+    Vmdk,
+}
+
+impl ImportFormat {
+    /// As it is written.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Qcow2 => "qcow2",
+            Self::Raw => "raw",
+            Self::Vmdk => "vmdk",
+        }
     }
 }
 
@@ -449,6 +478,7 @@ impl Default for Capabilities {
             one_disk_kinds: Vec::new(),
             per_disk_kinds: Vec::new(),
             via_snapshot_kinds: Vec::new(),
+            imports: BTreeMap::new(),
             boot_disk_kinds: Vec::new(),
             archived_kinds: Vec::new(),
             default_locations: BTreeMap::new(),

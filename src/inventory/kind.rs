@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     Capabilities, Consistency, DeleteRule, Deprecation, DrillCheck, Idempotency, ImageKind,
-    KeyChoice, LocationChoice, RecordPlace, Tier, Via,
+    ImportFormat, KeyChoice, LocationChoice, RecordPlace, Tier, Via,
 };
 
 /// Which disks of a source a restore point of a kind holds.
@@ -33,6 +33,8 @@ pub struct KindCapabilities {
     pub boot_disk: bool,
     /// What images can be made from.
     pub vias: Vec<Via>,
+    /// The formats of disks that can be imported as one; empty where none can.
+    pub imports: Vec<ImportFormat>,
     /// The consistencies that a policy may ask for.
     pub consistencies: Vec<Consistency>,
     /// How the stage of an image is kept.
@@ -108,6 +110,7 @@ impl Capabilities {
             },
             boot_disk: self.boot_disk_kinds.contains(&kind),
             vias: self.vias_of(kind),
+            imports: self.imports.get(&kind).cloned().unwrap_or_default(),
             consistencies: self.consistencies_of(kind),
             deprecation: self.deprecation_of(kind),
             record: self.record,

@@ -176,6 +176,7 @@ reason_codes! {
     SourceGoneGrace "source-gone-grace" "Its source is gone, and the grace for that has not passed."
     Undone "undone" "A person undoes what a plan has let go of."
     Adopted "adopted" "A person takes an image that is nobody's into a policy."
+    Imported "imported" "A person has a disk that lies in object storage made a restore point of a policy."
     OrphanPolicy "orphan-policy" "Its policy is not in the files: it is reported and left alone."
 }
 

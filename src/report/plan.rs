@@ -14,7 +14,7 @@ use crate::desired::MISSED_MAX;
 use crate::elapsed::Elapsed;
 use crate::inventory::{Consistency, Via};
 use crate::plan::guard::SHORT_ID;
-use crate::plan::{Action, Change, HeldBack, ImageRef, Kept, Plan, Reason, ReasonCode};
+use crate::plan::{Action, Change, Create, HeldBack, ImageRef, Kept, Plan, Reason, ReasonCode};
 use crate::policy::Risk;
 
 /// What the template sees.
@@ -276,7 +276,7 @@ fn creates(plan: &Plan) -> Option<Section> {
             vec![
                 format!("+ {}", clean(&change.source_name)),
                 clean(&change.image.name),
-                format!("{} in {}", bytes(create.disk_bytes), count(create.disks.len(), "disk")),
+                size_to_create(change, create),
                 format!("→ {}{key}", clean(&change.image.location)),
                 reasons(&change.reasons),
             ]
@@ -302,6 +302,15 @@ fn creates(plan: &Plan) -> Option<Section> {
         row.notes.extend(create.problems.iter().map(|problem| format!("! {}", clean(problem))));
     }
     section(format!("+ create ({})", grouped(rows.len())), "create", rows)
+}
+
+/// How much is captured. What is imported was not looked into.
+fn size_to_create(change: &Change, create: &Create) -> String {
+    let disks = count(create.disks.len(), "disk");
+    if change.reasons.iter().any(|reason| reason.code == ReasonCode::Imported) {
+        return disks;
+    }
+    format!("{} in {disks}", bytes(create.disk_bytes))
 }
 
 fn copies(plan: &Plan) -> Option<Section> {

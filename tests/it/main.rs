@@ -33,6 +33,7 @@ mod explain;
 mod gce;
 mod guards;
 mod hints;
+mod imports;
 mod language;
 mod laws;
 mod lints;

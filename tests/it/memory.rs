@@ -10,7 +10,7 @@ use stillframe::engine::{
 };
 use stillframe::inventory::{
     Capabilities, Consistency, Disk, DrillCheck, EngineInventory, Image, ImageKind, ImageSource,
-    ImageState, Instance, Limits, Stage,
+    ImageState, ImportFormat, Instance, Limits, Stage,
 };
 use stillframe::name::{Key, Ownership, SourceId};
 use stillframe::plan::{ImageRef, Update};
@@ -112,8 +112,10 @@ pub fn capabilities() -> Capabilities {
         consistencies: vec![Consistency::Crash, Consistency::Stopped],
         locations: vec!["local".to_owned(), "vault".to_owned()],
         copies: true,
+        families: true,
         sharing: true,
         via_snapshot_kinds: vec![ImageKind::DiskImage],
+        imports: BTreeMap::from([(ImageKind::DiskImage, vec![ImportFormat::Raw])]),
         drills: vec![DrillCheck::Verify, DrillCheck::Restore],
         ..Capabilities::default()
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::support::project;
 
 /// Every room and its level. A room imports its own level or lower.
-const ROOMS: [(&str, u8); 29] = [
+const ROOMS: [(&str, u8); 30] = [
     ("name", 0),
     ("elapsed", 0),
     ("inventory", 0),
@@ -19,6 +19,7 @@ const ROOMS: [(&str, u8); 29] = [
     ("coverage", 1),
     ("plan", 1),
     ("adopt", 1),
+    ("import", 1),
     ("cost", 1),
     ("expect", 1),
     ("simulate", 1),

@@ -49,9 +49,10 @@ impl Subject<'_> {
 /// What a property is called, and how a cell of it reads.
 type Row = (&'static str, fn(&KindCapabilities) -> String);
 
-const ROWS: [Row; 23] = [
+const ROWS: [Row; 24] = [
     ("disks of a restore point", disks),
     ("made from", made_from),
+    ("imported from", imports),
     ("consistency", |kind| words(&kind.consistencies)),
     ("ownership record in", record),
     ("labels of a policy", |kind| kind.labels_room.to_string()),
@@ -79,6 +80,10 @@ fn made_from(kind: &KindCapabilities) -> String {
     let of = if kind.disks == DisksHeld::Together { "the machine" } else { "the disk" };
     let other = if kind.vias.contains(&Via::Snapshot) { ", a snapshot of it" } else { "" };
     format!("{of}{other}")
+}
+
+fn imports(kind: &KindCapabilities) -> String {
+    if kind.imports.is_empty() { "nothing".to_owned() } else { words(&kind.imports) }
 }
 
 fn row(

@@ -108,7 +108,7 @@ pub(super) fn image_text(
 }
 
 /// When each rule lets go, what follows from it, and what would change it.
-fn forecast_text(forecast: &Forecast) -> String {
+pub(in crate::cli) fn forecast_text(forecast: &Forecast) -> String {
     let mut text = String::new();
     let end = |at: Option<Timestamp>| at.map_or_else(|| "never".to_owned(), minute);
     let rules = forecast.rules.iter().map(|one| {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::wire::Status;
-use crate::engine::EngineError;
 use crate::engine::http::{Answer, HttpError, shortened};
+use crate::engine::{EngineError, ImportUri};
 
 /// How often a request is sent again that the service could not take or whose answer was lost.
 const REPEATS_MAX: u32 = 5;
@@ -88,6 +88,18 @@ impl CallError {
             code: if error.code == 0 { CODE_INTERNAL } else { error.code },
             message: message.map_or("the service says no more".to_owned(), |text| shortened(text)),
             retry_after: None,
+        }
+    }
+
+    /// The same without what is secret of a URL that was sent: services quote what they refuse.
+    #[must_use]
+    pub fn without_secret(self, uri: &ImportUri) -> Self {
+        match self {
+            Self::Answered { status, code, message, retry_after } => {
+                let message = uri.without_secret(&message);
+                Self::Answered { status, code, message, retry_after }
+            }
+            other => other,
         }
     }
 

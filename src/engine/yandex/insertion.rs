@@ -96,7 +96,7 @@ pub(super) struct Said<'a> {
 }
 
 /// The request for an image of a disk.
-fn image(disk: &str, said: &Said<'_>) -> Result<Call, CallError> {
+pub(super) fn image(disk: &str, said: &Said<'_>) -> Result<Call, CallError> {
     let mut body = common(said);
     body["diskId"] = json!(disk);
     if let Some(family) = said.family {

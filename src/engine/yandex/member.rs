@@ -9,6 +9,7 @@ use super::YandexEngine;
 use super::call::CallError;
 use super::create::is_wanted;
 use super::image::Found;
+use super::import::uri_of;
 use super::insertion::Wanted;
 use super::operation::Begun;
 use super::promise::Still;
@@ -24,6 +25,8 @@ use crate::inventory::ImageState;
 const UNSEEN_MAX: u32 = 5;
 /// So often something is asked for anew that was made before and is gone again.
 const ANEW_MAX: u32 = 20;
+/// So many failed imports of the same disk are passed over that ended right before it is asked for again.
+const IMPORTS_FAILED_MAX: u32 = 3;
 
 /// How long an image waits before it is asked for again where too much is under way.
 const CROWDED_PAUSE: Duration = Duration::from_secs(10);
@@ -105,6 +108,9 @@ impl YandexEngine {
             None => self.rooms.one(&wanted.folder).await,
         };
         let (mut attempt, mut passed) = (0, Duration::ZERO);
+        // What became of another signature of the same disk says nothing of this one.
+        let mut passed_over_max =
+            if uri_of(&wanted.call).is_some() { IMPORTS_FAILED_MAX } else { 0 };
         loop {
             let begun = self.ask(&turn, &wanted.call, "", attempt).await;
             if let Ok(operation) = &begun.answer {
@@ -145,6 +151,10 @@ impl YandexEngine {
                 {
                     let Some(found) = self.named(wanted).await? else { return Err(error.into()) };
                     return Ok(of(found, false, None, None));
+                }
+                Err(WaitError::Call(_)) if ended.was_done && passed_over_max > 0 => {
+                    passed_over_max -= 1;
+                    attempt = ended.attempt + 1;
                 }
                 Err(WaitError::Call(error)) => return Err(error.into()),
             }

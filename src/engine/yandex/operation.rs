@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use super::YandexEngine;
 use super::call::CallError;
+use super::import::asked_for;
 use super::room::Turn;
 use super::service::{OPERATION_TIME_MAX, Service, WaitError};
 use super::wire::Operation;
@@ -54,8 +55,9 @@ impl YandexEngine {
         let began = self.services.service_now().await;
         let last = attempt + ATTEMPTS_MAX;
         let method = format!("{:?}", call.method);
+        let body = asked_for(call);
         loop {
-            let asked = (&self.endpoint, &method, &call.path, &call.query, &call.body);
+            let asked = (&self.endpoint, &method, &call.path, &call.query, &body);
             // After so many that have all ended, the key is of this moment: nothing has it.
             let is_new = attempt > last;
             let key = if is_new {

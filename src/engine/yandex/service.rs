@@ -11,6 +11,7 @@ use tokio::sync::{Mutex, OnceCell};
 
 use super::call::{CallError, Repeats};
 use super::credentials::{Credentials, Tokens};
+use super::import::uri_of;
 use super::settings::Settings;
 use super::wire::{Endpoints, Operation, Page};
 use crate::clock::Clock;
@@ -224,6 +225,10 @@ impl Services {
                 Ok(answer) if answer.is_success() => return (Ok(answer.body), was_open),
                 Ok(answer) => CallError::from_answer(&answer),
                 Err(error) => error.into(),
+            };
+            let error = match uri_of(call) {
+                Some(uri) => error.without_secret(&uri),
+                None => error,
             };
             let Some(time) = repeats.pause(is_repeatable, &error) else {
                 return (Err(error), was_open);

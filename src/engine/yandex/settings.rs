@@ -11,8 +11,8 @@ use super::credentials::Credentials;
 use crate::engine::http::{Place, SecretSource};
 use crate::files::joined;
 use crate::inventory::{
-    Capabilities, Consistency, DeleteRule, Deprecation, Idempotency, ImageKind, KeyChoice, Limits,
-    LocationChoice,
+    Capabilities, Consistency, DeleteRule, Deprecation, Idempotency, ImageKind, ImportFormat,
+    KeyChoice, Limits, LocationChoice,
 };
 
 /// Where the list of services is.
@@ -171,6 +171,10 @@ impl Settings {
             one_disk_kinds: vec![ImageKind::DiskImage],
             per_disk_kinds: vec![ImageKind::Snapshot],
             via_snapshot_kinds: vec![ImageKind::DiskImage],
+            imports: BTreeMap::from([(
+                ImageKind::DiskImage,
+                vec![ImportFormat::Qcow2, ImportFormat::Raw, ImportFormat::Vmdk],
+            )]),
             limits: Limits {
                 captures_per_minute: self.captures_per_minute.map(u64::from),
                 images: BTreeMap::from([

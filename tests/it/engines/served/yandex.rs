@@ -5,6 +5,7 @@ mod copies;
 mod credentials;
 mod folders;
 mod gate;
+mod imports;
 mod limits;
 mod restore;
 mod stopped;

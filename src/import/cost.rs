@@ -1,0 +1,98 @@
+//! What an import must not cost, asked of the planner: with the image and without it.
+
+use std::collections::BTreeMap;
+
+use super::{COMING, Desk, ImportError, refused};
+use crate::inventory::{ImageState, LABEL_LET_GO};
+use crate::name::Key;
+use crate::plan::{Action, Change, ImageRef, Plan, Reason};
+
+/// An image that a plan takes away or lets go of, with the first reason.
+type Going<'p> = BTreeMap<&'p str, (&'p ImageRef, String)>;
+
+impl Desk<'_> {
+    /// Refuses what the next plan would let go of, and that for which it would let go of something else
+    /// or leave out a capture. Stages by age are no loss; a failed attempt is nothing to lose.
+    pub(super) fn refuse_costs(
+        &self,
+        before: &Plan,
+        after: &Plan,
+        key: &Key,
+    ) -> Result<(), ImportError> {
+        let (goes, held) = (self.going(after), self.held_back(after));
+        if let Some((_, why)) = goes.get(COMING).or_else(|| held.get(COMING)) {
+            return refused(format!(
+                "the next plan would let go of it: {why}. A rule of {} must keep a restore point of {}",
+                self.policy.name, key.slot
+            ));
+        }
+        let (went, was_held) = (self.going(before), self.held_back(before));
+        let is_new =
+            |id: &str, known: [&Going<'_>; 2]| !known.iter().any(|one| one.contains_key(id));
+        let new = goes.iter().filter(|(id, _)| is_new(id, [&went, &Going::new()]));
+        let new = new.chain(held.iter().filter(|(id, _)| is_new(id, [&went, &was_held])));
+        let new: Vec<_> = new.map(|(_, going)| going).collect();
+        if let Some((image, why)) = new.first() {
+            let more = match new.len() {
+                1 => String::new(),
+                count => format!(" and {} more", count - 1),
+            };
+            return refused(format!(
+                "with it, the next plan would let go of {}{more}, which it keeps now ({why}); widen the retention, hold what is to stay, or let the policy let go of it first",
+                image.name
+            ));
+        }
+        refuse_lost_capture(before, after, key)
+    }
+
+    /// What a plan takes away or lets go of.
+    fn going<'p>(&self, plan: &'p Plan) -> Going<'p> {
+        let lets_go = |change: &&Change| {
+            let update = change.update.as_ref();
+            change.action == Action::Delete
+                || update.is_some_and(|update| update.set_labels.contains_key(LABEL_LET_GO))
+        };
+        let going = plan.changes.iter().filter(lets_go);
+        self.of(going.map(|change| (&change.image, &change.reasons[..])))
+    }
+
+    /// What would go if nothing held it.
+    fn held_back<'p>(&self, plan: &'p Plan) -> Going<'p> {
+        self.of(plan.held_back.iter().map(|held| (&held.image, &held.reasons[..])))
+    }
+
+    fn of<'p>(&self, images: impl Iterator<Item = (&'p ImageRef, &'p [Reason])>) -> Going<'p> {
+        let is_nothing = |id: &str| {
+            let mut images = self.engine.images.iter();
+            images.any(|image| image.id == id && image.state == ImageState::Failed)
+        };
+        let with_id =
+            images.filter_map(|(image, reasons)| Some((image.id.as_deref()?, image, reasons)));
+        with_id
+            .filter(|(id, ..)| !is_nothing(id))
+            .map(|(id, image, reasons)| {
+                let why = reasons.last().map(|reason| reason.detail.clone()).unwrap_or_default();
+                (id, (image, why))
+            })
+            .collect()
+    }
+}
+
+/// The image must not stand for a slot that is about to be captured, or be newer than that.
+fn refuse_lost_capture(before: &Plan, after: &Plan, key: &Key) -> Result<(), ImportError> {
+    let keys = |plan: &Plan| -> Vec<Key> {
+        let creates = plan.changes.iter().filter(|change| change.action == Action::Create);
+        let creates = creates.map(|change| change.key.clone());
+        creates.chain(plan.waiting.iter().map(|waiting| waiting.key.clone())).collect()
+    };
+    let still = keys(after);
+    let lost = keys(before).into_iter().find(|other| !still.contains(other));
+    match lost {
+        Some(lost) if lost.series() == key.series() => refused(format!(
+            "with it, the capture of {} that is due would not be made: {} does not stand for that. `stillframe apply` first",
+            lost.slot, key.slot
+        )),
+        Some(lost) => refused(format!("with it, the capture of {} would not be made", lost.slot)),
+        None => Ok(()),
+    }
+}
