@@ -1,33 +1,69 @@
 //! The examples: every policy is without fault, and every command line that is shown is one.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use stillframe::cli::Cli;
+use stillframe::engine::kinds;
+use stillframe::policy::EngineKind;
 
-use super::support::{Datacenter, project};
+use super::support::{Datacenter, NOW, project};
 
-#[test]
-fn the_policies_for_compute_engine_are_without_fault() {
-    let datacenter = Datacenter::new();
-    let directories = ["production", "central", "golden"];
-    let there = fs::read_dir(datacenter.path("examples/gce")).unwrap();
-    let there = there.filter(|entry| entry.as_ref().unwrap().path().is_dir()).count();
-    assert_eq!(there, directories.len(), "a directory that nobody looks at");
-    for directory in directories {
-        let path = format!("examples/gce/{directory}");
-        datacenter.run_to(0, &["--policies", &path, "validate", "--deny", "warnings"]);
+/// Every directory below the examples with a configuration.
+fn configured(root: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut directories = vec![root.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.file_name().unwrap() == "stillframe.yaml" {
+                found.push(directory.clone());
+            }
+        }
     }
-    let laptop = ["--policies", "examples/gce/production", "--environment", "laptop"];
-    datacenter.run_to(0, &[&laptop[..], &["validate", "--deny", "warnings"]].concat());
+    found.sort();
+    found
+}
+
+/// The policies of an engine are among the examples, and all of them are without fault: with what holds
+/// everywhere, and in each environment that an overlay is there for.
+#[test]
+fn all_policies_are_without_fault() {
+    let datacenter = Datacenter::new();
+    let root = datacenter.path("examples");
+    let mut used = BTreeSet::new();
+    for directory in configured(&root) {
+        let path = directory.strip_prefix(datacenter.path("")).unwrap().to_str().unwrap();
+        let validate = |environment: &[&str]| {
+            let validate = ["validate", "--deny", "warnings", "--now", NOW];
+            datacenter.run_to(0, &[&["--policies", path], environment, &validate].concat());
+        };
+        validate(&[]);
+        let files = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path());
+        let texts = files.filter(|path| path.is_file()).map(|path| fs::read_to_string(path).unwrap());
+        for text in texts.collect::<Vec<_>>() {
+            for document in text.split("---\n").filter(|one| one.contains("kind: Overlay")) {
+                let line = document.lines().find(|line| line.starts_with("metadata: {name: "));
+                let name = line.unwrap().trim_start_matches("metadata: {name: ");
+                validate(&["--environment", name.trim_end_matches('}')]);
+            }
+            let is_of = |kind: &EngineKind| text.contains(&format!(" {}:", kind.name));
+            used.extend(kinds().into_iter().filter(is_of).map(|kind| kind.name));
+        }
+    }
+    let missing: Vec<&str> =
+        kinds().into_iter().map(|kind| kind.name).filter(|name| !used.contains(name)).collect();
+    assert!(missing.is_empty(), "no policies show {missing:?}");
 }
 
 #[test]
 fn the_policies_for_twcc_do_the_job_of_the_manual() {
     let datacenter = Datacenter::new();
     let policies = ["--policies", "examples/twcc"];
-    datacenter.run_to(0, &[&policies[..], &["validate", "--deny", "warnings"]].concat());
     // The line of the crontab, and what the policy makes of it.
     let book = fs::read_to_string(datacenter.path("examples/twcc/README.md")).unwrap();
     let line = book.lines().find(|line| line.contains(" twccli mk vcs ")).unwrap();
@@ -43,19 +79,6 @@ fn the_policies_for_twcc_do_the_job_of_the_manual() {
     assert_eq!(value("capture.kind"), "disk-image");
     let text = fs::read_to_string(datacenter.path("examples/twcc/manual.yaml")).unwrap();
     assert!(text.contains(line) && !text.contains("retention"), "the page deletes nothing");
-}
-
-#[test]
-fn the_policies_for_compute_cloud_are_without_fault() {
-    let datacenter = Datacenter::new();
-    let directories = ["production", "golden", "vault"];
-    let there = fs::read_dir(datacenter.path("examples/yandex")).unwrap();
-    let there = there.filter(|entry| entry.as_ref().unwrap().path().is_dir()).count();
-    assert_eq!(there, directories.len(), "a directory that nobody looks at");
-    for directory in directories {
-        let path = format!("examples/yandex/{directory}");
-        datacenter.run_to(0, &["--policies", &path, "validate", "--deny", "warnings"]);
-    }
 }
 
 /// Every file of the examples and the book in which commands are shown.
