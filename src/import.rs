@@ -261,6 +261,7 @@ impl<'a> Desk<'a> {
             kms_key: None,
             disks: vec![disk.name],
             disk_by_disk: false,
+            companion: None,
             excluded_disks: disk.others,
             disk_bytes: 0,
             labels,

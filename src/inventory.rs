@@ -6,6 +6,7 @@
 
 mod capabilities;
 mod kind;
+mod limits;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,9 +16,10 @@ use serde::{Deserialize, Serialize};
 
 pub use capabilities::{
     Capabilities, Consistency, DeleteRule, Deprecation, DrillCheck, Idempotency, ImageKind,
-    ImportFormat, KeyChoice, Limits, LocationChoice, OWN_LABELS, RecordPlace, Tier, Via,
+    ImportFormat, KeyChoice, LocationChoice, OWN_LABELS, RecordPlace, Tier, Via,
 };
 pub use kind::{DisksHeld, KindCapabilities};
+pub use limits::{Limits, Quota, QuotaUnit};
 
 use crate::name::{self, Key, Ownership, SourceId};
 

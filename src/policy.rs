@@ -17,6 +17,7 @@ pub mod meant;
 pub mod naming;
 pub mod schema;
 pub mod select;
+pub mod sizes;
 pub mod written;
 pub mod yaml;
 
@@ -37,6 +38,9 @@ pub struct EngineKind {
     pub settings_schema: Value,
     /// What it can do with given settings, which hold to the schema.
     pub capabilities: fn(&Value) -> Capabilities,
+    /// What is wrong with settings that hold to the schema, and what would be right: what an engine is
+    /// not opened with. Nothing but the settings is looked at.
+    pub check: fn(&Value) -> Result<(), String>,
 }
 
 /// The JSON Schema of policy documents.

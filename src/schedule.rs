@@ -12,6 +12,7 @@ mod firings;
 pub mod load;
 pub mod notes;
 mod special;
+mod together;
 pub mod translate;
 
 use std::fmt;
@@ -22,6 +23,7 @@ use similar::get_close_matches;
 
 pub use crontab::{Crontab, CrontabError};
 pub use firings::Firings;
+pub use together::most_at_once;
 
 use crate::elapsed::{Elapsed, whole_second};
 use crate::name::Slot;

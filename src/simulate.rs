@@ -24,11 +24,13 @@ pub mod expense;
 pub mod forecast;
 mod held;
 mod outlook;
+mod point;
 mod series;
 mod size;
 mod state;
 pub mod steady;
 mod sums;
+mod taken;
 mod track;
 mod turns;
 mod waiting;
@@ -39,10 +41,12 @@ use std::rc::Rc;
 
 use jiff::Timestamp;
 
+pub use crate::policy::sizes::{INCREMENT_PERCENT, Sizes};
 pub use chance::Share;
 pub use difference::{Comparison, Figures, PolicyDifference, compare};
 pub use outlook::{longest_wait, meant_slots};
-pub use size::{GROWTH_DAYS, INCREMENT_PERCENT, Sizes};
+pub use size::GROWTH_DAYS;
+pub use taken::Taken;
 pub use track::{
     Event, FORMAT_VERSION, Happening, PolicyTrack, QuotaTrack, SeriesTrack, Simulation, Totals,
     Track,
@@ -137,7 +141,7 @@ pub fn simulate(
         bare: &bare,
         growth: Growth::new(options.growth, options.days as usize),
         due: BTreeSet::new(),
-        quotas: Quotas::new(&found.engines, policies),
+        quotas: Quotas::new(&found.engines, &worlds, policies),
         lately: Lately::new(&found.engines, &worlds, options.start),
         worlds,
         events: Vec::new(),
@@ -241,7 +245,7 @@ impl Run<'_> {
         let mut comings: Vec<Peekable<_>> =
             all.iter().map(|policy| rounds(policy, start, end).peekable()).collect();
         self.worlds.iter_mut().for_each(|world| world.sample(start, has_prices));
-        self.quotas.sample(&self.worlds);
+        self.quotas.sample();
         for day in 0..=self.options.days {
             let tick = self.day(day);
             for (policy, coming) in comings.iter_mut().enumerate() {
@@ -267,7 +271,7 @@ impl Run<'_> {
             }
             if day > 0 {
                 self.worlds.iter_mut().for_each(|world| world.sample(tick, has_prices));
-                self.quotas.sample(&self.worlds);
+                self.quotas.sample();
             }
             watcher.progress(day);
         }
@@ -306,6 +310,7 @@ impl Run<'_> {
             }
             self.carry_out(&turn, &refusals, now, watcher);
         }
+        self.quotas.round_ended();
         watcher.planned(decided.images);
     }
 
@@ -402,10 +407,14 @@ impl Run<'_> {
         let guards = &self.policies.config.guards;
         let step = Step { now, day, growth: &self.growth, prices: self.prices, guards };
         let mut let_go = false;
+        let had = self.quotas.counts(world.engine).then(|| world.held().clone());
         world.carry_out(decision, captured.as_ref(), refusals, &step, &mut |key, id, action| {
             let_go |= action == Action::Deprecate;
             watcher.happened(now, key, id, action);
         });
+        if let Some(had) = had {
+            self.quotas.changed(world.engine, &had, world.made(), world.held());
+        }
         let grace = world.policy.lifecycle.grace;
         if let_go && grace > Elapsed::ZERO {
             self.due.insert((grace.after(now), Who::Series(index)));

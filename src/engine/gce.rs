@@ -65,7 +65,12 @@ const SET_PATIENCE: Elapsed = Elapsed::minutes(15);
 pub fn kind() -> EngineKind {
     let mut settings_schema = schemars::schema_for!(Settings).to_value();
     simplify(&mut settings_schema);
-    EngineKind { name: KIND, settings_schema, capabilities: settings::capabilities }
+    EngineKind {
+        name: KIND,
+        settings_schema,
+        capabilities: settings::capabilities,
+        check: settings::check,
+    }
 }
 
 /// The smallest custom roles for those who use one.

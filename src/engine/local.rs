@@ -63,7 +63,12 @@ const POLL: Duration = Duration::from_millis(100);
 pub fn kind() -> EngineKind {
     let mut settings_schema = schemars::schema_for!(Settings).to_value();
     simplify(&mut settings_schema);
-    EngineKind { name: KIND, settings_schema, capabilities: settings::capabilities }
+    EngineKind {
+        name: KIND,
+        settings_schema,
+        capabilities: settings::capabilities,
+        check: |_| Ok(()),
+    }
 }
 
 /// Opens an engine of this kind.

@@ -52,7 +52,12 @@ const SET_PATIENCE: Elapsed = Elapsed::hours(1);
 pub fn kind() -> EngineKind {
     let mut settings_schema = schemars::schema_for!(Settings).to_value();
     simplify(&mut settings_schema);
-    EngineKind { name: KIND, settings_schema, capabilities: settings::capabilities }
+    EngineKind {
+        name: KIND,
+        settings_schema,
+        capabilities: settings::capabilities,
+        check: settings::check,
+    }
 }
 
 /// Opens an engine of this kind.

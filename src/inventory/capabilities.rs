@@ -5,8 +5,12 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Labels that stillframe itself may put on an image.
-pub const OWN_LABELS: usize = 12;
+use super::limits::Limits;
+
+/// Labels that stillframe itself, and a person who holds an image, may put on it. A member of a set
+/// carries the most: 4 of its key, 4 of its set, 3 of its stage, a hold, and one mark each of a source
+/// that is gone and of a policy that was removed.
+pub const OWN_LABELS: usize = 14;
 
 /// What an image is.
 #[derive(
@@ -257,6 +261,17 @@ pub struct Capabilities {
     /// must take it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub boot_disk_kinds: Vec<ImageKind>,
+    /// What the disk is called that machines start from, where it is called so on all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_disk_name: Option<String>,
+    /// What the other disks of a set become, where only the one that the machine starts from becomes an
+    /// image of the kind.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub companions: BTreeMap<ImageKind, ImageKind>,
+    /// The kinds of image each of which stores all of its disk, whatever older ones hold; of others a
+    /// later one stores what has changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub whole_kinds: Vec<ImageKind>,
     /// The kinds of image that can be archived: cheaper to keep, slower to restore.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub archived_kinds: Vec<ImageKind>,
@@ -267,9 +282,15 @@ pub struct Capabilities {
     /// Whether disk images have families, in which the newest replaces older ones.
     #[serde(default)]
     pub families: bool,
+    /// The fewest characters that the name of a family has.
+    pub family_length_min: usize,
     /// Whether images can be shared with others.
     #[serde(default)]
     pub sharing: bool,
+    /// Whom images can be shared with: whole names, and beginnings that end with a colon, behind which
+    /// anything stands. Empty where nothing is known of that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub share_with: Vec<String>,
     /// How images can be proven restorable.
     #[serde(default)]
     pub drills: Vec<DrillCheck>,
@@ -301,6 +322,36 @@ impl Capabilities {
     /// How it keeps the stage of an image of a kind.
     pub fn deprecation_of(&self, kind: ImageKind) -> Deprecation {
         if self.native_kinds.contains(&kind) { Deprecation::Native } else { self.deprecation }
+    }
+
+    /// Whether images can be shared with somebody, as far as that is known, and what would be right.
+    pub fn knows_member(&self, member: &str) -> Result<(), String> {
+        let is_whole =
+            |name: &str| !name.ends_with(':') && self.share_with.iter().any(|known| known == name);
+        let known = self.share_with.iter().filter(|known| known.ends_with(':'));
+        match member.split_once(':') {
+            _ if self.share_with.is_empty() || is_whole(member) => Ok(()),
+            // What is seen of it later has the short form, and would never be what the policy says.
+            Some((_, name)) if is_whole(name) => Err(format!("write `{name}`")),
+            Some((kind, name)) if !name.is_empty() => {
+                let begins = |known: &String| known.strip_suffix(':') == Some(kind);
+                if known.clone().any(begins) { Ok(()) } else { Err(self.forms()) }
+            }
+            _ => Err(self.forms()),
+        }
+    }
+
+    fn forms(&self) -> String {
+        let form = |known: &String| match known.strip_suffix(':') {
+            Some(kind) => format!("`{kind}:…`"),
+            None => format!("`{known}`"),
+        };
+        format!("write {}", self.share_with.iter().map(form).collect::<Vec<_>>().join(", "))
+    }
+
+    /// What the disks of a set become that the machine does not start from, where that is another kind.
+    pub fn companion_of(&self, kind: ImageKind, disks: usize) -> Option<ImageKind> {
+        self.companions.get(&kind).copied().filter(|_| disks > 1)
     }
 
     /// Whether images of a kind can be copied to other locations.
@@ -407,54 +458,6 @@ impl DrillCheck {
     }
 }
 
-/// What an engine takes before it refuses. What is absent has no limit that is known.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Limits {
-    /// The most images of each kind, in all of the engine.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub images: BTreeMap<ImageKind, u64>,
-    /// The most images of each kind in each project that images are made in, where each has limits of
-    /// its own.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub images_by_project: BTreeMap<String, BTreeMap<ImageKind, u64>>,
-    /// The most bytes that all images of a kind may take together.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub stored_bytes: BTreeMap<ImageKind, u64>,
-    /// The most captures of one source that may run at once.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source_captures: Option<u64>,
-    /// The most captures that may begin within a minute: they are spread evenly.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub captures_per_minute: Option<u64>,
-    /// The most operations of any sort that may run at once.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub operations: Option<u64>,
-    /// The most disks that one image can hold.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image_disks: Option<u64>,
-    /// The most bytes of disks that one image can hold.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image_bytes: Option<u64>,
-    /// The shortest time between two images of one source, in seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source_interval_seconds: Option<u64>,
-    /// The most images of one source within an hour.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source_hourly: Option<u64>,
-}
-
-impl Limits {
-    /// The most images of each kind: in a project, or in all of the engine where none is named.
-    pub fn counts(&self) -> impl Iterator<Item = (Option<&str>, ImageKind, u64)> {
-        let all = self.images.iter().map(|(kind, most)| (None, *kind, *most));
-        let of_projects = self.images_by_project.iter().flat_map(|(project, images)| {
-            images.iter().map(move |(kind, most)| (Some(project.as_str()), *kind, *most))
-        });
-        all.chain(of_projects)
-    }
-}
-
 impl Default for Capabilities {
     fn default() -> Self {
         Self {
@@ -480,10 +483,15 @@ impl Default for Capabilities {
             via_snapshot_kinds: Vec::new(),
             imports: BTreeMap::new(),
             boot_disk_kinds: Vec::new(),
+            boot_disk_name: None,
+            companions: BTreeMap::new(),
+            whole_kinds: Vec::new(),
             archived_kinds: Vec::new(),
             default_locations: BTreeMap::new(),
             families: false,
+            family_length_min: 1,
             sharing: false,
+            share_with: Vec::new(),
             drills: Vec::new(),
             limits: Limits::default(),
         }

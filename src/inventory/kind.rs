@@ -29,6 +29,11 @@ pub struct KindCapabilities {
     pub kind: ImageKind,
     /// Which disks a restore point holds.
     pub disks: DisksHeld,
+    /// What the other disks become, where only the one that the machine starts from becomes an image
+    /// of the kind.
+    pub companion: Option<ImageKind>,
+    /// Whether each stores all of its disk, and not only what has changed.
+    pub whole: bool,
     /// Whether the disk that the machine starts from is always among them.
     pub boot_disk: bool,
     /// What images can be made from.
@@ -59,8 +64,12 @@ pub struct KindCapabilities {
     pub tiers: Vec<Tier>,
     /// Whether images have families.
     pub families: bool,
+    /// The fewest characters that the name of a family has.
+    pub family_length_min: usize,
     /// Whether images can be shared with others.
     pub sharing: bool,
+    /// Whom they can be shared with; empty where nothing is known of that.
+    pub share_with: Vec<String>,
     /// How images can be proven restorable.
     pub drills: Vec<DrillCheck>,
     /// What keeps a creation that is asked for twice from being two images.
@@ -108,6 +117,8 @@ impl Capabilities {
             } else {
                 DisksHeld::Together
             },
+            companion: self.companions.get(&kind).copied(),
+            whole: self.whole_kinds.contains(&kind),
             boot_disk: self.boot_disk_kinds.contains(&kind),
             vias: self.vias_of(kind),
             imports: self.imports.get(&kind).cloned().unwrap_or_default(),
@@ -130,7 +141,9 @@ impl Capabilities {
             },
             tiers: [Tier::Standard].into_iter().chain(archive).collect(),
             families: self.families && kind == ImageKind::DiskImage,
+            family_length_min: self.family_length_min,
             sharing: self.sharing,
+            share_with: if self.sharing { self.share_with.clone() } else { Vec::new() },
             drills: self.drills.clone(),
             idempotency: self.idempotency,
             captures_max: self.captures_max,

@@ -276,6 +276,9 @@ pub struct Create {
     /// Whether each disk is captured by itself, at an instant of its own.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub disk_by_disk: bool,
+    /// What the disks become that the machine does not start from, where that is another kind of image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub companion: Option<ImageKind>,
     /// The disks that are left out.
     pub excluded_disks: Vec<String>,
     /// Bytes of the disks, as far as they are known.

@@ -244,6 +244,8 @@ codes! {
         "The name must be one the engine can look up."
     UnknownEngine "unknown-engine" Error "The configuration has no such engine."
         "Engines are named under `spec.engines` of the document of kind `Config`."
+    BadSettings "bad-settings" Error "Settings with which an engine is not opened."
+        "Each of the settings is well by itself, and together they are not: they exclude each other, or something is missing beside them."
     UnknownLocation "unknown-location" Error "The engine has no such storage location."
         "Images are stored in one of the locations that the engine has."
     MissingCapability "missing-capability" Error "The engine cannot do what the policy asks for."
@@ -310,10 +312,12 @@ codes! {
         "Each makes restore points of its own: twice the captures, twice the bytes. Where that is meant, write `overlapsWith` with the name of the other policy under `source` in one of them."
     ExemptsNothing "exempts-nothing" Warning "An exemption has nothing to exempt."
         "It fits no instance that the engines hold, or only instances that policies protect all the same. Take it out: it would hide a source that comes later."
-    BeyondQuota "beyond-quota" Warning "An engine takes fewer images than the policies will hold."
-        "Counted are the images that the rules and the grace of all policies of the engine keep in the long run, for the sources that are there now and for each copy, and images that stillframe did not make. When the quota of the engine is reached, captures fail. Keep fewer, or have the quota raised."
-    BeyondImageLimit "beyond-image-limit" Warning "A source is larger than an image of its engine can be."
-        "Engines limit how many disks and how many bytes one image can hold. The capture of such a source fails. Choose its disks under `capture.disks`."
+    BeyondQuota "beyond-quota" Warning "An engine takes fewer images, or fewer bytes, than the policies will hold."
+        "Counted are the images that the rules and the grace of all policies of the engine keep in the long run, for the sources that are there now and for each copy, those that fall due together and are there before anything goes for them, and images that no policy makes any more or that stillframe did not make. Bytes are those that restore points have added so far, or what is taken for granted where there are none. When the quota of the engine is reached, captures fail. Keep fewer, or have the quota raised. What lets go of nothing comes to any quota."
+    BeyondImageLimit "beyond-image-limit" Warning "A source does not fit into an image of its engine."
+        "Engines limit how many disks and how many bytes one image can hold, and some images always hold the disk that the machine starts from. The capture of such a source fails. Choose its disks under `capture.disks`."
+    OtherKey "other-key" Warning "Disks have another key than the policy asks for."
+        "Images of this engine are encrypted under the key of their disk. Where that is not the one that the policy names, no image is made. Take the key out, or encrypt the disks under it."
     FamilyOfSeveral "family-of-several" Warning "Images of several sources share one family."
         "In a family the newest image stands for all: whoever starts a machine from the family gets the disk of whichever source was captured last. Give each source a policy and a family of its own."
     HoldsNothing "holds-nothing" Warning "An entry of `hold` holds no image."
@@ -367,6 +371,7 @@ impl Code {
                 | Self::ExemptsNothing
                 | Self::BeyondQuota
                 | Self::BeyondImageLimit
+                | Self::OtherKey
                 | Self::FamilyOfSeveral
                 | Self::HoldsNothing
                 | Self::MoveIsDone

@@ -7,6 +7,7 @@
 
 mod clock;
 mod dated;
+mod disks;
 mod objective;
 mod quota;
 mod reach;
@@ -81,7 +82,8 @@ pub fn at(policies: &Policies, now: Timestamp) -> Vec<Finding> {
 pub fn over(policies: &Policies, inventory: &Inventory, now: Timestamp) -> Vec<Finding> {
     let views = View::all(policies, inventory);
     let mut findings = seen::lint(policies, &views, now);
-    findings.extend(quota::lint(&views));
+    findings.extend(quota::lint(policies, &views));
+    findings.extend(disks::lint(&views));
     findings.extend(schedules::beyond_limits(policies, &views));
     late(policies, findings)
 }

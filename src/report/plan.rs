@@ -289,6 +289,13 @@ fn creates(plan: &Plan) -> Option<Section> {
         }
         if create.consistency == Consistency::Stopped {
             row.notes.push("the machine is stopped for it, and started again".to_owned());
+        } else if let (true, Some(companion)) = (create.disk_by_disk, create.companion) {
+            row.notes.push(format!(
+                "disk by disk: the disk that it starts from becomes a {}, each other one a {} of its volume; its {} disks are crash-consistent each by itself, of its own instant",
+                create.kind.word(),
+                companion.word(),
+                create.disks.len()
+            ));
         } else if create.disk_by_disk {
             row.notes.push(format!(
                 "disk by disk: its {} disks are crash-consistent each by itself, of its own instant; a machine image, where there is one, holds all of one instant",

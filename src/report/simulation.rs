@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::{bytes, clean, count, minute, table as columns};
 use crate::cost::{MAY_FREE_LESS, Money};
 use crate::elapsed::Elapsed;
+use crate::inventory::QuotaUnit;
 use crate::simulate::{
     Comparison, Event, Figures, Happening, PolicyTrack, QuotaTrack, SeriesTrack, Simulation, Track,
 };
@@ -137,8 +138,8 @@ fn images(simulation: &Simulation) -> String {
 /// How much of each quota is taken.
 fn quotas(simulation: &Simulation) -> String {
     let row = |quota: &QuotaTrack| {
-        let most = quota.images.iter().copied().max().unwrap_or(0);
-        let first = quota.images.iter().position(|images| *images > quota.limit);
+        let most = quota.peaks.iter().copied().max().unwrap_or(0);
+        let first = quota.peaks.iter().position(|peak| *peak > quota.limit);
         let (mark, since) = match first {
             Some(day) => {
                 ("! ", format!(", more than it takes since {}", date(simulation.start, day)))
@@ -149,12 +150,17 @@ fn quotas(simulation: &Simulation) -> String {
             "" => String::new(),
             project => format!(" in {}", clean(project)),
         };
-        format!(
-            "{mark}{}{project}: up to {most} {}s of {}{since}\n",
-            clean(&quota.engine),
-            quota.kind.word(),
-            quota.limit
-        )
+        let (engine, kind) = (clean(&quota.engine), quota.kind.word());
+        match quota.unit {
+            QuotaUnit::Images => {
+                format!("{mark}{engine}{project}: up to {most} {kind}s of {}{since}\n", quota.limit)
+            }
+            QuotaUnit::Bytes => format!(
+                "{mark}{engine}{project}: up to {} of {} for {kind}s{since}\n",
+                bytes(most),
+                bytes(quota.limit)
+            ),
+        }
     };
     simulation.quotas.iter().map(row).collect()
 }

@@ -4,6 +4,7 @@ use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::inventory::QuotaUnit;
 use crate::plan::guard::{Guard, Refusal};
 
 /// The style of a word used in views.
@@ -103,6 +104,14 @@ pub fn count(number: usize, word: &str) -> String {
 }
 
 /// `8,816`.
+/// What a quota counts, as people read it.
+pub(super) fn amount(number: u64, unit: QuotaUnit) -> String {
+    match unit {
+        QuotaUnit::Images => grouped(usize::try_from(number).unwrap_or(usize::MAX)),
+        QuotaUnit::Bytes => bytes(number),
+    }
+}
+
 pub(super) fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();

@@ -9,13 +9,15 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::outlook::HORIZON;
-use super::size::Sizes;
 use super::steady::{SteadyState, steady_state};
+use super::taken::Taken;
 use crate::cost::{Amount, Prices};
 use crate::desired::{Desired, Presence, Series, SeriesPoint, desired};
+use crate::elapsed::Elapsed;
 use crate::inventory::{EngineInventory, Image, ImageKind, Inventory};
 use crate::name::PolicyName;
 use crate::policy::meant::OnSourceGone;
+use crate::policy::sizes::Sizes;
 use crate::policy::{Policies, Policy};
 use crate::retention::{Point, Retention, retain};
 
@@ -28,6 +30,9 @@ pub struct SteadyTotal {
     pub images: u64,
     /// Bytes of the images, of those whose size is known.
     pub bytes: u64,
+    /// What each policy adds for a while when it captures: that is there before anything goes for it.
+    /// Captures that jitter spreads come one after the other, and count once.
+    pub captured: BTreeMap<PolicyName, Taken>,
     /// What those cost a month that have a price and a size.
     pub amount: Amount,
     /// Series of policies that never let go of anything: they grow for ever and are in no sum.
@@ -75,8 +80,10 @@ pub fn steady_totals_of(
             let total = totals.entry(place).or_default();
             let images = series.points.iter().map(|point| point.image);
             let members = policy.capture.members(instance, &engine.engine.capabilities);
-            let sizes = Sizes::of(images, policy, Some(instance));
-            steady.add(total, sizes, members, prices.is_some());
+            let capabilities = &engine.engine.capabilities;
+            let sizes = Sizes::of(images, policy, Some(instance), capabilities);
+            let captured = steady.add(total, sizes, members, prices.is_some());
+            total.captures(policy, captured);
         }
     }
     totals
@@ -113,6 +120,16 @@ fn staying<'a>(series: &Series<'a>, now: Timestamp) -> Vec<&'a Image> {
 }
 
 impl SteadyTotal {
+    /// One source more that a policy captures.
+    fn captures(&mut self, policy: &Policy, captured: Taken) {
+        let sum = self.captured.entry(policy.name.clone()).or_default();
+        *sum = if policy.schedule.jitter > Elapsed::ZERO {
+            Taken { images: sum.images.max(captured.images), bytes: sum.bytes.max(captured.bytes) }
+        } else {
+            sum.plus(captured)
+        };
+    }
+
     /// One image more.
     fn add(&mut self, image: &Image, engine: &str, prices: Option<&Prices>) {
         self.images += image.members();
@@ -156,19 +173,25 @@ impl PolicySteady {
         }
     }
 
-    /// A source more, each of whose restore points is so many images.
-    fn add(&self, total: &mut SteadyTotal, sizes: Sizes, members: u64, has_prices: bool) {
+    /// A source more, each of whose restore points is so many images. Comes back with what there is
+    /// more of it for a while.
+    fn add(&self, total: &mut SteadyTotal, sizes: Sizes, members: u64, has_prices: bool) -> Taken {
         let Some(state) = self.state else {
             total.endless_series += 1;
-            return;
+            return Taken::default();
         };
         let locations = self.rates.len() as u64;
         total.series += 1;
         let images = state.images().saturating_mul(locations).saturating_mul(members);
         total.images = total.images.saturating_add(images);
+        let captured = state.captured.saturating_mul(locations);
+        let captured = Taken {
+            images: captured.saturating_mul(members),
+            bytes: captured.saturating_mul(sizes.increment),
+        };
         if sizes.first == 0 && sizes.increment == 0 {
             total.unsized_series += 1;
-            return;
+            return captured;
         }
         let bytes = state.bytes(sizes);
         total.bytes = total.bytes.saturating_add(bytes.saturating_mul(locations));
@@ -179,6 +202,7 @@ impl PolicySteady {
                 None => {}
             }
         }
+        captured
     }
 }
 
@@ -194,6 +218,7 @@ mod tests {
 
     fn policies(config: &str, policies: &[(&str, &str)]) -> Policies {
         let kind = EngineKind {
+            check: |_| Ok(()),
             name: "memory",
             settings_schema: serde_json::json!({"type": "object"}),
             capabilities: |_| capabilities(),
@@ -271,6 +296,11 @@ mod tests {
                 bytes: 2 * bytes,
                 amount: Amount::of(bytes, 60_000),
                 unsized_series: 1,
+                // One more of each source in each location, while it is captured.
+                captured: BTreeMap::from([(
+                    policies.policies[0].name.clone(),
+                    Taken { images: 3 * 2, bytes: 2 * (100 * GIB / 100 * 3 + 200 * GIB / 100 * 3) },
+                )]),
                 ..SteadyTotal::default()
             }
         );

@@ -4,14 +4,18 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::budget::{SteadyTotals, steady_totals_of};
-use super::size::Sizes;
+use super::budget::{SteadyTotal, SteadyTotals, steady_totals_of};
+use super::taken::Taken;
 use crate::cost::{Amount, Bill, MAY_FREE_LESS, Prices, after_plan, of_inventory};
-use crate::desired::{Desired, desired};
-use crate::inventory::{EngineInventory, Image, ImageKind, Instance, Inventory, Via};
+use crate::desired::{Desired, EngineDesired, desired};
+use crate::inventory::{
+    EngineInventory, Image, ImageKind, ImageState, Instance, Inventory, Quota, QuotaUnit, Via,
+};
 use crate::name::{Ownership, PolicyName, SourceId};
 use crate::plan::{Action, Budget, Change, Costs, Plan, QuotaUse};
 use crate::policy::Policies;
+use crate::policy::sizes::Sizes;
+use crate::schedule::most_at_once;
 
 /// The budget of a plan: nothing where no prices are written and no engine tells a limit.
 pub fn budget(
@@ -22,7 +26,7 @@ pub fn budget(
 ) -> Option<Budget> {
     let prices = policies.config.prices.as_ref();
     let has_limits =
-        inventory.engines.iter().any(|one| one.capabilities.limits.counts().next().is_some());
+        inventory.engines.iter().any(|one| one.capabilities.limits.quotas().next().is_some());
     if prices.is_none() && !has_limits {
         return None;
     }
@@ -30,7 +34,7 @@ pub fn budget(
     let steady = steady_totals_of(&desired, prices, now);
     Some(Budget {
         costs: prices.map(|prices| costs(prices, inventory, plan, &desired, &steady)),
-        quotas: quotas(policies, inventory, plan, &steady),
+        quotas: quotas(policies, &desired, plan, &steady, now),
     })
 }
 
@@ -90,11 +94,19 @@ fn left_out(now: &Bill, after: &Bill) -> Vec<String> {
 
 /// What captures of each series store, and whether it has a point already.
 fn sizes<'d>(desired: &'d Desired<'_>) -> BTreeMap<(&'d PolicyName, &'d SourceId), (Sizes, bool)> {
-    let series = desired.engines.iter().flat_map(|engine| &engine.series);
+    let series = desired
+        .engines
+        .iter()
+        .flat_map(|engine| engine.series.iter().map(move |series| (engine, series)));
     series
-        .map(|series| {
+        .map(|(engine, series)| {
             let images = series.points.iter().map(|point| point.image);
-            let sizes = Sizes::of(images, series.policy, series.state.instance());
+            let sizes = Sizes::of(
+                images,
+                series.policy,
+                series.state.instance(),
+                &engine.engine.capabilities,
+            );
             ((&series.policy.name, &series.source), (sizes, !series.points.is_empty()))
         })
         .collect()
@@ -103,78 +115,130 @@ fn sizes<'d>(desired: &'d Desired<'_>) -> BTreeMap<(&'d PolicyName, &'d SourceId
 /// How much of each limit is taken. Images that are not ours count as well: they stay.
 fn quotas(
     policies: &Policies,
-    inventory: &Inventory,
+    desired: &Desired<'_>,
     plan: &Plan,
     steady: &SteadyTotals,
+    now: Timestamp,
 ) -> Vec<QuotaUse> {
     let mut quotas = Vec::new();
-    for engine in &inventory.engines {
+    let sizes = sizes(desired);
+    for EngineDesired { engine, .. } in &desired.engines {
         let is_managed = |image: &Image| matches!(image.ownership(), Ownership::Ours(key) if policies.keeper(&key.policy).is_some_and(|policy| policy.engine == engine.name));
         let limits = &engine.capabilities.limits;
-        if limits.counts().next().is_none() {
+        if limits.quotas().next().is_none() {
             continue;
         }
         let mut uses = Uses::new();
         for image in &engine.images {
             let found = uses.entry((&image.project, image.kind)).or_default();
-            found.now += image.members();
+            let taken = Taken::of(image);
+            found.now = found.now.plus(taken);
+            found.unsized_images += u64::from(is_unsized(image));
             if !is_managed(image) {
-                found.others += image.members();
+                found.others = found.others.plus(taken);
             }
         }
-        changed(&mut uses, plan, engine);
-        for (project, kind, limit) in limits.counts() {
-            let is_of = |of: &str| project.is_none_or(|project| project == of);
-            let there = uses.iter().filter(|((of, one), _)| is_of(of) && *one == kind);
-            let there = there.fold(Use::default(), |sum, (_, one)| sum.plus(*one));
-            let to_come = steady
-                .iter()
-                .filter(|((name, of, one), _)| *name == engine.name && is_of(of) && *one == kind);
-            let (images, endless) = to_come.fold((0, 0), |(images, endless), (_, total)| {
-                (images + total.images, endless + total.endless_series)
+        changed(&mut uses, plan, engine, &sizes);
+        for quota in limits.quotas() {
+            let there =
+                uses.iter().filter(|((of, kind), _)| quota.is_of(of) && *kind == quota.kind);
+            let there = there.fold(Use::default(), |sum, (_, one)| sum.plus(one));
+            let to_come = steady.iter().filter(|((name, of, kind), _)| {
+                *name == engine.name && quota.is_of(of) && *kind == quota.kind
             });
-            let quota = QuotaUse {
-                engine: engine.name.clone(),
-                project: project.unwrap_or_default().to_owned(),
-                kind,
-                limit,
-                now: there.now,
-                after: (there.now + there.made).saturating_sub(there.gone),
-                on_the_way: there.steps.min(engine.capabilities.captures_max.max(1) as u64),
-                long_run: there.others + images,
-                is_endless: endless > 0,
-            };
+            let to_come: Vec<&SteadyTotal> = to_come.map(|(_, total)| total).collect();
+            let quota_use = used(policies, engine, (quota, &there, &to_come), now);
             // Many projects have nothing of most kinds.
-            let most = quota.now + quota.after + quota.on_the_way + quota.long_run;
-            let is_of_nothing = most == 0 && !quota.is_endless;
-            if project.is_none() || !is_of_nothing {
-                quotas.push(quota);
+            let QuotaUse { now, after, on_the_way, long_run, .. } = quota_use;
+            let most = [now, after, on_the_way, long_run].into_iter().max();
+            let is_of_nothing = most == Some(0) && !quota_use.is_endless;
+            if quota.project.is_none() || !is_of_nothing {
+                quotas.push(quota_use);
             }
         }
     }
     quotas
 }
 
+fn is_unsized(image: &Image) -> bool {
+    image.stored_bytes.is_none() && image.state == ImageState::Ready
+}
+
+/// What is taken of one quota: by what there is, what the plan does, and what is to come.
+fn used(
+    policies: &Policies,
+    engine: &EngineInventory,
+    (quota, there, to_come): (Quota<'_>, &Use, &[&SteadyTotal]),
+    now: Timestamp,
+) -> QuotaUse {
+    let unit = quota.unit;
+    let total =
+        |total: &&SteadyTotal| Taken { images: total.images, bytes: total.bytes }.in_unit(unit);
+    let long_run = to_come.iter().map(total).fold(there.others.in_unit(unit), u64::saturating_add);
+    let mut captured: BTreeMap<&PolicyName, u64> = BTreeMap::new();
+    for (policy, taken) in to_come.iter().flat_map(|total| &total.captured) {
+        let sum = captured.entry(policy).or_default();
+        *sum = sum.saturating_add(taken.in_unit(unit));
+    }
+    let captured = captured
+        .into_iter()
+        .filter_map(|(name, amount)| policies.get(name).map(|policy| (&policy.schedule, amount)));
+    let at_once = engine.capabilities.captures_max.max(1);
+    let unsized_series: u64 = to_come.iter().map(|total| total.unsized_series).sum();
+    let peak = there.now.plus(there.made).minus(there.replaced);
+    QuotaUse {
+        engine: engine.name.clone(),
+        project: quota.project.unwrap_or_default().to_owned(),
+        kind: quota.kind,
+        unit,
+        limit: quota.most,
+        now: there.now.in_unit(unit),
+        after: peak.minus(there.gone).in_unit(unit),
+        peak: peak.in_unit(unit),
+        on_the_way: match unit {
+            QuotaUnit::Images => there.steps.len().min(at_once) as u64,
+            QuotaUnit::Bytes => there.steps.iter().rev().take(at_once).sum(),
+        },
+        long_run,
+        long_run_peak: long_run.saturating_add(most_at_once(captured, now)),
+        is_endless: to_come.iter().any(|total| total.endless_series > 0),
+        uncounted: match unit {
+            QuotaUnit::Images => 0,
+            QuotaUnit::Bytes => there.unsized_images + unsized_series,
+        },
+    }
+}
+
 /// How many images of a kind there are in a project, and what a plan does about them.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct Use {
-    now: u64,
+    now: Taken,
     /// Those of them that no policy looks after.
-    others: u64,
-    made: u64,
-    gone: u64,
-    /// Snapshots that are made as steps on the way to disk images, and go.
-    steps: u64,
+    others: Taken,
+    made: Taken,
+    /// What goes before what is made in its place.
+    replaced: Taken,
+    /// What goes once all is made.
+    gone: Taken,
+    /// The bytes of each snapshot that is made as a step on the way to a disk image, and goes: those
+    /// with the least first.
+    steps: Vec<u64>,
+    /// Images of whose size nothing is known.
+    unsized_images: u64,
 }
 
 impl Use {
-    fn plus(self, other: Self) -> Self {
+    fn plus(mut self, other: &Self) -> Self {
+        self.steps.extend(&other.steps);
+        self.steps.sort_unstable();
         Self {
-            now: self.now + other.now,
-            others: self.others + other.others,
-            made: self.made + other.made,
-            gone: self.gone + other.gone,
-            steps: self.steps + other.steps,
+            now: self.now.plus(other.now),
+            others: self.others.plus(other.others),
+            made: self.made.plus(other.made),
+            replaced: self.replaced.plus(other.replaced),
+            gone: self.gone.plus(other.gone),
+            steps: self.steps,
+            unsized_images: self.unsized_images + other.unsized_images,
         }
     }
 }
@@ -182,8 +246,13 @@ impl Use {
 /// By project and kind.
 type Uses<'a> = BTreeMap<(&'a str, ImageKind), Use>;
 
-/// Adds how many images a plan makes and takes away.
-fn changed<'a>(uses: &mut Uses<'a>, plan: &'a Plan, engine: &'a EngineInventory) {
+/// Adds what a plan makes and takes away.
+fn changed<'a>(
+    uses: &mut Uses<'a>,
+    plan: &'a Plan,
+    engine: &'a EngineInventory,
+    sizes: &BTreeMap<(&PolicyName, &SourceId), (Sizes, bool)>,
+) {
     let images: BTreeMap<&str, &Image> =
         engine.images.iter().map(|image| (image.id.as_str(), image)).collect();
     let instances: BTreeMap<&SourceId, &Instance> =
@@ -191,6 +260,12 @@ fn changed<'a>(uses: &mut Uses<'a>, plan: &'a Plan, engine: &'a EngineInventory)
     let project_of = |source: &SourceId| instances.get(source).map_or("", |one| &*one.project);
     let seen = |id: Option<&String>| images.get(id?.as_str()).copied();
     let changes = || plan.changes.iter().filter(|change| change.engine == engine.name);
+    let size_of = |change: &Change| {
+        let known = sizes.get(&(&change.key.policy, &change.key.source));
+        known.map_or((0, 0), |(sizes, has_points)| {
+            (if *has_points { sizes.increment } else { sizes.first }, sizes.first)
+        })
+    };
     let steps = images.values().filter_map(|image| Some((image.step_to()?, *image)));
     let steps: BTreeMap<&str, &Image> = steps.collect();
     // What is copied may be yet to be made.
@@ -201,21 +276,29 @@ fn changed<'a>(uses: &mut Uses<'a>, plan: &'a Plan, engine: &'a EngineInventory)
         })
         .collect();
     for change in changes() {
-        let (mut made, mut gone) = (None, None);
+        let (size, first) = size_of(change);
+        let (mut made, mut replaced) = (None, None);
         match (change.action, &change.create, &change.copy) {
             (Action::Create, Some(create), _) => {
                 let members = if create.disk_by_disk { create.disks.len() as u64 } else { 1 };
-                made = Some(((project_of(&change.key.source), create.kind), members));
-                gone = create.replaces.as_ref().and_then(|image| seen(image.id.as_ref()));
+                let taken = Taken { images: members, bytes: size };
+                made = Some(((project_of(&change.key.source), create.kind), taken));
+                replaced = create.replaces.as_ref().and_then(|image| seen(image.id.as_ref()));
             }
             (Action::Copy, _, Some(copy)) => {
                 let original = seen(change.image.id.as_ref());
                 let place = original.map(|image| (image.project.as_str(), image.kind));
                 let place = place.or_else(|| coming.get(&*change.image.name).copied());
-                made = place.map(|place| (place, 1));
-                gone = copy.replaces.as_ref().and_then(|image| seen(image.id.as_ref()));
+                let bytes = original.and_then(|image| image.stored_bytes).unwrap_or(size);
+                made = place.map(|place| (place, Taken { images: 1, bytes }));
+                replaced = copy.replaces.as_ref().and_then(|image| seen(image.id.as_ref()));
             }
-            (Action::Delete, ..) => gone = seen(change.image.id.as_ref()),
+            (Action::Delete, ..) => {
+                if let Some(image) = seen(change.image.id.as_ref()) {
+                    let there = uses.entry((&image.project, image.kind)).or_default();
+                    there.gone = there.gone.plus(Taken::of(image));
+                }
+            }
             _ => {}
         }
         if change.create.as_ref().is_some_and(|create| create.via == Via::Snapshot) {
@@ -223,15 +306,17 @@ fn changed<'a>(uses: &mut Uses<'a>, plan: &'a Plan, engine: &'a EngineInventory)
             let on_the_way = uses.entry(place).or_default();
             // What a run has left is there already, and goes.
             match steps.get(change.image.name.as_str()) {
-                Some(_) => on_the_way.gone += 1,
-                None => on_the_way.steps += 1,
+                Some(step) => on_the_way.gone = on_the_way.gone.plus(Taken::of(step)),
+                None => on_the_way.steps.push(first),
             }
         }
-        if let Some((place, members)) = made {
-            uses.entry(place).or_default().made += members;
+        if let Some((place, taken)) = made {
+            let there = uses.entry(place).or_default();
+            there.made = there.made.plus(taken);
         }
-        if let Some(image) = gone {
-            uses.entry((&image.project, image.kind)).or_default().gone += image.members();
+        if let Some(image) = replaced {
+            let there = uses.entry((&image.project, image.kind)).or_default();
+            there.replaced = there.replaced.plus(Taken::of(image));
         }
     }
 }

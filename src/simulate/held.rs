@@ -1,113 +1,165 @@
-//! How many images of the engine there are, as its quotas count them: each disk of a set is one.
-
-use std::collections::BTreeMap;
+//! What there is of the engine's images, as its quotas count it: each disk of a set is one.
 
 use super::series::World;
+use super::taken::Taken;
 use super::track::QuotaTrack;
 use crate::desired::EngineDesired;
 use crate::inventory::{Image, ImageKind};
 use crate::name::Ownership;
 use crate::policy::Policies;
 
-/// Images by project and kind; few of both.
+/// By project and kind; few of both.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Held(Vec<(String, ImageKind, u64)>);
+pub(super) struct Held(Vec<(String, ImageKind, Taken)>);
 
 impl Held {
-    /// Takes an image that is so many of the engine in, or out.
-    pub(super) fn count(&mut self, image: &Image, members: u64, is_in: bool) {
-        let Self(held) = self;
-        let fits = |(project, kind, _): &(String, ImageKind, u64)| {
-            *kind == image.kind && *project == image.project
-        };
-        let at = held.iter().position(fits).unwrap_or_else(|| {
-            held.push((image.project.clone(), image.kind, 0));
-            held.len() - 1
-        });
-        let number = &mut held[at].2;
-        *number = if is_in { *number + members } else { number.saturating_sub(members) };
+    /// Takes what an image takes in, or out.
+    pub(super) fn count(&mut self, image: &Image, taken: Taken, is_in: bool) {
+        let sum = self.at(&image.project, image.kind);
+        *sum = if is_in { sum.plus(taken) } else { sum.minus(taken) };
     }
 
-    /// All of them.
+    fn at(&mut self, project: &str, kind: ImageKind) -> &mut Taken {
+        let Self(held) = self;
+        let fits = |(of, one, _): &(String, ImageKind, Taken)| *one == kind && of == project;
+        let at = held.iter().position(fits).unwrap_or_else(|| {
+            held.push((project.to_owned(), kind, Taken::default()));
+            held.len() - 1
+        });
+        &mut held[at].2
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (project, kind, taken) in &other.0 {
+            let sum = self.at(project, *kind);
+            *sum = sum.plus(*taken);
+        }
+    }
+
+    fn take(&mut self, other: &Self) {
+        for (project, kind, taken) in &other.0 {
+            let sum = self.at(project, *kind);
+            *sum = sum.minus(*taken);
+        }
+    }
+
+    /// All images.
     pub(super) fn all(&self) -> u64 {
-        self.0.iter().map(|(_, _, number)| number).sum()
+        self.0.iter().map(|(_, _, taken)| taken.images).sum()
     }
 
     /// Those of a kind, in a project or in all.
-    fn of(&self, wanted: Option<&str>, kind: ImageKind) -> u64 {
-        let is_it = |(project, one, _): &&(String, ImageKind, u64)| {
-            *one == kind && wanted.is_none_or(|wanted| wanted == project)
+    fn of(&self, wanted: &str, kind: ImageKind) -> Taken {
+        let is_it = |(project, one, _): &&(String, ImageKind, Taken)| {
+            *one == kind && (wanted.is_empty() || wanted == project)
         };
-        self.0.iter().filter(is_it).map(|(_, _, number)| number).sum()
+        self.0.iter().filter(is_it).fold(Taken::default(), |sum, (_, _, taken)| sum.plus(*taken))
     }
 }
 
-/// The quotas of all engines, each with what no series counts: it stays.
-pub(super) struct Quotas(Vec<Quota>);
+/// What is taken of one engine.
+struct OfEngine {
+    /// Now, with what no series counts: it stays.
+    now: Held,
+    /// What the round under way has made, beside what there was before it and has not gone for it
+    /// first.
+    made: Held,
+    before: Option<Held>,
+}
 
-struct Quota {
-    /// The position of the engine.
-    engine: usize,
-    /// Images that no policy looks after.
-    others: u64,
-    track: QuotaTrack,
+/// The quotas of all engines, and what is taken of each engine that has any.
+pub(super) struct Quotas {
+    engines: Vec<Option<OfEngine>>,
+    tracks: Vec<(usize, QuotaTrack, u64)>,
 }
 
 impl Quotas {
-    pub(super) fn new(engines: &[EngineDesired<'_>], policies: &Policies) -> Self {
-        let mut quotas = Vec::new();
+    pub(super) fn new(
+        engines: &[EngineDesired<'_>],
+        worlds: &[World<'_>],
+        policies: &Policies,
+    ) -> Self {
+        let mut tracks = Vec::new();
+        let mut all = Vec::new();
         for (index, desired) in engines.iter().enumerate() {
             let engine = desired.engine;
-            let mut others = Held::default();
-            if engine.capabilities.limits.counts().next().is_some() {
-                let is_kept = |image: &Image| matches!(image.ownership(), Ownership::Ours(key) if policies.keeper(&key.policy).is_some_and(|policy| policy.engine == engine.name));
-                for image in engine.images.iter().filter(|image| !is_kept(image)) {
-                    others.count(image, image.members(), true);
-                }
+            if engine.capabilities.limits.quotas().next().is_none() {
+                all.push(None);
+                continue;
             }
-            quotas.extend(engine.capabilities.limits.counts().map(|(project, kind, limit)| {
-                Quota {
-                    engine: index,
-                    others: others.of(project, kind),
-                    track: QuotaTrack {
-                        engine: engine.name.clone(),
-                        project: project.unwrap_or_default().to_owned(),
-                        kind,
-                        limit,
-                        images: Vec::new(),
-                    },
-                }
+            let is_kept = |image: &Image| matches!(image.ownership(), Ownership::Ours(key) if policies.keeper(&key.policy).is_some_and(|policy| policy.engine == engine.name));
+            let mut now = Held::default();
+            for image in engine.images.iter().filter(|image| !is_kept(image)) {
+                now.count(image, Taken::of(image), true);
+            }
+            worlds
+                .iter()
+                .filter(|world| world.engine == index)
+                .for_each(|world| now.add(world.held()));
+            tracks.extend(engine.capabilities.limits.quotas().map(|quota| {
+                let track = QuotaTrack {
+                    engine: engine.name.clone(),
+                    project: quota.project.unwrap_or_default().to_owned(),
+                    kind: quota.kind,
+                    unit: quota.unit,
+                    limit: quota.most,
+                    used: Vec::new(),
+                    peaks: Vec::new(),
+                };
+                (index, track, 0)
             }));
+            all.push(Some(OfEngine { now, made: Held::default(), before: None }));
         }
-        Self(quotas)
+        Self { engines: all, tracks }
+    }
+
+    /// Whether anything has to be counted of an engine.
+    pub(super) fn counts(&self, engine: usize) -> bool {
+        self.engines.get(engine).is_some_and(Option::is_some)
+    }
+
+    /// Takes in what a round has done to a series: what it had before, what was made of it, and what it
+    /// has now.
+    pub(super) fn changed(&mut self, engine: usize, had: &Held, made: &Held, has: &Held) {
+        let Some(Some(of)) = self.engines.get_mut(engine) else { return };
+        if of.before.is_none() {
+            of.before = Some(of.now.clone());
+        }
+        of.made.add(made);
+        of.now.take(had);
+        of.now.add(has);
+    }
+
+    /// A round is over: all that it has made was there before anything went for it.
+    pub(super) fn round_ended(&mut self) {
+        for (engine, track, peak) in &mut self.tracks {
+            let Some(Some(OfEngine { before: Some(before), made, .. })) = self.engines.get(*engine)
+            else {
+                continue;
+            };
+            let most =
+                before.of(&track.project, track.kind).plus(made.of(&track.project, track.kind));
+            *peak = (*peak).max(most.in_unit(track.unit));
+        }
+        for of in self.engines.iter_mut().flatten() {
+            of.before = None;
+            of.made = Held::default();
+        }
     }
 
     /// Writes down the figures of a day.
-    pub(super) fn sample(&mut self, worlds: &[World<'_>]) {
-        if self.0.is_empty() {
-            return;
-        }
-        let mut sums: BTreeMap<usize, Held> = BTreeMap::new();
-        for world in worlds {
-            let sum = sums.entry(world.engine).or_default();
-            for (project, kind, number) in &world.held().0 {
-                let there = sum.0.iter_mut().find(|(of, one, _)| of == project && one == kind);
-                match there {
-                    Some((_, _, sum)) => *sum += number,
-                    None => sum.0.push((project.clone(), *kind, *number)),
-                }
-            }
-        }
-        for Quota { engine, others, track } in &mut self.0 {
-            let wanted = Some(track.project.as_str()).filter(|project| !project.is_empty());
-            let held = sums.get(engine).map_or(0, |held| held.of(wanted, track.kind));
-            track.images.push(*others + held);
+    pub(super) fn sample(&mut self) {
+        for (engine, track, peak) in &mut self.tracks {
+            let Some(Some(of)) = self.engines.get(*engine) else { continue };
+            let used = of.now.of(&track.project, track.kind).in_unit(track.unit);
+            track.used.push(used);
+            track.peaks.push(used.max(std::mem::take(peak)));
         }
     }
 
     /// Those that anything is counted against.
     pub(super) fn told(self) -> Vec<QuotaTrack> {
-        let tracks = self.0.into_iter().map(|quota| quota.track);
-        tracks.filter(|track| track.images.iter().any(|images| *images > 0)).collect()
+        let tracks = self.tracks.into_iter().map(|(_, track, _)| track);
+        tracks.filter(|track| track.used.iter().any(|used| *used > 0)).collect()
     }
 }

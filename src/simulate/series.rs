@@ -6,8 +6,10 @@ use jiff::Timestamp;
 
 use super::decision::{self, Copying, Creation, Decision, Drilling};
 use super::held::Held;
-use super::size::{Growth, Sizes};
+pub(super) use super::point::Point;
+use super::size::Growth;
 use super::state::simulated;
+use super::taken::Taken;
 use super::track::{Totals, Track};
 use super::waiting::{Fate, Refusals, Waiting};
 use crate::cost::{Amount, Prices};
@@ -19,33 +21,8 @@ use crate::plan::guard::Guard;
 use crate::plan::{Action, Update};
 use crate::policy::Policy;
 use crate::policy::meant::Guards;
+use crate::policy::sizes::Sizes;
 use crate::retention::CLOCK_SKEW;
-
-/// A restore point of a simulated series, or a copy of one.
-#[derive(Debug, Clone)]
-pub(super) struct Point {
-    pub(super) key: Key,
-    pub(super) image: Image,
-    /// Bytes counted for it; `None` where they are unknown.
-    bytes: Option<u64>,
-    /// Millionths of the currency for a GiB and month.
-    rate: Option<u64>,
-    /// How many images of the engine it is: more than one for a set.
-    members: u64,
-    /// What the planner sees of it.
-    pub(super) hash: u128,
-}
-
-impl Point {
-    pub(super) fn is_ready(&self) -> bool {
-        self.image.state == ImageState::Ready
-    }
-
-    /// Where it is a copy, in which location: those are a series of their own.
-    pub(super) fn copied_to(&self) -> Option<&str> {
-        self.image.is_copy().then_some(self.image.location.as_str())
-    }
-}
 
 /// What is known of the slots that a series has missed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,8 +61,9 @@ pub(super) struct World<'a> {
     bytes: u64,
     amount: Amount,
     uncounted: u64,
-    /// Images of the engine, whatever their state.
+    /// Images of the engine, whatever their state, and those that the last round has made.
     held: Held,
+    made: Held,
     /// Whether any of its restore points is or was a set.
     has_sets: bool,
     pub(super) missed: Option<MissedBefore>,
@@ -125,7 +103,7 @@ impl<'a> World<'a> {
             name: series.source_name().to_owned(),
             presence: series.state.presence,
             points: Vec::with_capacity(series.points.len() + 1),
-            sizes: Sizes::of(images, policy, series.state.instance()),
+            sizes: Sizes::of(images, policy, instance, &seen.capabilities),
             members: members.unwrap_or(1),
             project: instance.map_or("", |one| &one.project),
             base: 0,
@@ -138,6 +116,7 @@ impl<'a> World<'a> {
             amount: Amount::default(),
             uncounted: 0,
             held: Held::default(),
+            made: Held::default(),
             has_sets: false,
             missed: None,
             attempted: None,
@@ -195,7 +174,7 @@ impl<'a> World<'a> {
         let is_uncounted = point.bytes.is_none() || (has_prices && point.rate.is_none());
         let bytes = point.bytes.unwrap_or(0);
         let amount = Amount::of(bytes, point.rate.unwrap_or(0));
-        self.held.count(&point.image, point.members, is_in);
+        self.held.count(&point.image, point.taken(), is_in);
         if is_in {
             self.seen = self.seen.wrapping_add(point.hash);
             self.ready += ready;
@@ -273,6 +252,11 @@ impl<'a> World<'a> {
         &self.held
     }
 
+    /// Those that the last round has made.
+    pub(super) fn made(&self) -> &Held {
+        &self.made
+    }
+
     /// Whether restore points and images are not the same.
     pub(super) fn has_sets(&self) -> bool {
         self.has_sets
@@ -300,6 +284,8 @@ impl<'a> World<'a> {
         tell: &mut dyn FnMut(&Key, &str, Action),
     ) {
         let is_ready = captured.is_some_and(|captured| captured.is_ready);
+        let before = self.held.all();
+        self.made = Held::default();
         for decision::Step { index, action, update, if_ready, otherwise } in &decision.updates {
             if !(if is_ready { *if_ready } else { *otherwise }) {
                 continue;
@@ -327,7 +313,10 @@ impl<'a> World<'a> {
             .collect();
         let replaced = captured.and_then(|captured| captured.creation.replaces);
         let replaced = replaced.into_iter().chain(copies.iter().filter_map(|copy| copy.replaces));
-        let moved = self.sort_out(replaced, decision, refusals, step);
+        let replaced: Vec<usize> = replaced.collect();
+        let gone_first: Vec<Point> =
+            replaced.iter().filter_map(|index| self.points.get(*index).cloned()).collect();
+        let moved = self.sort_out(replaced.into_iter(), decision, refusals, step);
         for (index, fate) in moved {
             if fate == Fate::Waits {
                 self.put_aside(index);
@@ -354,6 +343,11 @@ impl<'a> World<'a> {
             tell(key, &copy.location, Action::Copy);
         }
         self.copy(pairs, step);
+        for point in gone_first {
+            self.made.count(&point.image, point.taken(), false);
+        }
+        // What was made was there before anything else went for it.
+        self.totals.peak_images = self.totals.peak_images.max(before + self.made.all());
         if drilled.is_some() {
             self.totals.drilled += 1;
             if let Some(key) = drilled_key.or(made.map(|(key, _)| key)) {
@@ -414,8 +408,9 @@ impl<'a> World<'a> {
         image.name = self.image_name(&key);
         image.labels.extend(drill.into_iter().flat_map(|drill| drill.update.set_labels.clone()));
         self.project.clone_into(&mut image.project);
+        let taken = Taken { images: self.members, bytes };
+        self.made.count(&image, taken, true);
         self.insert(key, image, (Some(bytes), self.members), step.prices);
-        self.totals.peak_images = self.totals.peak_images.max(self.held.all());
         if *is_ready {
             self.totals.created += 1;
             self.totals.peak_ready = self.totals.peak_ready.max(self.ready);
@@ -445,9 +440,10 @@ impl<'a> World<'a> {
             let mut image = copy.image(&key, step.now);
             image.name = self.copy_name(&key, location);
             self.project.clone_into(&mut image.project);
+            let taken = Taken { images: self.members, bytes: bytes.unwrap_or(0) };
+            self.made.count(&image, taken, true);
             self.insert(key, image, (bytes, self.members), step.prices);
             self.totals.copied += 1;
-            self.totals.peak_images = self.totals.peak_images.max(self.held.all());
         }
     }
 

@@ -13,11 +13,11 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::outlook::{history, within};
-use super::size::Sizes;
 use crate::elapsed::Elapsed;
 use crate::name::Slot;
 use crate::policy::Policy;
 use crate::policy::meant::Window;
+use crate::policy::sizes::Sizes;
 use crate::retention::{Point, retain};
 
 /// What a series holds in the long run.
@@ -27,6 +27,8 @@ pub struct SteadyState {
     pub kept: u64,
     /// Restore points that were let go and whose grace has not passed.
     pub in_grace: u64,
+    /// How many more there are for a while: what is captured is there before anything goes for it.
+    pub captured: u64,
     /// How far back the kept ones reach.
     pub reach: Elapsed,
 }
@@ -39,8 +41,7 @@ impl SteadyState {
 
     /// Bytes of all images of the series.
     pub fn bytes(self, sizes: Sizes) -> u64 {
-        let later = self.images().saturating_sub(1);
-        sizes.first.saturating_add(sizes.increment.saturating_mul(later))
+        sizes.of_points(self.images())
     }
 }
 
@@ -48,6 +49,19 @@ impl SteadyState {
 pub fn steady_state(policy: &Policy, at: Timestamp) -> Option<SteadyState> {
     policy.retention.effective().next()?;
     let policy = &*in_the_long_run(policy);
+    let (kept, in_grace, reach) = counted(policy, at);
+    // Just before a slot what has served its time is gone, and what comes with it is not there yet.
+    let next = policy.schedule.next_slot(at).map(|slot| Elapsed::seconds(1).before(slot.instant()));
+    let most = next.map_or(0, |next| {
+        let (kept, in_grace, _) = counted(policy, next);
+        kept + in_grace + 1
+    });
+    let captured = most.saturating_sub(kept + in_grace);
+    Some(SteadyState { kept, in_grace, captured, reach })
+}
+
+/// How many are kept at an instant and how many in their grace, and how far back those reach.
+fn counted(policy: &Policy, at: Timestamp) -> (u64, u64, Elapsed) {
     let grace = policy.lifecycle.grace;
     let before = grace.before(at);
     let recent: BTreeSet<Slot> =
@@ -61,11 +75,8 @@ pub fn steady_state(policy: &Policy, at: Timestamp) -> Option<SteadyState> {
     let were_kept = kept_of(policy, &old, before);
     let in_grace = were_kept.union(&recent).filter(|slot| !kept.contains(slot)).count();
     let oldest = kept.first().copied();
-    Some(SteadyState {
-        kept: kept.len() as u64,
-        in_grace: in_grace as u64,
-        reach: oldest.map_or(Elapsed::ZERO, |slot| Elapsed::between(slot.instant(), at)),
-    })
+    let reach = oldest.map_or(Elapsed::ZERO, |slot| Elapsed::between(slot.instant(), at));
+    (kept.len() as u64, in_grace as u64, reach)
 }
 
 /// The policy without the blackouts that come once.

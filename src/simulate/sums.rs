@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::series::{MissedBefore, World};
-use super::size::INCREMENT_PERCENT;
 use super::track::{Event, Happening, PolicyTrack, Totals, Track};
 use super::waiting::Refusals;
 use super::{Options, Turn};
 use crate::cost::{Amount, Prices};
 use crate::inventory::Inventory;
 use crate::plan::guard::Guard;
+use crate::policy::sizes::INCREMENT_PERCENT;
 use crate::policy::{Policies, Policy};
 
 /// Something that happened to a series. Who collects events knows the engine.
@@ -127,7 +127,8 @@ pub(super) fn policy_track(
         }
     }
     let has_sets = worlds.iter().any(|world| world.has_sets());
-    let peak_images = track.images.iter().copied().max().unwrap_or(0);
+    let peaks = worlds.iter().map(|world| world.totals.peak_images);
+    let peak_images = track.images.iter().copied().chain(peaks).max().unwrap_or(0);
     track.forget_none(has_sets);
     let mut totals = Totals::default();
     for world in worlds {
@@ -161,7 +162,7 @@ pub(super) fn assumptions(
         ),
         "what the oldest restore point holds beyond an ordinary one is shared by the later ones and stays when it goes".to_owned(),
     ];
-    if inventory.engines.iter().any(|one| one.capabilities.limits.counts().next().is_some()) {
+    if inventory.engines.iter().any(|one| one.capabilities.limits.quotas().next().is_some()) {
         texts.push("no quota refuses anything; how much of each is taken is shown".to_owned());
     }
     if options.fail_rate.0 > 0 {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::chance::Share;
 use crate::cost::Money;
-use crate::inventory::ImageKind;
+use crate::inventory::{ImageKind, QuotaUnit};
 use crate::name::{PolicyName, Slot, SourceId};
 use crate::plan::guard::Guard;
 
@@ -44,7 +44,8 @@ pub struct Simulation {
     pub quotas: Vec<QuotaTrack>,
 }
 
-/// How much of a limit on images is taken over time. In truth nothing is made beyond it.
+/// How much of a limit on images, or on what they store, is taken over time. In truth nothing is made
+/// beyond it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QuotaTrack {
@@ -55,10 +56,15 @@ pub struct QuotaTrack {
     pub project: String,
     /// The kind of image.
     pub kind: ImageKind,
-    /// The most images of that kind.
+    /// What the limit counts: images, where nothing is said. All numbers here are of it.
+    #[serde(default, skip_serializing_if = "QuotaUnit::is_images")]
+    pub unit: QuotaUnit,
+    /// The most there may be.
     pub limit: u64,
-    /// Images there are day by day, whoever made them; each disk of a set is one.
-    pub images: Vec<u64>,
+    /// What there is day by day, whoever made it; each disk of a set is one image.
+    pub used: Vec<u64>,
+    /// The most there was since the day before: what is captured is there before anything goes for it.
+    pub peaks: Vec<u64>,
 }
 
 /// A policy over time.

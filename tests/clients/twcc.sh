@@ -3,16 +3,22 @@
 # example data centre, and then looks at it with our own engine: what the one has made, the other must see.
 # Run by hand from the root of the project, after `cargo build`, or by .ci/clients; it needs python3.11,
 # since twccli does not install on later ones. A program may be named: tests/clients/twcc.sh PROGRAM
+# With REQUIRE_TWCCLI=1 it fails where there is no python3.11, before it does anything.
 set -eu
+
+python=${PYTHON:-python3.11}
+if ! command -v "$python" > /dev/null; then
+    if [ "${REQUIRE_TWCCLI:-0}" = 1 ]; then
+        echo "twccli: there is no $python, and REQUIRE_TWCCLI=1 says that it is to be tried" >&2
+        exit 1
+    fi
+    echo "twccli: not tried: there is no $python"
+    exit 0
+fi
 
 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 root=$(dirname "$(dirname "$here")")
 program=$(realpath "${1:-$root/target/debug/stillframe}")
-python=${PYTHON:-python3.11}
-if ! command -v "$python" > /dev/null; then
-    echo "twccli: not tried: there is no $python"
-    exit 0
-fi
 scratch=$(mktemp -d)
 server=
 finish() {

@@ -175,6 +175,7 @@ fn clock(day: i64) -> Arc<dyn Clock> {
 /// Policies for an engine named `memory`, whatever it really is.
 pub fn policies(spec: &str) -> Policies {
     let kind = EngineKind {
+        check: |_| Ok(()),
         name: "memory",
         settings_schema: serde_json::json!({"type": "object"}),
         capabilities: |_| {
@@ -293,6 +294,7 @@ impl Case {
                 kms_key: None,
                 disks: self.bench.disks().iter().map(|disk| (*disk).to_owned()).collect(),
                 disk_by_disk: false,
+                companion: None,
                 excluded_disks: Vec::new(),
                 disk_bytes: 0,
                 labels: key.labels(),

@@ -44,7 +44,8 @@ fn all_policies_are_without_fault() {
         };
         validate(&[]);
         let files = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path());
-        let texts = files.filter(|path| path.is_file()).map(|path| fs::read_to_string(path).unwrap());
+        let texts =
+            files.filter(|path| path.is_file()).map(|path| fs::read_to_string(path).unwrap());
         for text in texts.collect::<Vec<_>>() {
             for document in text.split("---\n").filter(|one| one.contains("kind: Overlay")) {
                 let line = document.lines().find(|line| line.starts_with("metadata: {name: "));

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use stillframe::inventory::{
     Capabilities, Consistency, DrillCheck, Grant, Image, ImageKind, ImageState, Inventory,
     KeyChoice, LABEL_COPY, LABEL_DRILLED, LABEL_DRILLED_BEFORE, LABEL_MISSING, LABEL_REMOVED,
-    LocationChoice, OWN_LABELS, RecordPlace,
+    LocationChoice, OWN_LABELS, QuotaUnit, RecordPlace,
 };
 use stillframe::name::{Key, Ownership, PolicyName, Slot, SourceId, stamp};
 use stillframe::plan::guard::{guard, withheld};
@@ -41,6 +41,7 @@ fn read(
     capabilities: fn(&serde_json::Value) -> Capabilities,
 ) -> Loaded {
     let kind = |name| EngineKind {
+        check: |_| Ok(()),
         name,
         settings_schema: serde_json::json!({"type": "object"}),
         capabilities,
@@ -561,6 +562,7 @@ fn many_files_are_read_as_few_are() {
     let found = |files: Vec<Arc<SourceFile>>| {
         let reading = Reading { origins: true, ..Reading::default() };
         let kind = EngineKind {
+            check: |_| Ok(()),
             name: "memory",
             settings_schema: serde_json::json!({"type": "object"}),
             capabilities: capable,
@@ -1128,8 +1130,36 @@ fn a_plan_shows_what_it_costs_and_what_quotas_it_takes() {
     let [quota] = budget.quotas.as_slice() else { panic!("{:?}", budget.quotas) };
     // The one that is not ours stays.
     assert_eq!((quota.limit, quota.now, quota.after), (4, 5, 5));
-    assert_eq!(quota.long_run, 1 + steady_state(&policies.policies[0], now()).unwrap().images());
-    assert!(!quota.is_endless);
+    let steady = steady_state(&policies.policies[0], now()).unwrap();
+    assert_eq!((quota.long_run, steady.captured), (1 + steady.images(), 1));
+    // What is made is there before the oldest goes, now and in the long run.
+    assert_eq!((quota.peak, quota.long_run_peak), (6, quota.long_run + 1));
+    assert!(!quota.is_endless && quota.is_over());
+    // A limit of what there is after the round is too small for the round.
+    let of = |inventory: &Inventory| {
+        stillframe::simulate::expense::budget(&policies, inventory, &plan, now()).unwrap().quotas
+    };
+    let limited = |images: Option<u64>, bytes: Option<u64>| {
+        let mut inventory = inventory.clone();
+        let limits = &mut inventory.engines[0].capabilities.limits;
+        let kind = ImageKind::MachineImage;
+        limits.images = images.map(|most| (kind, most)).into_iter().collect();
+        limits.stored_bytes = bytes.map(|most| (kind, most)).into_iter().collect();
+        of(&inventory).remove(0)
+    };
+    assert!(limited(Some(5), None).is_over() && !limited(Some(6), None).is_over());
+    // Bytes as well: five of a GiB, and one more while it is made.
+    let bytes = limited(None, Some(5 << 30));
+    assert_eq!((bytes.now, bytes.after, bytes.peak), (5 << 30, 5 << 30, 6 << 30));
+    assert_eq!(bytes.unit, QuotaUnit::Bytes);
+    assert_eq!(bytes.long_run_peak, quota.long_run_peak << 30);
+    assert!(bytes.is_over() && !limited(None, Some(6 << 30)).is_over());
+    let mut shown = plan.clone();
+    shown.budget = Some(stillframe::plan::Budget { costs: None, quotas: vec![bytes] });
+    let text = anstream::adapter::strip_str(&stillframe::report::plan_text(&shown)).to_string();
+    let row = "! memory: 5.0 GiB of 5.0 GiB for machine-images now, 5.0 GiB after this plan, 4.0 GiB in the long run\n";
+    assert!(text.contains(row), "{text}");
+    assert!(text.contains("up to 6.0 GiB meanwhile: what goes for others goes last\n"), "{text}");
     let without = super::language::policies("", &spec);
     inventory.engines[0].capabilities.limits.images.clear();
     assert_eq!(stillframe::simulate::expense::budget(&without, &inventory, &plan, now()), None);
@@ -1259,4 +1289,87 @@ fn what_is_inherited_can_be_switched_off() {
     }));
     // Only where it means something.
     finds("", &format!("{AT_TWO}  lifecycle: {{grace: never}}\n"), &[("bad-length", "never")]);
+}
+
+/// What is said of the policy `nightly` on an engine of this program.
+fn on_engine(engine: &str, policy: &str) -> Vec<(String, String)> {
+    let text = document("", &format!("{AT_TWO}{policy}"))
+        .replace("{memory: {memory: {}}}", &format!("{{cloud: {{{engine}}}}}"));
+    let file = SourceFile { path: "all.yaml".to_owned(), text };
+    codes(&stillframe::policy::load(vec![file], &stillframe::engine::kinds()))
+}
+
+#[test]
+fn what_a_service_would_refuse_is_a_finding_at_its_line() {
+    let yandex = "yandex: {folders: [f]}";
+    let gce = "gce: {projects: [p]}";
+    let twcc = "twcc: {project: \"101\", apiKeyEnv: KEY}";
+    let family =
+        |name: &str| format!("  capture: {{kind: disk-image, disks: boot, family: {name}}}\n");
+    let shared = |kind: &str, member: &str| {
+        format!(
+            "  capture: {{kind: {kind}}}\n  sharing: [{{role: r, members: [\"group:g\", \"{member}\"]}}]\n"
+        )
+    };
+    let disks = |disks: &str| format!("  capture: {{kind: disk-image, disks: {disks}}}\n");
+    let short = [("bad-name".to_owned(), "db".to_owned())];
+    assert_eq!(on_engine(yandex, &family("db")), short);
+    assert_eq!(on_engine(yandex, &family("dbs")), []);
+    assert_eq!(on_engine(gce, &family("db")), []);
+    for (engine, kind, member) in [
+        (yandex, "snapshot", "everybody"),
+        (yandex, "snapshot", "system:allAuthenticatedUsers"),
+        (yandex, "snapshot", "user:bob@example.com"),
+        (yandex, "snapshot", "userAccount:"),
+        (gce, "disk-image", "bob@example.com"),
+        (gce, "disk-image", "userAccount:ajx"),
+    ] {
+        let nobody = [("missing-capability".to_owned(), member.to_owned())];
+        let said = on_engine(engine, &shared(kind, member));
+        let said: Vec<_> = said.into_iter().map(|(code, at)| (code, at.replace('"', ""))).collect();
+        assert_eq!(said, nobody, "{engine}");
+    }
+    for (engine, kind, member) in [
+        (yandex, "snapshot", "allAuthenticatedUsers"),
+        (yandex, "snapshot", "userAccount:ajx"),
+        (gce, "disk-image", "user:bob@example.com"),
+        (gce, "disk-image", "allAuthenticatedUsers"),
+    ] {
+        assert_eq!(on_engine(engine, &shared(kind, member)), [], "{engine} {member}");
+    }
+    // The text alone tells that the disk which is always in an image is left out.
+    assert_eq!(
+        on_engine(twcc, &disks("[\"data*\"]")),
+        [("missing-capability".to_owned(), "disks".to_owned())]
+    );
+    for well in ["all", "boot", "[system, \"data*\"]", "\"*\""] {
+        assert_eq!(on_engine(twcc, &disks(well)), [], "{well}");
+    }
+}
+
+#[test]
+fn settings_with_which_an_engine_is_not_opened_are_a_finding_at_its_line() {
+    for (settings, is_well) in [
+        ("yandex: {folders: [f], images: {pooled: true}}", false),
+        ("yandex: {folders: [f], images: {pooled: true}, quota: {pooledImages: 1}}", true),
+        ("yandex: {folders: [f], tokenFile: a, tokenEnv: B}", false),
+        ("yandex: {folders: [f], credentials: anonymous}", false),
+        ("yandex: {folders: [f], credentials: anonymous, endpoint: \"http://127.0.0.1:1\"}", true),
+        ("yandex: {folders: [f], endpoint: \"ftp://a\"}", false),
+        // Files are looked at when the engine is opened.
+        ("yandex: {folders: [f], keyFile: nowhere.json}", true),
+        ("gce: {projects: [p], tokenFile: a, tokenEnv: B}", false),
+        ("gce: {projects: [p], tokenFile: a, credentials: application-default}", false),
+        ("gce: {projects: [p], delegates: [a@p.iam.gserviceaccount.com]}", false),
+        ("gce: {projects: [p], tokenFile: a}", true),
+        ("gce: {projects: [p]}", true),
+        ("twcc: {project: \"101\"}", false),
+        ("twcc: {project: \"101\", apiKeyEnv: A, apiKeyFile: b}", false),
+        ("twcc: {project: \"101\", apiKeyEnv: A}", true),
+    ] {
+        let kind = if settings.starts_with("gce") { "machine-image" } else { "disk-image" };
+        let said = on_engine(settings, &format!("  capture: {{kind: {kind}, disks: boot}}\n"));
+        let wanted = [("bad-settings".to_owned(), "cloud".to_owned())];
+        assert_eq!(said, wanted[usize::from(is_well)..], "{settings}");
+    }
 }

@@ -24,6 +24,7 @@ const CONFIG: &str =
 /// An engine with the limits of a cloud, and a small quota.
 fn kind() -> EngineKind {
     EngineKind {
+        check: |_| Ok(()),
         name: "memory",
         settings_schema: json!({"type": "object"}),
         capabilities: |_| capabilities(),
@@ -622,21 +623,22 @@ fn more_than_an_engine_takes() {
     let hosts =
         |count: usize| (0..count).map(|one| instance(&format!("web-{one}"), &[], 1)).collect();
     let all = policy("p", PLAIN);
-    // Each source has the points of 0 to 3 days and one that waits out its grace.
-    assert_eq!(over(&all, &inventory(hosts(6), Vec::new())), []);
-    assert_eq!(over(&all, &inventory(hosts(7), Vec::new())), [("beyond-quota", "3".to_owned())]);
+    // Each source has the points of 0 to 3 days and one that waits out its grace, and one more when
+    // it is captured.
+    assert_eq!(over(&all, &inventory(hosts(5), Vec::new())), []);
+    assert_eq!(over(&all, &inventory(hosts(6), Vec::new())), [("beyond-quota", "3".to_owned())]);
     let foreign: Vec<Image> =
         (0..3).map(|number| image("made-by-hand", &number.to_string(), &BTreeMap::new())).collect();
-    assert_eq!(over(&all, &inventory(hosts(6), foreign)), [("beyond-quota", "3".to_owned())]);
+    assert_eq!(over(&all, &inventory(hosts(5), foreign)), [("beyond-quota", "3".to_owned())]);
     // One image per disk: the same sources hold twice as many.
     let two_disks: Vec<Instance> =
-        (0..4).map(|number| instance(&format!("web-{number}"), &[], 2)).collect();
+        (0..3).map(|number| instance(&format!("web-{number}"), &[], 2)).collect();
     let mut by_disk = inventory(two_disks, Vec::new());
     assert_eq!(over(&all, &by_disk), []);
     by_disk.engines[0].capabilities.per_disk_kinds = vec![ImageKind::MachineImage];
     assert_eq!(over(&all, &by_disk), [("beyond-quota", "3".to_owned())]);
     // Each project takes so many, and not all together.
-    let mut apart = inventory(hosts(12), Vec::new());
+    let mut apart = inventory(hosts(10), Vec::new());
     let engine = &mut apart.engines[0];
     let limits = &mut engine.capabilities.limits;
     let images = std::mem::take(&mut limits.images);
@@ -665,6 +667,212 @@ fn more_than_an_engine_takes() {
     let mut large = inventory(vec![instance("web-1", &[], 1)], Vec::new());
     large.engines[0].instances[0].disks[0].size_bytes = Some((10 << 40) + 1);
     assert_eq!(over(&all, &large), at_policy);
+}
+
+/// An inventory whose engine takes so many images, and so many bytes of them.
+fn taking(images: Option<u64>, bytes: Option<u64>, mut inventory: Inventory) -> Inventory {
+    let limits = &mut inventory.engines[0].capabilities.limits;
+    let kind = ImageKind::MachineImage;
+    limits.images = images.map(|most| (kind, most)).into_iter().collect();
+    limits.stored_bytes = bytes.map(|most| (kind, most)).into_iter().collect();
+    inventory
+}
+
+#[test]
+fn what_is_captured_is_there_before_anything_goes_for_it() {
+    let hosts = |count: usize| -> Vec<Instance> {
+        (0..count).map(|one| instance(&format!("web-{one}"), &[], 1)).collect()
+    };
+    let limit = |text: &str, images: u64, count: usize| {
+        over(text, &taking(Some(images), None, inventory(hosts(count), Vec::new())))
+    };
+    let found = [("beyond-quota", "3".to_owned())];
+    // Two sources hold five each in the long run, and each gets one more before one goes.
+    let all = policy("p", PLAIN);
+    assert_eq!(limit(&all, 10, 2), found);
+    assert_eq!(limit(&all, 11, 2), found);
+    assert_eq!(limit(&all, 12, 2), []);
+    // What jitter spreads comes one after the other.
+    let spread = policy("p", &PLAIN.replace("\"0 2 * * *\"", "\"0 2 * * *\", jitter: 1h"));
+    assert_eq!(limit(&spread, 10, 2), found);
+    assert_eq!(limit(&spread, 11, 2), []);
+    // So does what two policies capture at different times; the larger one counts.
+    let web = |name: &str, number: usize, at: &str| {
+        let own = format!("match: [{{names: [web-{number}]}}]");
+        selecting(name, &own, "").replace("0 2 * * *", at)
+    };
+    let apart = |at: &str| format!("{}---\n{}", web("a", 0, "0 2 * * *"), web("b", 1, at));
+    assert_eq!(limit(&apart("0 5 * * *"), 10, 2), found);
+    assert_eq!(limit(&apart("0 5 * * *"), 11, 2), []);
+    assert_eq!(limit(&apart("0 2 * * *"), 11, 2), found);
+}
+
+#[test]
+fn bytes_are_held_against_what_an_engine_takes() {
+    let limit = |gib: u64, images: Vec<Image>| {
+        let mut seen = inventory(vec![instance("web-1", &[], 1)], images);
+        seen.engines[0].instances[0].disks[0].size_bytes = Some(100 << 30);
+        taking(None, Some(gib << 30), seen)
+    };
+    let all = policy("p", PLAIN);
+    let found = [("beyond-quota", "3".to_owned())];
+    // A first one of 100 GiB, four of three each, and one more for a while.
+    assert_eq!(over(&all, &limit(112, Vec::new())), found);
+    assert_eq!(over(&all, &limit(115, Vec::new())), []);
+    assert_eq!(over(&all, &limit(114, Vec::new())), found);
+    // What is there says it better.
+    let night = |day: i64, gib: u64| {
+        let mut image = owned("p", "web-1");
+        image.id = format!("{}-{day}", image.id);
+        image.created_at += jiff::SignedDuration::from_hours(day * 24);
+        image.stored_bytes = Some(gib << 30);
+        image
+    };
+    let seen = || vec![night(0, 20), night(1, 7), night(2, 7)];
+    assert_eq!(over(&all, &limit(20 + 5 * 7, seen())), []);
+    assert_eq!(over(&all, &limit(20 + 5 * 7 - 1, seen())), found);
+    let mut foreign = night(3, 1);
+    foreign.labels.clear();
+    assert_eq!(over(&all, &limit(20 + 5 * 7, [seen(), vec![foreign]].concat())), found);
+    // Where each stores all of its disk, each is as large as the first.
+    let mut whole = limit(599, Vec::new());
+    whole.engines[0].capabilities.whole_kinds = vec![ImageKind::MachineImage];
+    assert_eq!(over(&all, &whole), found);
+    let mut whole = limit(600, Vec::new());
+    whole.engines[0].capabilities.whole_kinds = vec![ImageKind::MachineImage];
+    assert_eq!(over(&all, &whole), []);
+    // Of what has no known size nothing is said.
+    let mut unknown = limit(1, Vec::new());
+    unknown.engines[0].instances[0].disks[0].size_bytes = None;
+    assert_eq!(over(&all, &unknown), []);
+}
+
+#[test]
+fn what_keeps_everything_comes_to_any_limit() {
+    let endless = |name: &str, source: &str| {
+        policy(name, &format!("  source: {{match: [{{names: [{source}]}}]}}\n  schedule: {{cron: \"0 2 * * *\"}}\n  retention: {{}}\n"))
+            .replace(&format!("{{name: {name}}}"), &format!("{{name: {name}, allow: [{{code: keeps-everything, reason: x}}]}}"))
+    };
+    let hosts = || vec![instance("web-1", &[], 1), instance("web-2", &[], 1)];
+    let one = endless("p", "\"web-*\"");
+    let said = |text: &str, seen: &Inventory| -> Vec<String> {
+        let policies = policies(&[("c.yaml", CONFIG), ("p.yaml", text)]);
+        lint::over(&policies, seen, now())
+            .into_iter()
+            .map(|one| format!("{}: {}; {}", one.code.word(), one.message, one.label.unwrap()))
+            .collect()
+    };
+    // It is said once, however it is limited.
+    let seen = taking(Some(30), Some(1 << 40), inventory(hosts(), Vec::new()));
+    assert_eq!(
+        said(&one, &seen),
+        [
+            "beyond-quota: `p` lets go of no image of the kind machine-image, and `hall` takes 30; 2 more at each slot"
+        ]
+    );
+    let two = format!("{}---\n{}", endless("p", "web-1"), endless("q", "web-2"));
+    assert_eq!(
+        said(&two, &seen),
+        [
+            "beyond-quota: `p` lets go of no image of the kind machine-image, and `hall` takes 30; 1 more at each slot; one other policy does so too"
+        ]
+    );
+    assert_eq!(said(&one, &taking(None, None, inventory(hosts(), Vec::new()))), [""; 0]);
+}
+
+#[test]
+fn what_no_policy_makes_any_more_counts() {
+    let all = selecting("p", "match: [{names: [\"web-*\"]}]", "");
+    let host = || vec![instance("web-1", &[], 1), instance("db-1", &[], 1)];
+    let limit = |text: &str, images: Vec<Image>| {
+        let config = format!("{CONFIG}  removed: [{{policy: removed, reason: x}}]\n");
+        over_with(&config, text, &taking(Some(6), None, inventory(host(), images)))
+            .into_iter()
+            .filter(|(code, _)| *code == "beyond-quota")
+            .count()
+    };
+    assert_eq!(limit(&all, Vec::new()), 0);
+    // Those that the policy still makes are in the long run already.
+    assert_eq!(limit(&all, vec![owned("p", "web-1")]), 0);
+    // Of a policy that is gone, of one that was removed, of sources that are gone or that the policy
+    // does not select any more, and those whose labels nobody can read.
+    let mut broken = owned("p", "web-1");
+    broken.labels.remove("stillframe-source");
+    for image in [
+        owned("gone", "web-1"),
+        owned("removed", "web-1"),
+        owned("p", "old"),
+        owned("p", "db-1"),
+        broken,
+    ] {
+        assert_eq!(limit(&all, vec![image.clone()]), 1, "{image:?}");
+    }
+    // What rules let go of some day does not stay, but for the newest.
+    let old = |day: i64| {
+        let mut image = owned("p", "old");
+        let slot = "2026-11-20T02:00:00Z".parse::<Timestamp>().unwrap()
+            - jiff::SignedDuration::from_hours(24 * day);
+        let key = stillframe::name::Key {
+            slot: stillframe::name::Slot::at(slot),
+            ..match image.ownership() {
+                stillframe::name::Ownership::Ours(key) => key,
+                _ => unreachable!(),
+            }
+        };
+        image.labels = key.labels().into_iter().collect();
+        image.id = format!("old-{day}");
+        image
+    };
+    let said = |gone: &str| {
+        let text = all
+            .replace("retention:", &format!("lifecycle: {{onSourceGone: {gone}}}\n  retention:"));
+        let config = CONFIG;
+        let seen = taking(Some(8), None, inventory(host(), (0..3).map(old).collect()));
+        over_with(config, &text, &seen).len()
+    };
+    assert_eq!((said("keep"), said("rules")), (1, 0));
+}
+
+#[test]
+fn disks_that_an_image_cannot_hold() {
+    let of = |capture: &str, seen: &Inventory| {
+        over(&policy("p", &format!("{PLAIN}  capture: {{{capture}}}\n")), seen)
+    };
+    let at = |text: &str| vec![("beyond-image-limit", text.to_owned())];
+    let mut seen =
+        inventory(vec![instance("web-1", &[], 2), instance("web-2", &[], 1)], Vec::new());
+    let disks: Vec<String> =
+        seen.engines[0].instances[0].disks.iter().map(|disk| disk.name.clone()).collect();
+    seen.engines[0].capabilities.limits.images.clear();
+    assert_eq!(of("kind: disk-image", &seen), []);
+    seen.engines[0].capabilities.one_disk_kinds = vec![ImageKind::DiskImage];
+    assert_eq!(of("kind: disk-image", &seen), at("disk-image"));
+    assert_eq!(of("kind: disk-image, disks: all", &seen), at("all"));
+    assert_eq!(of("kind: disk-image, disks: boot", &seen), []);
+    assert_eq!(of("kind: snapshot", &seen), []);
+    seen.engines[0].capabilities.boot_disk_kinds = vec![ImageKind::Snapshot];
+    let data = &disks[1];
+    assert_eq!(of(&format!("kind: snapshot, disks: [{data}]"), &seen), at("disks"));
+    assert_eq!(of("kind: snapshot, disks: boot", &seen), []);
+    // What takes no disk at all is another matter.
+    assert_eq!(of("kind: snapshot, disks: [nothing]", &seen), []);
+}
+
+#[test]
+fn disks_under_another_key_than_their_images_are_to_have() {
+    let text = policy("p", &format!("{PLAIN}  encryption: {{kmsKey: abc}}\n"));
+    let boot = text.replace("  encryption", "  capture: {disks: boot}\n  encryption");
+    let mut seen = inventory(vec![instance("web-1", &[], 2)], Vec::new());
+    assert_eq!(over(&text, &seen), []);
+    seen.engines[0].capabilities.key = stillframe::inventory::KeyChoice::Inherited;
+    let other = [("other-key", "abc".to_owned())];
+    assert_eq!(over(&text, &seen), other);
+    let disks = &mut seen.engines[0].instances[0].disks;
+    disks[0].kms_key = Some("abc".to_owned());
+    disks[1].kms_key = Some("xyz".to_owned());
+    assert_eq!((over(&text, &seen), over(&boot, &seen)), (other.to_vec(), Vec::new()));
+    seen.engines[0].instances[0].disks[1].kms_key = Some("abc".to_owned());
+    assert_eq!(over(&text, &seen), []);
 }
 
 #[test]
@@ -722,7 +930,8 @@ fn every_warning_as_it_is_shown() {
     let policies = loaded.policies.unwrap();
     let hosts =
         vec![instance("web-1", &[], 1), instance("web-2", &[], 3), instance("db-1", &[], 1)];
-    let seen = inventory(hosts, vec![owned("nightly", "web-1")]);
+    let mut seen = inventory(hosts, vec![owned("nightly", "web-1")]);
+    seen.engines[0].capabilities.key = stillframe::inventory::KeyChoice::Inherited;
     found.extend(lint::in_round(&policies, &seen, now()));
     let shown: std::collections::BTreeSet<Code> =
         found.iter().map(|finding| finding.code).collect();

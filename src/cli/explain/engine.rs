@@ -49,7 +49,7 @@ impl Subject<'_> {
 /// What a property is called, and how a cell of it reads.
 type Row = (&'static str, fn(&KindCapabilities) -> String);
 
-const ROWS: [Row; 24] = [
+const ROWS: [Row; 25] = [
     ("disks of a restore point", disks),
     ("made from", made_from),
     ("imported from", imports),
@@ -62,7 +62,7 @@ const ROWS: [Row; 24] = [
     ("storage location", location),
     ("copies", copies),
     ("tiers", |kind| words(&kind.tiers)),
-    ("families", |kind| yes(kind.families)),
+    ("families", families),
     ("sharing", |kind| yes(kind.sharing)),
     ("drills", drills),
     ("asked for twice, made once by", idempotency),
@@ -73,8 +73,18 @@ const ROWS: [Row; 24] = [
     ("between images of a source", interval),
     ("quota", quota),
     ("size of an image", size),
+    ("a later image stores", |kind| {
+        if kind.whole { "all of its disk" } else { "what has changed" }.to_owned()
+    }),
     ("delete", delete),
 ];
+
+fn families(kind: &KindCapabilities) -> String {
+    match kind.family_length_min {
+        least if kind.families && least > 1 => format!("yes, of {least} characters or more"),
+        _ => yes(kind.families),
+    }
+}
 
 fn made_from(kind: &KindCapabilities) -> String {
     let of = if kind.disks == DisksHeld::Together { "the machine" } else { "the disk" };
@@ -108,9 +118,18 @@ fn limit(most: Option<u64>) -> String {
     most.map_or_else(|| UNBOUND.to_owned(), |most| most.to_string())
 }
 
+/// What becomes of the disks of a set whose images are of two kinds.
+fn companions(kind: &KindCapabilities) -> String {
+    let others = kind.companion.map_or("image", |companion| companion.word());
+    format!("all: the boot disk as {}, each other as {others}", kind.kind.word())
+}
+
 fn disks(kind: &KindCapabilities) -> String {
     let disks = match kind.disks {
         DisksHeld::Together => "all, of one instant",
+        DisksHeld::OneImageEach if kind.companion.is_some() => {
+            return companions(kind);
+        }
         DisksHeld::OneImageEach => "all, an image each",
         DisksHeld::One => "one",
     };

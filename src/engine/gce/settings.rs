@@ -13,6 +13,20 @@ use crate::inventory::{
     Capabilities, Consistency, DeleteRule, Deprecation, Idempotency, ImageKind, KeyChoice, Limits,
 };
 
+/// Whom images can be shared with (members of a binding, the IAM documentation).
+const MEMBERS: [&str; 11] = [
+    "allAuthenticatedUsers",
+    "allUsers",
+    "user:",
+    "group:",
+    "serviceAccount:",
+    "domain:",
+    "principal:",
+    "principalSet:",
+    "projectOwner:",
+    "projectEditor:",
+    "projectViewer:",
+];
 /// Where the API is.
 const ENDPOINT_DEFAULT: &str = "https://compute.googleapis.com/compute/v1/";
 /// What is behind the host where an endpoint names only a host.
@@ -112,9 +126,11 @@ impl Settings {
             captures_max: self.captures(),
             families: true,
             sharing: true,
+            share_with: MEMBERS.map(str::to_owned).into(),
             copies: true,
             copied_kinds: vec![ImageKind::DiskImage],
             one_disk_kinds: vec![ImageKind::DiskImage],
+            whole_kinds: vec![ImageKind::DiskImage],
             per_disk_kinds: vec![ImageKind::Snapshot],
             via_snapshot_kinds: vec![ImageKind::DiskImage],
             archived_kinds: vec![ImageKind::Snapshot],
@@ -159,18 +175,34 @@ impl Settings {
 
     /// Where the token comes from.
     pub fn credentials(&self, base: &Path, endpoint: &Endpoint) -> Result<Credentials, String> {
+        Ok(match self.chosen(base, endpoint)? {
+            Chosen::Named(source) => Credentials::Named(source),
+            Chosen::None => Credentials::None,
+            Chosen::Default(impersonation) => {
+                Credentials::Default(Box::new(DefaultCredentials::find(impersonation)?))
+            }
+        })
+    }
+
+    /// What is wrong with them that the schema cannot say.
+    fn check(&self) -> Result<(), String> {
+        self.chosen(Path::new(""), &self.endpoint()?).map(drop)
+    }
+
+    /// Where the token is said to come from: nothing is looked at.
+    fn chosen(&self, base: &Path, endpoint: &Endpoint) -> Result<Chosen, String> {
         let named = match (&self.token_file, &self.token_env) {
             (Some(_), Some(_)) => {
                 return Err("name one of `tokenFile` and `tokenEnv`, not both".to_owned());
             }
-            (Some(file), None) => Some(Credentials::Named(SecretSource::File(joined(base, file)))),
-            (None, Some(name)) => Some(Credentials::Named(SecretSource::Variable(name.clone()))),
+            (Some(file), None) => Some(SecretSource::File(joined(base, file))),
+            (None, Some(name)) => Some(SecretSource::Variable(name.clone())),
             (None, None) => None,
         };
         let impersonation = self.impersonation()?;
         if let Some(named) = named {
             return match (self.credentials, impersonation) {
-                (None, None) => Ok(named),
+                (None, None) => Ok(Chosen::Named(named)),
                 (Some(_), _) => {
                     Err("name a token or `credentials`, not both".to_owned())
                 }
@@ -178,12 +210,12 @@ impl Settings {
             };
         }
         match (self.credentials, impersonation) {
-            (None, None) if endpoint.place.is_loopback => Ok(Credentials::None),
+            (None, None) if endpoint.place.is_loopback => Ok(Chosen::None),
             (Some(CredentialsChoice::Anonymous), Some(_)) => {
                 Err("`impersonate` and `credentials: anonymous` exclude each other".to_owned())
             }
             (Some(CredentialsChoice::Anonymous), None) if endpoint.place.is_loopback => {
-                Ok(Credentials::None)
+                Ok(Chosen::None)
             }
             (Some(CredentialsChoice::Anonymous), None) => Err(
                 "only an endpoint on this machine goes without a token: leave `credentials: anonymous` out".to_owned(),
@@ -192,9 +224,7 @@ impl Settings {
                 "`endpoint` is not Google's ({}), and nothing says that it may have a token that works there as well: write `credentials: application-default`, or name a token with `tokenFile` or `tokenEnv`",
                 endpoint.place.url.host_str().unwrap_or_default()
             )),
-            (_, impersonation) => {
-                Ok(Credentials::Default(Box::new(DefaultCredentials::find(impersonation)?)))
-            }
+            (_, impersonation) => Ok(Chosen::Default(impersonation)),
         }
     }
 
@@ -216,6 +246,16 @@ impl Settings {
     }
 }
 
+/// Where a token is said to come from.
+enum Chosen {
+    /// From a file or a variable.
+    Named(SecretSource),
+    /// There is none.
+    None,
+    /// From where the tools of the cloud have theirs.
+    Default(Option<Impersonation>),
+}
+
 /// Which credentials are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -225,6 +265,11 @@ pub enum CredentialsChoice {
     /// Application Default Credentials: the file that `GOOGLE_APPLICATION_CREDENTIALS` names, what
     /// `gcloud auth application-default login` has written, or the metadata server.
     ApplicationDefault,
+}
+
+/// What is wrong with settings that hold to the schema.
+pub fn check(settings: &Value) -> Result<(), String> {
+    Settings::read(settings).map_or(Ok(()), |settings| settings.check())
 }
 
 /// What settings can do; those that do not hold to the schema can do nothing.

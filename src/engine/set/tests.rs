@@ -299,3 +299,25 @@ fn a_second_image_of_a_disk_stands_beside_its_set() {
     let shown = gathered_without_twins([twice.clone(), twice].concat(), at(40), PATIENCE);
     assert_eq!(shown.len(), 1);
 }
+
+/// What a policy may add has room beside all that stillframe puts on a member in its life.
+#[test]
+fn a_member_has_room_for_all_that_is_put_on_it() {
+    let own = |image: &Image| {
+        image.labels.keys().filter(|label| label.starts_with("stillframe-")).count()
+    };
+    let most = members(&["boot", "data"]).iter().map(own).max().unwrap();
+    // The mark of the boot disk, which engines add, and what is marked of a whole set.
+    let marks = [
+        LABEL_BOOT,
+        crate::inventory::LABEL_STAGE,
+        crate::inventory::LABEL_STAGED,
+        crate::inventory::LABEL_LET_GO,
+        crate::inventory::LABEL_HOLD,
+        crate::inventory::LABEL_MISSING,
+        crate::inventory::LABEL_REMOVED,
+    ];
+    let labels = &members(&["boot", "data"])[0].labels;
+    let added = marks.iter().filter(|mark| !labels.contains_key(**mark)).count();
+    assert_eq!(most + added, crate::inventory::OWN_LABELS);
+}

@@ -1,5 +1,6 @@
 //! The settings of an engine of this kind.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use jiff::SignedDuration;
@@ -7,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::image::SYSTEM;
 use super::record::TEXT_LENGTH_MAX;
 use crate::engine::http::{Place, SecretSource};
 use crate::files::joined;
@@ -86,6 +88,9 @@ impl Settings {
             captures_max: self.captures.map_or(CAPTURES_MAX, |captures| captures as usize),
             per_disk_kinds: vec![ImageKind::DiskImage],
             boot_disk_kinds: vec![ImageKind::DiskImage],
+            boot_disk_name: Some(SYSTEM.to_owned()),
+            companions: BTreeMap::from([(ImageKind::DiskImage, ImageKind::Snapshot)]),
+            whole_kinds: vec![ImageKind::DiskImage],
             limits: Limits {
                 captures_per_minute: self.captures_per_minute.map(u64::from),
                 source_captures: Some(1),
@@ -133,6 +138,13 @@ impl Settings {
             ),
         }
     }
+}
+
+/// What is wrong with settings that hold to the schema.
+pub fn check(settings: &Value) -> Result<(), String> {
+    let Ok(settings) = Settings::read(settings) else { return Ok(()) };
+    let (place, _) = settings.endpoint()?;
+    settings.key(Path::new(""), &place).map(drop)
 }
 
 /// What settings can do; those that do not hold to the schema can do nothing.

@@ -10,6 +10,7 @@ use super::image::{Collection, Found, LABEL_UNPROVEN, Place, stage_label};
 use super::observe::fill_in_users;
 use super::room::Turn;
 use super::service::WaitError;
+use super::sharing;
 use super::wire;
 use super::{SET_PATIENCE, YandexEngine};
 use crate::engine::bound::{Judged, is_done, is_same};
@@ -99,6 +100,8 @@ impl YandexEngine {
                 && self.is_shared(&members, update).await;
             return if is_done { Ok(seen) } else { Err(EngineError::Changed) };
         }
+        // What would be refused is refused before anything has changed.
+        sharing::check(update.sharing.as_deref().unwrap_or_default())?;
         let count = members.len();
         let mut after = Vec::with_capacity(count);
         for member in members {

@@ -5,9 +5,11 @@ use super::call::CallError;
 use super::credentials::Credentials;
 use super::image::Collection;
 use super::service::Service;
+use super::settings::GIB;
 use super::wire::Page;
 use crate::engine::http::Call;
 use crate::engine::{Examined, Topic, Verdict, Wanted};
+use crate::inventory::QuotaUnit;
 
 /// A quota that is used by more than so many of ten is told.
 const NEARLY_FULL: u64 = 9;
@@ -77,28 +79,39 @@ impl YandexEngine {
         }
         let message = format!("{folder} answers");
         let mut found = vec![Examined::new(Topic::Endpoint, Verdict::Well, message)];
-        let limits = self.settings.capabilities().limits.images;
+        let limits = self.settings.capabilities().limits;
         for collection in Collection::ALL {
             let (images, gaps) = self.images_of(folder, collection, None).await;
-            let Some(limit) = limits.get(&collection.kind()) else { continue };
             if let Some(gap) = gaps.first() {
                 let message = format!("{folder}: {}", gap.message);
                 found.push(Examined::new(Topic::Quota, Verdict::Unknown, message));
                 continue;
             }
-            let there = images.len() as u64;
             // Other folders of the cloud count as well.
-            let message =
-                format!("{folder}: {there} of {limit} {} of the cloud", collection.word());
-            found.push(if there >= *limit {
-                Examined::new(Topic::Quota, Verdict::Wrong, message).with_remedy(
-                    "nothing more can be made: ask for more and set `quota`, or keep less",
-                )
-            } else if there * 10 >= limit * NEARLY_FULL {
-                Examined::new(Topic::Quota, Verdict::Note, message)
-            } else {
-                Examined::new(Topic::Quota, Verdict::Well, message)
-            });
+            for quota in limits.quotas().filter(|quota| quota.kind == collection.kind()) {
+                let (there, message) = match quota.unit {
+                    QuotaUnit::Images => {
+                        let there = images.len() as u64;
+                        (there, format!("{there} of {} {}", quota.most, collection.word()))
+                    }
+                    QuotaUnit::Bytes => {
+                        let there =
+                            images.iter().filter_map(|found| found.image.stored_bytes).sum();
+                        let [used, most] = [there, quota.most].map(|bytes| bytes.div_ceil(GIB));
+                        (there, format!("{used} of {most} GiB of {}", collection.word()))
+                    }
+                };
+                let message = format!("{folder}: {message} of the cloud");
+                found.push(if there >= quota.most {
+                    Examined::new(Topic::Quota, Verdict::Wrong, message).with_remedy(
+                        "nothing more can be made: ask for more and set `quota`, or keep less",
+                    )
+                } else if there.saturating_mul(10) >= quota.most.saturating_mul(NEARLY_FULL) {
+                    Examined::new(Topic::Quota, Verdict::Note, message)
+                } else {
+                    Examined::new(Topic::Quota, Verdict::Well, message)
+                });
+            }
         }
         found
     }

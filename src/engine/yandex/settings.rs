@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::credentials::Credentials;
+use super::sharing;
 use crate::engine::http::{Place, SecretSource};
 use crate::files::joined;
 use crate::inventory::{
@@ -25,6 +26,9 @@ const CAPTURES_DEFAULT: u32 = 5;
 const QUOTA_DEFAULT: u64 = 32;
 const IMAGES_GIB_DEFAULT: u64 = 1024;
 const SNAPSHOTS_GIB_DEFAULT: u64 = 400;
+/// The fewest characters of the name of a family: `|[a-z][-a-z0-9]{1,61}[a-z0-9]` (Image of the
+/// Compute Cloud API).
+const FAMILY_LENGTH_MIN: usize = 3;
 /// Bytes of the unit that sizes are set in.
 pub(super) const GIB: u64 = 1 << 30;
 
@@ -164,11 +168,14 @@ impl Settings {
             captures_max: self.captures(),
             // All images of a family are in one folder.
             families: self.folders.len() < 2 || self.images_folder.is_some(),
+            family_length_min: FAMILY_LENGTH_MIN,
             sharing: true,
             copies: !self.copy_folders().is_empty(),
             copied_kinds: vec![ImageKind::DiskImage],
             copy_locations: self.copy_folders().to_vec(),
+            share_with: sharing::MEMBERS.map(str::to_owned).into(),
             one_disk_kinds: vec![ImageKind::DiskImage],
+            whole_kinds: vec![ImageKind::DiskImage],
             per_disk_kinds: vec![ImageKind::Snapshot],
             via_snapshot_kinds: vec![ImageKind::DiskImage],
             imports: BTreeMap::from([(
@@ -216,7 +223,11 @@ impl Settings {
                 "`copyFolders` has `{copy}`, and {why}: a copy goes to a folder that has nothing else of this engine"
             ));
         }
-        Ok(())
+        let endpoint = self.endpoint()?;
+        for service in ["compute", "iam", "operation"] {
+            self.service(service)?;
+        }
+        self.check_credentials(&endpoint)
     }
 
     /// Whether disk images are optimised for deployment.
@@ -273,8 +284,8 @@ impl Settings {
         Ok(text.as_ref().map(place).transpose()?.map(|place| place.below("/")))
     }
 
-    /// Where the token comes from.
-    pub fn credentials(&self, base: &Path, endpoint: &Place) -> Result<Credentials, String> {
+    /// What is wrong with how the token is named, wherever it comes from.
+    fn check_credentials(&self, endpoint: &Place) -> Result<(), String> {
         let named = [&self.key_file, &self.token_file, &self.token_env];
         if named.iter().filter(|one| one.is_some()).count() > 1 {
             return Err("name one of `keyFile`, `tokenFile` and `tokenEnv`".to_owned());
@@ -282,6 +293,15 @@ impl Settings {
         if self.credentials.is_some() && named.iter().any(|one| one.is_some()) {
             return Err("name a key, a token or `credentials`, not two of them".to_owned());
         }
+        if self.credentials == Some(CredentialsChoice::Anonymous) && !endpoint.is_loopback {
+            return Err("only an endpoint on this machine goes without a token: leave `credentials: anonymous` out".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Where the token comes from.
+    pub fn credentials(&self, base: &Path, endpoint: &Place) -> Result<Credentials, String> {
+        self.check_credentials(endpoint)?;
         if let Some(file) = &self.key_file {
             return Credentials::of_key(&joined(base, file));
         }
@@ -295,12 +315,15 @@ impl Settings {
             None | Some(CredentialsChoice::Anonymous) if endpoint.is_loopback => {
                 Ok(Credentials::None)
             }
-            Some(CredentialsChoice::Anonymous) => Err(
-                "only an endpoint on this machine goes without a token: leave `credentials: anonymous` out".to_owned(),
-            ),
-            None | Some(CredentialsChoice::Metadata) => Credentials::of_machine(),
+            // With `anonymous` it is an endpoint on this machine.
+            _ => Credentials::of_machine(),
         }
     }
+}
+
+/// What is wrong with settings that hold to the schema.
+pub fn check(settings: &Value) -> Result<(), String> {
+    Settings::read(settings).map_or(Ok(()), |settings| settings.check())
 }
 
 /// What settings can do; those that do not hold to the schema can do nothing.

@@ -21,6 +21,16 @@ use crate::name::{Key, Ownership};
 const ROLE: &str = "compute.images.user";
 /// Who everybody is, or everybody with an account: subjects of the type `system`.
 const SYSTEM: [&str; 2] = ["allAuthenticatedUsers", "allUsers"];
+/// Whom images can be shared with, as a policy writes it.
+pub const MEMBERS: [&str; 7] = [
+    SYSTEM[0],
+    SYSTEM[1],
+    "userAccount:",
+    "serviceAccount:",
+    "federatedUser:",
+    "group:",
+    "system:",
+];
 /// How often it is looked again whether all is as wanted.
 const LOOKS: u32 = 3;
 /// So many images are looked at in one look, the newest first, and so many side by side.

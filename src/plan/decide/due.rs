@@ -81,10 +81,8 @@ impl SeriesPlan<'_> {
         let policy = self.series.policy;
         let capabilities = &self.engine.capabilities;
         let key = self.key(slot);
-        let (taken, left): (Vec<_>, Vec<_>) = instance
-            .disks
-            .iter()
-            .partition(|disk| policy.capture.disks.takes(&disk.name, disk.boot));
+        let is_chosen = |disk: &&Disk| policy.capture.disks.takes(&disk.name, disk.boot);
+        let (taken, left): (Vec<_>, Vec<_>) = instance.disks.iter().partition(is_chosen);
         if taken.is_empty() {
             return Err(no_disk(&left));
         }
@@ -112,6 +110,7 @@ impl SeriesPlan<'_> {
             disk_bytes: taken.iter().filter_map(|disk| disk.size_bytes).sum(),
             problems: taken.iter().filter_map(|disk| disk.problem.clone()).collect(),
             disk_by_disk: taken.len() > 1 && capabilities.per_disk_kinds.contains(&kind),
+            companion: capabilities.companion_of(kind, taken.len()),
             disks: taken.into_iter().map(|disk| disk.name.clone()).collect(),
             excluded_disks: left.into_iter().map(|disk| disk.name.clone()).collect(),
             labels,

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::cost::Money;
-use crate::inventory::ImageKind;
+use crate::inventory::{ImageKind, QuotaUnit};
 
 /// What a plan costs and how much of the quotas it takes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -47,19 +47,42 @@ pub struct QuotaUse {
     pub project: String,
     /// The kind of image.
     pub kind: ImageKind,
-    /// The most images of that kind.
+    /// What the limit counts: images, where nothing is said. All numbers here are of it.
+    #[serde(default, skip_serializing_if = "QuotaUnit::is_images")]
+    pub unit: QuotaUnit,
+    /// The most there may be.
     pub limit: u64,
-    /// Images there are, whoever made them.
+    /// What there is, whoever made it.
     pub now: u64,
-    /// Images there are once the plan is carried out.
+    /// What there is once the plan is carried out.
     pub after: u64,
-    /// Images there are beside those for a while, as steps on the way to others.
+    /// The most there is meanwhile: what is made is there before anything goes for it.
+    #[serde(default)]
+    pub peak: u64,
+    /// What there is beside that for a while, as steps on the way to images.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub on_the_way: u64,
-    /// Images there are in the long run, if nothing changes.
+    /// What there is in the long run, if nothing changes.
     pub long_run: u64,
+    /// The most there is then for a while, when captures that fall due together are made.
+    #[serde(default)]
+    pub long_run_peak: u64,
     /// Whether some policies never let go of anything, so that the limit will be reached.
     pub is_endless: bool,
+    /// Images and series that are in no number of bytes, since nothing is known of their size.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub uncounted: u64,
+}
+
+impl QuotaUse {
+    /// Whether something will be refused: while the plan is carried out, after it or in the long run.
+    pub fn is_over(&self) -> bool {
+        // Of what is there already nothing is refused.
+        let peak = if self.peak > self.now { self.peak } else { 0 };
+        let peak = if self.on_the_way > 0 { peak.max(self.now) } else { peak };
+        let most = peak.max(self.after).max(self.long_run).max(self.long_run_peak);
+        self.is_endless || most.saturating_add(self.on_the_way) > self.limit
+    }
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]

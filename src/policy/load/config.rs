@@ -119,6 +119,10 @@ impl Loader<'_> {
             let Some(known) = self.kinds.iter().find(|known| known.name == kind) else {
                 continue;
             };
+            if let Err(message) = (known.check)(settings) {
+                let place = layers.place(&format!("/engines/{}", escape(engine)));
+                self.findings.push(Finding::new(Code::BadSettings, place, message));
+            }
             let capabilities = (known.capabilities)(settings);
             engines.insert(
                 engine.clone(),

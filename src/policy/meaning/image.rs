@@ -12,7 +12,7 @@ use crate::name::{self, LABEL_PREFIX};
 use crate::policy::finding::{Code, Finding};
 use crate::policy::meant::{Capture, DiskChoice};
 use crate::policy::naming::{self, Naming, TemplateError};
-use crate::policy::written::{PolicySpec, Texts};
+use crate::policy::written::{GrantSpec, PolicySpec, Texts};
 use crate::policy::yaml::escape;
 
 /// The longest name of a key that any engine takes.
@@ -66,10 +66,27 @@ impl Meaning<'_> {
             Texts(words) if words == ["boot"] => DiskChoice::Boot,
             texts => DiskChoice::Named(self.reader.patterns(Some(&texts), "/capture/disks")?),
         };
+        self.check_boot_disk(&disks, kind);
         let family = self.family(written.family, kind);
         let via = written.via.unwrap_or_default();
         self.check_via(via, kind);
         Some(Capture { kind, via, disks, consistency, family })
+    }
+
+    /// Whether the disk that machines start from is among those that are asked for, where images of
+    /// the kind always hold it and it is known what it is called.
+    fn check_boot_disk(&mut self, disks: &DiskChoice, kind: ImageKind) {
+        let Some(capabilities) = self.capabilities.filter(|_| self.are_together) else { return };
+        let Some(name) = &capabilities.boot_disk_name else { return };
+        if !capabilities.boot_disk_kinds.contains(&kind) || disks.takes(name, true) {
+            return;
+        }
+        let message = format!(
+            "a {} of this engine always holds the disk that the machine starts from",
+            kind.word()
+        );
+        self.reader.find(Code::MissingCapability, "/capture/disks", message).hint =
+            Some(format!("it is called `{name}`: write it as well, or `all`, or `boot`"));
     }
 
     /// Whether images of a kind are made from what is asked for.
@@ -99,6 +116,12 @@ impl Meaning<'_> {
             let message = format!("`{family}` is not a name for a family");
             self.reader.find(Code::BadName, pointer, message).hint =
                 Some("1 to 63 of a-z, 0-9 and `-`, beginning with a letter".to_owned());
+        } else if let Some(least) = self.capabilities.map(|known| known.family_length_min)
+            && family.len() < least
+        {
+            let message = format!("`{family}` is too short for a family of the engine");
+            self.reader.find(Code::BadName, pointer, message).hint =
+                Some(format!("{least} to 63 of a-z, 0-9 and `-`, beginning with a letter"));
         }
         if kind != ImageKind::DiskImage {
             let message = format!("a {} belongs to no family", kind.word());
@@ -165,6 +188,7 @@ impl Meaning<'_> {
             })
             .collect();
         grants.sort();
+        self.check_members(written);
         for (position, grant) in written.iter().enumerate() {
             let Some(role) = &grant.role else { continue };
             if written[..position].iter().any(|other| other.role.as_ref() == Some(role)) {
@@ -173,6 +197,21 @@ impl Meaning<'_> {
             }
         }
         Some(grants)
+    }
+
+    /// Whether the engine knows whom images are to be shared with.
+    fn check_members(&mut self, written: &[GrantSpec]) {
+        let Some(capabilities) = self.capabilities.filter(|one| one.sharing) else { return };
+        for (position, grant) in written.iter().enumerate() {
+            let Some(Texts(members)) = &grant.members else { continue };
+            for (number, member) in members.iter().enumerate() {
+                let Err(hint) = capabilities.knows_member(member) else { continue };
+                let list = format!("/sharing/{position}/members");
+                let pointer = self.reader.item(&list, number);
+                let message = format!("the engine shares images with no `{member}`");
+                self.reader.find(Code::MissingCapability, &pointer, message).hint = Some(hint);
+            }
+        }
     }
 
     pub(super) fn labels(&mut self, spec: &PolicySpec) -> BTreeMap<String, String> {

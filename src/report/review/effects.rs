@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::super::page::{Part, Text, Weight};
 use super::super::text::{bytes, grouped, minute};
 use super::{age, seconds};
+use crate::inventory::QuotaUnit;
 use crate::name::PolicyName;
 use crate::plan::{Action, Budget, Change};
 use crate::review::{Fate, FateChange, Protection, Review, SourceChange};
@@ -289,19 +290,24 @@ pub(super) fn budget(review: &Review) -> Part {
         }
         for quota in quotas {
             let endless = if quota.is_endless { " and growing" } else { "" };
+            let kind = quota.kind.word();
+            let number = |number: u64| match quota.unit {
+                QuotaUnit::Images => number.to_string(),
+                QuotaUnit::Bytes => bytes(number),
+            };
+            let of = |limit: u64| match quota.unit {
+                QuotaUnit::Images => format!("{kind}s of {limit}"),
+                QuotaUnit::Bytes => format!("{kind}s of {}", bytes(limit)),
+            };
             let place = match quota.project.as_str() {
                 "" => quota.engine.clone(),
                 project => format!("{} in {project}", quota.engine),
             };
             part.rows.push(vec![
-                Text::foreign(&place).and(format!(
-                    ": {}s of {}, {word}",
-                    quota.kind.word(),
-                    quota.limit
-                )),
-                Text::own(quota.now.to_string()),
-                Text::own(quota.after.to_string()),
-                Text::own(format!("{}{endless}", quota.long_run)),
+                Text::foreign(&place).and(format!(": {}, {word}", of(quota.limit))),
+                Text::own(number(quota.now)),
+                Text::own(number(quota.after)),
+                Text::own(format!("{}{endless}", number(quota.long_run))),
             ]);
         }
     }

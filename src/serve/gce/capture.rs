@@ -147,6 +147,7 @@ impl Inner {
             kms_key: order.kms_key,
             disks: order.disks,
             disk_by_disk: false,
+            companion: None,
             excluded_disks: order.left_out,
             disk_bytes: 0,
             labels: order.labels,

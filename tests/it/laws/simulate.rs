@@ -550,6 +550,7 @@ fn solos() -> impl Strategy<Value = Solo> {
 impl Solo {
     fn policies(&self) -> Policies {
         let kind = EngineKind {
+            check: |_| Ok(()),
             name: "memory",
             settings_schema: serde_json::json!({"type": "object"}),
             capabilities: |_| memory::capabilities(),
@@ -990,15 +991,18 @@ fn sets_are_held_against_quotas_disk_by_disk() {
     // Three points are kept; what goes is deleted a round after.
     assert_eq!(policy.track.ready, [1, 2, 3, 4, 4, 4]);
     assert_eq!(policy.track.images, [3, 6, 9, 12, 12, 12]);
-    assert_eq!((policy.totals.peak_ready, policy.totals.peak_images), (4, 12));
+    // The fifth was there before the first went.
+    assert_eq!((policy.totals.peak_ready, policy.totals.peak_images), (4, 15));
     assert_eq!(simulation.series[0].track.images, policy.track.images);
     let quotas: Vec<_> =
-        simulation.quotas.iter().map(|one| (&*one.project, one.limit, &one.images[..])).collect();
+        simulation.quotas.iter().map(|one| (&*one.project, one.limit, &one.used[..])).collect();
     assert_eq!(quotas, [("p", 9, &[4, 7, 10, 13, 13, 13][..]), ("q", 5, &[1; 6])]);
+    let peaks: Vec<_> = simulation.quotas.iter().map(|one| &one.peaks[..]).collect();
+    assert_eq!(peaks, [&[4, 7, 10, 13, 16, 16][..], &[1; 6]]);
     let text = stillframe::report::simulation::table(&simulation);
     assert!(text.contains("are one image for each disk: 3 → 12 images\n"), "{text}");
     let since = (now + SignedDuration::from_hours(48)).strftime("%Y-%m-%d").to_string();
-    let over = format!("in p: up to 13 snapshots of 9, more than it takes since {since}\n");
+    let over = format!("in p: up to 16 snapshots of 9, more than it takes since {since}\n");
     assert!(text.contains(&over) && text.contains("in q: up to 1 snapshots of 5\n"), "{text}");
     // Where each restore point is one image there is nothing more to say.
     inventory.engines[0].capabilities.per_disk_kinds.clear();
@@ -1008,7 +1012,7 @@ fn sets_are_held_against_quotas_disk_by_disk() {
         (plain.policies[0].track.images.len(), plain.policies[0].totals.peak_images),
         (0, 0)
     );
-    assert_eq!(plain.quotas[0].images, [2, 3, 4, 5, 5, 5]);
+    assert_eq!(plain.quotas[0].used, [2, 3, 4, 5, 5, 5]);
 }
 
 #[test]

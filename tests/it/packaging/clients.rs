@@ -47,4 +47,25 @@ fn gcloud_that_must_be_tried_and_is_not_there_is_a_failure() {
     }
     let job = fs::read_to_string(project().join(".ci/clients")).unwrap();
     assert!(job.lines().any(|line| line == "REQUIRE_GCLOUD=1 tests/clients/gce.sh"), "{job}");
+    assert!(job.lines().any(|line| line == "REQUIRE_TWCCLI=1 tests/clients/twcc.sh"), "{job}");
+}
+
+#[test]
+fn python_that_must_be_there_for_twccli_and_is_not_is_a_failure() {
+    let run = |is_required: bool| {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = Command::new("/bin/sh");
+        command.arg(project().join("tests/clients/twcc.sh")).env_clear();
+        command.env("PATH", directory.path());
+        if is_required {
+            command.env("REQUIRE_TWCCLI", "1");
+        }
+        command.output().unwrap()
+    };
+    let missing = run(true);
+    let says = String::from_utf8_lossy(&missing.stderr);
+    assert!(!missing.status.success() && says.contains("REQUIRE_TWCCLI=1"), "{says}");
+    let on = run(false);
+    let says = String::from_utf8_lossy(&on.stdout);
+    assert!(on.status.success() && says.contains("not tried"), "{says}");
 }
