@@ -331,11 +331,20 @@ impl Case {
         (original.clone(), CopyRequest { key, image: ImageRef::of(&original), copy })
     }
 
-    /// Whether the engine can do what a case is about; where it cannot, the case says so.
+    /// Whether the engine can do what a case is about; where it cannot, that stands in `skips.txt`, and
+    /// where it can, it does not.
     async fn can(&self, what: &str, can: impl Fn(&EngineInventory) -> bool) -> bool {
         let can = can(&self.observe(0).await);
-        if !can {
-            println!("not tried: this engine offers no {what}");
+        let thread = std::thread::current();
+        let bench = thread.name().and_then(|name| name.rsplit("::").next()).unwrap_or_default();
+        let list = include_str!("../golden/skips.txt");
+        let skips = list.lines().filter_map(|line| line.split_once(": "));
+        let mut without =
+            skips.filter(|(named, _)| *named == what).flat_map(|(_, benches)| benches.split(' '));
+        let is_listed = without.any(|listed| listed == bench);
+        // With a single thread for all tests nobody knows which one this is.
+        if bench != "main" {
+            assert_eq!(can, !is_listed, "{what} with {bench}: not as in tests/golden/skips.txt");
         }
         can
     }

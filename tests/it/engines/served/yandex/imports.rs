@@ -4,10 +4,10 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::sync::{Condvar, Mutex as StdMutex};
 
-use stillframe::apply::Ending;
+use stillframe::apply::{Ending, Listener};
 use stillframe::engine::{
-    CreateRequest, Created, Import, ImportRequest, ImportUri, Importer, RestoreRequest, Store,
-    Unwatched,
+    CreateRequest, Created, Import, ImportRequest, ImportUri, Importer, Progress, RestoreRequest,
+    Store, Unwatched,
 };
 use stillframe::import::{ImportError, Wanted, guard, import};
 use stillframe::name::PolicyName;
@@ -32,6 +32,13 @@ struct Shared {
     /// Whether answers wait.
     is_held: StdMutex<bool>,
     moved: Condvar,
+}
+
+impl Shared {
+    fn hold(&self, is_held: bool) {
+        *self.is_held.lock().unwrap() = is_held;
+        self.moved.notify_all();
+    }
 }
 
 impl Storage {
@@ -85,8 +92,7 @@ impl Storage {
     }
 
     fn hold(&self, is_held: bool) {
-        *self.shared.is_held.lock().unwrap() = is_held;
-        self.shared.moved.notify_all();
+        self.shared.hold(is_held);
     }
 
     /// Waits until somebody asks.
@@ -142,6 +148,16 @@ impl World {
 
     /// A run that imports, as the program does it.
     async fn run(&self, wanted: &Wanted, uri: ImportUri) -> Result<Round, ImportError> {
+        self.run_heard(wanted, uri, Arc::new(Quiet)).await
+    }
+
+    /// The same, heard by somebody.
+    async fn run_heard(
+        &self,
+        wanted: &Wanted,
+        uri: ImportUri,
+        listener: Arc<dyn Listener>,
+    ) -> Result<Round, ImportError> {
         let mut room = self.case.room(0);
         let importer = Arc::new(Importer::new(Arc::clone(&room.engines[0]), uri, false));
         room.engines[0] = Arc::clone(&importer) as Arc<dyn Engine>;
@@ -161,7 +177,7 @@ impl World {
                 }
             }
         };
-        let round = room.round_of(&planned, &Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+        let round = room.round_of(&planned, &Yes, listener, &Stop::default()).await.unwrap();
         let refused = refused.into_inner().unwrap();
         refused.map_or(Ok(round), Err)
     }
@@ -360,6 +376,18 @@ async fn what_comes_to_nothing_is_said_and_done_anew() {
     world.ends_well().await;
 }
 
+/// Lets the storage answer when something begins.
+struct Releases(Arc<Shared>);
+
+impl Listener for Releases {
+    fn began(&self, _: usize) {
+        self.0.hold(false);
+    }
+
+    fn progress(&self, _: usize, _: Progress) {}
+    fn ended(&self, _: usize, _: &Ending) {}
+}
+
 #[tokio::test]
 async fn what_a_killed_run_has_begun_is_taken_up_under_another_signature() {
     let world = World::new().await;
@@ -371,10 +399,9 @@ async fn what_a_killed_run_has_begun_is_taken_up_under_another_signature() {
     assert_eq!(world.images().await[0].state, ImageState::Creating);
     let signed = world.storage.signed(2);
     let wanted = wanted(&signed);
-    let (round, ()) = tokio::join!(world.run(&wanted, signed), async {
-        tokio::task::yield_now().await;
-        world.storage.hold(false);
-    });
+    // What is asked for goes on once the plan is made.
+    let listener = Arc::new(Releases(Arc::clone(&world.storage.shared)));
+    let round = world.run_heard(&wanted, signed, listener).await;
     let ending = &round.unwrap().outcomes[0].ending;
     assert!(matches!(ending, Ending::Found { .. }), "{ending:?}");
     assert_eq!(world.storage.asked(), 1);
