@@ -44,6 +44,7 @@ mod watch;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::files::Given;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
@@ -146,6 +147,13 @@ pub struct Global {
         help_heading = GLOBAL_HEADING
     )]
     pub log_format: LogFormat,
+}
+
+impl Global {
+    /// What is said of the configuration beside its files.
+    fn given(&self) -> Given<'_> {
+        Given { environment: self.environment.as_deref(), endpoints: &self.engine_endpoint }
+    }
 }
 
 /// When to use colour.
@@ -327,14 +335,14 @@ fn print_wrong_command(error: &clap::Error) {
 
 /// A text without what follows the `?` of URLs in it.
 fn without_queries(text: &str) -> String {
-    let is_end = |character: char| character.is_whitespace() || "'\"`".contains(character);
     let one = |word: &str| {
         let query = word.find("://").and_then(|at| Some(at + word[at..].find('?')?));
         let Some(query) = query else { return word.to_owned() };
-        let end = word.trim_end_matches(is_end).len();
+        // Quotes may be in a query as well as around it.
+        let end = word.trim_end_matches(|last: char| last.is_whitespace() || last == '\'').len();
         format!("{}?…{}", &word[..query], &word[end..])
     };
-    text.split_inclusive(is_end).map(one).collect()
+    text.split_inclusive(char::is_whitespace).map(one).collect()
 }
 
 /// An error and its causes, each said once: many errors name their cause themselves.

@@ -25,25 +25,34 @@ pub struct Read {
     pub files: Vec<PathBuf>,
 }
 
-/// Reads policies from files and directories and finds every mistake: with the overlay of an
-/// environment, with `origins` each value with where it comes from, with a time what that says too.
+/// What is said of a configuration beside its files.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Given<'a> {
+    /// The environment whose overlay holds.
+    pub environment: Option<&'a str>,
+    /// Endpoints that engines are to have instead of those of the files: `URL`, or `ENGINE=URL`.
+    pub endpoints: &'a [String],
+}
+
+/// Reads policies from files and directories and finds every mistake: with what is said beside them,
+/// with `origins` each value with where it comes from, with a time what that says too.
 pub fn load(
     paths: &[PathBuf],
-    environment: Option<&str>,
+    given: Given<'_>,
     origins: bool,
     now: Option<Timestamp>,
 ) -> Result<Read, Missing> {
     if let Some(missing) = paths.iter().find(|path| !path.exists()) {
         return Err(Missing(missing.clone()));
     }
-    Ok(loaded(read_policies(paths), environment, origins, now))
+    Ok(loaded(read_policies(paths), given, origins, now))
 }
 
 /// The same for files that were put `under` a directory, which is no part of what people call them.
 pub fn load_under(
     under: &Path,
     paths: &[PathBuf],
-    environment: Option<&str>,
+    given: Given<'_>,
     origins: bool,
 ) -> Result<Read, Missing> {
     if let Some(missing) = paths.iter().find(|path| !path.exists()) {
@@ -56,17 +65,19 @@ pub fn load_under(
             *file = Arc::new(SourceFile { path, text: file.text.clone() });
         }
     }
-    Ok(loaded((files, unreadable), environment, origins, None))
+    Ok(loaded((files, unreadable), given, origins, None))
 }
 
 fn loaded(
     (files, unreadable): (Vec<Arc<SourceFile>>, Vec<Finding>),
-    environment: Option<&str>,
+    given: Given<'_>,
     origins: bool,
     now: Option<Timestamp>,
 ) -> Read {
     let names = files.iter().map(|file| PathBuf::from(&file.path)).collect();
-    let options = Options { environment, unreadable: !unreadable.is_empty(), origins, now };
+    let Given { environment, endpoints } = given;
+    let unread = !unreadable.is_empty();
+    let options = Options { environment, endpoints, unreadable: unread, origins, now };
     let mut loaded = load_with(files, &engine::kinds(), options);
     if !unreadable.is_empty() {
         loaded.policies = None;

@@ -16,7 +16,7 @@ pub use guard::guard;
 
 use crate::elapsed::{Elapsed, whole_second};
 use crate::inventory::{
-    Consistency, EngineInventory, Image, ImageKind, ImageState, Inventory, Stage, Via,
+    Consistency, EngineInventory, Image, ImageKind, ImageState, Inventory, LABEL_COPY, Stage, Via,
 };
 use crate::name::{Key, Ownership, PolicyName, Slot};
 use crate::plan::{Action, Change, Create, ImageRef, Plan, Reason, ReasonCode, of_changes, plan};
@@ -204,6 +204,9 @@ pub fn import(
     }
     let after = desk.with(inventory, &change);
     desk.refuse_costs(&before, &plan(policies, &after, now), &placed.key)?;
+    if source.instance.is_some() {
+        desk.refuse_open_slot(&placed.key)?;
+    }
     let forecast = of_image(policies, &after, &engine.name, COMING, now);
     let plan = of_changes(before, vec![change]);
     Ok(Importing { plan, placed, forecast, notes })
@@ -373,7 +376,7 @@ impl<'a> Desk<'a> {
         None
     }
 
-    /// The inventory as it is once the image is there.
+    /// The inventory as it is once the image is there, and its copies are where the policy wants some.
     fn with(&self, inventory: &Inventory, change: &Change) -> Inventory {
         let mut after = inventory.clone();
         let Some(create) = &change.create else { return after };
@@ -401,7 +404,25 @@ impl<'a> Desk<'a> {
         let engines = after.engines.iter_mut().filter(|engine| engine.name == self.engine.name);
         for engine in engines {
             // What failed makes room for it, and what is being made becomes it.
-            engine.images.retain(|other| other.ownership() != image.ownership());
+            engine.images.retain(|other| {
+                other.is_copy() || other.is_step() || other.ownership() != image.ownership()
+            });
+            for location in &self.policy.copies {
+                let mut copy = image.clone();
+                copy.id = format!("{COMING} {location}");
+                copy.name = change.key.copy_name(&change.key.default_prefix(), location);
+                copy.labels.insert(LABEL_COPY.to_owned(), "yes".to_owned());
+                copy.location.clone_from(location);
+                copy.family = None;
+                let is_there = |other: &Image| {
+                    other.is_copy()
+                        && other.location == *location
+                        && other.ownership() == copy.ownership()
+                };
+                if !engine.images.iter().any(is_there) {
+                    engine.images.push(copy);
+                }
+            }
             engine.images.push(image.clone());
             engine.put_in_order();
         }

@@ -24,7 +24,7 @@ pub mod yaml;
 use serde_json::{Value, json};
 
 pub use finding::{Code, Finding, Severity, SourceFile};
-pub use load::{Loaded, Reading, includes, load, load_with};
+pub use load::{Loaded, Reading, given_endpoint, includes, load, load_with};
 pub use meant::{Config, Guards, Policies, Policy, Risk};
 
 use crate::inventory::Capabilities;
@@ -41,6 +41,13 @@ pub struct EngineKind {
     /// What is wrong with settings that hold to the schema, and what would be right: what an engine is
     /// not opened with. Nothing but the settings is looked at.
     pub check: fn(&Value) -> Result<(), String>,
+}
+
+impl EngineKind {
+    /// Whether its settings have an endpoint, instead of which another one can be given.
+    pub fn has_endpoint(&self) -> bool {
+        self.settings_schema["properties"].get("endpoint").is_some()
+    }
 }
 
 /// The JSON Schema of policy documents.

@@ -123,8 +123,9 @@ impl Place {
     }
 }
 
+/// Whether a text may be a URL, also one without its scheme.
 fn is_url(text: &str) -> bool {
-    text.contains("://")
+    text.contains("://") || text.contains('?')
 }
 
 /// The beginning of a file that is longer than any URL: it may be the disk itself by mistake.
@@ -182,6 +183,12 @@ impl Import {
 
     /// What the arguments say, or all that is wrong with them.
     fn wanted(&self) -> anyhow::Result<(ImportUri, Wanted)> {
+        let names = [("--policy", Some(&self.policy)), ("--source", Some(&self.source))];
+        for (option, name) in names.into_iter().chain([("--device", self.device.as_ref())]) {
+            if name.is_some_and(|name| is_url(name)) {
+                bail!("{option} takes a name, not the URL");
+            }
+        }
         match (self.place.read(), PolicyName::parse(&self.policy)) {
             (Ok(uri), Ok(policy)) => {
                 let wanted = Wanted {

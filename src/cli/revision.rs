@@ -22,9 +22,9 @@ pub(super) struct Base {
 /// Reads the policies of a base: a directory or file where there is one of that name, otherwise the
 /// same paths in that revision of git.
 pub(super) fn load_base(base: &str, global: &Global, origins: bool) -> anyhow::Result<Base> {
-    let environment = global.environment.as_deref();
+    let given = global.given();
     if Path::new(base).exists() {
-        let read = files::load(&[PathBuf::from(base)], environment, origins, None)?;
+        let read = files::load(&[PathBuf::from(base)], given, origins, None)?;
         return Ok(Base { loaded: read.loaded, commit: None });
     }
     let directory = tempfile::tempdir().context("no directory for the policies of the base")?;
@@ -35,7 +35,7 @@ pub(super) fn load_base(base: &str, global: &Global, origins: bool) -> anyhow::R
         found.push(at);
         commit = Some(of);
     }
-    let read = files::load_under(directory.path(), &found, environment, origins)?;
+    let read = files::load_under(directory.path(), &found, given, origins)?;
     Ok(Base { loaded: read.loaded, commit })
 }
 

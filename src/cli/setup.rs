@@ -22,7 +22,7 @@ use crate::files;
 use crate::inventory::{FORMAT_VERSION, Inventory};
 use crate::plan::guard::Override;
 use crate::plan::{Plan, plan};
-use crate::policy::{Finding, Loaded, Policies, lint};
+use crate::policy::{EngineKind, Finding, Loaded, Policies, given_endpoint, lint};
 use crate::reconcile::{Room, guarded};
 use crate::report::findings;
 use crate::simulate::expense::budget;
@@ -95,7 +95,7 @@ pub(super) fn load_policies_at(
     origins: bool,
     now: Option<Timestamp>,
 ) -> anyhow::Result<Loaded> {
-    let read = files::load(&global.policies, global.environment.as_deref(), origins, now)?;
+    let read = files::load(&global.policies, global.given(), origins, now)?;
     let mut loaded = read.loaded;
     if let Some(policies) = &mut loaded.policies {
         override_endpoints(policies, &global.engine_endpoint)?;
@@ -110,14 +110,10 @@ pub(super) fn override_endpoints(policies: &mut Policies, given: &[String]) -> a
     }
     let kinds = engine::kinds();
     let has_endpoint = |kind: &str| {
-        let known = kinds.iter().find(|known| known.name == kind);
-        known.is_some_and(|known| known.settings_schema["properties"].get("endpoint").is_some())
+        kinds.iter().find(|known| known.name == kind).is_some_and(EngineKind::has_endpoint)
     };
     for text in given {
-        let (name, url) = match text.split_once('=') {
-            Some((name, url)) if !name.contains(':') => (Some(name), url),
-            _ => (None, text.as_str()),
-        };
+        let (name, url) = given_endpoint(text);
         let mut is_used = false;
         for (known, engine) in &mut policies.config.engines {
             if name.is_none_or(|name| name == known) && has_endpoint(&engine.kind) {

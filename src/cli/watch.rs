@@ -91,7 +91,7 @@ impl WatchCommand {
         };
         let world = Files::new(
             global.policies.clone(),
-            global.environment.clone(),
+            global.given(),
             Arc::clone(&clock),
             Box::new(adjust),
         );

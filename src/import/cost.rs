@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use super::{COMING, Desk, ImportError, refused};
 use crate::inventory::{ImageState, LABEL_LET_GO};
-use crate::name::Key;
-use crate::plan::{Action, Change, ImageRef, Plan, Reason};
+use crate::name::{Key, Ownership, Slot};
+use crate::plan::{Action, Change, ImageRef, Plan, Reason, ReasonCode};
 
-/// An image that a plan takes away or lets go of, with the first reason.
-type Going<'p> = BTreeMap<&'p str, (&'p ImageRef, String)>;
+/// So many slots before the time of an image are looked at for one that can still be captured.
+const SLOTS_LOOKED_AT: usize = 64;
+
+/// Images that a plan takes away, lets go of or keeps only for their grace: names and last reasons by id.
+type Going<'p> = BTreeMap<&'p str, (&'p str, String)>;
 
 impl Desk<'_> {
     /// Refuses what the next plan would let go of, and that for which it would let go of something else
@@ -32,20 +35,51 @@ impl Desk<'_> {
         let new = goes.iter().filter(|(id, _)| is_new(id, [&went, &Going::new()]));
         let new = new.chain(held.iter().filter(|(id, _)| is_new(id, [&went, &was_held])));
         let new: Vec<_> = new.map(|(_, going)| going).collect();
-        if let Some((image, why)) = new.first() {
+        if let Some((name, why)) = new.first() {
             let more = match new.len() {
                 1 => String::new(),
                 count => format!(" and {} more", count - 1),
             };
             return refused(format!(
-                "with it, the next plan would let go of {}{more}, which it keeps now ({why}); widen the retention, hold what is to stay, or let the policy let go of it first",
-                image.name
+                "with it, the next plan would let go of {name}{more}, which it keeps now ({why}); widen the retention, hold what is to stay, or let the policy let go of it first"
             ));
         }
         refuse_lost_capture(before, after, key)
     }
 
-    /// What a plan takes away or lets go of.
+    /// Refuses what would stand for a slot of a source that is there and can still be captured: also one
+    /// that begins later, because of its jitter, a pause, or what is in its way.
+    pub(super) fn refuse_open_slot(&self, key: &Key) -> Result<(), ImportError> {
+        let (schedule, now) = (&self.policy.schedule, self.now);
+        let stands_for = |slot: Slot| {
+            self.engine.images.iter().any(|image| match image.ownership() {
+                Ownership::Ours(other) if other.source == key.source && !image.is_copy() => {
+                    let keeper = self.policies.keeper(&other.policy);
+                    let is_ours = keeper.is_some_and(|keeper| keeper.name == key.policy);
+                    let is_this = other.slot == slot && !image.state.is_failed_attempt();
+                    let is_newer = other.slot > slot && image.state == ImageState::Ready;
+                    is_ours && !image.is_step() && (is_this || is_newer)
+                }
+                _ => false,
+            })
+        };
+        let slots = schedule.last_slots(key.slot.instant(), SLOTS_LOOKED_AT);
+        let open = slots.into_iter().find(|slot| {
+            let deadline = schedule.deadline_of(*slot);
+            deadline >= now && !self.policy.is_blacked_out(*slot, deadline) && !stands_for(*slot)
+        });
+        match open {
+            Some(open) => refused(format!(
+                "with it, the capture of {open} would not be made, which may begin until {}: {} would stand for it. `stillframe apply` first, or import it after that",
+                schedule.deadline_of(open),
+                key.slot
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// What a plan takes away or lets go of, or has let go of: what it brings back is none of these, and
+    /// an image with which it would not be brought back costs it.
     fn going<'p>(&self, plan: &'p Plan) -> Going<'p> {
         let lets_go = |change: &&Change| {
             let update = change.update.as_ref();
@@ -53,7 +87,15 @@ impl Desk<'_> {
                 || update.is_some_and(|update| update.set_labels.contains_key(LABEL_LET_GO))
         };
         let going = plan.changes.iter().filter(lets_go);
-        self.of(going.map(|change| (&change.image, &change.reasons[..])))
+        let mut going = self.of(going.map(|change| (&change.image, &change.reasons[..])));
+        let in_grace = |reason: &&Reason| reason.code == ReasonCode::InGrace;
+        going.extend(plan.kept.iter().filter(|kept| *kept.engine == self.engine.name).filter_map(
+            |kept| {
+                let why = kept.reasons.iter().find(in_grace)?;
+                Some((&*kept.id, (&*kept.name, why.detail.clone())))
+            },
+        ));
+        going
     }
 
     /// What would go if nothing held it.
@@ -72,7 +114,7 @@ impl Desk<'_> {
             .filter(|(id, ..)| !is_nothing(id))
             .map(|(id, image, reasons)| {
                 let why = reasons.last().map(|reason| reason.detail.clone()).unwrap_or_default();
-                (id, (image, why))
+                (id, (image.name.as_str(), why))
             })
             .collect()
     }

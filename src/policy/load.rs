@@ -43,12 +43,22 @@ pub struct Loaded {
 pub struct Reading<'a> {
     /// The environment whose overlay holds.
     pub environment: Option<&'a str>,
+    /// Endpoints that engines are to have instead of those of the files: `URL`, or `ENGINE=URL`.
+    pub endpoints: &'a [String],
     /// Whether some files could not be read: what they hold is not known to be missing.
     pub unreadable: bool,
     /// Whether each value of a policy is told with where it comes from.
     pub origins: bool,
     /// The time, where what it says about the policies is to be found too.
     pub now: Option<Timestamp>,
+}
+
+/// The engine that an endpoint is given for, where one is named, and the endpoint.
+pub fn given_endpoint(text: &str) -> (Option<&str>, &str) {
+    match text.split_once('=') {
+        Some((name, url)) if !name.contains(':') => (Some(name), url),
+        _ => (None, text),
+    }
 }
 
 /// The files and directories that a configuration includes, with where it says so. A file that is
@@ -88,7 +98,7 @@ pub fn load_with(
 ) -> Loaded {
     let again = files.clone();
     let schemas = Schemas::new(kinds);
-    let mut loader = Loader { kinds, findings: Vec::new() };
+    let mut loader = Loader { kinds, endpoints: reading.endpoints, findings: Vec::new() };
     let Sorted { configs, overlays, batches } = loader.read(files, &schemas);
     let nothing = json!({});
     let overlay = loader.overlay(&overlays, reading.environment);
@@ -190,6 +200,7 @@ fn digest(config: &Configured, policies: Map<String, Value>) -> String {
 
 struct Loader<'a> {
     kinds: &'a [EngineKind],
+    endpoints: &'a [String],
     findings: Vec<Finding>,
 }
 

@@ -15,20 +15,25 @@ const SLOTS_MAX: usize = 1_000;
 const SCHEDULES_MAX: usize = 64;
 
 /// The most that falls due at one slot of these schedules, each with how much falls due at each of its
-/// own. It is never too much: what is not looked at counts by itself.
+/// own. What is not looked at counts by itself, and so does what `jitter` spreads.
 pub fn most_at_once<'a>(
     those: impl IntoIterator<Item = (&'a Schedule, u64)>,
     from: Timestamp,
 ) -> u64 {
     let mut alike: BTreeMap<(String, &str), (&Schedule, u64)> = BTreeMap::new();
+    let mut spread = 0;
     for (schedule, amount) in those.into_iter().filter(|(_, amount)| *amount > 0) {
+        if schedule.jitter > Elapsed::ZERO {
+            spread = amount.max(spread);
+            continue;
+        }
         let key = (schedule.text(), schedule.zone.name());
         let (_, sum) = alike.entry(key).or_insert((schedule, 0));
         *sum = sum.saturating_add(amount);
     }
     let mut sums: Vec<(&Schedule, u64)> = alike.into_values().collect();
     sums.sort_by_key(|(_, amount)| std::cmp::Reverse(*amount));
-    let largest = sums.first().map_or(0, |(_, amount)| *amount);
+    let largest = sums.first().map_or(0, |(_, amount)| *amount).max(spread);
     if sums.len() < 2 {
         return largest;
     }
@@ -65,6 +70,9 @@ mod tests {
         assert_eq!(most(&[]), 0);
         assert_eq!(most(&[(&daily, 3), (&daily.clone(), 4)]), 7);
         assert_eq!(most(&[(&daily, 3), (&later, 4)]), 4);
+        let spread = Schedule { jitter: Elapsed::hours(2), ..daily.clone() };
+        assert_eq!(most(&[(&spread, 3), (&spread.clone(), 5)]), 5);
+        assert_eq!(most(&[(&spread, 5), (&daily, 3), (&daily.clone(), 1)]), 5);
         assert_eq!(most(&[(&daily, 3), (&weekly, 2), (&later, 4)]), 5);
         assert_eq!(most(&[(&daily, 3), (&abroad, 4), (&later, 0)]), 7);
     }

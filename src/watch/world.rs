@@ -7,7 +7,7 @@ use super::unopened::{Neighbours, Open, Unopened};
 use crate::apply::Ledger;
 use crate::clock::Clock;
 use crate::engine::{Engine, OpenError, open_each, shared_place};
-use crate::files;
+use crate::files::{self, Given};
 use crate::policy::{Code, Config, Finding, Policies};
 use crate::reconcile::{RoomError, base};
 
@@ -102,21 +102,24 @@ pub(super) async fn read(world: &Arc<dyn World>) -> Reading {
 pub struct Files {
     paths: Vec<PathBuf>,
     environment: Option<String>,
+    endpoints: Vec<String>,
     clock: Arc<dyn Clock>,
     adjust: Adjust,
     neighbours: Arc<Neighbours>,
 }
 
 impl Files {
-    /// Files and directories, the environment whose overlay holds, the clock of the engines, and what
-    /// is different from the files, as the command line says.
+    /// Files and directories, what the command line says beside them, the clock of the engines, and what
+    /// is different from the files for that.
     pub fn new(
         paths: Vec<PathBuf>,
-        environment: Option<String>,
+        given: Given<'_>,
         clock: Arc<dyn Clock>,
         adjust: Adjust,
     ) -> Self {
-        Self { paths, environment, clock, adjust, neighbours: Arc::default() }
+        let (environment, endpoints) =
+            (given.environment.map(str::to_owned), given.endpoints.to_vec());
+        Self { paths, environment, endpoints, clock, adjust, neighbours: Arc::default() }
     }
 
     /// Opens one engine of a configuration.
@@ -178,7 +181,8 @@ pub type Adjust = Box<dyn Fn(&mut Policies) -> Result<(), String> + Send + Sync>
 
 impl World for Files {
     fn read(&self) -> Reading {
-        match files::load(&self.paths, self.environment.as_deref(), false, None) {
+        let given = Given { environment: self.environment.as_deref(), endpoints: &self.endpoints };
+        match files::load(&self.paths, given, false, None) {
             Ok(read) => {
                 let mut reading = Reading {
                     policies: read.loaded.policies,

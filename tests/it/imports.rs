@@ -102,6 +102,55 @@ fn a_disk_becomes_a_restore_point_that_the_next_plan_keeps() {
     assert!(next.kept.iter().any(|kept| kept.name == change.image.name));
 }
 
+/// What was let go and is kept again has a grace of its own, which an import must not cost it.
+#[test]
+fn nothing_is_imported_without_which_something_would_be_brought_back() {
+    let spec = boot("  retention: {last: 2}\n  lifecycle: {grace: 48h}\n");
+    let images = vec![image("web-1", 0, None), image("web-1", 1, Some(1))];
+    let without = plan(&policies(&spec), &inventory(images.clone()), now());
+    assert_eq!(without.summary.reactivate, 1, "{:?}", without.changes);
+    let said = refusal(&spec, images, &wanted(20));
+    let part = "would let go of nightly-web-1-20261120-1200z-vis4ct6x, which it keeps now";
+    assert!(said.contains(part), "{said}");
+    // What goes anyhow is nothing to lose.
+    let images = vec![image("web-1", 0, None), image("web-1", 2, Some(1))];
+    let spec = boot("  retention: {last: 1, days: 1}\n  lifecycle: {grace: 48h}\n");
+    imported(&spec, images, &wanted(20));
+}
+
+/// Whatever keeps the capture of a slot from beginning now.
+#[test]
+fn nothing_stands_for_a_slot_that_can_still_be_captured() {
+    let paused = boot(
+        "  retention: {last: 5}\n  paused: {creates: true, until: 2026-12-01, reason: moving}\n",
+    );
+    let said = refusal(&paused, vec![image("web-1", 1, None)], &wanted(1));
+    assert!(said.contains("would not be made, which may begin until"), "{said}");
+    // One that was captured, or is of before, is in nobody's way.
+    imported(&paused, vec![image("web-1", 0, None)], &wanted(1));
+    imported(&paused, vec![image("web-1", 1, None)], &wanted(20));
+}
+
+/// The copy that the next plan makes of it counts like the image itself.
+#[test]
+fn what_an_import_pushes_out_of_a_vault_is_not_lost() {
+    let spec = boot(
+        "  retention: {last: 3}\n  lifecycle: {grace: 48h}\n  storage: {location: local, copies: [vault]}\n",
+    );
+    let copy = |day: i64| {
+        let mut copy = image("web-1", day, None);
+        copy.id = format!("copy-{day}");
+        copy.name = format!("copy-{day}");
+        copy.location = "vault".to_owned();
+        copy.labels.insert(LABEL_COPY.to_owned(), "yes".to_owned());
+        copy
+    };
+    let only = vec![image("web-1", 0, None), copy(0), copy(1), copy(2)];
+    let said = refusal(&spec, only.clone(), &wanted(20));
+    assert!(said.contains("would let go of copy-2, which it keeps now"), "{said}");
+    imported(&spec, only[..3].to_vec(), &wanted(20));
+}
+
 #[test]
 fn what_cannot_be_imported_is_refused_with_the_reason() {
     let day = |days: i64| image("web-1", days, None);

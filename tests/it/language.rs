@@ -1373,3 +1373,34 @@ fn settings_with_which_an_engine_is_not_opened_are_a_finding_at_its_line() {
         assert_eq!(said, wanted[usize::from(is_well)..], "{settings}");
     }
 }
+
+/// Who gives another endpoint has the engine opened at that, and it is judged by it.
+#[test]
+fn settings_are_judged_with_the_endpoint_that_is_given() {
+    let file = |path: &str, text: String| Arc::new(SourceFile { path: path.to_owned(), text });
+    let codes = |settings: &str, endpoints: &[String]| -> Vec<String> {
+        let config = format!(
+            "apiVersion: stillframe/v1\nkind: Config\nspec:\n  engines:\n    cloud:\n      {settings}\n"
+        );
+        let reading = Reading { endpoints, ..Reading::default() };
+        let kinds = stillframe::engine::kinds();
+        let loaded = load_with(vec![file("stillframe.yaml", config)], &kinds, reading);
+        let codes = loaded.findings.iter().map(|found| found.code.word().to_owned());
+        codes.filter(|code| code != "no-policies").collect()
+    };
+    for settings in [
+        "twcc: {project: \"101\"}",
+        "yandex: {folders: [f], credentials: anonymous}",
+        "gce: {projects: [p], credentials: anonymous}",
+    ] {
+        assert_eq!(codes(settings, &[]), ["bad-settings"], "{settings}");
+        for (given, is_well) in [
+            ("http://127.0.0.1:9", true),
+            ("cloud=http://127.0.0.1:9", true),
+            ("other=http://127.0.0.1:9", false),
+        ] {
+            let said = codes(settings, &[given.to_owned()]);
+            assert_eq!(said.is_empty(), is_well, "{settings} {given}: {said:?}");
+        }
+    }
+}

@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::civil::Date;
 use serde_json::{Value, json};
 
-use super::Loader;
 use super::documents::Document;
 use super::notify::notify;
+use super::{Loader, given_endpoint};
 use crate::cost::{Prices, Rate};
 use crate::elapsed::Elapsed;
 use crate::inventory::{Consistency, ImageKind, Via};
 use crate::name::{self, PolicyName};
+use crate::policy::EngineKind;
 use crate::policy::effective::{Layer, Layers};
 use crate::policy::finding::{Code, Finding, Place};
 use crate::policy::meaning::reader::Reader;
@@ -119,7 +120,8 @@ impl Loader<'_> {
             let Some(known) = self.kinds.iter().find(|known| known.name == kind) else {
                 continue;
             };
-            if let Err(message) = (known.check)(settings) {
+            let opened = with_endpoint(engine, settings, known, self.endpoints);
+            if let Err(message) = (known.check)(&opened) {
                 let place = layers.place(&format!("/engines/{}", escape(engine)));
                 self.findings.push(Finding::new(Code::BadSettings, place, message));
             }
@@ -131,6 +133,19 @@ impl Loader<'_> {
         }
         engines
     }
+}
+
+/// Settings as the engine is opened with them: with the endpoint that it is given instead.
+fn with_endpoint(engine: &str, settings: &Value, kind: &EngineKind, given: &[String]) -> Value {
+    let mut settings = settings.clone();
+    let is_its = |name: Option<&str>| name.is_none_or(|name| name == engine);
+    let its = given.iter().map(|text| given_endpoint(text)).rfind(|(name, _)| is_its(*name));
+    if let (Some((_, url)), true, Some(fields)) =
+        (its, kind.has_endpoint(), settings.as_object_mut())
+    {
+        fields.insert("endpoint".to_owned(), url.into());
+    }
+    settings
 }
 
 /// An engine has one kind: where an overlay has another, the one of the file gives way.

@@ -31,7 +31,8 @@ impl Loader<'_> {
             self.extend_in(config, found);
         }
         for overlay in overlays.iter().filter(|overlay| Some(overlay.name()) != chosen) {
-            let mut other = Loader { kinds: self.kinds, findings: Vec::new() };
+            let mut other =
+                Loader { kinds: self.kinds, endpoints: self.endpoints, findings: Vec::new() };
             let over = overlay.json.pointer("/spec/config");
             let over = over.map(|_| overlay.layer("/spec/config", &nothing));
             let configured = other.config(config, over, Some(overlay.name()));

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stillframe::clock::SystemClock;
+use stillframe::files::Given;
 use stillframe::watch::{Bell, FileWatcher, Files, Pace, Post, Status, System, Watch, WatchError};
 use tokio::task::JoinHandle;
 
@@ -66,7 +67,12 @@ impl Case {
         let files = FileWatcher::new(paths.clone(), bell.clone(), polls);
         let settle = Duration::from_millis(20);
         let watch = Watch {
-            world: Arc::new(Files::new(paths, None, clock.clone(), Box::new(|_| Ok(())))),
+            world: Arc::new(Files::new(
+                paths,
+                Given::default(),
+                clock.clone(),
+                Box::new(|_| Ok(())),
+            )),
             clock,
             bell: bell.clone(),
             status: Arc::clone(&status),
@@ -86,7 +92,7 @@ impl Running {
     /// Waits until what the files say is in force.
     async fn follows(&self) {
         let named = [self.named.clone()];
-        let read = stillframe::files::load(&named, None, false, None).unwrap();
+        let read = stillframe::files::load(&named, Given::default(), false, None).unwrap();
         let digest = read.loaded.policies.unwrap().digest;
         let in_force = self.status.until(|now| now.digest == digest && now.validity.is_valid);
         let waited = tokio::time::timeout(PATIENCE, in_force).await;

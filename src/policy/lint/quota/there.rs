@@ -1,6 +1,6 @@
 //! Images that there are, as quotas count them beside what policies will hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::rhythm::BEGIN;
 use super::super::seen::View;
@@ -35,8 +35,9 @@ struct Group<'a> {
 impl<'a> There<'a> {
     pub(super) fn of(policies: &'a Policies, view: &View<'a>) -> Self {
         let mut there = Self { series: BTreeMap::new(), foreign: Vec::new(), staying: Vec::new() };
-        let sources: BTreeMap<&PolicyName, &Vec<&Instance>> =
-            view.policies.iter().map(|(policy, sources)| (&policy.name, sources)).collect();
+        let ids = |all: &[&'a Instance]| all.iter().map(|source| &source.id).collect();
+        let sources: BTreeMap<&PolicyName, BTreeSet<&SourceId>> =
+            view.policies.iter().map(|(policy, all)| (&policy.name, ids(all))).collect();
         let mut gone = Groups::new();
         for image in &view.engine.images {
             let key = match image.ownership() {
@@ -56,7 +57,7 @@ impl<'a> There<'a> {
                 continue;
             };
             let selected = sources.get(&policy.name);
-            if selected.is_some_and(|all| all.iter().any(|source| source.id == key.source)) {
+            if selected.is_some_and(|all| all.contains(&key.source)) {
                 if !image.is_copy() {
                     there.series.entry((&policy.name, key.source)).or_default().push(image);
                 }
