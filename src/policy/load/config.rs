@@ -120,8 +120,9 @@ impl Loader<'_> {
             let Some(known) = self.kinds.iter().find(|known| known.name == kind) else {
                 continue;
             };
+            // What is wrong with an endpoint that is given is no mistake of the files.
             let opened = with_endpoint(engine, settings, known, self.endpoints);
-            if let Err(message) = (known.check)(&opened) {
+            if let (Err(message), Err(_)) = ((known.check)(&opened), (known.check)(settings)) {
                 let place = layers.place(&format!("/engines/{}", escape(engine)));
                 self.findings.push(Finding::new(Code::BadSettings, place, message));
             }

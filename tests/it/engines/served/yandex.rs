@@ -86,9 +86,11 @@ async fn a_list_that_does_not_end_is_a_gap_and_deletes_nothing() {
         assert!(!inventory.is_complete(), "{fault}: nobody says so");
         let round = trouble.day(3, &scripts).await;
         assert_eq!((round.plan.summary.deprecate, round.plan.summary.delete), (0, 0), "{fault}");
-        if fault == "vanished-page" {
-            trouble.ends_well(3).await;
+        // Until nothing is left of the fault.
+        for _ in 0..if fault == "page-loop" { 200 } else { 0 } {
+            ask(trouble.served.address, "GET", "compute/v1/snapshots?folderId=p", None).await;
         }
+        trouble.ends_well(3).await;
     }
 }
 

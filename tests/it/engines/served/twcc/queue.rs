@@ -16,6 +16,10 @@ fn until_revival(service: &Arc<Served>, begins_after: Duration) -> TwccEngine {
             if service.clock.now() >= begin && !has_begun.swap(true, Ordering::SeqCst) {
                 assert_eq!(service.of("snapshots").await, [json!(null); 0]);
                 service.fault(json!({"fault": "revival", "collection": "images"})).await;
+                // What begins takes a moment; the time that is told does not hang on that.
+                while service.images().await[0]["status"] == "QUEUED" {
+                    tokio::task::yield_now().await;
+                }
             }
         }
     })
