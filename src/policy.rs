@@ -38,9 +38,42 @@ pub struct EngineKind {
     pub settings_schema: Value,
     /// What it can do with given settings, which hold to the schema.
     pub capabilities: fn(&Value) -> Capabilities,
-    /// What is wrong with settings that hold to the schema, and what would be right: what an engine is
-    /// not opened with. Nothing but the settings is looked at.
-    pub check: fn(&Value) -> Result<(), String>,
+    /// Everything that is wrong with settings that hold to the schema: what an engine is not opened
+    /// with. Nothing but the settings is looked at.
+    pub check: fn(&Value) -> Vec<BadSetting>,
+}
+
+/// Something that is wrong with settings that hold to the schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadSetting {
+    /// What it is about, as JSON pointers into the settings. It stands at the first one, or where that
+    /// would be written. No two things that are wrong at once are about the same.
+    pub about: Vec<String>,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
+
+impl BadSetting {
+    /// What is wrong, and what it is about.
+    pub fn new(about: &[&str], message: impl Into<String>) -> Self {
+        let about = about.iter().map(|pointer| (*pointer).to_owned()).collect();
+        Self { about, message: message.into() }
+    }
+
+    /// All that is wrong in one text, where there are no places to show it at.
+    pub fn refuse(found: &[Self]) -> Result<(), String> {
+        let said: Vec<&str> = found.iter().map(|bad| bad.message.as_str()).collect();
+        match said[..] {
+            [] => Ok(()),
+            [one] => Err(one.to_owned()),
+            _ => {
+                let numbered =
+                    said.iter().zip(1..).map(|(one, number)| format!("({number}) {one}"));
+                let all: Vec<String> = numbered.collect();
+                Err(format!("{} things in its settings: {}", all.len(), all.join("; ")))
+            }
+        }
+    }
 }
 
 impl EngineKind {

@@ -48,8 +48,8 @@ use crate::elapsed::Elapsed;
 use crate::inventory::{EngineInventory, Image};
 use crate::name::SourceId;
 use crate::plan::{ImageRef, Update};
-use crate::policy::EngineKind;
 use crate::policy::schema::simplify;
+use crate::policy::{BadSetting, EngineKind};
 
 /// The name of this kind of engine.
 pub const KIND: &str = "gce";
@@ -135,6 +135,7 @@ impl GceEngine {
         pause: Arc<dyn Pause>,
     ) -> Result<Self, String> {
         let settings = Settings::read(settings).map_err(|error| error.to_string())?;
+        BadSetting::refuse(&settings.check())?;
         let endpoint = settings.endpoint()?;
         let credentials = settings.credentials(base, &endpoint)?;
         let mut identity = settings.projects.join(", ");

@@ -67,7 +67,7 @@ pub fn kind() -> EngineKind {
         name: KIND,
         settings_schema,
         capabilities: settings::capabilities,
-        check: |_| Ok(()),
+        check: |_| Vec::new(),
     }
 }
 

@@ -38,8 +38,8 @@ use crate::clock::Clock;
 use crate::elapsed::Elapsed;
 use crate::inventory::{EngineInventory, Image};
 use crate::plan::{ImageRef, Update};
-use crate::policy::EngineKind;
 use crate::policy::schema::simplify;
+use crate::policy::{BadSetting, EngineKind};
 
 /// The name of this kind of engine.
 pub const KIND: &str = "twcc";
@@ -96,8 +96,9 @@ impl TwccEngine {
         pause: Arc<dyn Pause>,
     ) -> Result<Self, String> {
         let settings = Settings::read(settings).map_err(|error| error.to_string())?;
+        BadSetting::refuse(&settings.check())?;
         let (place, is_default) = settings.endpoint()?;
-        let key = settings.key(base, &place)?;
+        let key = settings.key(base);
         let mut identity = format!("{} on {}", settings.project, settings.platform());
         if !is_default {
             identity.push_str(&format!(" at {}", place.url));

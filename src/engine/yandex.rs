@@ -47,8 +47,8 @@ use crate::elapsed::Elapsed;
 use crate::inventory::{EngineInventory, Image};
 use crate::name::SourceId;
 use crate::plan::{ImageRef, Update};
-use crate::policy::EngineKind;
 use crate::policy::schema::simplify;
+use crate::policy::{BadSetting, EngineKind};
 
 /// The name of this kind of engine.
 pub const KIND: &str = "yandex";
@@ -108,7 +108,7 @@ impl YandexEngine {
         pause: Arc<dyn Pause>,
     ) -> Result<Self, String> {
         let settings = Settings::read(settings).map_err(|error| error.to_string())?;
-        settings.check()?;
+        BadSetting::refuse(&settings.check())?;
         let endpoint = settings.endpoint()?;
         let credentials = settings.credentials(base, &endpoint)?;
         let mut identity = settings.folders.join(", ");

@@ -8,7 +8,7 @@ use crate::policy::{EngineKind, Loaded, SourceFile, load};
 
 fn kind() -> EngineKind {
     EngineKind {
-        check: |_| Ok(()),
+        check: |_| Vec::new(),
         name: "memory",
         settings_schema: serde_json::json!({"type": "object"}),
         capabilities: |_| Capabilities {

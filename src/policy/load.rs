@@ -2,6 +2,7 @@
 
 mod config;
 mod documents;
+mod engines;
 mod idle;
 mod notify;
 mod policies;
@@ -105,10 +106,8 @@ pub fn load_with(
     let patches = overlay.map(|overlay| loader.patches(overlay)).unwrap_or_default();
     let config_document = loader.only_config(&configs);
     let overlaid = overlay.filter(|overlay| overlay.json.pointer("/spec/config").is_some());
-    let mut config = config_document.and_then(|document| {
-        let over = overlaid.map(|overlay| overlay.layer("/spec/config", &nothing));
-        loader.config(document, over, reading.environment)
-    });
+    let mut config =
+        config_document.and_then(|document| loader.config(document, overlay, reading.environment));
     let defaults: Vec<Layer<'_>> = overlaid
         .map(|overlay| overlay.layer("/spec/config/defaults", &nothing))
         .into_iter()

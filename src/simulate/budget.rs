@@ -218,7 +218,7 @@ mod tests {
 
     fn policies(config: &str, policies: &[(&str, &str)]) -> Policies {
         let kind = EngineKind {
-            check: |_| Ok(()),
+            check: |_| Vec::new(),
             name: "memory",
             settings_schema: serde_json::json!({"type": "object"}),
             capabilities: |_| capabilities(),

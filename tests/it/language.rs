@@ -1,9 +1,11 @@
 //! The policy language in its full depth: what is read, what is refused, and what plans make of it.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use stillframe::clock::FixedClock;
 use stillframe::inventory::{
     Capabilities, Consistency, DrillCheck, Grant, Image, ImageKind, ImageState, Inventory,
     KeyChoice, LABEL_COPY, LABEL_DRILLED, LABEL_DRILLED_BEFORE, LABEL_MISSING, LABEL_REMOVED,
@@ -41,7 +43,7 @@ fn read(
     capabilities: fn(&serde_json::Value) -> Capabilities,
 ) -> Loaded {
     let kind = |name| EngineKind {
-        check: |_| Ok(()),
+        check: |_| Vec::new(),
         name,
         settings_schema: serde_json::json!({"type": "object"}),
         capabilities,
@@ -562,7 +564,7 @@ fn many_files_are_read_as_few_are() {
     let found = |files: Vec<Arc<SourceFile>>| {
         let reading = Reading { origins: true, ..Reading::default() };
         let kind = EngineKind {
-            check: |_| Ok(()),
+            check: |_| Vec::new(),
             name: "memory",
             settings_schema: serde_json::json!({"type": "object"}),
             capabilities: capable,
@@ -1348,29 +1350,86 @@ fn what_a_service_would_refuse_is_a_finding_at_its_line() {
 }
 
 #[test]
-fn settings_with_which_an_engine_is_not_opened_are_a_finding_at_its_line() {
-    for (settings, is_well) in [
-        ("yandex: {folders: [f], images: {pooled: true}}", false),
-        ("yandex: {folders: [f], images: {pooled: true}, quota: {pooledImages: 1}}", true),
-        ("yandex: {folders: [f], tokenFile: a, tokenEnv: B}", false),
-        ("yandex: {folders: [f], credentials: anonymous}", false),
-        ("yandex: {folders: [f], credentials: anonymous, endpoint: \"http://127.0.0.1:1\"}", true),
-        ("yandex: {folders: [f], endpoint: \"ftp://a\"}", false),
+fn settings_with_which_an_engine_is_not_opened_are_findings_at_their_lines() {
+    for (settings, at) in [
+        ("yandex: {folders: [f], images: {pooled: true}}", &["true"][..]),
+        ("yandex: {folders: [f], images: {pooled: true}, quota: {pooledImages: 1}}", &[]),
+        ("yandex: {folders: [f], tokenFile: a, tokenEnv: B}", &["B"]),
+        ("yandex: {folders: [f], credentials: anonymous}", &["anonymous"]),
+        ("yandex: {folders: [f], credentials: anonymous, endpoint: \"http://127.0.0.1:1\"}", &[]),
+        ("yandex: {folders: [f], endpoint: \"ftp://a\"}", &["\"ftp://a\""]),
         // Files are looked at when the engine is opened.
-        ("yandex: {folders: [f], keyFile: nowhere.json}", true),
-        ("gce: {projects: [p], tokenFile: a, tokenEnv: B}", false),
-        ("gce: {projects: [p], tokenFile: a, credentials: application-default}", false),
-        ("gce: {projects: [p], delegates: [a@p.iam.gserviceaccount.com]}", false),
-        ("gce: {projects: [p], tokenFile: a}", true),
-        ("gce: {projects: [p]}", true),
-        ("twcc: {project: \"101\"}", false),
-        ("twcc: {project: \"101\", apiKeyEnv: A, apiKeyFile: b}", false),
-        ("twcc: {project: \"101\", apiKeyEnv: A}", true),
+        ("yandex: {folders: [f], keyFile: nowhere.json}", &[]),
+        ("gce: {projects: [p], tokenFile: a, tokenEnv: B}", &["B"]),
+        (
+            "gce: {projects: [p], tokenFile: a, credentials: application-default}",
+            &["application-default"],
+        ),
+        ("gce: {projects: [p], delegates: [a@p.iam.gserviceaccount.com]}", &["delegates"]),
+        ("gce: {projects: [p], tokenFile: a}", &[]),
+        ("gce: {projects: [p]}", &[]),
+        ("twcc: {project: \"101\"}", &["twcc"]),
+        ("twcc: {project: \"101\", apiKeyEnv: A, apiKeyFile: b}", &["A"]),
+        ("twcc: {project: \"101\", apiKeyEnv: A}", &[]),
+        // All that is wrong, each at its place.
+        (
+            "yandex: {folders: [f, g], imagesFolder: h, copyFolders: [g, h, v, v], keyFile: k, tokenEnv: B, credentials: metadata, endpoint: x, endpoints: {iam: i, compute: c}, images: {pooled: true}}",
+            &["g", "h", "v", "B", "metadata", "x", "i", "c", "true"],
+        ),
+        (
+            "gce: {projects: [p], tokenFile: a, tokenEnv: B, credentials: anonymous, impersonate: a@b, credentialsEndpoint: \"https://e/?x\"}",
+            &["B", "anonymous", "anonymous", "a@b", "a@b", "\"https://e/?x\""],
+        ),
+        (
+            "gce: {projects: [p], delegates: [a@b], credentialsEndpoint: \"https://e\", endpoint: \"https://10.0.0.1\"}",
+            &["delegates", "\"https://e\"", "\"https://10.0.0.1\""],
+        ),
+        ("twcc: {project: \"101\", apiKeyEnv: A, apiKeyFile: b, endpoint: x}", &["A", "x"]),
     ] {
         let kind = if settings.starts_with("gce") { "machine-image" } else { "disk-image" };
         let said = on_engine(settings, &format!("  capture: {{kind: {kind}, disks: boot}}\n"));
-        let wanted = [("bad-settings".to_owned(), "cloud".to_owned())];
-        assert_eq!(said, wanted[usize::from(is_well)..], "{settings}");
+        let wanted: Vec<_> =
+            at.iter().map(|at| ("bad-settings".to_owned(), (*at).to_owned())).collect();
+        assert_eq!(said, wanted, "{settings}");
+    }
+}
+
+/// What the schema finds hides nothing of the rest, and has nothing found that is only a part of it.
+#[test]
+fn settings_are_judged_beside_what_the_schema_finds() {
+    for (settings, wanted) in [
+        (
+            "yandex: {tokenFile: a, tokenEnv: B, colour: red, captures: 99}",
+            &[
+                ("missing-key", "yandex"),
+                ("bad-settings", "B"),
+                ("unknown-key", "colour"),
+                ("out-of-range", "99"),
+            ][..],
+        ),
+        ("gce: {tokenFile: a, tokenEnv: B}", &[("missing-key", "gce"), ("bad-settings", "B")]),
+        ("twcc: {apiKeyFile: a, apiKeyEnv: B}", &[("missing-key", "twcc"), ("bad-settings", "B")]),
+        // A key that cannot be read is not missing.
+        ("twcc: {project: \"101\", apiKeyFil: a}", &[("unknown-key", "apiKeyFil")]),
+        ("twcc: {project: \"101\", apiKeyFile: 5}", &[("wrong-type", "5")]),
+        ("yandex: {folders: [f], credentials: anonymous, endpoint: 5}", &[("wrong-type", "5")]),
+        (
+            "yandex: {folders: [f], images: {pooled: true}, quota: {pooledImages: a}}",
+            &[("wrong-type", "a")],
+        ),
+        // A key that is quite another one says nothing of it.
+        (
+            "twcc: {project: \"101\", colour: red}",
+            &[("bad-settings", "twcc"), ("unknown-key", "colour")],
+        ),
+    ] {
+        let said = on_engine(settings, "  capture: {kind: disk-image, disks: boot}\n");
+        let of = |(code, at): &(&str, &str)| ((*code).to_owned(), (*at).to_owned());
+        let mut wanted: Vec<(String, String)> = wanted.iter().map(of).collect();
+        let mut said: Vec<_> = said;
+        wanted.sort();
+        said.sort();
+        assert_eq!(said, wanted, "{settings}");
     }
 }
 
@@ -1401,6 +1460,74 @@ fn settings_are_judged_with_the_endpoint_that_is_given() {
         ] {
             let said = codes(settings, &[given.to_owned()]);
             assert_eq!(said.is_empty(), is_well, "{settings} {given}: {said:?}");
+        }
+    }
+    // Only what the other endpoint mends is mended by it.
+    let here = "http://127.0.0.1:9".to_owned();
+    let twice = "twcc: {project: \"101\", apiKeyFile: a, apiKeyEnv: B, endpoint: x}";
+    assert_eq!(codes(twice, &[]), ["bad-settings", "bad-settings"]);
+    assert_eq!(codes(twice, std::slice::from_ref(&here)), ["bad-settings"]);
+    assert_eq!(codes(twice, &["ftp://a".to_owned()]), ["bad-settings", "bad-settings"]);
+    // What is wrong with a given one alone is told where the engine is opened.
+    let without = "yandex: {folders: [f], tokenFile: a, tokenEnv: B}";
+    assert_eq!(codes(without, &["ftp://a".to_owned()]), ["bad-settings"]);
+    assert_eq!(codes("yandex: {folders: [f]}", &["ftp://a".to_owned()]), [""; 0]);
+}
+
+/// What is found in an overlay that is not in use stands there, all of it.
+#[test]
+fn settings_of_an_overlay_are_judged_as_well() {
+    let file = |path: &str, text: &str| SourceFile { path: path.to_owned(), text: text.to_owned() };
+    let config = file(
+        "stillframe.yaml",
+        "apiVersion: stillframe/v1\nkind: Config\nspec:\n  engines:\n    cloud:\n      twcc: {project: \"101\", apiKeyFile: a}\n",
+    );
+    let overlay = file(
+        "there.yaml",
+        "apiVersion: stillframe/v1\nkind: Overlay\nmetadata: {name: there}\nspec:\n  config:\n    engines:\n      cloud:\n        twcc:\n          apiKeyEnv: B\n          endpoint: x\n",
+    );
+    let loaded = stillframe::policy::load(vec![config, overlay], &stillframe::engine::kinds());
+    let at: Vec<String> = loaded
+        .findings
+        .iter()
+        .filter(|found| found.code.word() == "bad-settings")
+        .map(|found| {
+            let place = found.place.as_ref().unwrap();
+            format!("{} {}", place.file.path, &place.file.text[place.span.clone()])
+        })
+        .collect();
+    assert_eq!(at, ["there.yaml B", "there.yaml x"]);
+}
+
+/// Who opens an engine without a look at findings is told all of it, too.
+#[test]
+fn an_engine_that_is_not_opened_says_everything() {
+    for (kind, settings, said) in [
+        (
+            "yandex",
+            serde_json::json!({"folders": ["f"], "tokenFile": "a", "tokenEnv": "B", "endpoint": "x"}),
+            ["`tokenFile` and `tokenEnv`", "not a URL"],
+        ),
+        (
+            "gce",
+            serde_json::json!({"projects": ["p"], "tokenFile": "a", "tokenEnv": "B", "endpoint": "x"}),
+            ["`tokenFile` and `tokenEnv`", "not a URL"],
+        ),
+        (
+            "twcc",
+            serde_json::json!({"project": "1", "apiKeyFile": "a", "apiKeyEnv": "B", "endpoint": "x"}),
+            ["`apiKeyFile` and `apiKeyEnv`", "not a URL"],
+        ),
+    ] {
+        let clock = Arc::new(FixedClock(now()));
+        let open = match kind {
+            "yandex" => stillframe::engine::yandex::open,
+            "gce" => stillframe::engine::gce::open,
+            _ => stillframe::engine::twcc::open,
+        };
+        let error = open("cloud", &settings, Path::new("/"), clock).err().unwrap();
+        for part in said {
+            assert!(error.contains(part), "{kind}: {error}");
         }
     }
 }

@@ -72,7 +72,7 @@ fn in_turns_with(tight: &str) -> (Policies, Inventory) {
         policy("tight", &format!(", deadline: {tight}"))
     );
     let kind = EngineKind {
-        check: |_| Ok(()),
+        check: |_| Vec::new(),
         name: "memory",
         settings_schema: serde_json::json!({"type": "object"}),
         capabilities: |_| super::memory::capabilities(),
@@ -559,7 +559,7 @@ fn what_is_late_or_early_is_not_made() {
              source: {{match: [{{names: [\"web-*\"]}}]}}\n  schedule: {schedule}\n  retention: {{last: 3}}\n"
         );
         let kind = EngineKind {
-            check: |_| Ok(()),
+            check: |_| Vec::new(),
             name: "memory",
             settings_schema: serde_json::json!({"type": "object"}),
             capabilities: |_| stillframe::inventory::Capabilities::default(),

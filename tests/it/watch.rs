@@ -131,7 +131,7 @@ impl World for Script {
 
 fn kind() -> EngineKind {
     EngineKind {
-        check: |_| Ok(()),
+        check: |_| Vec::new(),
         name: "memory",
         settings_schema: serde_json::json!({"type": "object"}),
         capabilities: |_| super::memory::capabilities(),

@@ -12,6 +12,7 @@ use crate::files::joined;
 use crate::inventory::{
     Capabilities, Consistency, DeleteRule, Deprecation, Idempotency, ImageKind, KeyChoice, Limits,
 };
+use crate::policy::BadSetting;
 
 /// Whom images can be shared with (members of a binding, the IAM documentation).
 const MEMBERS: [&str; 11] = [
@@ -173,87 +174,95 @@ impl Settings {
         Endpoint::parse(self.endpoint.as_deref().unwrap_or(ENDPOINT_DEFAULT))
     }
 
-    /// Where the token comes from.
+    /// Where the token comes from, by settings with which nothing is wrong.
     pub fn credentials(&self, base: &Path, endpoint: &Endpoint) -> Result<Credentials, String> {
-        Ok(match self.chosen(base, endpoint)? {
-            Chosen::Named(source) => Credentials::Named(source),
-            Chosen::None => Credentials::None,
-            Chosen::Default(impersonation) => {
-                Credentials::Default(Box::new(DefaultCredentials::find(impersonation)?))
-            }
-        })
-    }
-
-    /// What is wrong with them that the schema cannot say.
-    fn check(&self) -> Result<(), String> {
-        self.chosen(Path::new(""), &self.endpoint()?).map(drop)
-    }
-
-    /// Where the token is said to come from: nothing is looked at.
-    fn chosen(&self, base: &Path, endpoint: &Endpoint) -> Result<Chosen, String> {
-        let named = match (&self.token_file, &self.token_env) {
-            (Some(_), Some(_)) => {
-                return Err("name one of `tokenFile` and `tokenEnv`, not both".to_owned());
-            }
-            (Some(file), None) => Some(SecretSource::File(joined(base, file))),
-            (None, Some(name)) => Some(SecretSource::Variable(name.clone())),
-            (None, None) => None,
-        };
-        let impersonation = self.impersonation()?;
-        if let Some(named) = named {
-            return match (self.credentials, impersonation) {
-                (None, None) => Ok(Chosen::Named(named)),
-                (Some(_), _) => {
-                    Err("name a token or `credentials`, not both".to_owned())
-                }
-                (None, Some(_)) => Err("`impersonate` needs credentials, and a token is none: leave `tokenFile` and `tokenEnv` out".to_owned()),
-            };
+        if let Some(file) = &self.token_file {
+            return Ok(Credentials::Named(SecretSource::File(joined(base, file))));
         }
-        match (self.credentials, impersonation) {
-            (None, None) if endpoint.place.is_loopback => Ok(Chosen::None),
-            (Some(CredentialsChoice::Anonymous), Some(_)) => {
-                Err("`impersonate` and `credentials: anonymous` exclude each other".to_owned())
-            }
-            (Some(CredentialsChoice::Anonymous), None) if endpoint.place.is_loopback => {
-                Ok(Chosen::None)
-            }
-            (Some(CredentialsChoice::Anonymous), None) => Err(
-                "only an endpoint on this machine goes without a token: leave `credentials: anonymous` out".to_owned(),
-            ),
-            (None, _) if !endpoint.is_google && !endpoint.place.is_loopback => Err(format!(
-                "`endpoint` is not Google's ({}), and nothing says that it may have a token that works there as well: write `credentials: application-default`, or name a token with `tokenFile` or `tokenEnv`",
-                endpoint.place.url.host_str().unwrap_or_default()
-            )),
-            (_, impersonation) => Ok(Chosen::Default(impersonation)),
+        if let Some(name) = &self.token_env {
+            return Ok(Credentials::Named(SecretSource::Variable(name.clone())));
+        }
+        let impersonation = self.impersonation()?;
+        match self.credentials {
+            Some(CredentialsChoice::Anonymous) => Ok(Credentials::None),
+            None if impersonation.is_none() && endpoint.place.is_loopback => Ok(Credentials::None),
+            _ => Ok(Credentials::Default(Box::new(DefaultCredentials::find(impersonation)?))),
         }
     }
 
     fn impersonation(&self) -> Result<Option<Impersonation>, String> {
-        let Some(account) = self.impersonate.clone() else {
-            return match (&self.delegates, &self.credentials_endpoint) {
-                (None, None) => Ok(None),
-                _ => Err("`delegates` and `credentialsEndpoint` go with `impersonate`".to_owned()),
-            };
-        };
-        let endpoint = match &self.credentials_endpoint {
-            Some(text) => {
-                Some(Place::parse("credentialsEndpoint", text)?.below("/").url.to_string())
-            }
-            None => None,
-        };
+        let Some(account) = self.impersonate.clone() else { return Ok(None) };
+        let endpoint = self.credentials_place()?.map(|place| place.below("/").url.to_string());
         let delegates = self.delegates.clone().unwrap_or_default();
         Ok(Some(Impersonation { account, delegates, endpoint }))
     }
-}
 
-/// Where a token is said to come from.
-enum Chosen {
-    /// From a file or a variable.
-    Named(SecretSource),
-    /// There is none.
-    None,
-    /// From where the tools of the cloud have theirs.
-    Default(Option<Impersonation>),
+    fn credentials_place(&self) -> Result<Option<Place>, String> {
+        let text = self.credentials_endpoint.as_ref();
+        text.map(|text| Place::parse("credentialsEndpoint", text)).transpose()
+    }
+
+    /// Everything that is wrong with them and that the schema cannot say.
+    pub fn check(&self) -> Vec<BadSetting> {
+        let mut found = Vec::new();
+        let mut wrong = |about: &[&str], message: &str| found.push(BadSetting::new(about, message));
+        let endpoint = self.endpoint();
+        if let Err(message) = &endpoint {
+            wrong(&["/endpoint"], message);
+        }
+        if let Err(message) = self.credentials_place() {
+            wrong(&["/credentialsEndpoint"], &message);
+        }
+        if self.token_file.is_some() && self.token_env.is_some() {
+            let message = "name one of `tokenFile` and `tokenEnv`, not both";
+            wrong(&["/tokenEnv", "/tokenFile"], message);
+        }
+        let is_named = self.token_file.is_some() || self.token_env.is_some();
+        if is_named && self.credentials.is_some() {
+            let message = "name a token or `credentials`, not both";
+            wrong(&["/credentials", "/tokenFile", "/tokenEnv"], message);
+        }
+        if is_named && self.impersonate.is_some() {
+            let message = "`impersonate` needs credentials, and a token is none: leave `tokenFile` and `tokenEnv` out";
+            wrong(&["/impersonate", "/tokenFile", "/tokenEnv"], message);
+        }
+        for (at, is_there) in [
+            ("/delegates", self.delegates.is_some()),
+            ("/credentialsEndpoint", self.credentials_endpoint.is_some()),
+        ] {
+            if is_there && self.impersonate.is_none() {
+                let message = format!("`{}` goes with `impersonate`", &at[1..]);
+                wrong(&[at, "/impersonate"], &message);
+            }
+        }
+        let is_anonymous = self.credentials == Some(CredentialsChoice::Anonymous);
+        if is_anonymous && self.impersonate.is_some() {
+            let message = "`impersonate` and `credentials: anonymous` exclude each other";
+            wrong(&["/impersonate", "/credentials"], message);
+        }
+        let elsewhere = endpoint.ok().filter(|endpoint| !endpoint.place.is_loopback);
+        found.extend(elsewhere.and_then(|endpoint| self.check_elsewhere(&endpoint)));
+        found
+    }
+
+    /// What is wrong with them for an endpoint that is not on this machine.
+    fn check_elsewhere(&self, endpoint: &Endpoint) -> Option<BadSetting> {
+        let is_named = self.token_file.is_some() || self.token_env.is_some();
+        match self.credentials {
+            Some(CredentialsChoice::Anonymous) => Some(BadSetting::new(
+                &["/credentials", "/endpoint"],
+                "only an endpoint on this machine goes without a token: leave `credentials: anonymous` out",
+            )),
+            None if !is_named && !endpoint.is_google => Some(BadSetting::new(
+                &["/endpoint", "/credentials", "/tokenFile", "/tokenEnv"],
+                format!(
+                    "`endpoint` is not Google's ({}), and nothing says that it may have a token that works there as well: write `credentials: application-default`, or name a token with `tokenFile` or `tokenEnv`",
+                    endpoint.place.url.host_str().unwrap_or_default()
+                ),
+            )),
+            _ => None,
+        }
+    }
 }
 
 /// Which credentials are used.
@@ -267,9 +276,9 @@ pub enum CredentialsChoice {
     ApplicationDefault,
 }
 
-/// What is wrong with settings that hold to the schema.
-pub fn check(settings: &Value) -> Result<(), String> {
-    Settings::read(settings).map_or(Ok(()), |settings| settings.check())
+/// Everything that is wrong with settings that hold to the schema.
+pub fn check(settings: &Value) -> Vec<BadSetting> {
+    Settings::read(settings).map_or_else(|_| Vec::new(), |settings| settings.check())
 }
 
 /// What settings can do; those that do not hold to the schema can do nothing.
@@ -339,6 +348,7 @@ mod tests {
         let here =
             Settings { endpoint: Some("http://127.0.0.1:1".to_owned()), ..Settings::default() };
         let of = |settings: Settings| {
+            BadSetting::refuse(&settings.check())?;
             let endpoint = settings.endpoint().unwrap();
             settings.credentials(base, &endpoint).map(|credentials| format!("{credentials:?}"))
         };

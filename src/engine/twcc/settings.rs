@@ -16,6 +16,7 @@ use crate::inventory::{
     Capabilities, Consistency, DeleteRule, Deprecation, Idempotency, ImageKind, KeyChoice, Limits,
     LocationChoice, OWN_LABELS, RecordPlace,
 };
+use crate::policy::BadSetting;
 
 /// Where the API is.
 const ENDPOINT_DEFAULT: &str = "https://apigateway.twcc.ai";
@@ -123,28 +124,38 @@ impl Settings {
         Ok((place, is_default))
     }
 
-    /// Where the key is; nowhere for a place on this machine that needs none.
-    pub fn key(&self, base: &Path, place: &Place) -> Result<Option<SecretSource>, String> {
+    /// Where the key is; nowhere for a place on this machine, which needs none.
+    pub fn key(&self, base: &Path) -> Option<SecretSource> {
+        let file = self.api_key_file.as_ref().map(|file| SecretSource::File(joined(base, file)));
+        file.or_else(|| self.api_key_env.clone().map(SecretSource::Variable))
+    }
+
+    /// Everything that is wrong with them and that the schema cannot say.
+    pub fn check(&self) -> Vec<BadSetting> {
+        let mut found = Vec::new();
+        let place = self.endpoint().map_err(|message| {
+            found.push(BadSetting::new(&["/endpoint"], message));
+        });
         match (&self.api_key_file, &self.api_key_env) {
-            (Some(_), Some(_)) => {
-                Err("name one of `apiKeyFile` and `apiKeyEnv`, not both".to_owned())
+            (Some(_), Some(_)) => found.push(BadSetting::new(
+                &["/apiKeyEnv", "/apiKeyFile"],
+                "name one of `apiKeyFile` and `apiKeyEnv`, not both",
+            )),
+            (None, None) if place.is_ok_and(|(place, _)| !place.is_loopback) => {
+                found.push(BadSetting::new(
+                    &["/apiKeyFile", "/apiKeyEnv", "/endpoint"],
+                    "there is no API key: name a file with `apiKeyFile` or a variable with `apiKeyEnv`",
+                ));
             }
-            (Some(file), None) => Ok(Some(SecretSource::File(joined(base, file)))),
-            (None, Some(name)) => Ok(Some(SecretSource::Variable(name.clone()))),
-            (None, None) if place.is_loopback => Ok(None),
-            (None, None) => Err(
-                "there is no API key: name a file with `apiKeyFile` or a variable with `apiKeyEnv`"
-                    .to_owned(),
-            ),
+            _ => {}
         }
+        found
     }
 }
 
-/// What is wrong with settings that hold to the schema.
-pub fn check(settings: &Value) -> Result<(), String> {
-    let Ok(settings) = Settings::read(settings) else { return Ok(()) };
-    let (place, _) = settings.endpoint()?;
-    settings.key(Path::new(""), &place).map(drop)
+/// Everything that is wrong with settings that hold to the schema.
+pub fn check(settings: &Value) -> Vec<BadSetting> {
+    Settings::read(settings).map_or_else(|_| Vec::new(), |settings| settings.check())
 }
 
 /// What settings can do; those that do not hold to the schema can do nothing.
@@ -167,8 +178,8 @@ mod tests {
         let base = Path::new("/etc");
         let of = |fields: Value| {
             let settings = settings(&fields);
-            let (place, _) = settings.endpoint().unwrap();
-            settings.key(base, &place).map(|key| key.map(|key| key.to_string()))
+            BadSetting::refuse(&settings.check())?;
+            Ok::<_, String>(settings.key(base).map(|key| key.to_string()))
         };
         assert!(of(json!({"project": "GOV1"})).unwrap_err().contains("apiKeyFile"));
         let here = "http://127.0.0.1:8470";
@@ -178,6 +189,9 @@ mod tests {
             Ok(Some("/etc/key".to_owned()))
         );
         assert!(of(json!({"project": "GOV1", "apiKeyFile": "a", "apiKeyEnv": "B"})).is_err());
+        let all = json!({"project": "GOV1", "apiKeyFile": "a", "apiKeyEnv": "B", "endpoint": "x"});
+        let all = of(all).unwrap_err();
+        assert!(all.starts_with("2 things") && all.contains("not a URL"), "{all}");
     }
 
     #[test]

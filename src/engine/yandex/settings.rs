@@ -15,9 +15,12 @@ use crate::inventory::{
     Capabilities, Consistency, DeleteRule, Deprecation, Idempotency, ImageKind, ImportFormat,
     KeyChoice, Limits, LocationChoice,
 };
+use crate::policy::BadSetting;
 
 /// Where the list of services is.
 const ENDPOINT_DEFAULT: &str = "https://api.cloud.yandex.net";
+/// The services that settings may say a place of.
+const SERVICES: [&str; 3] = ["compute", "iam", "operation"];
 /// So many operations a folder takes at once.
 pub(super) const OPERATIONS_MAX: usize = 15;
 /// So many captures run at once where nobody says: each may ask for several disks at once.
@@ -202,32 +205,44 @@ impl Settings {
         }
     }
 
-    /// What is wrong with them that the schema cannot say.
-    pub fn check(&self) -> Result<(), String> {
+    /// Everything that is wrong with them and that the schema cannot say.
+    pub fn check(&self) -> Vec<BadSetting> {
+        let mut found = Vec::new();
         let pooled = self.quota.as_ref().and_then(|quota| quota.pooled_images).unwrap_or(0);
         if self.is_pooled() && pooled == 0 {
-            return Err("`images.pooled` asks for images that are optimised for deployment, and a cloud takes 0 of them until it has asked for more: have the quota raised and repeat it in `quota.pooledImages`, or leave `pooled` out".to_owned());
+            found.push(BadSetting::new(&["/images/pooled", "/quota/pooledImages"], "`images.pooled` asks for images that are optimised for deployment, and a cloud takes 0 of them until it has asked for more: have the quota raised and repeat it in `quota.pooledImages`, or leave `pooled` out"));
         }
+        found.extend(self.check_copies());
+        for service in SERVICES {
+            let at = format!("/endpoints/{service}");
+            found.extend(self.service(service).err().map(|why| BadSetting::new(&[&at], why)));
+        }
+        found.extend(self.check_credentials());
+        found
+    }
+
+    /// What is wrong with the folders of copies.
+    fn check_copies(&self) -> Vec<BadSetting> {
+        let mut found = Vec::new();
         let copies = self.copy_folders();
         for (index, copy) in copies.iter().enumerate() {
-            let why = if self.folders.contains(copy) {
-                "it is one of `folders`, where originals are"
-            } else if self.images_folder.as_ref() == Some(copy) {
-                "it is `imagesFolder`, where originals are"
-            } else if copies[..index].contains(copy) {
-                "it is written twice"
-            } else {
-                continue;
+            let mut wrong = |other: &str, why: &str| {
+                let message = format!(
+                    "`copyFolders` has `{copy}`, and {why}: a copy goes to a folder that has nothing else of this engine"
+                );
+                found.push(BadSetting::new(&[&format!("/copyFolders/{index}"), other], message));
             };
-            return Err(format!(
-                "`copyFolders` has `{copy}`, and {why}: a copy goes to a folder that has nothing else of this engine"
-            ));
+            if self.folders.contains(copy) {
+                wrong("/folders", "it is one of `folders`, where originals are");
+            }
+            if self.images_folder.as_ref() == Some(copy) {
+                wrong("/imagesFolder", "it is `imagesFolder`, where originals are");
+            }
+            if copies[..index].contains(copy) {
+                wrong("/copyFolders", "it is written twice");
+            }
         }
-        let endpoint = self.endpoint()?;
-        for service in ["compute", "iam", "operation"] {
-            self.service(service)?;
-        }
-        self.check_credentials(&endpoint)
+        found
     }
 
     /// Whether disk images are optimised for deployment.
@@ -284,24 +299,41 @@ impl Settings {
         Ok(text.as_ref().map(place).transpose()?.map(|place| place.below("/")))
     }
 
-    /// What is wrong with how the token is named, wherever it comes from.
-    fn check_credentials(&self, endpoint: &Place) -> Result<(), String> {
-        let named = [&self.key_file, &self.token_file, &self.token_env];
-        if named.iter().filter(|one| one.is_some()).count() > 1 {
-            return Err("name one of `keyFile`, `tokenFile` and `tokenEnv`".to_owned());
+    /// What is wrong with the endpoint, and with how the token is named, wherever it comes from.
+    fn check_credentials(&self) -> Vec<BadSetting> {
+        let mut found = Vec::new();
+        let endpoint = self.endpoint().map_err(|message| {
+            found.push(BadSetting::new(&["/endpoint"], message));
+        });
+        let named: Vec<&str> = [
+            ("/keyFile", &self.key_file),
+            ("/tokenFile", &self.token_file),
+            ("/tokenEnv", &self.token_env),
+        ]
+        .into_iter()
+        .filter_map(|(at, named)| named.as_ref().map(|_| at))
+        .collect();
+        if named.len() > 1 {
+            let others: Vec<&str> = named.iter().rev().copied().collect();
+            let message = "name one of `keyFile`, `tokenFile` and `tokenEnv`";
+            found.push(BadSetting::new(&others, message));
         }
-        if self.credentials.is_some() && named.iter().any(|one| one.is_some()) {
-            return Err("name a key, a token or `credentials`, not two of them".to_owned());
+        if self.credentials.is_some() && !named.is_empty() {
+            let about: Vec<&str> = [&["/credentials"], &named[..]].concat();
+            let message = "name a key, a token or `credentials`, not two of them";
+            found.push(BadSetting::new(&about, message));
         }
-        if self.credentials == Some(CredentialsChoice::Anonymous) && !endpoint.is_loopback {
-            return Err("only an endpoint on this machine goes without a token: leave `credentials: anonymous` out".to_owned());
+        if self.credentials == Some(CredentialsChoice::Anonymous)
+            && endpoint.is_ok_and(|endpoint| !endpoint.is_loopback)
+        {
+            let message = "only an endpoint on this machine goes without a token: leave `credentials: anonymous` out";
+            found.push(BadSetting::new(&["/credentials", "/endpoint"], message));
         }
-        Ok(())
+        found
     }
 
-    /// Where the token comes from.
+    /// Where the token comes from, by settings with which nothing is wrong.
     pub fn credentials(&self, base: &Path, endpoint: &Place) -> Result<Credentials, String> {
-        self.check_credentials(endpoint)?;
         if let Some(file) = &self.key_file {
             return Credentials::of_key(&joined(base, file));
         }
@@ -321,9 +353,9 @@ impl Settings {
     }
 }
 
-/// What is wrong with settings that hold to the schema.
-pub fn check(settings: &Value) -> Result<(), String> {
-    Settings::read(settings).map_or(Ok(()), |settings| settings.check())
+/// Everything that is wrong with settings that hold to the schema.
+pub fn check(settings: &Value) -> Vec<BadSetting> {
+    Settings::read(settings).map_or_else(|_| Vec::new(), |settings| settings.check())
 }
 
 /// What settings can do; those that do not hold to the schema can do nothing.
@@ -351,7 +383,7 @@ mod tests {
 
     #[test]
     fn what_the_cloud_takes_none_of_is_refused_early() {
-        let check = |settings: Value| read(&settings).check();
+        let check = |settings: Value| BadSetting::refuse(&read(&settings).check());
         let error = check(json!({"folders": ["a"], "images": {"pooled": true}})).unwrap_err();
         assert!(error.contains("quota.pooledImages"), "{error}");
         assert!(
@@ -384,7 +416,7 @@ mod tests {
             let settings =
                 json!({"folders": ["a", "b"], "imagesFolder": "c", "copyFolders": copies});
             let settings = read(&settings);
-            settings.check().map(|()| settings)
+            BadSetting::refuse(&settings.check()).map(|()| settings)
         };
         let settings = of(&["v", "w"]).unwrap();
         let folders: Vec<&String> = settings.image_folders().collect();
@@ -408,6 +440,7 @@ mod tests {
     fn a_token_comes_from_one_place() {
         let of = |settings: Value| {
             let settings = read(&settings);
+            BadSetting::refuse(&settings.check())?;
             let endpoint = settings.endpoint().unwrap();
             settings.credentials(Path::new("/etc"), &endpoint).map(|found| found.place())
         };

@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::civil::Date;
 use serde_json::{Value, json};
 
+use super::Loader;
 use super::documents::Document;
+use super::engines::one_kind_each;
 use super::notify::notify;
-use super::{Loader, given_endpoint};
 use crate::cost::{Prices, Rate};
 use crate::elapsed::Elapsed;
 use crate::inventory::{Consistency, ImageKind, Via};
-use crate::name::{self, PolicyName};
-use crate::policy::EngineKind;
+use crate::name::PolicyName;
 use crate::policy::effective::{Layer, Layers};
 use crate::policy::finding::{Code, Finding, Place};
 use crate::policy::meaning::reader::Reader;
@@ -26,12 +26,13 @@ use crate::policy::written::{
     BlackoutSpec, ExemptionSpec, GuardsSpec, LengthText, MovedSpec, PricesSpec, RemovedSpec,
     WatchSpec,
 };
-use crate::policy::yaml::escape;
 use crate::retention::Retention;
 use crate::schedule::{Schedule, Zone};
 
 /// Where the ledger is kept, relative to the configuration file, unless it says otherwise.
 const LEDGER_DEFAULT: &str = "../.stillframe/ledger.ndjson";
+/// Where an overlay says what is different in the configuration.
+const OVERLAID: &str = "/spec/config";
 /// How long nothing changes after a policy was removed, unless the entry says otherwise.
 const REMOVED_GRACE: Elapsed = Elapsed::days(14);
 
@@ -57,15 +58,20 @@ impl Loader<'_> {
     pub(super) fn config(
         &mut self,
         document: &Document,
-        overlay: Option<Layer<'_>>,
+        overlay: Option<&Document>,
         environment: Option<&str>,
     ) -> Option<Configured> {
         let spec = document.json.get("spec")?;
+        let nothing = json!({});
+        let overlay = overlay.filter(|overlay| overlay.json.pointer(OVERLAID).is_some());
+        let overlaid = overlay.into_iter().flat_map(|overlay| overlay.damaged_in(OVERLAID));
+        let unread: Vec<&str> = document.damaged_in("/spec").chain(overlaid).collect();
+        let overlay = overlay.map(|overlay| overlay.layer(OVERLAID, &nothing));
         let own =
             Layer { json: spec, document: &document.node, prefix: "/spec", file: &document.file };
         let mut layers = Layers::new(overlay.into_iter().collect(), own, Vec::new(), &json!({}));
         one_kind_each(&mut layers.json, overlay.map(|overlay| overlay.json));
-        let engines = self.engines(&layers);
+        let engines = self.engines(&layers, &unread);
         let mut reader = Reader::new(&layers);
         let json = &layers.json;
         let guards = json.get("guards").cloned().unwrap_or_else(|| json!({}));
@@ -99,65 +105,6 @@ impl Loader<'_> {
         };
         self.findings.append(&mut reader.findings);
         Some(configured)
-    }
-
-    fn engines(&mut self, layers: &Layers<'_>) -> BTreeMap<String, EngineConfig> {
-        let mut engines = BTreeMap::new();
-        let written = layers.json.get("engines").and_then(Value::as_object);
-        for (engine, kinds) in written.into_iter().flatten() {
-            if !name::is_rfc1035_label(engine) {
-                let place = layers.place(&format!("/engines/{}", escape(engine)));
-                let message = format!("`{engine}` is not a name for an engine");
-                self.findings.push(
-                    Finding::new(Code::BadName, place, message)
-                        .hint("1 to 63 of a-z, 0-9 and `-`, beginning with a letter"),
-                );
-            }
-            let Some((kind, settings)) = kinds.as_object().and_then(|kinds| kinds.iter().next())
-            else {
-                continue;
-            };
-            let Some(known) = self.kinds.iter().find(|known| known.name == kind) else {
-                continue;
-            };
-            // What is wrong with an endpoint that is given is no mistake of the files.
-            let opened = with_endpoint(engine, settings, known, self.endpoints);
-            if let (Err(message), Err(_)) = ((known.check)(&opened), (known.check)(settings)) {
-                let place = layers.place(&format!("/engines/{}", escape(engine)));
-                self.findings.push(Finding::new(Code::BadSettings, place, message));
-            }
-            let capabilities = (known.capabilities)(settings);
-            engines.insert(
-                engine.clone(),
-                EngineConfig { kind: kind.clone(), settings: settings.clone(), capabilities },
-            );
-        }
-        engines
-    }
-}
-
-/// Settings as the engine is opened with them: with the endpoint that it is given instead.
-fn with_endpoint(engine: &str, settings: &Value, kind: &EngineKind, given: &[String]) -> Value {
-    let mut settings = settings.clone();
-    let is_its = |name: Option<&str>| name.is_none_or(|name| name == engine);
-    let its = given.iter().map(|text| given_endpoint(text)).rfind(|(name, _)| is_its(*name));
-    if let (Some((_, url)), true, Some(fields)) =
-        (its, kind.has_endpoint(), settings.as_object_mut())
-    {
-        fields.insert("endpoint".to_owned(), url.into());
-    }
-    settings
-}
-
-/// An engine has one kind: where an overlay has another, the one of the file gives way.
-fn one_kind_each(json: &mut Value, overlay: Option<&Value>) {
-    let over = overlay.and_then(|overlay| overlay.get("engines")?.as_object());
-    for (engine, kinds) in over.into_iter().flatten() {
-        let kept = kinds.as_object().and_then(|kinds| kinds.keys().next());
-        let merged = json.pointer_mut(&format!("/engines/{}", escape(engine)));
-        if let (Some(kept), Some(Value::Object(merged))) = (kept, merged) {
-            merged.retain(|kind, _| kind == kept);
-        }
     }
 }
 

@@ -38,6 +38,11 @@ impl Document {
         Place { file: Arc::clone(&self.file), span }
     }
 
+    /// What was taken out of a part of it, as JSON pointers into that.
+    pub(super) fn damaged_in<'a>(&'a self, part: &'a str) -> impl Iterator<Item = &'a str> {
+        self.damaged.iter().filter_map(move |pointer| pointer.strip_prefix(part))
+    }
+
     /// Whether there is an error in a value of a mapping, or in its key.
     pub(super) fn has_error_in(&self, mapping: &str, key: &str) -> bool {
         let entry = self.node.at(mapping).and_then(|mapping| mapping.entry(key));

@@ -33,9 +33,7 @@ impl Loader<'_> {
         for overlay in overlays.iter().filter(|overlay| Some(overlay.name()) != chosen) {
             let mut other =
                 Loader { kinds: self.kinds, endpoints: self.endpoints, findings: Vec::new() };
-            let over = overlay.json.pointer("/spec/config");
-            let over = over.map(|_| overlay.layer("/spec/config", &nothing));
-            let configured = other.config(config, over, Some(overlay.name()));
+            let configured = other.config(config, Some(overlay), Some(overlay.name()));
             let patches = other.patches(overlay);
             let mut found = other.findings;
             if let Some(Configured { config: known, .. }) = &configured {
@@ -48,8 +46,9 @@ impl Loader<'_> {
         }
     }
 
-    /// Adds the errors that stand in a document and are not known yet.
+    /// Adds the errors that stand in a document and were not known before.
     fn extend_in(&mut self, document: &Document, found: Vec<Finding>) {
+        let before = self.findings.len();
         for finding in found.into_iter().filter(Finding::is_error) {
             let Some(place) = &finding.place else { continue };
             let span = &document.node.span;
@@ -57,7 +56,7 @@ impl Loader<'_> {
                 && (span.start..=span.end).contains(&place.span.start);
             let is_known =
                 |known: &Finding| known.code == finding.code && known.place.as_ref() == Some(place);
-            if is_inside && !self.findings.iter().any(is_known) {
+            if is_inside && !self.findings[..before].iter().any(is_known) {
                 self.findings.push(finding);
             }
         }

@@ -550,7 +550,7 @@ fn solos() -> impl Strategy<Value = Solo> {
 impl Solo {
     fn policies(&self) -> Policies {
         let kind = EngineKind {
-            check: |_| Ok(()),
+            check: |_| Vec::new(),
             name: "memory",
             settings_schema: serde_json::json!({"type": "object"}),
             capabilities: |_| memory::capabilities(),

@@ -126,7 +126,7 @@ pub fn rich() -> impl Strategy<Value = Rich> {
 impl Rich {
     pub fn policies(&self) -> Policies {
         let kind = EngineKind {
-            check: |_| Ok(()),
+            check: |_| Vec::new(),
             name: "memory",
             settings_schema: serde_json::json!({"type": "object"}),
             capabilities: |_| capabilities(),
