@@ -11,12 +11,14 @@ mod guard;
 mod source;
 
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 
 pub use guard::guard;
 
 use crate::elapsed::{Elapsed, whole_second};
 use crate::inventory::{
-    Consistency, EngineInventory, Image, ImageKind, ImageState, Inventory, LABEL_COPY, Stage, Via,
+    Consistency, EngineInventory, Image, ImageKind, ImageState, Inventory, LABEL_COPY,
+    LABEL_IMPORTED, Stage, Via,
 };
 use crate::name::{Key, Ownership, PolicyName, Slot};
 use crate::plan::{Action, Change, Create, ImageRef, Plan, Reason, ReasonCode, of_changes, plan};
@@ -30,9 +32,21 @@ const BEGIN_WITHIN: Elapsed = Elapsed::days(1);
 /// What stands for the id of the image while it is not made.
 const COMING: &str = "(imported)";
 
+/// Hexadecimal digits of the hash of a place.
+const PLACE_LENGTH: usize = 16;
+
 /// How files are called that hold a disk in another format, or packed.
 const OTHER_FORMATS: [&str; 13] =
     ["iso", "vhd", "vhdx", "vdi", "ova", "ovf", "gz", "bz2", "xz", "zst", "zip", "7z", "tar"];
+
+/// What an image says of the place that it was imported from, which is without what was signed: the
+/// same disk under another signature is the same. A label has no room for a URL.
+pub fn place_label(from: &str) -> String {
+    let digest = Sha256::digest(format!("imported from\n{from}").as_bytes());
+    let mut text = data_encoding::HEXLOWER.encode(&digest);
+    text.truncate(PLACE_LENGTH);
+    text
+}
 
 /// What is wanted.
 #[derive(Debug, Clone)]
@@ -250,6 +264,7 @@ impl<'a> Desk<'a> {
         let (replaces, disk) = both(self.replaced(&key, &name, notes), self.disk(source))?;
         let mut labels = policy.labels.clone();
         labels.extend(key.labels());
+        labels.insert(LABEL_IMPORTED.to_owned(), place_label(&self.wanted.from));
         let stand_in = source.described();
         let location = if policy.location.is_empty() {
             capabilities.default_location(&stand_in.zone).to_owned()
@@ -308,7 +323,7 @@ impl<'a> Desk<'a> {
     }
 
     /// The failed attempt whose name the image takes. Anything else that stands for the slot, or has the
-    /// name, is in the way; what is being made under both is taken up.
+    /// name, is in the way; what is being made under both of the same disk is taken up.
     fn replaced(
         &self,
         key: &Key,
@@ -328,13 +343,24 @@ impl<'a> Desk<'a> {
             }
             let is_free = !image.is_held(self.now) && image.in_use_by.is_empty();
             match image.state {
-                ImageState::Creating if is_it(image, &known) => notes.push(format!(
+                ImageState::Creating if is_it(image, &known) && self.is_of_place(image) => notes.push(format!(
                     "a run before has begun {name}, or another one is at it: it is taken up, and nothing is asked for again"
                 )),
+                ImageState::Creating if is_it(image, &known) => {
+                    let of = match image.labels.get(LABEL_IMPORTED) {
+                        Some(_) => "another file",
+                        None => "a disk that is captured, not of a file",
+                    };
+                    return refused(format!(
+                        "{name} is being made for {} of {} already, of {of}: {} is not imported in its place. Wait until it is there, and delete it if it is not wanted; or import as another time (--at)",
+                        key.slot, key.source, self.wanted.from
+                    ));
+                }
                 ImageState::Failed if is_it(image, &known) && is_free => failed = Some(image),
                 state => {
+                    let of = if self.is_of_place(image) { ", of the same file" } else { "" };
                     return refused(format!(
-                        "{} ({}) stands for {} of {} already",
+                        "{} ({}) stands for {} of {} already{of}",
                         image.name,
                         state.word(),
                         key.slot,
@@ -353,6 +379,11 @@ impl<'a> Desk<'a> {
             )),
             None => Ok(failed),
         }
+    }
+
+    /// Whether an image is of the disk that is wanted, whatever its URL was signed with.
+    fn is_of_place(&self, image: &Image) -> bool {
+        image.labels.get(LABEL_IMPORTED) == Some(&place_label(&self.wanted.from))
     }
 
     /// The family, where it would not give people something older than what it has: to the service the

@@ -47,7 +47,8 @@ pub const LABEL_DRILLED: &str = "stillframe-drilled";
 pub const LABEL_DRILLED_BEFORE: &str = "stillframe-drilled-before";
 /// Label on each member of a restore point that is one image per disk: how many members it has.
 pub const LABEL_SET: &str = "stillframe-set";
-
+/// Label on an image that was imported: a hash of where its disk lay, without what was signed.
+pub const LABEL_IMPORTED: &str = "stillframe-imported";
 /// Label on a snapshot that is a step on the way to an image: the name of that image.
 pub const LABEL_STEP: &str = "stillframe-step";
 

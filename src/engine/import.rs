@@ -19,8 +19,8 @@ use super::{
     Attention, Calls, CopyRequest, CreateRequest, Created, Engine, EngineError, Examined, Rebuild,
     Settled, Store, Wanted, Watcher,
 };
-use crate::import::Placed;
-use crate::inventory::{DrillCheck, EngineInventory, Image};
+use crate::import::{Placed, place_label};
+use crate::inventory::{DrillCheck, EngineInventory, Image, LABEL_IMPORTED};
 use crate::plan::{ImageRef, Update};
 
 /// An image to be made of a disk that lies elsewhere.
@@ -42,7 +42,8 @@ pub struct ImportRequest {
 #[async_trait]
 pub trait Import: Send + Sync {
     /// Makes an image and waits until it is READY. Called twice with the same key, by this or any other
-    /// run and whatever the URL was signed with, it makes one. No error says what the URL hides.
+    /// run and whatever the URL was signed with, it makes one; what is there under the key of another
+    /// file is refused, and nothing is asked for. No error says what the URL hides.
     async fn import(
         &self,
         request: ImportRequest,
@@ -93,7 +94,10 @@ impl Engine for Importer {
         create: CreateRequest,
         watcher: Arc<dyn Watcher>,
     ) -> Result<Created, EngineError> {
-        let Some(placed) = self.placed().filter(|placed| placed.key == create.key) else {
+        let place = place_label(self.uri.open());
+        let is_of_place = create.create.labels.get(LABEL_IMPORTED) == Some(&place);
+        let is_planned = |placed: &Placed| placed.key == create.key && is_of_place;
+        let Some(placed) = self.placed().filter(is_planned) else {
             let message = "nothing but the image that was planned is imported".to_owned();
             return Err(EngineError::Refused(message));
         };

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::inventory::{Image, ImageKind, ImageState, Inventory};
+use crate::inventory::{Image, ImageKind, ImageState, Inventory, LABEL_IMPORTED};
 use crate::name::{Key, Ownership};
 use crate::plan::guard::{Guard, Refusal};
 use crate::plan::{Action, Change, Plan};
@@ -75,8 +75,13 @@ fn wrong(
     let mut of_slot = engine.images.iter().filter(has_slot);
     let in_the_way = of_slot.clone().find(|other| match other.state {
         ImageState::Failed => Some(&other.id) != replaced,
-        // What is being made under the name is taken up.
-        ImageState::Creating => other.name != change.image.name,
+        // What is being made under the name is taken up, if it is of the same file.
+        ImageState::Creating => {
+            let place = other.labels.get(LABEL_IMPORTED);
+            place.is_none()
+                || place != create.labels.get(LABEL_IMPORTED)
+                || other.name != change.image.name
+        }
         _ => true,
     });
     if let Some(other) = in_the_way {

@@ -9,7 +9,7 @@ use super::limits::Limits;
 
 /// Labels that stillframe itself, and a person who holds an image, may put on it. A member of a set
 /// carries the most: 4 of its key, 4 of its set, 3 of its stage, a hold, and one mark each of a source
-/// that is gone and of a policy that was removed.
+/// that is gone and of a policy that was removed. What was imported is one image, and so has fewer.
 pub const OWN_LABELS: usize = 14;
 
 /// What an image is.

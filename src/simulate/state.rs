@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::decision::Copying;
 use super::series::World;
 use crate::desired::Presence;
-use crate::inventory::{Disk, Image, ImageKind, ImageState, LABEL_COPY, Stage};
+use crate::inventory::{Disk, Image, ImageKind, ImageState, LABEL_COPY, LABEL_IMPORTED, Stage};
 use crate::name::{Key, LABEL_KEY, LABEL_POLICY, LABEL_SLOT, LABEL_SOURCE, Slot};
 use crate::policy::select::Patterns;
 
@@ -103,7 +103,9 @@ pub(super) fn simulated(
 
 /// What the planner looks at in every image.
 fn hash_image(hasher: &mut DefaultHasher, key: &Key, image: &Image, twins: usize) {
-    const OWNERSHIP: [&str; 4] = [LABEL_POLICY, LABEL_SOURCE, LABEL_SLOT, LABEL_KEY];
+    // And where it was imported from, which decides nothing.
+    const OWNERSHIP: [&str; 5] =
+        [LABEL_POLICY, LABEL_SOURCE, LABEL_SLOT, LABEL_KEY, LABEL_IMPORTED];
     (key.slot, image.state, image.stage, twins, &image.location, image.kind).hash(hasher);
     if image.state != ImageState::Ready {
         image.created_at.hash(hasher);

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::decision::{Decision, Removal};
 use super::series::{Point, Step, World};
-use crate::inventory::{LABEL_LET_GO, LABEL_STAGE, LABEL_STAGED};
+use crate::inventory::{LABEL_IMPORTED, LABEL_LET_GO, LABEL_STAGE, LABEL_STAGED};
 use crate::name::{LABEL_KEY, LABEL_POLICY, LABEL_PREFIX, LABEL_SLOT, LABEL_SOURCE, Slot};
 use crate::plan::guard::{Guard, is_over};
 use crate::policy::Risk;
@@ -213,9 +213,10 @@ pub(super) enum Fate {
     Waits,
 }
 
-/// Whether a label says nothing but whose a point is and that it goes.
+/// Whether a label says nothing but whose a point is, where it came from and that it goes.
 fn is_of_deleting(label: &str) -> bool {
-    const KNOWN: [&str; 7] = [
+    const KNOWN: [&str; 8] = [
+        LABEL_IMPORTED,
         LABEL_POLICY,
         LABEL_SOURCE,
         LABEL_SLOT,

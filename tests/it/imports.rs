@@ -3,9 +3,10 @@
 use std::fs;
 
 use jiff::SignedDuration;
-use stillframe::import::{ImportError, Importing, Wanted, guard, import};
+use stillframe::import::{ImportError, Importing, Wanted, guard, import, place_label};
 use stillframe::inventory::{
-    Gap, GapScope, Image, ImageState, Inventory, LABEL_COPY, LABEL_HOLD, LABEL_LET_GO,
+    Gap, GapScope, Image, ImageState, Inventory, LABEL_COPY, LABEL_HOLD, LABEL_IMPORTED,
+    LABEL_LET_GO, LABEL_MISSING, LABEL_REMOVED, LABEL_STAGE, LABEL_STAGED, OWN_LABELS,
 };
 use stillframe::name::{Key, Ownership, PolicyName, Slot};
 use stillframe::plan::{Action, ImageRef, Plan, ReasonCode, Update, plan};
@@ -87,7 +88,9 @@ fn a_disk_becomes_a_restore_point_that_the_next_plan_keeps() {
     assert_eq!((change.action, &change.key.source), (Action::Create, &change.key.source));
     assert_eq!(change.key.slot.instant(), now() - SignedDuration::from_hours(60));
     assert_eq!(change.image.name, change.key.image_name(&change.key.default_prefix()));
-    assert_eq!(create.labels, change.key.labels());
+    let mut labels = change.key.labels();
+    labels.insert(LABEL_IMPORTED.to_owned(), place_label(&wanted(60).from));
+    assert_eq!(create.labels, labels);
     assert_eq!(
         (&create.disks[..], &create.excluded_disks[..]),
         (&["boot".to_owned()][..], &["data".to_owned()][..])
@@ -213,6 +216,29 @@ fn what_cannot_be_imported_is_refused_with_the_reason() {
     assert!(refusal_in(&boot(LAST), &half, &wanted(60)).contains("not seen whole (page 2"));
 }
 
+/// The label has nothing of the place that could be read, and room beside all that an image may get.
+#[test]
+fn an_image_says_where_it_is_from_and_has_room_for_that() {
+    let (importing, _) = imported(&boot(LAST), vec![image("web-1", 0, None)], &wanted(60));
+    let labels = &importing.plan.changes[0].create.as_ref().unwrap().labels;
+    let label = &labels[LABEL_IMPORTED];
+    assert!(label.len() == 16 && label.bytes().all(|byte| byte.is_ascii_hexdigit()), "{label}");
+    assert_ne!(*label, place_label("https://storage.example.net/b/web-1.raw"));
+    // Which disk a machine starts from, stages, a hold, marks, and that it is a copy.
+    let marks = [
+        stillframe::engine::set::LABEL_BOOT,
+        LABEL_COPY,
+        LABEL_HOLD,
+        LABEL_LET_GO,
+        LABEL_MISSING,
+        LABEL_REMOVED,
+        LABEL_STAGE,
+        LABEL_STAGED,
+    ];
+    assert!(marks.iter().all(|mark| !labels.contains_key(*mark)));
+    assert!(labels.len() + marks.len() <= OWN_LABELS, "{labels:?}");
+}
+
 #[test]
 fn a_file_that_looks_like_something_else_is_noted() {
     for (file, is_other) in
@@ -259,8 +285,24 @@ fn a_slot_has_one_restore_point() {
     let create = importing.plan.changes[0].create.as_ref().unwrap();
     assert_eq!(create.replaces.as_ref().unwrap().id.as_deref(), Some("web-1-2"));
     assert_eq!(after.engines[0].images.len(), 2);
-    let (importing, _) = imported(&boot(LAST), of(ImageState::Creating, &same), &slot);
+    let from = |from: &'static str| {
+        move |image: &mut Image| {
+            drop(image.labels.insert(LABEL_IMPORTED.to_owned(), place_label(from)));
+        }
+    };
+    let this = from("https://storage.example.net/b/web-1.qcow2");
+    let (importing, _) = imported(&boot(LAST), of(ImageState::Creating, &this), &slot);
     assert!(importing.notes[0].contains("it is taken up"), "{:?}", importing.notes);
+    // But only what is made of the same file; nothing tells of what it was made of.
+    let another = from("https://storage.example.net/b/web-2.qcow2");
+    let said = refusal(&boot(LAST), of(ImageState::Creating, &another), &slot);
+    assert!(said.contains("20261119t120000z of web-1 already, of another file"), "{said}");
+    assert!(said.contains("web-1.qcow2 is not imported in its place"), "{said}");
+    let said = refusal(&boot(LAST), of(ImageState::Creating, &same), &slot);
+    assert!(said.contains("of a disk that is captured, not of a file"), "{said}");
+    // What is there of it was imported before.
+    let said = refusal(&boot(LAST), of(ImageState::Ready, &this), &slot);
+    assert!(said.ends_with("already, of the same file"), "{said}");
     // But not what somebody holds, and not under another name.
     let held = |image: &mut Image| drop(image.labels.insert(LABEL_HOLD.to_owned(), "x".to_owned()));
     let other = |image: &mut Image| "by-hand".clone_into(&mut image.name);
@@ -389,7 +431,7 @@ fn the_guard_refuses_what_no_import_may_do() {
     let good = try_import(&policies, &inventory, &wanted(60)).unwrap().plan;
     assert_eq!(guard(&good, &policies, &inventory), []);
     let key = good.changes[0].key.clone();
-    let edits: [(&str, Edit<'_>); 14] = [
+    let edits: [(&str, Edit<'_>); 16] = [
         ("another change", &|plan, _| plan.changes[0].action = Action::Delete),
         ("two", &|plan, _| plan.changes.push(plan.changes[0].clone())),
         ("no create", &|plan, _| plan.changes[0].create = None),
@@ -407,6 +449,20 @@ fn the_guard_refuses_what_no_import_may_do() {
         ("a slot that is taken", &|_, inventory| {
             let mut taken = memory::image("taken", &key);
             taken.name = "taken".to_owned();
+            inventory.engines[0].images.push(taken);
+        }),
+        ("what is made of another file", &|_, inventory| {
+            let mut taken = memory::image("taken", &key);
+            taken.name.clone_from(&good.changes[0].image.name);
+            taken.state = ImageState::Creating;
+            taken.labels.insert(LABEL_IMPORTED.to_owned(), place_label("https://h/other"));
+            inventory.engines[0].images.push(taken);
+        }),
+        ("what is captured", &|plan, inventory| {
+            let mut taken = memory::image("taken", &key);
+            taken.name.clone_from(&good.changes[0].image.name);
+            taken.state = ImageState::Creating;
+            create(plan).labels.remove(LABEL_IMPORTED);
             inventory.engines[0].images.push(taken);
         }),
         ("room made by what is READY", &|plan, inventory| {

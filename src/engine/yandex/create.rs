@@ -14,7 +14,7 @@ use super::{sharing, wire};
 use crate::engine::http::Call;
 use crate::engine::set::{self, APART};
 use crate::engine::{CreateRequest, Created, EngineError, Progress, Watcher};
-use crate::inventory::{Consistency, Grant, Image, ImageState, LABEL_SET, Via};
+use crate::inventory::{Consistency, Grant, Image, ImageState, LABEL_IMPORTED, LABEL_SET, Via};
 use crate::name::{Ownership, is_rfc1035_label};
 use crate::plan::ImageRef;
 
@@ -262,6 +262,12 @@ pub(super) fn is_wanted(wanted: &Wanted, found: &Found) -> Result<(), EngineErro
     let is_kind = is_part && is_made_so;
     if !is_ours || !is_same_disk || !is_kind || !is_there {
         return Err(EngineError::NameTaken(wanted.point.clone()));
+    }
+    if wanted.imported.is_some() && image.labels.get(LABEL_IMPORTED) != wanted.imported.as_ref() {
+        return Err(EngineError::Refused(format!(
+            "{} is there already or is being made, and not of this file: import it as another time, or delete that first",
+            wanted.point
+        )));
     }
     let count = wanted.members.to_string();
     if wanted.members > 1 && image.labels.get(LABEL_SET) != Some(&count) {

@@ -15,7 +15,8 @@ use super::sharing;
 use crate::engine::http::Call;
 use crate::engine::set::LABEL_BOOT;
 use crate::engine::{CreateRequest, Created, EngineError, ImportRequest, ImportUri, Watcher};
-use crate::inventory::ImageKind;
+use crate::import::place_label;
+use crate::inventory::{ImageKind, LABEL_IMPORTED};
 use crate::name::is_rfc1035_label;
 
 /// The field of a request that holds a URL.
@@ -74,6 +75,8 @@ impl YandexEngine {
             (folder, !images.windows.is_empty() && labels.all(has))
         };
         let mut labels = create.labels.clone();
+        let place = place_label(request.uri.open());
+        labels.insert(LABEL_IMPORTED.to_owned(), place.clone());
         if request.is_boot {
             labels.insert(LABEL_BOOT.to_owned(), "yes".to_owned());
         }
@@ -98,6 +101,7 @@ impl YandexEngine {
             members: 1,
             is_step: false,
             is_copy: false,
+            imported: Some(place),
         })
     }
 

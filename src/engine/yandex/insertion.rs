@@ -37,6 +37,8 @@ pub(super) struct Wanted {
     /// Whether it is a snapshot on the way to an image.
     pub(super) is_step: bool,
     pub(super) is_copy: bool,
+    /// What its label says of the place that it is imported from, where it is.
+    pub(super) imported: Option<String>,
     pub(super) call: Call,
 }
 
@@ -195,6 +197,7 @@ pub(super) fn wanted(
             members,
             is_step: false,
             is_copy: false,
+            imported: None,
             call,
         })
     };
@@ -226,6 +229,7 @@ pub(super) fn copy(original: &Place, request: &CopyRequest) -> Result<Wanted, Ca
         members: 1,
         is_step: false,
         is_copy: true,
+        imported: None,
         call: Call::post(&Collection::Images.path()).with_body(&body)?,
     })
 }

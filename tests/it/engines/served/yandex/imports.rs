@@ -408,6 +408,42 @@ async fn what_a_killed_run_has_begun_is_taken_up_under_another_signature() {
     world.ends_well().await;
 }
 
+/// The same bucket, and another file in it.
+fn another(world: &World) -> ImportUri {
+    let url = format!(
+        "http://{}/backups/web-2.img?X-Amz-Date=3&X-Amz-Signature={SIGNATURE}3",
+        world.storage.address
+    );
+    ImportUri::parse(&url).unwrap()
+}
+
+#[tokio::test]
+async fn what_a_killed_run_has_begun_of_another_file_is_not_taken_up() {
+    let world = World::new().await;
+    world.storage.hold(true);
+    let planned = world.request(another(&world)).await;
+    tokio::select! {
+        ended = world.bring(world.storage.signed(1)) => panic!("{ended:?}"),
+        () = world.storage.is_asked() => {}
+    }
+    let begun = world.images().await.remove(0);
+    assert_eq!(begun.labels["stillframe-imported"].len(), 16);
+    // Neither by a plan, nor by a run that had planned before there was anything.
+    let other = another(&world);
+    let refused = world.run(&wanted(&other), other).await.unwrap_err();
+    assert!(refused.to_string().contains("of another file: http://"), "{refused}");
+    let engine = world.served.open(super::super::super::clock(0));
+    let late = engine.import().unwrap().import(planned, Arc::new(Unwatched)).await;
+    assert!(
+        matches!(&late, Err(EngineError::Refused(why)) if why.contains("not of this file")),
+        "{late:?}"
+    );
+    world.storage.hold(false);
+    world.served.patient().pause(Duration::ZERO).await;
+    assert_eq!((world.storage.asked(), world.images().await.len()), (1, 2));
+    world.ends_well().await;
+}
+
 #[tokio::test]
 async fn two_runs_at_once_make_one_however_their_urls_were_signed() {
     let world = World::new().await;
@@ -442,6 +478,13 @@ async fn nothing_but_what_was_planned_is_imported() {
         let refused = importer.create(request.create.clone(), Arc::new(Unwatched)).await;
         assert!(matches!(refused, Err(EngineError::Refused(_))), "{refused:?}");
     }
+    // Nor is another file than the one that was planned.
+    importer.place(Some(placed(request.create.key.clone())));
+    let mut of_another = request.create.clone();
+    let place = stillframe::import::place_label(another(&world).open());
+    of_another.create.labels.insert("stillframe-imported".to_owned(), place);
+    let refused = importer.create(of_another, Arc::new(Unwatched)).await;
+    assert!(matches!(refused, Err(EngineError::Refused(_))), "{refused:?}");
     assert_eq!((world.storage.asked(), world.images().await.len()), (0, 1));
 }
 
