@@ -54,8 +54,7 @@ pub struct RebuiltDisk {
     pub name: String,
     /// Its bytes.
     pub size_bytes: u64,
-    /// When it was made, where a run before has made it: nobody has it, and what was written on it
-    /// since is on it still.
+    /// When it was made, where a run before has made it for the same restore, which had not ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub taken_up: Option<Timestamp>,
 }
@@ -63,8 +62,9 @@ pub struct RebuiltDisk {
 /// Making machines out of images.
 #[async_trait]
 pub trait Rebuild: Send + Sync {
-    /// Makes disks of an image, and a machine over them. What was begun under the same name of the same
-    /// image is taken up; anything else of that name is in the way.
+    /// Makes disks of an image, and a machine over them. What a run before has begun of the same restore
+    /// is taken up, as long as that has not ended; anything else of that name is in the way, since what is
+    /// on a disk that a machine had is not what is in the image.
     async fn rebuild(
         &self,
         request: RebuildRequest,

@@ -34,6 +34,17 @@ pub(super) struct Begun {
     key: String,
     /// Whether an earlier try, whose answer was lost, may have been carried out.
     was_open: bool,
+    /// Whether it was carried out by an earlier run, and is not asked for again.
+    is_earlier: bool,
+}
+
+/// What becomes of a change that an earlier run has carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repeated {
+    /// It was looked whether it is still to be done: it is asked for anew.
+    Anew,
+    /// It must not be done a second time, however little is left of it.
+    Never,
 }
 
 /// How a change ended.
@@ -51,7 +62,18 @@ pub(super) struct Ended {
 impl YandexEngine {
     /// Asks for a change. `seen` is what was seen of what is changed; `attempt` counts what came to its
     /// end before. The turn is kept until its end.
-    pub(super) async fn ask(&self, _: &Turn, call: &Call, seen: &str, mut attempt: u32) -> Begun {
+    pub(super) async fn ask(&self, turn: &Turn, call: &Call, seen: &str, attempt: u32) -> Begun {
+        self.ask_for(turn, call, seen, attempt, Repeated::Anew).await
+    }
+
+    async fn ask_for(
+        &self,
+        _: &Turn,
+        call: &Call,
+        seen: &str,
+        mut attempt: u32,
+        repeated: Repeated,
+    ) -> Begun {
         let began = self.services.service_now().await;
         let last = attempt + ATTEMPTS_MAX;
         let method = format!("{:?}", call.method);
@@ -65,14 +87,22 @@ impl YandexEngine {
             } else {
                 id_of(&(asked, seen, attempt))
             };
-            if !is_new && self.has_ended(&key) {
+            if !is_new && repeated == Repeated::Anew && self.has_ended(&key) {
                 attempt += 1;
                 continue;
             }
             let sent = self.services.send::<Operation>(Service::Compute, call, Some(&key)).await;
             match sent {
-                (Ok(operation), false) if !is_new && is_earlier(&operation, began) => attempt += 1,
-                (answer, was_open) => return Begun { answer, attempt, key, was_open },
+                (Ok(operation), false) if !is_new && is_earlier(&operation, began) => {
+                    if repeated == Repeated::Never && operation.error.is_none() {
+                        let (answer, is_earlier) = (Ok(operation), true);
+                        return Begun { answer, attempt, key, was_open: false, is_earlier };
+                    }
+                    attempt += 1;
+                }
+                (answer, was_open) => {
+                    return Begun { answer, attempt, key, was_open, is_earlier: false };
+                }
             }
         }
     }
@@ -84,7 +114,7 @@ impl YandexEngine {
 
     /// The same, and no longer than that.
     async fn end_within(&self, begun: Begun, watcher: &dyn Watcher, limit: Duration) -> Ended {
-        let Begun { answer, attempt, key, was_open } = begun;
+        let Begun { answer, attempt, key, was_open, .. } = begun;
         let is_taken_on = answer.is_ok();
         let was_done = answer.as_ref().is_ok_and(|operation| operation.done);
         let result = match answer {
@@ -107,6 +137,22 @@ impl YandexEngine {
     ) -> Ended {
         let begun = self.ask(turn, call, seen, 0).await;
         self.end(begun, watcher).await
+    }
+
+    /// The same for what must not be done a second time under its key; nothing where an earlier run has
+    /// done it, as long as the service remembers that.
+    pub(super) async fn carry_out_once(
+        &self,
+        turn: &Turn,
+        call: &Call,
+        seen: &str,
+        watcher: &dyn Watcher,
+    ) -> Result<Option<Operation>, EngineError> {
+        let begun = self.ask_for(turn, call, seen, 0, Repeated::Never).await;
+        if begun.is_earlier {
+            return Ok(None);
+        }
+        Ok(Some(self.end(begun, watcher).await.result?))
     }
 
     /// The same for a change that nobody interrupts.

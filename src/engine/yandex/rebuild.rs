@@ -3,15 +3,24 @@
 //! An image has no more than the disk; the machine is made like an instance that is there: the source,
 //! or another one that is named. Disks are named after the machine, so that what a run has begun is
 //! found again by the next.
+//!
+//! What is on a disk that a machine had need not be what is in the image any more, and the service does not
+//! say of a disk which machines had it. So a disk carries a mark from its beginning to the end of its
+//! restore, and only one with the mark of the same restore is taken up. A machine is asked for under a
+//! key that is a function of its disks, so that none is made over disks that had one.
+
+use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 
 use super::YandexEngine;
 use super::change::Meant;
 use super::image::{Collection, Found};
-use super::wire::{self, Operation};
-use crate::engine::http::Call;
+use super::service::OPERATION_TIME_MAX;
+use super::wire;
+use crate::engine::http::{Call, Looks, Method, id_of};
 use crate::engine::set::{LABEL_BOOT, LABEL_DISK};
 use crate::engine::{EngineError, RebuildRequest, Rebuilt, RebuiltDisk, Watcher};
 use crate::inventory::ImageState;
@@ -29,6 +38,11 @@ const LIKE: [&str; 6] = [
     "metadata",
 ];
 
+/// Label on a disk whose restore has not ended: which restore that is.
+const LABEL_RESTORE: &str = "stillframe-restore";
+/// So long after it was made such a disk is taken up: while the service surely knows requests again.
+const TAKEN_UP_WITHIN: SignedDuration = SignedDuration::from_hours(12);
+
 /// A disk to be made.
 struct Part {
     found: Found,
@@ -36,6 +50,28 @@ struct Part {
     device: Option<String>,
     is_boot: bool,
     name: String,
+}
+
+/// What disks are made for.
+struct Aim<'a> {
+    like: &'a wire::Instance,
+    zone: &'a str,
+    /// The same for every run that is asked for the same.
+    restore: String,
+}
+
+/// Which restore one is: the same for the same disks, and for a machine that is asked for in the same way.
+/// What disks alone are made for is another one.
+fn restore_id(
+    request: &RebuildRequest,
+    image: &str,
+    like: &Value,
+    zone: &str,
+) -> Result<String, EngineError> {
+    let shape =
+        if request.disks_only { None } else { machine(request, like, zone, &[], &[])?.body };
+    let disks: BTreeSet<&String> = request.disks.iter().collect();
+    Ok(id_of(&("restore", image, &request.name, zone, disks, shape)))
 }
 
 impl YandexEngine {
@@ -63,15 +99,33 @@ impl YandexEngine {
             ));
         }
         let zone = request.zone.clone().unwrap_or_else(|| like_instance.zone_id.clone());
-        let disks = parts.iter().map(|part| self.disk(part, &like_instance, &zone, watcher));
+        let restore = restore_id(request, &image.id, &like, &zone)?;
+        let aim = Aim { like: &like_instance, zone: &zone, restore };
+        // What is in the way is found before anything is made.
+        let there = self.disks_there(&parts, &aim, watcher).await?;
+        let disks = parts.iter().zip(there).map(|(part, there)| async {
+            match there {
+                Some(disk) => Ok((disk, false)),
+                None => Ok((self.new_disk(part, &aim, watcher).await?, true)),
+            }
+        });
         let disks: Vec<(wire::Disk, bool)> =
-            join_all(disks).await.into_iter().collect::<Result<_, _>>()?;
+            join_all(disks).await.into_iter().collect::<Result<_, EngineError>>()?;
         let instance = if request.disks_only {
+            self.hand_over(&disks, &aim).await.map_err(|error| {
+                EngineError::Failed(format!(
+                    "its disks were made, and are not marked as ready for use ({LABEL_RESTORE}): {error}; run it again"
+                ))
+            })?;
             None
         } else {
             let call = machine(request, &like, &zone, &parts, &disks)?;
-            let operation = self.begin(&like_instance.folder_id, &call, watcher).await?;
-            Some(operation.metadata.instance_id)
+            let made = self.machine_over(&call, &disks, &aim, watcher).await?;
+            // The machine has them, and no other one is made over them under the same key.
+            if let Err(error) = self.hand_over(&disks, &aim).await {
+                tracing::warn!("{LABEL_RESTORE} stays on the disks of {}: {error}", request.name);
+            }
+            Some(made)
         };
         let disks = disks.into_iter().map(|(disk, is_new)| RebuiltDisk {
             taken_up: disk.created_at.parse().ok().filter(|_| !is_new),
@@ -123,34 +177,57 @@ impl YandexEngine {
         )))
     }
 
-    /// A disk of an image: one that a run before has made of it and nobody has, or a new one. Tells
-    /// whether it is new.
-    async fn disk(
+    /// The disks that a run before has made for the same restore; an error where anything else has the
+    /// name of one.
+    async fn disks_there(
+        &self,
+        parts: &[Part],
+        aim: &Aim<'_>,
+        watcher: &dyn Watcher,
+    ) -> Result<Vec<Option<wire::Disk>>, EngineError> {
+        let looks = parts.iter().map(|part| self.disk_there(part, aim, watcher));
+        let there: Vec<Option<wire::Disk>> =
+            join_all(looks).await.into_iter().collect::<Result<_, _>>()?;
+        // A run that was killed while it took the marks off had made all of them.
+        let is_open =
+            there.iter().flatten().any(|disk| disk.labels.get(LABEL_RESTORE) == Some(&aim.restore));
+        let now = self.services.service_now().await;
+        for disk in there.iter().flatten() {
+            refuse_used(disk, is_open, now)?;
+        }
+        Ok(there)
+    }
+
+    /// What has the name of a disk, if it was made of the image.
+    async fn disk_there(
         &self,
         part: &Part,
-        like: &wire::Instance,
-        zone: &str,
+        aim: &Aim<'_>,
         watcher: &dyn Watcher,
-    ) -> Result<(wire::Disk, bool), EngineError> {
+    ) -> Result<Option<wire::Disk>, EngineError> {
         let place = &part.found.place;
-        let folder = &like.folder_id;
-        if let Some(disk) = self.disk_named(folder, &part.name).await? {
-            let is_it = match place.collection {
-                Collection::Images => disk.source_image_id == place.id,
-                Collection::Snapshots => disk.source_snapshot_id == place.id,
-            };
-            if !is_it || disk.zone_id != zone || disk.status != "READY" {
-                return Err(EngineError::NameTaken(part.name.clone()));
-            }
-            // What is on it by now is not what is in the image.
-            if let Some(user) = disk.instance_ids.first() {
-                return Err(EngineError::Refused(format!(
-                    "the disk {} was made of the image at {} and the instance {user} has it: choose another name",
-                    part.name, disk.created_at
-                )));
-            }
-            return Ok((disk, false));
+        let found = self.disk_named(&aim.like.folder_id, &part.name).await?;
+        let Some(disk) = found else { return Ok(None) };
+        let is_it = match place.collection {
+            Collection::Images => disk.source_image_id == place.id,
+            Collection::Snapshots => disk.source_snapshot_id == place.id,
+        };
+        if !is_it || disk.zone_id != aim.zone {
+            return Err(EngineError::NameTaken(part.name.clone()));
         }
+        self.until_there(disk, watcher).await.map(Some)
+    }
+
+    /// A new disk of an image.
+    async fn new_disk(
+        &self,
+        part: &Part,
+        aim: &Aim<'_>,
+        watcher: &dyn Watcher,
+    ) -> Result<wire::Disk, EngineError> {
+        let place = &part.found.place;
+        let Aim { like, zone, restore } = aim;
+        let folder = &like.folder_id;
         let kind = self.type_like(part, like).await;
         let field = match place.collection {
             Collection::Images => "imageId",
@@ -159,12 +236,77 @@ impl YandexEngine {
         let size = part.found.image.disk_bytes.unwrap_or_default().to_string();
         let mut body = json!({
             "folderId": folder, "name": part.name, "zoneId": zone, "typeId": kind, "size": size,
+            "labels": {LABEL_RESTORE: restore},
         });
         body[field] = json!(place.id);
         let call = Call::post("compute/v1/disks").with_body(&body)?;
-        let operation = self.begin(folder, &call, watcher).await?;
-        let call = Call::get(&format!("compute/v1/disks/{}", operation.metadata.disk_id));
-        Ok((self.services.get(&call).await?, true))
+        let turn = self.rooms.one(folder).await;
+        let operation = self.carry_out(&turn, &call, restore, watcher).await.result?;
+        self.disk_of(&operation.metadata.disk_id).await
+    }
+
+    async fn disk_of(&self, id: &str) -> Result<wire::Disk, EngineError> {
+        Ok(self.services.get(&Call::get(&format!("compute/v1/disks/{id}"))).await?)
+    }
+
+    /// A disk that another run has begun, once the service is done with it.
+    async fn until_there(
+        &self,
+        mut disk: wire::Disk,
+        watcher: &dyn Watcher,
+    ) -> Result<wire::Disk, EngineError> {
+        let mut looks = Looks::within(OPERATION_TIME_MAX);
+        while disk.status == "CREATING" {
+            if watcher.is_cancelled() {
+                return Err(EngineError::Interrupted);
+            }
+            let Some(time) = looks.pause() else { break };
+            self.services.pause.pause(time).await;
+            disk = self.disk_of(&disk.id).await?;
+        }
+        if disk.status == "READY" {
+            return Ok(disk);
+        }
+        Err(EngineError::Failed(format!("the disk {} is {}", disk.name, disk.status)))
+    }
+
+    /// A machine over disks of which none has had one.
+    async fn machine_over(
+        &self,
+        call: &Call,
+        disks: &[(wire::Disk, bool)],
+        aim: &Aim<'_>,
+        watcher: &dyn Watcher,
+    ) -> Result<String, EngineError> {
+        let ids: Vec<&str> = disks.iter().map(|(disk, _)| disk.id.as_str()).collect();
+        let turn = self.rooms.one(&aim.like.folder_id).await;
+        let made = self.carry_out_once(&turn, call, &ids.join(" "), watcher).await?;
+        made.map(|operation| operation.metadata.instance_id).ok_or_else(|| {
+            EngineError::Refused(
+                "a machine was made over its disks before and is gone, so what is on them need not be what is in the image: choose another name (--name), or delete them first"
+                    .to_owned(),
+            )
+        })
+    }
+
+    /// Takes the mark of the restore off: from now on the disks are for somebody to use.
+    async fn hand_over(
+        &self,
+        disks: &[(wire::Disk, bool)],
+        aim: &Aim<'_>,
+    ) -> Result<(), EngineError> {
+        for (disk, _) in disks {
+            let mut labels = self.disk_of(&disk.id).await?.labels;
+            if labels.remove(LABEL_RESTORE).is_none() {
+                continue;
+            }
+            let body = json!({"updateMask": "labels", "labels": labels});
+            let path = format!("compute/v1/disks/{}", disk.id);
+            let call = Call::new(Method::Patch, &path).with_body(&body)?;
+            let turn = self.rooms.one(&aim.like.folder_id).await;
+            self.change_at(&turn, &call, &aim.restore).await?;
+        }
+        Ok(())
     }
 
     /// The kind of disk that the instance has under the same name.
@@ -196,17 +338,26 @@ impl YandexEngine {
         let mut all = pages.into_iter().flat_map(|page| page.disks);
         Ok(all.find(|disk| disk.name == name))
     }
+}
 
-    async fn begin(
-        &self,
-        folder: &str,
-        call: &Call,
-        watcher: &dyn Watcher,
-    ) -> Result<Operation, EngineError> {
-        let turn = self.rooms.one(folder).await;
-        let seen = self.clock.now().to_string();
-        Ok(self.carry_out(&turn, call, &seen, watcher).await.result?)
-    }
+/// Refuses a disk that may hold something else by now than the image that it was made of. `is_open` says
+/// whether the restore that is asked for has begun and not ended.
+fn refuse_used(disk: &wire::Disk, is_open: bool, now: Timestamp) -> Result<(), EngineError> {
+    let made: Option<Timestamp> = disk.created_at.parse().ok();
+    let is_recent = made.is_some_and(|made| now.duration_since(made) <= TAKEN_UP_WITHIN);
+    let why = if let Some(user) = disk.instance_ids.first() {
+        format!("and the instance {user} has it")
+    } else if !is_open {
+        "by a restore that has ended or is another one; a machine may have had it since".to_owned()
+    } else if !is_recent {
+        format!("by a restore that began more than {} hours ago", TAKEN_UP_WITHIN.as_hours())
+    } else {
+        return Ok(());
+    };
+    Err(EngineError::Refused(format!(
+        "the disk {} was made of the image at {}, {why}: choose another name (--name), or delete the disk if nobody needs it",
+        disk.name, disk.created_at
+    )))
 }
 
 /// The disks that are wanted, the one to start from first.

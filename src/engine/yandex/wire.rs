@@ -86,6 +86,8 @@ pub struct Disk {
     pub source_image_id: String,
     /// The snapshot that it was made of.
     pub source_snapshot_id: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
     /// The instances that have it.
     pub instance_ids: Vec<String>,
     /// When it was made.

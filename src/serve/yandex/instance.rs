@@ -267,6 +267,7 @@ impl Inner {
             ("GET", Some(id), None) => Ok(self.disk_json(find(id)?)),
             ("GET", Some(id), Some("operations")) => self.operations.of(request, id),
             ("POST", None, None) => self.create_disk(request, &machines).await,
+            ("PATCH", Some(id), None) => self.update_disk(request, find(id)?).await,
             ("DELETE", Some(id), None) => self.delete_disk(request, find(id)?).await,
             _ => Err(request.not_done()),
         }
@@ -344,6 +345,26 @@ impl Inner {
         let disk = disks.into_iter().find(|disk| disk.number() == id);
         let disk = disk.ok_or_else(|| Refusal::not_found("Disk", &id))?;
         Ok(typed("compute.v1.Disk", self.disk_json(&disk)))
+    }
+
+    /// Only labels can change, of disks that were made here.
+    async fn update_disk(&self, request: &Request, disk: &MachineDisk<'_>) -> Answer {
+        let _gate = self.gate.lock().await;
+        if let Some(operation) = self.operations.replayed(request)? {
+            return Ok(operation.json());
+        }
+        if request.mask()?.is_none_or(|mask| mask != ["labels"]) {
+            return Err(Refusal::not_done("updates of disks beyond updateMask=labels"));
+        }
+        let Some(made) = disk.made else {
+            return Err(Refusal::not_done("updates of disks that were not made here"));
+        };
+        let labels = read_labels(&request.body)?;
+        let made = MadeDisk { labels, ..made.clone() };
+        self.stock.note_disk(made.clone())?;
+        let changed = MachineDisk { made: Some(&made), ..disk.clone() };
+        let response = typed("compute.v1.Disk", self.disk_json(&changed));
+        self.done_at_once(request, begun("Update", "Disk", &made.id), response)
     }
 
     async fn delete_disk(&self, request: &Request, disk: &MachineDisk<'_>) -> Answer {
