@@ -653,6 +653,22 @@ fn a_capture_disk_by_disk_says_so() {
 }
 
 #[test]
+fn a_capture_says_what_becomes_of_which_disk() {
+    let twcc = stillframe::engine::kinds().into_iter().find(|kind| kind.name == "twcc").unwrap();
+    let its = (twcc.capabilities)(&serde_json::json!({"project": "GOV000001"}));
+    let plan = over_two_disks("disk-image", |can| {
+        can.per_disk_kinds = its.per_disk_kinds;
+        can.companions = its.companions;
+    });
+    let text = plan_text(&plan);
+    let sentence = "disk by disk: the disk that it starts from becomes a disk-image, each other one a snapshot of its volume; its 2 disks are crash-consistent each by itself, of its own instant";
+    assert_eq!(text.matches(sentence).count(), 2, "{text}");
+    // Where all become the same there is nothing to tell apart.
+    let per_disk = |can: &mut Capabilities| can.per_disk_kinds = vec![ImageKind::DiskImage];
+    assert!(!plan_text(&over_two_disks("disk-image", per_disk)).contains("becomes a"));
+}
+
+#[test]
 fn a_plan_names_where_images_of_a_zone_are_stored() {
     let stored = |locations: &[(&str, &str)]| {
         let owned = |text: &str| text.to_owned();

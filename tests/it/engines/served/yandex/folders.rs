@@ -317,3 +317,56 @@ async fn who_cannot_be_meant_is_refused_before_anything_is_made() {
     }
     assert_eq!(world.snapshots().await, 0);
 }
+
+/// What is half done would be done again, and refused again, in each round.
+#[tokio::test]
+async fn who_cannot_be_meant_is_refused_before_a_label_changes() {
+    let world = World::new();
+    let created = world.create(world.request(0)).await.unwrap();
+    let listed = "compute/v1/snapshots?folderId=p";
+    let before = world.ask("GET", listed, None).await;
+    let gate = Gate::new(world.served.address);
+    let engine = world.engine_behind(&gate.url());
+    let update = |member: &str| Update {
+        set_labels: [("stillframe-let-go".to_owned(), "20261121t120000z".to_owned())].into(),
+        sharing: Some(vec![stillframe::inventory::Grant {
+            role: "compute.images.user".to_owned(),
+            members: vec![member.to_owned()],
+        }]),
+        ..Update::default()
+    };
+    let image = ImageRef::of(created.image());
+    let refused = engine.update(&image, &update("everybody")).await;
+    assert!(matches!(refused, Err(EngineError::Refused(_))), "{refused:?}");
+    let asked = gate.state().asked.clone();
+    assert!(asked.iter().all(|asked| asked.line.starts_with("GET ")), "{asked:?}");
+    assert_eq!(world.ask("GET", listed, None).await, before);
+    let updated = engine.update(&image, &update("allAuthenticatedUsers")).await.unwrap();
+    assert_eq!(updated.labels["stillframe-let-go"], "20261121t120000z");
+}
+
+#[tokio::test]
+async fn doctor_counts_bytes_as_well() {
+    let world = World::new();
+    world.create(world.request(0)).await.unwrap();
+    let gate = Gate::new(world.served.address);
+    gate.state().stored = Some((3 << 30) - 5);
+    for (most, verdict) in
+        [(5, Verdict::Wrong), (6, Verdict::Note), (7, Verdict::Well), (1000, Verdict::Well)]
+    {
+        let endpoints = json!({"compute": gate.url(), "operation": gate.url()});
+        let quota = json!({"snapshotsGib": most, "imagesGib": 100});
+        let settings = json!({"folders": ["p"], "endpoints": endpoints, "quota": quota});
+        let examined = world.engine_with(settings).examine(&Wanted::default()).await;
+        let quotas: Vec<(String, Verdict)> = examined
+            .into_iter()
+            .filter(|one| one.topic == Topic::Quota && one.message.contains("GiB"))
+            .map(|one| (one.message, one.verdict))
+            .collect();
+        let wanted = [
+            ("p: 0 of 100 GiB of images of the cloud".to_owned(), Verdict::Well),
+            (format!("p: 6 of {most} GiB of snapshots of the cloud"), verdict),
+        ];
+        assert_eq!(quotas, wanted);
+    }
+}

@@ -50,6 +50,8 @@ pub struct State {
     pub without_disks: BTreeSet<String>,
     /// Folders whose lists have pages of one, of which only the first can be had.
     pub torn: BTreeSet<String>,
+    /// Bytes that each image takes.
+    pub stored: Option<u64>,
     /// The request, counted from now, that is carried out and not answered as long as this stands here.
     pub frozen_at: Option<usize>,
     /// Whether that request has come.
@@ -167,6 +169,13 @@ fn answer(server: SocketAddr, state: &Mutex<State>, asked: &Asked) -> (u16, Valu
     hang(&mut state.lock().unwrap(), asked, &mut body);
     if let (Some(key), true) = (&state.lock().unwrap().key, asked.line.contains("/disks/")) {
         body["kmsKey"] = json!({"keyId": key, "versionId": "1"});
+    }
+    if let Some(stored) = state.lock().unwrap().stored {
+        for list in ["images", "snapshots"] {
+            for item in body.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+                item["storageSize"] = json!(stored.to_string());
+            }
+        }
     }
     let is_instance = asked.line.starts_with("GET") && asked.line.contains("/instances/");
     if let (Some(status), true) = (&state.lock().unwrap().status, is_instance) {

@@ -657,3 +657,58 @@ async fn a_server_that_others_reach_fetches_nothing() {
         world::try_ask(world.served.address, "POST", path, Some(&body), key).await;
     assert_eq!((status, world.storage.asked()), (501, 0), "{answer}");
 }
+
+/// Who only looks has nothing changed, not even what an earlier run has promised.
+#[tokio::test]
+async fn a_dry_run_changes_nothing() {
+    let world = World::new().await;
+    let address = world.served.address;
+    let label = json!({"stillframe-restart": "20261121t100000z"});
+    let body = json!({"updateMask": "labels", "labels": label});
+    ask(address, "POST", &format!("{}:stop", world::WEB_1), Some(&json!({}))).await;
+    ask(address, "PATCH", world::WEB_1, Some(&body)).await;
+    let gate = super::gate::Gate::new(address);
+    let directory = world.served.datacenter.path("cloud");
+    std::fs::create_dir(&directory).unwrap();
+    let endpoints = json!({"compute": gate.url(), "operation": gate.url()});
+    let config = json!({
+        "apiVersion": "stillframe/v1", "kind": "Config", "spec": {"engines": {"memory": {
+            "yandex": {"folders": ["p"], "endpoint": gate.url(), "endpoints": endpoints},
+        }}},
+    });
+    let policy = json!({
+        "apiVersion": "stillframe/v1", "kind": "BackupPolicy", "metadata": {"name": "nightly"},
+        "spec": {
+            "source": {"match": [{"names": ["web-*"]}]},
+            "capture": {"kind": "disk-image", "disks": "boot"},
+            "schedule": {"cron": "0 2 * * *"}, "retention": {"last": 3},
+        },
+    });
+    std::fs::write(directory.join("stillframe.yaml"), config.to_string()).unwrap();
+    std::fs::write(directory.join("nightly.yaml"), policy.to_string()).unwrap();
+    std::fs::write(directory.join("url"), world.storage.signed(1).secret()).unwrap();
+    let at = five_in_the_morning().to_string();
+    let run = world.served.datacenter.run(&[
+        "--policies",
+        "cloud",
+        "import",
+        "--policy",
+        "nightly",
+        "--source",
+        "web-1",
+        "--at",
+        &at,
+        "--uri-file",
+        "cloud/url",
+        "--dry-run",
+        "--now",
+        &noon(0).to_string(),
+    ]);
+    assert!(run.out.contains("imported from http://"), "{} {}", run.out, run.err);
+    let asked = gate.state().asked.clone();
+    assert!(asked.iter().any(|asked| asked.line.contains("/images")), "{asked:?}");
+    assert!(asked.iter().all(|asked| asked.line.starts_with("GET ")), "{asked:?}");
+    let machine = ask(address, "GET", world::WEB_1, None).await;
+    assert_eq!((&machine["status"], &machine["labels"]), (&json!("STOPPED"), &label));
+    assert_eq!((world.storage.asked(), world.images().await.len()), (0, 1));
+}
