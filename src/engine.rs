@@ -20,6 +20,8 @@ mod import;
 pub mod local;
 mod rebuild;
 pub mod set;
+#[cfg(feature = "http")]
+mod sharing;
 pub mod step;
 #[cfg(feature = "twcc")]
 pub mod twcc;

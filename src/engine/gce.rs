@@ -30,7 +30,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use serde_json::Value;
 
 use http::Http;
@@ -38,7 +37,7 @@ use number::Numbers;
 use rhythm::Rhythm;
 use settings::Settings;
 
-use super::http::{Pause, RealTime};
+use super::http::{Ended, Pause, RealTime};
 use super::{
     Attention, Calls, CopyRequest, CreateRequest, Created, Engine, EngineError, Examined, Role,
     Settled, Wanted, Watcher,
@@ -53,9 +52,6 @@ use crate::policy::{BadSetting, EngineKind};
 
 /// The name of this kind of engine.
 pub const KIND: &str = "gce";
-
-/// So long it is remembered which operations have ended: longer than the service does.
-const ENDED_KEPT: Elapsed = Elapsed::days(2);
 
 /// So long after its youngest member a set of snapshots counts as being made. All members are asked
 /// for at once; what is not there ten minutes after the first is made by nobody any more.
@@ -105,7 +101,7 @@ pub struct GceEngine {
     /// The projects by their numbers, once they were asked for.
     numbers: Mutex<Option<Numbers>>,
     /// The ids of requests whose operations this run has seen end.
-    ended: Mutex<BTreeMap<String, Timestamp>>,
+    ended: Ended,
     rhythm: Rhythm,
     clock: Arc<dyn Clock>,
 }
@@ -158,7 +154,7 @@ impl GceEngine {
             sources: Mutex::new(BTreeMap::new()),
             attention: Mutex::default(),
             numbers: Mutex::default(),
-            ended: Mutex::default(),
+            ended: Ended::default(),
             rhythm: Rhythm::default(),
             clock,
         })
@@ -172,17 +168,6 @@ impl GceEngine {
     /// The project in which images of a project's instances are made.
     fn images_made_in<'a>(&'a self, project: &'a str) -> &'a str {
         self.settings.images_project.as_deref().unwrap_or(project)
-    }
-
-    fn has_ended(&self, id: &str) -> bool {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).contains_key(id)
-    }
-
-    fn note_ended(&self, id: String) {
-        let now = self.clock.now();
-        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        ended.retain(|_, at| ENDED_KEPT.after(*at) > now);
-        ended.insert(id, now);
     }
 
     fn attention(&self) -> Attention {
@@ -255,40 +240,5 @@ impl Engine for GceEngine {
 
     fn calls(&self) -> Option<Calls> {
         Some(self.http.calls())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A clock that is set.
-    struct Set(Mutex<Timestamp>);
-
-    impl Clock for Set {
-        fn now(&self) -> Timestamp {
-            *self.0.lock().unwrap()
-        }
-    }
-
-    #[test]
-    fn what_has_ended_is_forgotten_after_two_days() {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let start: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
-        let clock = Arc::new(Set(Mutex::new(start)));
-        let settings = serde_json::json!({"projects": ["p"], "endpoint": "http://127.0.0.1:1"});
-        let pause = Arc::new(RealTime);
-        let engine =
-            GceEngine::open("cloud", &settings, Path::new("/"), clock.clone(), pause).unwrap();
-        let at = |hours: u32| *clock.0.lock().unwrap() = Elapsed::hours(hours).after(start);
-        engine.note_ended("first".to_owned());
-        at(47);
-        engine.note_ended("second".to_owned());
-        assert!(engine.has_ended("first") && engine.has_ended("second"));
-        at(49);
-        engine.note_ended("third".to_owned());
-        assert!(!engine.has_ended("first"), "the service has forgotten it long ago");
-        assert!(engine.has_ended("second") && engine.has_ended("third"));
-        assert_eq!(engine.ended.lock().unwrap().len(), 2, "and what is remembered does not grow");
     }
 }

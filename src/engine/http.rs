@@ -6,6 +6,7 @@
 //! go with it; an answer has a limit of time and of length; a lost answer is told from a refusal,
 //! because what was asked for may have been done; nothing travels without TLS but on this machine.
 
+mod ended;
 mod place;
 
 use std::collections::BTreeSet;
@@ -24,6 +25,7 @@ use serde_json::Value;
 use tracing::Span;
 use uuid::Uuid;
 
+pub use ended::{Ended, is_earlier};
 pub use place::{Place, SecretSource};
 
 use super::{Calls, EngineError};

@@ -53,8 +53,35 @@ pub fn read(image: &mut Image) {
 }
 
 /// Whether a run may still be about to make the image of it.
-pub fn is_young(step: &Image, now: Timestamp) -> bool {
+fn is_young(step: &Image, now: Timestamp) -> bool {
     PATIENCE.after(step.created_at) > now
+}
+
+/// What is done with a step that a capture of its restore point finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// The image is made of it.
+    TakeUp,
+    /// It is deleted, and another one made.
+    Replace,
+}
+
+/// What is done with a step: `is_made` where the service is done with it, `fits` where it is as it
+/// would be made now. Else why nothing can be done with it yet.
+pub fn use_of(step: &Image, is_made: bool, fits: bool, now: Timestamp) -> Result<Use, String> {
+    let name = &step.name;
+    match step.state {
+        _ if fits && (is_made || step.state == ImageState::Creating) => Ok(Use::TakeUp),
+        ImageState::Creating | ImageState::Deleting => Err(format!(
+            "the snapshot {name} is {} and cannot be used; the next run tries again",
+            step.state.word()
+        )),
+        _ if is_made && is_young(step, now) => Err(format!(
+            "the snapshot {name} was made for the same image with other settings, and another run may \
+             be at it; a run that comes an hour after it was begun replaces it"
+        )),
+        _ => Ok(Use::Replace),
+    }
 }
 
 /// What has become of the images that steps lead to.
@@ -158,6 +185,28 @@ mod tests {
         let mut plain = image(ImageKind::Snapshot, "point", ImageState::Ready);
         read(&mut plain);
         assert_eq!(plain.state, ImageState::Ready);
+    }
+
+    /// Minutes after it was begun, whether the service is done with it, whether it fits.
+    #[test]
+    fn what_fits_is_taken_up_and_what_does_not_waits_for_those_who_may_be_at_it() {
+        use ImageState::{Creating, Deleting, Failed};
+        let table = [
+            (Creating, 0, false, true, Some(Use::TakeUp)),
+            (Creating, 0, false, false, None),
+            (Creating, 90, false, false, None),
+            (Failed, 0, true, true, Some(Use::TakeUp)),
+            (Failed, 90, true, true, Some(Use::TakeUp)),
+            (Failed, 59, true, false, None),
+            (Failed, 61, true, false, Some(Use::Replace)),
+            (Failed, 0, false, true, Some(Use::Replace)),
+            (Failed, 0, false, false, Some(Use::Replace)),
+            (Deleting, 90, false, true, None),
+        ];
+        for (state, minute, is_made, fits, wanted) in table {
+            let used = use_of(&step(state), is_made, fits, at(minute));
+            assert_eq!(used.clone().ok(), wanted, "{state:?} {minute} {is_made} {fits}: {used:?}");
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ mod stopped;
 mod via;
 mod wire;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -37,7 +37,7 @@ use room::Rooms;
 use service::Services;
 use settings::Settings;
 
-use super::http::{Pause, RealTime};
+use super::http::{Ended, Pause, RealTime};
 use super::{
     Attention, Calls, CopyRequest, CreateRequest, Created, Engine, EngineError, Examined, Import,
     ImportRequest, Rebuild, RebuildRequest, Rebuilt, Settled, Wanted, Watcher,
@@ -94,7 +94,7 @@ pub struct YandexEngine {
     /// What plans look at of some images only.
     attention: Mutex<Attention>,
     /// The keys of requests whose operations this run has seen end.
-    ended: Mutex<BTreeSet<String>>,
+    ended: Ended,
     clock: Arc<dyn Clock>,
 }
 
@@ -132,17 +132,9 @@ impl YandexEngine {
             services,
             names: Mutex::default(),
             attention: Mutex::default(),
-            ended: Mutex::default(),
+            ended: Ended::default(),
             clock,
         })
-    }
-
-    fn has_ended(&self, key: &str) -> bool {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
-    }
-
-    fn note_ended(&self, key: String) {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
     }
 
     fn attention(&self) -> Attention {

@@ -15,13 +15,10 @@ use super::call::request_id;
 use super::http::{OPERATION_TIME_MAX, WaitError};
 use super::wire::Operation;
 use crate::engine::Watcher;
-use crate::engine::http::{Call, Method};
+use crate::engine::http::{Call, Method, is_earlier};
 
 /// So many operations of earlier runs are passed over.
 const ATTEMPTS_MAX: u32 = 20;
-/// An operation that is done and was begun so long before it was asked for is an earlier one, by the
-/// clock of the service.
-const EARLIER: Duration = Duration::from_secs(10);
 
 /// So long an image is made at most.
 const MAKING_TIME_MAX: Duration = OPERATION_TIME_MAX;
@@ -72,7 +69,7 @@ impl GceEngine {
         let last = attempt + ATTEMPTS_MAX;
         loop {
             let id = request_id(call, &self.endpoint, seen, attempt);
-            if self.has_ended(&id) && attempt < last {
+            if self.ended.has(&id) && attempt < last {
                 attempt += 1;
                 continue;
             }
@@ -81,7 +78,7 @@ impl GceEngine {
             let is_taken_on = answer.is_ok();
             let was_done = answer.as_ref().is_ok_and(|operation| operation.status == "DONE");
             let result = match answer {
-                Ok(operation) if is_earlier(&operation, began) && !was_open && attempt < last => {
+                Ok(operation) if is_over(&operation, began) && !was_open && attempt < last => {
                     attempt += 1;
                     continue;
                 }
@@ -89,7 +86,7 @@ impl GceEngine {
                     let most = if makes(&call) { MAKING_TIME_MAX } else { CHANGE_TIME_MAX };
                     let finish = self.http.finish(project, operation, most, watcher, progress);
                     finish.await.and_then(|ended| {
-                        self.note_ended(id);
+                        self.ended.note(id, self.clock.now());
                         ended.map_err(WaitError::Call)
                     })
                 }
@@ -100,13 +97,10 @@ impl GceEngine {
     }
 }
 
-/// Whether an operation that is done was begun by an earlier run.
-fn is_earlier(operation: &Operation, began: Timestamp) -> bool {
-    let inserted = operation.insert_time.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
-    let is_old = |inserted: Timestamp| {
-        began.duration_since(inserted).unsigned_abs() > EARLIER && inserted < began
-    };
-    operation.status == "DONE" && inserted.is_some_and(is_old)
+/// Whether an operation is done, and was begun by an earlier run.
+fn is_over(operation: &Operation, began: Timestamp) -> bool {
+    let inserted = operation.insert_time.as_deref().and_then(|text| text.parse().ok());
+    operation.status == "DONE" && is_earlier(inserted, began)
 }
 
 #[cfg(test)]
@@ -119,7 +113,7 @@ mod tests {
         let of = |status: &str, inserted: &str| {
             let text =
                 format!(r#"{{"name": "o", "status": "{status}", "insertTime": "{inserted}"}}"#);
-            is_earlier(&serde_json::from_str(&text).unwrap(), began)
+            is_over(&serde_json::from_str(&text).unwrap(), began)
         };
         assert!(of("DONE", "2026-11-21T03:57:59.123-08:00"));
         assert!(!of("RUNNING", "2026-11-21T03:00:00-08:00"));

@@ -12,11 +12,10 @@ use serde_json::{Value, json};
 use super::GceEngine;
 use super::call::CallError;
 use super::image::{Found, Place};
-use crate::elapsed::Elapsed;
 use crate::engine::EngineError;
 use crate::engine::http::Call;
-use crate::inventory::{Grant, ImageState};
-use crate::name::{Key, Ownership};
+use crate::engine::sharing::{self, LOOKS_FOR, SIDE_BY_SIDE};
+use crate::inventory::Grant;
 
 /// The role that disk images are shared with.
 const ROLE: &str = "roles/compute.imageUser";
@@ -26,39 +25,16 @@ const VERSION: &str = "3";
 const MERGES_MAX: u32 = 4;
 /// The first pause before that.
 const MERGE_PAUSE: Duration = Duration::from_millis(250);
-/// So many images are looked at in one look, the newest first, and so many side by side.
-const LOOKS_MAX: usize = 500;
-const SIDE_BY_SIDE: usize = 10;
-/// So long no more looks are begun after the first.
-const LOOKS_FOR: Elapsed = Elapsed::minutes(3);
-
-/// The roles that are looked at where these are given.
-fn roles<'a>(given: impl IntoIterator<Item = &'a String>) -> BTreeSet<String> {
-    given.into_iter().cloned().chain([ROLE.to_owned()]).collect()
-}
 
 /// What an IAM policy says of these roles without a condition.
 fn grants(policy: &Value, roles: &BTreeSet<String>) -> Vec<Grant> {
-    let mut grants: Vec<Grant> = Vec::new();
-    for binding in policy["bindings"].as_array().into_iter().flatten() {
+    let bindings = policy["bindings"].as_array().into_iter().flatten();
+    sharing::grants(bindings.filter(|binding| is_ours(binding, roles)).flat_map(|binding| {
         let role = binding["role"].as_str().unwrap_or_default();
-        if !is_ours(binding, roles) {
-            continue;
-        }
         let members = binding["members"].as_array().into_iter().flatten();
         let members = members.filter_map(Value::as_str).map(Grant::member);
-        match grants.iter_mut().find(|grant| grant.role == role) {
-            Some(grant) => grant.members.extend(members),
-            None => grants.push(Grant { role: role.to_owned(), members: members.collect() }),
-        }
-    }
-    for grant in &mut grants {
-        grant.members.sort();
-        grant.members.dedup();
-    }
-    grants.retain(|grant| !grant.members.is_empty());
-    grants.sort();
-    grants
+        members.map(move |member| (role.to_owned(), member))
+    }))
 }
 
 fn is_ours(binding: &Value, roles: &BTreeSet<String>) -> bool {
@@ -85,7 +61,7 @@ impl GceEngine {
 
     /// Lets these use an image, and nobody else by these roles.
     pub(super) async fn share(&self, place: &Place, wanted: &[Grant]) -> Result<(), EngineError> {
-        let roles = roles(wanted.iter().map(|grant| &grant.role));
+        let roles = sharing::roles(ROLE, wanted.iter().map(|grant| &grant.role));
         for merge in 0..=MERGES_MAX {
             let policy = self.iam_policy(place).await?;
             if grants(&policy, &roles) == wanted {
@@ -112,8 +88,7 @@ impl GceEngine {
 
     /// Who may use an image, where its policy says who may.
     pub(super) async fn sharing_of(&self, found: &Found) -> Option<Vec<Grant>> {
-        let Ownership::Ours(Key { policy, .. }) = found.image.ownership() else { return None };
-        let roles = roles(self.attention().sharing.get(&policy)?);
+        let roles = sharing::roles(ROLE, sharing::roles_of(&self.attention(), &found.image)?);
         match self.iam_policy(&found.place).await {
             Ok(policy) => Some(grants(&policy, &roles)),
             // Nothing that is deleted hangs on it.
@@ -126,33 +101,16 @@ impl GceEngine {
 
     /// Fills in who may use images.
     pub(super) async fn look_at_sharing(&self, images: &mut [Found]) {
-        let attention = self.attention();
-        if attention.sharing.is_empty() {
-            return;
-        }
-        let is_wanted = |found: &Found| match found.image.ownership() {
-            Ownership::Ours(key) => attention.sharing.contains_key(&key.policy),
-            Ownership::Foreign | Ownership::Broken(_) => false,
-        };
-        let mut wanted: Vec<&mut Found> = images
-            .iter_mut()
-            .filter(|found| found.image.state == ImageState::Ready && is_wanted(found))
-            .collect();
-        wanted.sort_by_key(|found| std::cmp::Reverse(found.image.created_at));
-        if wanted.len() > LOOKS_MAX {
-            tracing::warn!("who may use images is looked at for the newest {LOOKS_MAX} only");
-            wanted.truncate(LOOKS_MAX);
-        }
+        let wanted = sharing::looked_at(images.iter().map(|it| &it.image), &self.attention());
         let until = LOOKS_FOR.after(self.clock.now());
-        for some in wanted.chunks_mut(SIDE_BY_SIDE) {
+        for some in wanted.chunks(SIDE_BY_SIDE) {
             if self.clock.now() > until {
-                // Captures do not wait for it, and nothing that is deleted hangs on it.
                 tracing::warn!("who may use images is not known of all: the service is slow");
                 break;
             }
-            let sharing = join_all(some.iter().map(|found| self.sharing_of(found))).await;
-            for (found, sharing) in some.iter_mut().zip(sharing) {
-                found.image.sharing = sharing;
+            let looks = join_all(some.iter().map(|index| self.sharing_of(&images[*index]))).await;
+            for (index, sharing) in some.iter().zip(looks) {
+                images[*index].image.sharing = sharing;
             }
         }
     }
@@ -181,17 +139,17 @@ mod tests {
 
     #[test]
     fn only_what_is_given_without_a_condition_is_looked_at() {
-        let seen = grants(&policy(), &roles([]));
+        let seen = grants(&policy(), &sharing::roles(ROLE, []));
         assert_eq!(seen, [grant(ROLE, &["user:a@x", "user:b@x"])]);
         let owner = "roles/owner".to_owned();
-        let seen = grants(&policy(), &roles([&owner]));
+        let seen = grants(&policy(), &sharing::roles(ROLE, [&owner]));
         assert_eq!(seen[1], grant("roles/owner", &["user:d@x"]));
     }
 
     #[test]
     fn everything_else_goes_back_as_it_came() {
         let wanted = [grant(ROLE, &["allAuthenticatedUsers"])];
-        let after = merged(policy(), &wanted, &roles([]));
+        let after = merged(policy(), &wanted, &sharing::roles(ROLE, []));
         let expected = json!({
             "version": 3, "etag": "e", "auditConfigs": [{"service": "x"}],
             "bindings": [
@@ -201,11 +159,11 @@ mod tests {
             ],
         });
         assert_eq!(after, expected);
-        assert_eq!(grants(&after, &roles([])), wanted);
+        assert_eq!(grants(&after, &sharing::roles(ROLE, [])), wanted);
         // Nobody: what was there goes, and what has a condition stays.
-        let nobody = merged(policy(), &[], &roles([]));
-        assert_eq!(grants(&nobody, &roles([])), []);
+        let nobody = merged(policy(), &[], &sharing::roles(ROLE, []));
+        assert_eq!(grants(&nobody, &sharing::roles(ROLE, [])), []);
         assert_eq!(nobody["bindings"].as_array().unwrap().len(), 2);
-        assert_eq!(merged(json!({"etag": "e"}), &wanted, &roles([]))["version"], 3);
+        assert_eq!(merged(json!({"etag": "e"}), &wanted, &sharing::roles(ROLE, []))["version"], 3);
     }
 }

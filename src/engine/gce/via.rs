@@ -12,7 +12,7 @@ use super::create::{Member, Shares, is_wanted};
 use super::image::{Collection, Found};
 use super::insertion::{self, Wanted};
 use super::{GceEngine, Source};
-use crate::engine::step::{self, Ends};
+use crate::engine::step::{self, Ends, Use};
 use crate::engine::{CreateRequest, Created, EngineError, Watcher};
 use crate::inventory::{ImageState, LABEL_STEP};
 
@@ -104,25 +104,11 @@ impl GceEngine {
         if !is_step_to(snapshot, &found) {
             return Err(EngineError::NameTaken(snapshot.name.clone()));
         }
-        let is_of_use = found.is_made || found.image.state == ImageState::Creating;
-        let is_as_wanted = found.made_of == snapshot.made_of && is_stored(&found, request);
-        if is_of_use && is_as_wanted {
-            return Ok(Some(found));
-        }
-        match found.image.state {
-            ImageState::Creating | ImageState::Deleting => Err(EngineError::Busy(format!(
-                "the snapshot {} is {} and cannot be used; the next run tries again",
-                found.image.name,
-                found.image.state.word()
-            ))),
-            _ if found.is_made && step::is_young(&found.image, self.clock.now()) => {
-                Err(EngineError::Busy(format!(
-                    "the snapshot {} was made for the same image with other settings, and another run \
-                     may be at it; a run that comes an hour after it was begun replaces it",
-                    found.image.name
-                )))
-            }
-            _ => self.delete_step(&found).await.map(|()| None),
+        let fits = found.made_of == snapshot.made_of && is_stored(&found, request);
+        let now = self.clock.now();
+        match step::use_of(&found.image, found.is_made, fits, now).map_err(EngineError::Busy)? {
+            Use::TakeUp => Ok(Some(found)),
+            Use::Replace => self.delete_step(&found).await.map(|()| None),
         }
     }
 

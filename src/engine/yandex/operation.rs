@@ -16,14 +16,11 @@ use super::import::asked_for;
 use super::room::Turn;
 use super::service::{OPERATION_TIME_MAX, Service, WaitError};
 use super::wire::Operation;
-use crate::engine::http::{Call, id_of};
+use crate::engine::http::{Call, id_of, is_earlier};
 use crate::engine::{EngineError, Unwatched, Watcher};
 
 /// So many operations of earlier runs are passed over before the key is one of this moment.
 const ATTEMPTS_MAX: u32 = 20;
-/// An operation that is done and was begun so long before it was asked for is an earlier one, by the
-/// clock of the service.
-const EARLIER: Duration = Duration::from_secs(10);
 
 /// A change that was asked for.
 pub(super) struct Begun {
@@ -87,13 +84,13 @@ impl YandexEngine {
             } else {
                 id_of(&(asked, seen, attempt))
             };
-            if !is_new && repeated == Repeated::Anew && self.has_ended(&key) {
+            if !is_new && repeated == Repeated::Anew && self.ended.has(&key) {
                 attempt += 1;
                 continue;
             }
             let sent = self.services.send::<Operation>(Service::Compute, call, Some(&key)).await;
             match sent {
-                (Ok(operation), false) if !is_new && is_earlier(&operation, began) => {
+                (Ok(operation), false) if !is_new && is_over(&operation, began) => {
                     if repeated == Repeated::Never && operation.error.is_none() {
                         let (answer, is_earlier) = (Ok(operation), true);
                         return Begun { answer, attempt, key, was_open: false, is_earlier };
@@ -122,7 +119,7 @@ impl YandexEngine {
             Err(error) => Err(WaitError::Call(error)),
         };
         if is_taken_on && !matches!(result, Err(WaitError::Interrupted)) {
-            self.note_ended(key);
+            self.ended.note(key, self.clock.now());
         }
         Ended { result, was_begun: was_open || is_taken_on, was_done, attempt }
     }
@@ -191,12 +188,9 @@ impl From<WaitError> for EngineError {
     }
 }
 
-/// Whether an operation that is done was begun by an earlier run.
-fn is_earlier(operation: &Operation, began: Timestamp) -> bool {
-    let is_old = |created: Timestamp| {
-        began.duration_since(created).unsigned_abs() > EARLIER && created < began
-    };
-    operation.done && operation.created_at.parse().is_ok_and(is_old)
+/// Whether an operation is done, and was begun by an earlier run.
+fn is_over(operation: &Operation, began: Timestamp) -> bool {
+    operation.done && is_earlier(operation.created_at.parse().ok(), began)
 }
 
 #[cfg(test)]
@@ -207,7 +201,7 @@ mod tests {
     fn what_had_ended_before_is_of_an_earlier_run() {
         let began: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
         let of = |done: bool, created: &str| {
-            is_earlier(
+            is_over(
                 &Operation { done, created_at: created.to_owned(), ..Operation::default() },
                 began,
             )

@@ -109,6 +109,8 @@ impl Rooms {
 
     fn lock_of(&self, id: &str) -> Arc<tokio::sync::Mutex<()>> {
         let mut machines = self.machines.lock().unwrap_or_else(PoisonError::into_inner);
+        // Who is at none any more is forgotten: machines come and go for months.
+        machines.retain(|_, lock| Arc::strong_count(lock) > 1);
         Arc::clone(machines.entry(id.to_owned()).or_default())
     }
 }
@@ -149,5 +151,18 @@ mod tests {
         assert!(rooms.to_start("f").now_or_never().is_none());
         let _one = rooms.machine("m").await;
         assert!(rooms.free_machine("m").is_none() && rooms.free_machine("n").is_some());
+    }
+
+    #[tokio::test]
+    async fn machines_that_nobody_is_at_are_forgotten() {
+        let rooms = Rooms::default();
+        let at_m = rooms.machine("m").await;
+        for id in 0..100 {
+            drop(rooms.machine(&id.to_string()).await);
+        }
+        assert!(rooms.free_machine("m").is_none(), "somebody is still at it");
+        assert!(rooms.machines.lock().unwrap().len() <= 2);
+        drop(at_m);
+        assert!(rooms.free_machine("m").is_some());
     }
 }

@@ -14,8 +14,8 @@ use super::image::{Found, Place};
 use super::wire::{AccessBinding, Subject};
 use crate::engine::EngineError;
 use crate::engine::http::Call;
-use crate::inventory::{Grant, ImageState};
-use crate::name::{Key, Ownership};
+use crate::engine::sharing::{self, LOOKS_FOR, SIDE_BY_SIDE};
+use crate::inventory::Grant;
 
 /// The role that images are shared with.
 const ROLE: &str = "compute.images.user";
@@ -33,14 +33,6 @@ pub const MEMBERS: [&str; 7] = [
 ];
 /// How often it is looked again whether all is as wanted.
 const LOOKS: u32 = 3;
-/// So many images are looked at in one look, the newest first, and so many side by side.
-const LOOKS_MAX: usize = 500;
-const SIDE_BY_SIDE: usize = 10;
-
-/// The roles that are looked at where these are given.
-fn roles<'a>(given: impl IntoIterator<Item = &'a String>) -> BTreeSet<String> {
-    given.into_iter().cloned().chain([ROLE.to_owned()]).collect()
-}
 
 /// Somebody as a policy writes it: `allAuthenticatedUsers`, `serviceAccount:ID`, `userAccount:ID`, …
 fn member(subject: &Subject) -> String {
@@ -70,20 +62,8 @@ fn subject(member: &str) -> Result<Subject, EngineError> {
 
 /// What bindings say of these roles.
 fn grants(bindings: &[AccessBinding], roles: &BTreeSet<String>) -> Vec<Grant> {
-    let mut grants: Vec<Grant> = Vec::new();
-    for binding in bindings.iter().filter(|binding| roles.contains(&binding.role_id)) {
-        let member = member(&binding.subject);
-        match grants.iter_mut().find(|grant| grant.role == binding.role_id) {
-            Some(grant) => grant.members.push(member),
-            None => grants.push(Grant { role: binding.role_id.clone(), members: vec![member] }),
-        }
-    }
-    for grant in &mut grants {
-        grant.members.sort();
-        grant.members.dedup();
-    }
-    grants.sort();
-    grants
+    let looked_at = bindings.iter().filter(|binding| roles.contains(&binding.role_id));
+    sharing::grants(looked_at.map(|one| (one.role_id.clone(), member(&one.subject))))
 }
 
 /// What is to be added and taken away.
@@ -122,7 +102,7 @@ impl YandexEngine {
 
     /// Lets these use an image, and nobody else by these roles.
     pub(super) async fn share(&self, place: &Place, wanted: &[Grant]) -> Result<(), EngineError> {
-        let roles = roles(wanted.iter().map(|grant| &grant.role));
+        let roles = sharing::roles(ROLE, wanted.iter().map(|grant| &grant.role));
         for look in 0..LOOKS {
             let seen = grants(&self.bindings(place).await?, &roles);
             let deltas = deltas(&seen, wanted)?;
@@ -139,8 +119,7 @@ impl YandexEngine {
 
     /// Who may use an image, where its policy says who may.
     pub(super) async fn sharing_of(&self, found: &Found) -> Option<Vec<Grant>> {
-        let Ownership::Ours(Key { policy, .. }) = found.image.ownership() else { return None };
-        let roles = roles(self.attention().sharing.get(&policy)?);
+        let roles = sharing::roles(ROLE, sharing::roles_of(&self.attention(), &found.image)?);
         match self.bindings(&found.place).await {
             Ok(bindings) => Some(grants(&bindings, &roles)),
             // Nothing that is deleted hangs on it.
@@ -153,27 +132,16 @@ impl YandexEngine {
 
     /// Fills in who may use images.
     pub(super) async fn look_at_sharing(&self, images: &mut [Found]) {
-        let attention = self.attention();
-        if attention.sharing.is_empty() {
-            return;
-        }
-        let is_wanted = |found: &Found| match found.image.ownership() {
-            Ownership::Ours(key) => attention.sharing.contains_key(&key.policy),
-            Ownership::Foreign | Ownership::Broken(_) => false,
-        };
-        let mut wanted: Vec<&mut Found> = images
-            .iter_mut()
-            .filter(|found| found.image.state == ImageState::Ready && is_wanted(found))
-            .collect();
-        wanted.sort_by_key(|found| std::cmp::Reverse(found.image.created_at));
-        if wanted.len() > LOOKS_MAX {
-            tracing::warn!("who may use images is looked at for the newest {LOOKS_MAX} only");
-            wanted.truncate(LOOKS_MAX);
-        }
-        for some in wanted.chunks_mut(SIDE_BY_SIDE) {
-            let sharing = join_all(some.iter().map(|found| self.sharing_of(found))).await;
-            for (found, sharing) in some.iter_mut().zip(sharing) {
-                found.image.sharing = sharing;
+        let wanted = sharing::looked_at(images.iter().map(|it| &it.image), &self.attention());
+        let until = LOOKS_FOR.after(self.clock.now());
+        for some in wanted.chunks(SIDE_BY_SIDE) {
+            if self.clock.now() > until {
+                tracing::warn!("who may use images is not known of all: the service is slow");
+                break;
+            }
+            let looks = join_all(some.iter().map(|index| self.sharing_of(&images[*index]))).await;
+            for (index, sharing) in some.iter().zip(looks) {
+                images[*index].image.sharing = sharing;
             }
         }
     }
@@ -196,9 +164,9 @@ mod tests {
             {"roleId": "admin", "subject": {"id": "c", "type": "userAccount"}},
         ]))
         .unwrap();
-        let seen = grants(&bindings, &roles([]));
+        let seen = grants(&bindings, &sharing::roles(ROLE, []));
         assert_eq!(seen, [grant(ROLE, &["allAuthenticatedUsers", "serviceAccount:b"])]);
-        assert_eq!(grants(&bindings, &roles([&"admin".to_owned()])).len(), 2);
+        assert_eq!(grants(&bindings, &sharing::roles(ROLE, [&"admin".to_owned()])).len(), 2);
     }
 
     #[test]
@@ -223,8 +191,8 @@ mod tests {
             .iter()
             .map(|one| AccessBinding { role_id: ROLE.to_owned(), subject: subject(one).unwrap() })
             .collect();
-        assert_eq!(grants(&bindings, &roles([]))[0].members.len(), 3);
-        let seen = grants(&bindings, &roles([]));
+        assert_eq!(grants(&bindings, &sharing::roles(ROLE, []))[0].members.len(), 3);
+        let seen = grants(&bindings, &sharing::roles(ROLE, []));
         assert!(deltas(&seen, &[grant(ROLE, &all)]).unwrap().is_empty());
     }
 }

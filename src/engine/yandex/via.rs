@@ -13,7 +13,8 @@ use super::YandexEngine;
 use super::image::{Collection, Found};
 use super::insertion::Wanted;
 use super::member::{Asking, Member, Pace, Until};
-use crate::engine::{CreateRequest, Created, EngineError, Progress, Watcher, step};
+use crate::engine::step::{self, Use};
+use crate::engine::{CreateRequest, Created, EngineError, Progress, Watcher};
 use crate::inventory::ImageState;
 
 impl YandexEngine {
@@ -156,25 +157,12 @@ impl YandexEngine {
         for step in &steps {
             let is_of_disk = step.made_of.as_ref().is_none_or(|disk| *disk == snapshot.disk);
             let has_key = key.is_none_or(|key| step.image.kms_key.as_deref() == Some(key));
-            let is_of_use = step.is_made || step.image.state == ImageState::Creating;
-            if is_of_use && is_of_disk && has_key {
-                continue;
+            let fits = is_of_disk && has_key;
+            let now = self.clock.now();
+            let what = step::use_of(&step.image, step.is_made, fits, now);
+            if what.map_err(EngineError::Busy)? == Use::Replace {
+                self.delete_step(step).await?;
             }
-            if matches!(step.image.state, ImageState::Creating | ImageState::Deleting) {
-                return Err(EngineError::Busy(format!(
-                    "the snapshot {} is {} and cannot be used; the next run tries again",
-                    step.image.name,
-                    step.image.state.word()
-                )));
-            }
-            if step.is_made && step::is_young(&step.image, self.clock.now()) {
-                return Err(EngineError::Busy(format!(
-                    "the snapshot {} was made for the same image with other settings, and another run \
-                     may be at it; a run that comes an hour after it was begun replaces it",
-                    step.image.name
-                )));
-            }
-            self.delete_step(step).await?;
         }
         self.named(snapshot).await
     }
