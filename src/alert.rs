@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use body::{matrix, slack, teams};
-pub use book::{Book, Digest, Told};
+pub use book::{Book, Digest, Told, Turn};
 pub use message::{
     Count, FORMAT_VERSION, Item, Notification, Standing, Status, WORST, digest_of, test_message,
 };
@@ -46,6 +46,11 @@ impl Subject {
             && self.detail == Action::Create.word()
             && !self.source.is_empty()
     }
+
+    /// Whether only a newer restore point makes it good.
+    fn wants_newer(&self) -> bool {
+        self.is_of_making() || self.occasion == Occasion::MissedSlot
+    }
 }
 
 /// Something that people should know of, for as long as it holds.
@@ -57,16 +62,19 @@ pub struct Condition {
     pub source_name: String,
     /// What is the matter.
     pub message: String,
-    /// The newest restore point that there was when it began: what failed to be made is made good by
-    /// a newer one.
+    /// The newest restore point that there was when it began, or the slot that was missed: it is made
+    /// good by a newer one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub newest: Option<Timestamp>,
+    /// The slot of the restore point that it is about, where it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<Timestamp>,
 }
 
 impl Condition {
     /// Something is the matter that no restore point makes good.
     pub fn new(subject: Subject, source_name: &str, message: String) -> Self {
-        Self { subject, source_name: source_name.to_owned(), message, newest: None }
+        Self { subject, source_name: source_name.to_owned(), message, newest: None, slot: None }
     }
 }
 

@@ -17,6 +17,28 @@ pub struct Told {
     pub since: Timestamp,
     /// When people were told last; `None` where they were not.
     pub told_at: Option<Timestamp>,
+    /// Whether this process has said that it holds.
+    #[serde(skip)]
+    is_said: bool,
+}
+
+impl Told {
+    /// A condition that holds since then, and that nobody was told of.
+    pub fn new(condition: Condition, since: Timestamp) -> Self {
+        Self { condition, since, told_at: None, is_said: false }
+    }
+}
+
+/// What a round has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Turn {
+    /// What holds and was not said by this process, or is about another slot than what was.
+    pub new: Vec<Condition>,
+    /// What has ended.
+    pub over: Vec<Condition>,
+    /// The slots that were missed of sources that have never had a restore point: no plan knows of
+    /// them, for nothing says since when there should be one.
+    pub missed: Vec<Condition>,
 }
 
 /// What people are told at once.
@@ -54,31 +76,93 @@ impl Book {
     /// A round of an engine has ended. Where not all was seen, and as long as something may still
     /// fail again, nothing has recovered; what failed to be made has recovered when there is a newer
     /// restore point, or when none is wanted any more.
-    pub fn round(&mut self, seen: Seen<'_>, now: Timestamp) {
-        let Seen { engine, is_complete, conditions, open, newest } = seen;
-        if !self.knows(&engine) {
-            return;
+    pub fn round(&mut self, mut seen: Seen<'_>, now: Timestamp) -> Turn {
+        if !self.knows(&seen.engine) {
+            return Turn::default();
         }
-        let holds: BTreeSet<Subject> =
-            conditions.iter().map(|condition| condition.subject.clone()).collect();
+        // Who has heard of it hears that it has ended, and nobody hears of it twice.
+        let is_told =
+            |subject: &Subject| self.held.get(subject).is_some_and(|told| told.told_at.is_some());
+        let mended = std::mem::take(&mut seen.mended);
+        let is_over = |subject: &Subject| mended.contains(subject) && is_told(subject);
+        seen.conditions.retain(|condition| !is_over(&condition.subject));
+        let missed = self.missed(&seen);
+        seen.conditions.extend(missed.iter().cloned());
+        seen.conditions.extend(self.breaches(&seen, now));
+        let over = self.end_unseen(&seen);
+        let mut new = Vec::new();
+        for condition in seen.conditions {
+            if self.holds(condition.clone(), now) {
+                new.push(condition);
+            }
+        }
+        Turn { new, over, missed }
+    }
+
+    /// Ends what a round has not found any more.
+    fn end_unseen(&mut self, seen: &Seen<'_>) -> Vec<Condition> {
+        let holds: BTreeSet<&Subject> =
+            seen.conditions.iter().map(|condition| &condition.subject).collect();
         let is_made_good = |told: &Told| {
             let Condition { subject, newest: before, .. } = &told.condition;
-            let found = newest.get(&(&*subject.policy, &*subject.source));
-            !subject.is_of_making() || found.is_none_or(|newest| newest > before)
+            let found = seen.newest.get(&(&*subject.policy, &*subject.source));
+            !subject.wants_newer() || found.is_none_or(|newest| newest > before)
         };
         self.end(|told| {
             let subject = &told.condition.subject;
             // What is not seen nothing is deleted of, whatever a guard would say.
             let is_guarded = subject.occasion == Occasion::GuardRefusal;
-            let is_unseen = !is_complete && (is_guarded || !subject.source.is_empty());
-            subject.engine == engine
+            let is_unseen = !seen.is_complete && (is_guarded || !subject.source.is_empty());
+            // That a slot was missed stays true: people are told, also where a newer one was made.
+            let is_untold = subject.occasion == Occasion::MissedSlot && told.told_at.is_none();
+            subject.engine == seen.engine
                 && subject.occasion != Occasion::InvalidPolicy
-                && !(holds.contains(subject) || open.contains(subject) || is_unseen)
+                && !(holds.contains(subject) || seen.open.contains(subject))
+                && !(is_unseen || is_untold)
                 && is_made_good(told)
+        })
+    }
+
+    /// Slots that were missed of sources that have never had a restore point: a capture has failed, and
+    /// now that of a later slot has as well.
+    fn missed(&self, seen: &Seen<'_>) -> Vec<Condition> {
+        let failed = seen.conditions.iter().filter(|condition| condition.subject.is_of_making());
+        let missed = failed.filter_map(|condition| {
+            let Subject { policy, source, .. } = &condition.subject;
+            let has_one = seen.newest.get(&(&**policy, &**source)).is_some_and(Option::is_some);
+            let before = self.held.get(&condition.subject)?.condition.slot?;
+            if has_one || condition.slot? <= before {
+                return None;
+            }
+            let occasion = Occasion::MissedSlot;
+            let subject = Subject { occasion, detail: String::new(), ..condition.subject.clone() };
+            Some(super::seen::missed(subject, &condition.source_name, before, 0))
         });
-        for condition in conditions {
-            self.holds(condition, now);
-        }
+        missed.collect()
+    }
+
+    /// Objectives that are broken because captures have failed from the first one on.
+    fn breaches(&self, seen: &Seen<'_>, now: Timestamp) -> Vec<Condition> {
+        let known: BTreeSet<&Subject> =
+            seen.conditions.iter().map(|condition| &condition.subject).collect();
+        let failing = self.held.values().filter(|told| {
+            told.condition.subject.engine == seen.engine && told.condition.subject.is_of_making()
+        });
+        let broken = failing.filter_map(|told| {
+            let Condition { subject, source_name, .. } = &told.condition;
+            let objective = seen.never.get(&(&*subject.policy, &*subject.source))?;
+            if objective.after(told.since) > now {
+                return None;
+            }
+            let occasion = Occasion::RpoBreach;
+            let subject = Subject { occasion, detail: String::new(), ..subject.clone() };
+            let since = told.since;
+            let message = format!(
+                "there is no restore point, and captures have failed since {since}, for longer than {objective}"
+            );
+            (!known.contains(&subject)).then(|| Condition::new(subject, source_name, message))
+        });
+        broken.collect()
     }
 
     /// A round of an engine was not carried out.
@@ -112,7 +196,8 @@ impl Book {
     /// The files were read, with these mistakes.
     pub fn policies(&mut self, mistakes: &[String], now: Timestamp) {
         let Some(first) = mistakes.first() else {
-            return self.end(|told| told.condition.subject.occasion == Occasion::InvalidPolicy);
+            self.end(|told| told.condition.subject.occasion == Occasion::InvalidPolicy);
+            return;
         };
         let more = match mistakes.len() {
             1 => String::new(),
@@ -144,25 +229,48 @@ impl Book {
         self.engines.as_ref().is_none_or(|engines| engines.contains(engine))
     }
 
-    fn holds(&mut self, condition: Condition, now: Timestamp) {
+    /// Takes note of a condition; back comes whether that is to be said.
+    fn holds(&mut self, condition: Condition, now: Timestamp) -> bool {
         let subject = condition.subject.clone();
         // What is back before anybody was told that it had ended has not ended.
         let known = self.over.remove(&subject).or_else(|| self.held.remove(&subject));
+        let is_missed = subject.occasion == Occasion::MissedSlot;
+        let is_new = known.as_ref().is_none_or(|known| {
+            !known.is_said || (is_missed && known.condition.slot != condition.slot)
+        });
         let told = match known {
             Some(known) => {
                 // What there was when it began counts.
                 let newest = known.condition.newest.or(condition.newest);
-                Told { condition: Condition { newest, ..condition }, ..known }
+                Told { condition: Condition { newest, ..condition }, is_said: true, ..known }
             }
-            None => Told { condition, since: now, told_at: None },
+            None => Told { is_said: true, ..Told::new(condition, now) },
         };
         self.held.insert(subject, told);
+        is_new
     }
 
-    fn end(&mut self, has_ended: impl Fn(&Told) -> bool) {
+    /// Ends what has ended; back comes what this process has said of it.
+    fn end(&mut self, has_ended: impl Fn(&Told) -> bool) -> Vec<Condition> {
         let ended = self.held.extract_if(.., |_, told| has_ended(told));
-        // What nobody was told of need not be called off.
-        self.over.extend(ended.filter(|(_, told)| told.told_at.is_some()));
+        let mut said = Vec::new();
+        for (subject, told) in ended {
+            if told.is_said {
+                said.push(told.condition.clone());
+            }
+            // What nobody was told of need not be called off.
+            if told.told_at.is_some() {
+                self.over.insert(subject, told);
+            }
+        }
+        said
+    }
+
+    /// What did not arrive was not told: after a restart it is told as new.
+    pub fn untell(&mut self, told_at: &BTreeSet<Timestamp>) {
+        for told in self.held.values_mut() {
+            told.told_at = told.told_at.filter(|at| !told_at.contains(at));
+        }
     }
 
     /// When something is to be told next, if nothing happens.

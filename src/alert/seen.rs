@@ -9,7 +9,7 @@ use crate::coverage::{Cover, Rpo};
 use crate::elapsed::Elapsed;
 use crate::name::{PolicyName, Slot, SourceId};
 use crate::plan::guard::Guard;
-use crate::plan::{Action, Missed, Plan, Stalled};
+use crate::plan::{Action, Plan, Stalled};
 
 /// What came of a change that was to be carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct Tried {
     pub source: SourceId,
     /// The name of the source.
     pub source_name: String,
+    /// The slot of the restore point.
+    pub slot: Slot,
     /// Why it failed; `None` where it is not known yet what comes of it.
     pub failure: Option<String>,
 }
@@ -41,7 +43,8 @@ impl Tried {
     /// The condition, where it has failed.
     pub fn condition(&self, engine: &str) -> Option<Condition> {
         let message = format!("{} failed: {}", self.action.word(), self.failure.as_ref()?);
-        Some(Condition::new(self.subject(engine), &self.source_name, message))
+        let slot = Some(self.slot.instant());
+        Some(Condition { slot, ..Condition::new(self.subject(engine), &self.source_name, message) })
     }
 }
 
@@ -56,8 +59,13 @@ pub struct Seen<'a> {
     pub conditions: Vec<Condition>,
     /// What may still fail: nothing of it has recovered.
     pub open: BTreeSet<Subject>,
+    /// What the round has made good that the plan says: nobody need be told of it again, but of what
+    /// nobody has heard yet people are told all the same.
+    pub mended: BTreeSet<Subject>,
     /// The newest READY restore point of each series, by policy and source.
     pub newest: BTreeMap<(&'a str, &'a str), Option<Timestamp>>,
+    /// The objectives of the series that have never had one.
+    pub never: BTreeMap<(&'a str, &'a str), Elapsed>,
 }
 
 /// What holds after a round of an engine: of its plan, of what came of it, and of how its sources are
@@ -92,42 +100,43 @@ pub fn conditions<'a>(
         found > than.map(Slot::instant)
     };
     let mut found: Vec<Condition> = Vec::new();
-    let mut add = |subject: Subject, source_name: &str, message: String| {
-        found.push(Condition::new(subject, source_name, message));
+    let mut mended = BTreeSet::new();
+    for one in &plan.missed {
+        let subject = series(Occasion::MissedSlot, &one.key.policy, &one.key.source, "");
+        // A slot is missed as a rule when the next one is due, and so made good in the same round.
+        if is_newer(&one.key.policy, &one.key.source, Some(one.key.slot)) {
+            mended.insert(subject.clone());
+        }
+        let more = one.slots.saturating_sub(1);
+        found.push(missed(subject, &one.source_name, one.key.slot.instant(), more));
+    }
+    let mut add = |subject: Subject, source_name: &str, message: String, slot: Option<Slot>| {
+        let slot = slot.map(Slot::instant);
+        found.push(Condition { slot, ..Condition::new(subject, source_name, message) });
     };
     for gap in plan.engines.iter().flat_map(|engine| &engine.gaps) {
         let message = format!("{}: {}", gap.place, gap.message);
-        add(subject(Occasion::NotSeen, &gap.place), "", message);
+        add(subject(Occasion::NotSeen, &gap.place), "", message, None);
     }
     for one in &plan.blocked {
         let subject = series(Occasion::Failure, &one.key.policy, &one.key.source, "create");
-        add(subject, &one.source_name, format!("cannot be captured: {}", one.message));
-    }
-    let is_missed = |one: &&Missed| !is_newer(&one.key.policy, &one.key.source, Some(one.key.slot));
-    for one in plan.missed.iter().filter(is_missed) {
-        let more = one.slots.saturating_sub(1);
-        let more = if more == 0 { String::new() } else { format!(" and {more} slots before it") };
-        let slot = one.key.slot.instant();
-        add(
-            series(Occasion::MissedSlot, &one.key.policy, &one.key.source, ""),
-            &one.source_name,
-            format!("no restore point for {slot}{more}"),
-        );
+        let message = format!("cannot be captured: {}", one.message);
+        add(subject, &one.source_name, message, Some(one.key.slot));
     }
     let is_stalled = |one: &&Stalled| !is_newer(&one.policy, &one.source, one.newest_ready);
     for one in plan.stalled.iter().filter(is_stalled) {
         let subject = series(Occasion::Stalled, &one.policy, &one.source, "");
-        add(subject, &one.source_name, format!("no new restore point: {}", one.message));
+        add(subject, &one.source_name, format!("no new restore point: {}", one.message), None);
     }
     for (guard, (images, message)) in refusals(plan) {
         let message = format!("{images} images are not deleted: {message}");
-        add(subject(Occasion::GuardRefusal, guard.word()), "", message);
+        add(subject(Occasion::GuardRefusal, guard.word()), "", message, None);
     }
     for cover in covers {
         if let Some(message) = breach(cover, now) {
             let (policy, source) = (&cover.policy.name, &cover.instance.id);
             let subject = series(Occasion::RpoBreach, policy, source, "");
-            add(subject, &cover.instance.name, message);
+            add(subject, &cover.instance.name, message, None);
         }
     }
     found.extend(tried.iter().filter_map(|one| one.condition(engine)));
@@ -138,7 +147,25 @@ pub fn conditions<'a>(
         let subject = &condition.subject;
         condition.newest = newest.get(&(&*subject.policy, &*subject.source)).copied().flatten();
     }
-    Seen { engine: engine.to_owned(), is_complete, conditions: found, open, newest }
+    let never = covers.iter().filter(|cover| cover.rpo == Rpo::Broken(None)).filter_map(|cover| {
+        Some(((cover.policy.name.as_str(), cover.instance.id.as_str()), cover.policy.rpo?))
+    });
+    let never = never.collect();
+    let engine = engine.to_owned();
+    Seen { engine, is_complete, conditions: found, open, mended, newest, never }
+}
+
+/// The condition that a slot has no restore point and can have none any more, nor so many before it.
+pub(super) fn missed(
+    subject: Subject,
+    source_name: &str,
+    slot: Timestamp,
+    more: usize,
+) -> Condition {
+    let more = if more == 0 { String::new() } else { format!(" and {more} slots before it") };
+    let message = format!("no restore point for {slot}{more}");
+    let (newest, slot) = (Some(slot), Some(slot));
+    Condition { newest, slot, ..Condition::new(subject, source_name, message) }
 }
 
 /// How many images each guard keeps, and the first reason. What ends by itself is not told: deletes

@@ -105,7 +105,7 @@ fn samples() -> Vec<Notification> {
         detail: odd.to_owned(),
     };
     let condition = Condition::new(subject, odd, odd.to_owned());
-    let told = Told { condition, since: Timestamp::UNIX_EPOCH, told_at: None };
+    let told = Told::new(condition, Timestamp::UNIX_EPOCH);
     let digest = Digest { new: vec![told], ..Digest::default() };
     let all = Occasion::ALL.into_iter().collect();
     // Nothing is cleaned: a template that stands this stands everything.

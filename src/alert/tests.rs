@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::elapsed::Elapsed;
-use crate::name::{PolicyName, SourceId};
+use crate::name::{PolicyName, Slot, SourceId};
 use crate::plan::Action;
 
 const DAY: Elapsed = Elapsed::days(1);
@@ -26,6 +26,7 @@ fn condition(occasion: Occasion, engine: &str, source: &str, detail: &str) -> Co
         source_name: source.to_owned(),
         message: format!("of {source}{detail}"),
         newest: None,
+        slot: None,
     }
 }
 
@@ -37,6 +38,8 @@ fn failed(engine: &str, sources: &[&str]) -> Seen<'static> {
         is_complete: true,
         conditions: sources.iter().map(failure).collect(),
         open: BTreeSet::new(),
+        mended: BTreeSet::new(),
+        never: BTreeMap::new(),
         // All of them have one that is new.
         newest: ["a", "b", "c", "d"].map(|source| (("nightly", source), Some(at(0)))).into(),
     }
@@ -129,6 +132,97 @@ fn a_failure_lasts_until_it_is_made_good() {
     assert_eq!(told(&mut book, 300), ["-a"]);
 }
 
+/// A round that finds a slot of a source missed, and has made a newer restore point or not.
+fn missed(slot: i64, newest: Option<i64>) -> Seen<'static> {
+    let subject = condition(Occasion::MissedSlot, "one", "a", "").subject;
+    let missed = super::seen::missed(subject.clone(), "a", at(slot), 0);
+    let is_mended = newest.is_some_and(|newest| newest > slot);
+    Seen {
+        conditions: vec![missed],
+        mended: is_mended.then_some(subject).into_iter().collect(),
+        newest: [(("nightly", "a"), newest.map(at))].into(),
+        ..failed("one", &[])
+    }
+}
+
+/// With a deadline until the next slot, that a slot is missed is found in the round that makes the next.
+#[test]
+fn a_missed_slot_is_told_also_where_the_next_is_made_at_once() {
+    let mut book = Book::default();
+    let turn = book.round(missed(0, Some(60)), at(60));
+    assert_eq!(turn.new.len(), 1);
+    // Another round comes before anybody is told.
+    let well = || Seen { newest: [(("nightly", "a"), Some(at(60)))].into(), ..failed("one", &[]) };
+    assert_eq!(book.round(well(), at(65)).over, []);
+    assert_eq!(told(&mut book, 70), ["+a"]);
+    let turn = book.round(well(), at(120));
+    assert_eq!(turn.over[0].message, "no restore point for 2027-01-15T08:00:00Z");
+    assert_eq!(told(&mut book, 120), ["-a"]);
+    assert_eq!(told(&mut book, 130), [""; 0]);
+}
+
+#[test]
+fn a_missed_slot_that_was_told_ends_with_the_round_that_makes_a_newer_one() {
+    let mut book = Book::default();
+    book.round(missed(0, None), at(30));
+    assert_eq!(told(&mut book, 40), ["+a"]);
+    // The next fails as well, and is not too late yet: nothing has recovered.
+    book.round(Seen { newest: [(("nightly", "a"), None)].into(), ..failed("one", &[]) }, at(60));
+    assert_eq!(told(&mut book, 70), [""; 0]);
+    // Another slot is said and is the same matter to people.
+    assert_eq!(book.round(missed(60, None), at(90)).new.len(), 1);
+    assert_eq!(told(&mut book, 100), [""; 0]);
+    assert_eq!(book.round(missed(60, None), at(91)).new, []);
+    let turn = book.round(missed(60, Some(120)), at(120));
+    assert_eq!((turn.new.len(), turn.over.len()), (0, 1));
+    assert_eq!(told(&mut book, 120), ["-a"]);
+}
+
+/// Nothing says since when a source should have restore points that never had one: captures do that fail.
+#[test]
+fn a_source_that_never_had_a_restore_point_misses_slots_and_breaks_its_objective() {
+    let never = |slot: i64| {
+        let mut seen = failed("one", &["a"]);
+        seen.conditions[0].slot = Some(at(slot));
+        Seen {
+            newest: [(("nightly", "a"), None)].into(),
+            never: [(("nightly", "a"), Elapsed::minutes(2))].into(),
+            ..seen
+        }
+    };
+    let occasions = |book: &mut Book, second: i64| -> Vec<Occasion> {
+        let digest = book.take(DAY, at(second)).unwrap_or_default();
+        digest.new.iter().map(|told| told.condition.subject.occasion).collect()
+    };
+    let mut book = Book::default();
+    assert_eq!(book.round(never(0), at(1)).missed, []);
+    assert_eq!(book.round(never(0), at(30)).missed, [], "it is the same slot");
+    assert_eq!(occasions(&mut book, 30), [Occasion::Failure]);
+    let missed = book.round(never(60), at(61)).missed;
+    assert_eq!(missed[0].slot, Some(at(0)));
+    assert_eq!(occasions(&mut book, 70), [Occasion::MissedSlot]);
+    // What was told is known after a restart, and so is since when captures fail.
+    let mut book = Book::remembering(book.told());
+    book.round(never(120), at(121));
+    assert_eq!(occasions(&mut book, 130), [Occasion::RpoBreach]);
+    let made = Seen { newest: [(("nightly", "a"), Some(at(180)))].into(), ..failed("one", &[]) };
+    assert_eq!(book.round(made, at(181)).over.len(), 3);
+    assert_eq!(told(&mut book, 190), ["-a", "-a", "-a"]);
+}
+
+#[test]
+fn what_did_not_arrive_is_told_after_a_restart() {
+    let mut book = Book::default();
+    book.round(failed("one", &["a"]), at(0));
+    told(&mut book, 10);
+    book.round(failed("one", &["a", "b"]), at(60));
+    told(&mut book, 70);
+    book.untell(&[at(70)].into());
+    let mut book = Book::remembering(book.told());
+    book.round(failed("one", &["a", "b"]), at(120));
+    assert_eq!(told(&mut book, 120), ["+b"]);
+}
+
 #[test]
 fn what_ends_beside_rounds_counts() {
     let tried = |failure: Option<&str>| Tried {
@@ -136,6 +230,7 @@ fn what_ends_beside_rounds_counts() {
         policy: PolicyName::parse("nightly").unwrap(),
         source: SourceId::parse("a").unwrap(),
         source_name: "a".to_owned(),
+        slot: Slot::at(at(0)),
         failure: failure.map(str::to_owned),
     };
     let mut book = Book::default();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use crate::alert::Condition;
 use crate::apply::Ending;
 use crate::coverage::Cover;
 use crate::elapsed::Elapsed;
@@ -150,6 +151,17 @@ pub(super) fn is_unseen(plan: &Plan) -> bool {
 }
 
 impl RoundFacts {
+    /// Slots that were missed beside those that the plan knows of.
+    pub(super) fn missed_besides(&mut self, missed: &[Condition]) {
+        for condition in missed {
+            let policy = PolicyName::parse(&condition.subject.policy);
+            let source = SourceId::parse(&condition.subject.source);
+            if let (Ok(policy), Ok(source), Some(slot)) = (policy, source, condition.slot) {
+                self.missed.entry((policy, source)).or_insert((Slot::at(slot), 1));
+            }
+        }
+    }
+
     /// Whether all of the engine was seen.
     pub(super) fn is_whole(&self) -> bool {
         self.gaps.is_empty()

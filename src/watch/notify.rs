@@ -24,7 +24,7 @@ pub use courier::{Courier, Post, SendError, Signal};
 pub(super) use desk::{Desk, Orders};
 
 use crate::agenda::Health;
-use crate::alert::{Book, Digest, Seen, Told, Tried};
+use crate::alert::{Book, Digest, Seen, Told, Tried, Turn};
 use crate::elapsed::Elapsed;
 use ping::Beat;
 
@@ -56,14 +56,15 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Notices {
-    fn write(&self, change: impl FnOnce(&mut Book)) {
-        change(&mut locked(&self.book));
+    fn write<T>(&self, change: impl FnOnce(&mut Book) -> T) -> T {
+        let changed = change(&mut locked(&self.book));
         self.changed.notify_one();
+        changed
     }
 
     /// A round of an engine has ended.
-    pub(super) fn round(&self, seen: Seen<'_>, now: Timestamp) {
-        self.write(|book| book.round(seen, now));
+    pub(super) fn round(&self, seen: Seen<'_>, now: Timestamp) -> Turn {
+        self.write(|book| book.round(seen, now))
     }
 
     /// A round of an engine was not carried out.
@@ -123,6 +124,10 @@ impl Notices {
 
     fn told(&self) -> Vec<Told> {
         locked(&self.book).told()
+    }
+
+    fn untell(&self, told_at: &BTreeSet<Timestamp>) {
+        locked(&self.book).untell(told_at);
     }
 
     fn take(&self, repeat: Elapsed, now: Timestamp) -> Option<Digest> {

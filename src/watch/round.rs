@@ -6,13 +6,14 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::facts::is_unseen;
+use super::facts::{SourceFacts, is_unseen};
 use super::{EngineFacts, RoundFacts, Status};
 use crate::agenda::{Ended, Health, NextDue, next_due};
-use crate::alert::{Condition, Occasion, Seen, Subject, Tried, conditions};
+use crate::alert::{Condition, Occasion, Seen, Subject, Tried, Turn, conditions};
 use crate::apply::{Ending, Listener, Outcome, Stop};
 use crate::coverage::{Cover, coverage};
 use crate::engine::Progress;
+use crate::name::{PolicyName, SourceId};
 use crate::plan::guard::refuses;
 use crate::plan::{Action, Change, Plan};
 use crate::policy::Finding;
@@ -57,9 +58,11 @@ impl RoundTask {
         let now = self.room.clock.now();
         let seen = round.after.as_ref();
         let covers = seen.map(|seen| coverage(&self.room.policies, seen, now)).unwrap_or_default();
-        let facts = EngineFacts::of(&self.room.policies, round, &covers, now);
-        self.status.notices.round(self.conditions(round, &covers, now), now);
-        self.tell(&facts, round);
+        let mut facts = EngineFacts::of(&self.room.policies, round, &covers, now);
+        let tried = tried(round);
+        let turn = self.status.notices.round(self.conditions(round, &tried, &covers, now), now);
+        facts.round.missed_besides(&turn.missed);
+        self.tell(&facts, round, &turn, &tried);
         if self.status.has_page() {
             self.show(&facts, round, now);
         }
@@ -109,24 +112,15 @@ impl RoundTask {
     }
 
     /// What people are to know of a round.
-    fn conditions<'a>(&self, round: &Round, covers: &'a [Cover<'_>], now: Timestamp) -> Seen<'a> {
-        let plan = &round.plan;
-        let mut tried = Vec::new();
-        for outcome in round.outcomes.iter().filter(|outcome| !outcome.ending.is_done()) {
-            let Some(change) = plan.changes.get(outcome.change) else { continue };
-            let failure = match &outcome.ending {
-                Ending::Failed { message } => Some(message.clone()),
-                _ => None,
-            };
-            tried.push(Tried {
-                action: change.action,
-                policy: change.key.policy.clone(),
-                source: change.key.source.clone(),
-                source_name: change.source_name.clone(),
-                failure,
-            });
-        }
-        let mut seen = conditions(&self.engine, plan, &tried, covers, now);
+    fn conditions<'a>(
+        &self,
+        round: &Round,
+        tried: &[Tried],
+        covers: &'a [Cover<'_>],
+        now: Timestamp,
+    ) -> Seen<'a> {
+        let mut seen = conditions(&self.engine, &round.plan, tried, covers, now);
+        seen.conditions.extend(self.unseen_breaches(round, covers, now));
         for error in round.settled.iter().filter_map(|(_, settled)| settled.as_ref().err()) {
             let subject = Subject {
                 occasion: Occasion::Failure,
@@ -141,26 +135,47 @@ impl RoundTask {
         seen
     }
 
+    /// Objectives of sources that this round could not see: their time goes on.
+    fn unseen_breaches(
+        &self,
+        round: &Round,
+        covers: &[Cover<'_>],
+        now: Timestamp,
+    ) -> Vec<Condition> {
+        if round.plan.engines.iter().all(|engine| engine.complete) {
+            return Vec::new();
+        }
+        let seen: BTreeSet<(&PolicyName, &SourceId)> =
+            covers.iter().map(|cover| (&cover.policy.name, &cover.instance.id)).collect();
+        let known = self.status.known(&self.engine);
+        let sources = known.iter().flat_map(|facts| &facts.sources);
+        let is_unseen = |source: &&SourceFacts| {
+            !seen.contains(&(&source.policy, &source.id))
+                && self.room.policies.get(&source.policy).is_some()
+        };
+        let broken = sources.filter(is_unseen).filter_map(|source| {
+            let (objective, at) = (source.rpo?, source.breach_at().filter(|at| *at <= now)?);
+            let subject = Subject {
+                occasion: Occasion::RpoBreach,
+                engine: self.engine.clone(),
+                policy: source.policy.to_string(),
+                source: source.id.to_string(),
+                detail: String::new(),
+            };
+            let message = format!(
+                "the objective of {objective} is broken since {at}, as far as is known: the source cannot be seen"
+            );
+            Some(Condition::new(subject, &source.name, message))
+        });
+        broken.collect()
+    }
+
     /// Says what is new: gaps, refusals and what is in the way are told once, not with every round.
-    fn tell(&self, facts: &EngineFacts, round: &Round) {
+    fn tell(&self, facts: &EngineFacts, round: &Round, turn: &Turn, tried: &[Tried]) {
         let engine = &self.engine;
         let plan = &round.plan;
         let mut holds: BTreeSet<String> = BTreeSet::new();
         holds.extend(facts.round.gaps.iter().map(|gap| format!("not seen: {gap}")));
-        holds.extend(plan.blocked.iter().map(|blocked| {
-            format!("{} cannot be captured: {}", blocked.source_name, blocked.message)
-        }));
-        holds.extend(plan.missed.iter().map(|missed| {
-            let (source, policy) = (&missed.source_name, &missed.key.policy);
-            format!("{source} has no restore point of {policy} for {}", missed.key.slot.instant())
-        }));
-        holds.extend(plan.stalled.iter().map(|stalled| {
-            let (source, policy) = (&stalled.source_name, &stalled.policy);
-            format!(
-                "{source} has had no new restore point of {policy} for too long: {}",
-                stalled.message
-            )
-        }));
         holds.extend(plan.refusals.iter().filter(|refusal| !refusal.overridden).map(|refusal| {
             let images = refusal.images.len();
             format!("{} keeps {images} images: {}", refusal.guard.word(), refusal.message)
@@ -171,6 +186,19 @@ impl RoundTask {
         }
         for text in over {
             tracing::info!(engine, "no longer: {text}");
+        }
+        // What has failed was said when it did.
+        let failed: BTreeSet<Subject> = tried.iter().map(|one| one.subject(engine)).collect();
+        let of_sources = |condition: &&Condition| {
+            !condition.subject.source.is_empty() && !failed.contains(&condition.subject)
+        };
+        for condition in turn.new.iter().filter(of_sources) {
+            let Condition { subject, source_name, message, .. } = condition;
+            tracing::warn!(engine, policy = subject.policy, "{source_name}: {message}");
+        }
+        for condition in turn.over.iter().filter(of_sources) {
+            let Condition { subject, source_name, message, .. } = condition;
+            tracing::info!(engine, policy = subject.policy, "no longer: {source_name}: {message}");
         }
         let done = round.outcomes.iter().filter(|outcome| outcome.ending.is_done()).count();
         let under_way = |outcome: &&Outcome| outcome.ending == Ending::UnderWay;
@@ -192,6 +220,27 @@ impl RoundTask {
             );
         }
     }
+}
+
+/// What was tried and is not done.
+fn tried(round: &Round) -> Vec<Tried> {
+    let open = round.outcomes.iter().filter(|outcome| !outcome.ending.is_done());
+    let tried = open.filter_map(|outcome| {
+        let change = round.plan.changes.get(outcome.change)?;
+        let failure = match &outcome.ending {
+            Ending::Failed { message } => Some(message.clone()),
+            _ => None,
+        };
+        Some(Tried {
+            action: change.action,
+            policy: change.key.policy.clone(),
+            source: change.key.source.clone(),
+            source_name: change.source_name.clone(),
+            slot: change.key.slot,
+            failure,
+        })
+    });
+    tried.collect()
 }
 
 /// When the first of those that wait for their source can be captured.

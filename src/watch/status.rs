@@ -319,6 +319,11 @@ impl Status {
         );
     }
 
+    /// What is known of an engine from rounds before.
+    pub(super) fn known(&self, engine: &str) -> Option<Arc<EngineFacts>> {
+        self.lock().engines.get(engine)?.facts.clone()
+    }
+
     /// What a round has seen and done.
     pub(super) fn facts(&self, engine: &str, facts: EngineFacts) {
         self.change(|snapshot| {
@@ -360,6 +365,7 @@ impl Status {
                 policy: late.key.policy.clone(),
                 source: late.key.source.clone(),
                 source_name: late.source_name.clone(),
+                slot: late.key.slot,
                 failure,
             };
             self.notices.ended(&late.engine, &tried, now);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -90,12 +91,12 @@ impl Desk {
         self.office.tell();
         let queues = std::mem::take(&mut locked(&self.office.work).queues);
         let deadline = Instant::now() + if is_urgent { Duration::ZERO } else { LAST_WORD };
-        for queue in queues {
-            let task = queue.close();
-            let abort = task.abort_handle();
-            if tokio::time::timeout_at(deadline, task).await.is_err() {
-                abort.abort();
-            }
+        let notices = &self.office.status.notices;
+        let closed = join_all(queues.into_iter().map(|queue| queue.close(deadline, notices))).await;
+        let lost: BTreeSet<Timestamp> = closed.into_iter().flatten().collect();
+        if !lost.is_empty() {
+            notices.untell(&lost);
+            memory::write(&locked(&self.office.work).orders.memory, notices.told());
         }
     }
 }

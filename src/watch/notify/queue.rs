@@ -1,15 +1,16 @@
 //! The queue of a receiver: messages go out one after the other, and again where that may help.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{Courier, Notices};
+use super::{Courier, Notices, locked};
 use crate::alert::{Notification, Occasion};
 use crate::policy::meant::Receiver;
 use crate::watch::Status;
@@ -33,6 +34,8 @@ pub(super) struct Queue {
     goal: watch::Sender<Goal>,
     name: String,
     messages: mpsc::Sender<Arc<Notification>>,
+    /// When those that have not arrived yet were written.
+    pending: Arc<Mutex<VecDeque<Timestamp>>>,
     task: JoinHandle<()>,
 }
 
@@ -48,9 +51,17 @@ impl Queue {
         let (messages, waiting) = mpsc::channel(WAITING_MAX);
         let name = receiver.name.clone();
         let (goal, goals) = watch::channel(Goal { receiver, base });
-        let delivery = Delivery { name: name.clone(), goals, status, courier, retry };
+        let pending = Arc::new(Mutex::default());
+        let delivery = Delivery {
+            name: name.clone(),
+            goals,
+            status,
+            courier,
+            retry,
+            pending: Arc::clone(&pending),
+        };
         let task = tokio::spawn(delivery.run(waiting));
-        Self { goal, name, messages, task }
+        Self { goal, name, messages, pending, task }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -80,7 +91,10 @@ impl Queue {
     /// Takes a message, without waiting for anything.
     pub(super) fn put(&self, message: Arc<Notification>, notices: &Notices) {
         let name = &self.name;
+        let mut pending = locked(&self.pending);
+        let written_at = message.at;
         if self.messages.try_send(message).is_ok() {
+            pending.push_back(written_at);
             notices.waits(name, 1);
         } else {
             notices.counted(name, "dropped");
@@ -88,9 +102,22 @@ impl Queue {
         }
     }
 
-    /// Takes no more messages; back comes what waits until those that wait are delivered.
-    pub(super) fn close(self) -> JoinHandle<()> {
-        self.task
+    /// Takes no more messages, and gives those that wait so long to arrive. Back comes when those were
+    /// written that have not.
+    pub(super) async fn close(self, deadline: Instant, notices: &Notices) -> Vec<Timestamp> {
+        let Self { name, messages, pending, mut task, .. } = self;
+        drop(messages);
+        if tokio::time::timeout_at(deadline, &mut task).await.is_ok() {
+            return Vec::new();
+        }
+        task.abort();
+        let lost = notices.gives_up(&name);
+        tracing::error!(
+            receiver = name,
+            "{lost} messages are dropped, for watching has ended; what still holds of them is told after the next start"
+        );
+        let pending = std::mem::take(&mut *locked(&pending));
+        pending.into_iter().collect()
     }
 
     /// Delivers nothing more.
@@ -112,12 +139,14 @@ struct Delivery {
     status: Arc<Status>,
     courier: Arc<dyn Courier>,
     retry: Duration,
+    pending: Arc<Mutex<VecDeque<Timestamp>>>,
 }
 
 impl Delivery {
     async fn run(mut self, mut waiting: mpsc::Receiver<Arc<Notification>>) {
         while let Some(message) = waiting.recv().await {
             self.deliver(&message).await;
+            locked(&self.pending).pop_front();
             self.status.notices.waits(&self.name, -1);
         }
     }

@@ -263,6 +263,62 @@ async fn a_failure_is_told_once_and_its_end_once() {
     stage.stop().await;
 }
 
+/// Without a deadline of its own a slot may be captured until the next one is due, and that is made in
+/// the round that finds it missed.
+#[tokio::test(start_paused = true)]
+async fn each_slot_that_was_missed_is_told() {
+    let policy = HOURLY.replace("    deadline: 30m\n", "").replace(", deadline: 30m", "");
+    assert!(!policy.contains("deadline"), "{policy}");
+    let mut stage = Stage::new(EVERYBODY, &policy, 1);
+    tokio::time::sleep(HOUR).await;
+    stage.engine.hides(true);
+    tokio::time::sleep(2 * HOUR).await;
+    assert_eq!(stage.notebook.titles(), ["ops: 1 gap in what is seen"]);
+    stage.engine.hides(false);
+    tokio::time::sleep(30 * MINUTE).await;
+    assert_eq!(stage.notebook.titles(), ["ops: 1 missed slot; no longer 1 gap in what is seen"]);
+    tokio::time::sleep(HOUR).await;
+    assert_eq!(stage.notebook.titles(), ["ops: no longer 1 missed slot"]);
+    stage.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_objective_that_breaks_out_of_sight_is_told() {
+    let policy = format!("{HOURLY}  objectives: {{rpo: 2h}}\n");
+    let mut stage = Stage::new(EVERYBODY, &policy, 1);
+    tokio::time::sleep(HOUR).await;
+    assert_eq!(stage.notebook.titles(), [""; 0]);
+    stage.engine.hides(true);
+    tokio::time::sleep(4 * HOUR).await;
+    let told = stage.notebook.titles();
+    assert_eq!(told, ["ops: 1 gap in what is seen", "ops: 1 breach of an objective"]);
+    stage.engine.hides(false);
+    tokio::time::sleep(30 * MINUTE).await;
+    let told = stage.notebook.titles().join(" ");
+    assert!(told.contains("no longer 1 breach of an objective"), "{told}");
+    stage.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_had_not_arrived_when_it_was_stopped_is_told_after_the_next_start() {
+    let mut stage = Stage::new(EVERYBODY, HOURLY, 1);
+    stage.notebook.fails(Some(SendError::passing("it answered HTTP 503")));
+    stage.engine.breaks(&["s0"]);
+    tokio::time::sleep(10 * MINUTE).await;
+    stage.stop().await;
+    assert_eq!(stage.notebook.titles(), [""; 0]);
+    stage.notebook.fails(None);
+    stage.start();
+    tokio::time::sleep(MINUTE).await;
+    assert_eq!(stage.notebook.titles(), ["ops: 1 failure"]);
+    // What has arrived is not told again.
+    stage.stop().await;
+    stage.start();
+    tokio::time::sleep(MINUTE).await;
+    assert_eq!(stage.notebook.titles(), [""; 0]);
+    stage.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_seen_has_not_recovered() {
     let mut stage = Stage::new(EVERYBODY, HOURLY, 2);
