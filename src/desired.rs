@@ -6,6 +6,7 @@
 
 mod copies;
 mod due;
+mod remainder;
 mod source;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -250,7 +250,8 @@ pub struct Image {
     /// Changes with every change of its labels or stage; an action is bound to it.
     #[serde(default)]
     pub fingerprint: String,
-    /// The disks of its source that it holds, by name, where the engine knows.
+    /// The disks of its source that it holds, by name, where the engine knows. Of what is PARTIAL those
+    /// alone that something can be restored from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disks: Option<Vec<String>>,
     /// The project that it is in, where an engine has several.
@@ -332,7 +333,7 @@ impl ImageState {
     }
 
     /// Whether it is what is left of an attempt and holds data: it is let go like what no rule keeps,
-    /// and never before something newer is READY.
+    /// and never before something newer is READY, or what is left of a newer one holds all that it does.
     pub fn is_remainder(self) -> bool {
         self.is_failed_attempt() && self.holds_data()
     }

@@ -253,15 +253,23 @@ pub fn one(
         stored_bytes: sum(|member| member.stored_bytes),
         disk_bytes: sum(|member| member.disk_bytes),
         fingerprint: fingerprint(&members),
-        disks: members
-            .iter()
-            .map(|member| member.disks.clone())
-            .collect::<Option<Vec<_>>>()
-            .map(|disks| disks.concat()),
+        disks: disks(&members, state),
         project: first.project.clone(),
         in_use_by: in_use.into_iter().cloned().collect(),
         message,
     })
+}
+
+/// The disks that members hold, where the engine knows. Of what is left of a set those that are READY;
+/// what an engine does not know of them their labels say.
+fn disks(members: &[Image], state: ImageState) -> Option<Vec<String>> {
+    let of = |member: &Image| {
+        let label = || member.labels.get(LABEL_DISK).map(|disk| vec![disk.clone()]);
+        member.disks.clone().or_else(|| if state.is_remainder() { label() } else { None })
+    };
+    let holds = |member: &&Image| !state.is_remainder() || member.state == ImageState::Ready;
+    let disks: Option<Vec<Vec<String>>> = members.iter().filter(holds).map(of).collect();
+    disks.map(|disks| disks.concat())
 }
 
 /// The place of the members, and what is their own of their ids, in order.

@@ -138,6 +138,7 @@ macro_rules! reason_codes {
 reason_codes! {
     SlotDue "slot-due" "A slot of the schedule is due and has no restore point."
     FailedAttempt "failed-attempt" "An attempt that failed: it can never be restored and protects nothing."
+    NewerRemainder "newer-remainder" "It is what is left of a restore point, and what is left of a newer one holds every disk that it holds."
     NoRuleKeeps "no-rule-keeps" "No retention rule keeps the restore point."
     GracePassed "grace-passed" "The restore point was let go and the grace has passed."
     KeptAgain "kept-again" "A rule or a hold keeps the restore point again."

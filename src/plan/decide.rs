@@ -3,6 +3,7 @@
 mod copies;
 mod drill;
 mod due;
+mod failed;
 mod gone;
 
 use std::collections::BTreeMap;
@@ -20,10 +21,7 @@ use crate::elapsed::Elapsed;
 use crate::inventory::{EngineInventory, Image, ImageState, LABEL_LET_GO, LABEL_STAGED, Stage};
 use crate::name::{Key, Slot, stamp};
 use crate::policy::meant::Pause;
-use crate::retention::{CLOCK_SKEW, Fate, Keep};
-
-/// A failed attempt is cleared away after this long, also when nothing newer is READY.
-const FAILED_KEPT: Elapsed = Elapsed::days(7);
+use crate::retention::{CLOCK_SKEW, Fate};
 
 /// The part of a plan that is about one series.
 pub(super) struct SeriesPlan<'a> {
@@ -219,7 +217,7 @@ impl<'a> SeriesPlan<'a> {
         let Some(since) = since else {
             // The point that this plan creates ends the stall: what is let go waits for it.
             let ends_stall = self.is_stalled() && coming.is_some();
-            if let Some(obstacle) = self.obstacle.clone().filter(|_| !ends_stall) {
+            if let Some(obstacle) = self.obstacle_to(&why).filter(|_| !ends_stall) {
                 return self.hold_back(Action::Deprecate, point, vec![obstacle, why]);
             }
             let mut change = self.change(Action::Deprecate, point, why);
@@ -250,7 +248,7 @@ impl<'a> SeriesPlan<'a> {
             let detail = format!("let go, deleted after {}", minute(until));
             return self.keep(point, vec![Reason::new(ReasonCode::InGrace, detail), why]);
         }
-        if let Some(obstacle) = self.obstacle.clone() {
+        if let Some(obstacle) = self.obstacle_to(&why) {
             return self.hold_back(Action::Delete, point, vec![obstacle, why]);
         }
         if !image.in_use_by.is_empty() {
@@ -274,72 +272,6 @@ impl<'a> SeriesPlan<'a> {
         self.changes.push(change);
     }
 
-    /// A failed attempt: cleared away once something newer is READY, or after a week. What is partial
-    /// may be a restore point that somebody has taken a part of, and the best there is: it is let go once
-    /// something newer is READY, like what no rule keeps.
-    fn failed(&mut self, point: &SeriesPoint<'_>, has_ready: bool) {
-        if self.is_replaced(point.image) {
-            return;
-        }
-        if point.is_held(self.now) {
-            let why = point.hold.map_or_else(|| "held".to_owned(), |why| format!("held: {why}"));
-            return self.spare(point, Reason::new(ReasonCode::Held, why));
-        }
-        if point.key.slot.instant() > CLOCK_SKEW.after(self.now) {
-            let detail = Keep::Quarantined.to_string();
-            return self.spare(point, Reason::new(ReasonCode::Quarantined, detail));
-        }
-        let has_rules = self.series.policy.retention.effective().next().is_some();
-        if !has_rules && self.series.policy.removed.is_none() {
-            let detail = Keep::NoRules.to_string();
-            return self.spare(point, Reason::new(ReasonCode::NoRules, detail));
-        }
-        if !point.image.in_use_by.is_empty() {
-            let users = point.image.in_use_by.join(", ");
-            return self.spare(point, Reason::new(ReasonCode::InUse, format!("in use by {users}")));
-        }
-        let newest_ready = self.series.newest_ready(self.now).map(|point| point.key.slot);
-        let is_superseded = has_ready && newest_ready >= Some(point.key.slot);
-        let is_old = FAILED_KEPT.after(point.image.created_at) < self.now;
-        let why = Reason::new(ReasonCode::FailedAttempt, state_detail(point.image));
-        let is_remainder = point.image.state.is_remainder();
-        if !is_superseded && (!is_old || is_remainder) {
-            return self.spare(point, Reason::new(ReasonCode::NotReady, why.detail));
-        }
-        if is_remainder {
-            return self.let_go(point, why, None);
-        }
-        if let Some(obstacle) = self.obstacle.clone() {
-            return self.hold_back(Action::Delete, point, vec![obstacle, why]);
-        }
-        let change = self.change(Action::Delete, point, why);
-        self.changes.push(change);
-    }
-
-    /// Keeps a failed attempt. What was let go before is brought back, so that it has a grace of its own
-    /// when it is let go again.
-    fn spare(&mut self, point: &SeriesPoint<'_>, why: Reason) {
-        let is_let_go = point.image.labels.contains_key(LABEL_LET_GO);
-        if point.image.state.is_remainder() && is_let_go && !self.is_frozen() {
-            self.bring_back(point, Stage::Active, kept_again(&[why]));
-        } else {
-            self.keep(point, vec![why]);
-        }
-    }
-
-    /// A step on the way to a restore point: what this plan creates takes it up; else it is what is
-    /// left of an attempt that did not end.
-    fn step(&mut self, step: &SeriesPoint<'_>, has_ready: bool) {
-        let is_taken_up = self.created.is_some()
-            && self.series.step_to_due().is_some_and(|due| due.image.id == step.image.id);
-        let is_one = step.image.step_to().is_some();
-        if is_taken_up || !is_one || step.image.state != ImageState::Failed {
-            let why = Reason::new(ReasonCode::NotReady, state_detail(step.image));
-            return self.keep(step, vec![why]);
-        }
-        self.failed(step, has_ready);
-    }
-
     /// Whether what this plan creates takes the place of an image.
     fn is_replaced(&self, image: &Image) -> bool {
         let Due::Create { replaces, .. } = &self.series.due else { return false };
@@ -353,6 +285,13 @@ impl<'a> SeriesPlan<'a> {
     /// Whether nothing at all is to change on points that stay.
     fn is_frozen(&self) -> bool {
         self.obstacle.as_ref().is_some_and(|obstacle| obstacle.code != ReasonCode::Stalled)
+    }
+
+    /// What keeps a point from going that goes for this reason. What is wholly there in a newer one is
+    /// worth nothing to a series that makes no READY points, and there would be more of it with each slot.
+    fn obstacle_to(&self, why: &Reason) -> Option<Reason> {
+        let is_needless = why.code == ReasonCode::NewerRemainder;
+        self.obstacle.clone().filter(|_| !(is_needless && self.is_stalled()))
     }
 
     fn is_stalled(&self) -> bool {

@@ -8,6 +8,7 @@
 pub mod approval;
 mod consent;
 mod kind;
+mod remainder;
 mod share;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -219,6 +220,7 @@ impl<'a> EngineChecks<'a> {
         refusals.extend(self.held(now));
         refusals.extend(self.deprecate_first(now));
         refusals.extend(self.floor(now));
+        refusals.extend(self.last_of_disks(now));
         refusals.extend(self.series_share());
         refusals.extend(self.engine_share());
         refusals.extend(self.engine_count());

@@ -110,6 +110,9 @@ fn hash_image(hasher: &mut DefaultHasher, key: &Key, image: &Image, twins: usize
     if image.state != ImageState::Ready {
         image.created_at.hash(hasher);
     }
+    if image.state.is_remainder() {
+        image.disks.hash(hasher);
+    }
     image.in_use_by.hash(hasher);
     for (label, value) in &image.labels {
         if label.starts_with(crate::name::LABEL_PREFIX) && !OWNERSHIP.contains(&label.as_str()) {

@@ -584,7 +584,7 @@ const BUGS: [Bug; 55] = [
 ];
 
 /// More of them: what is neither made nor deleted.
-const MORE_BUGS: [Bug; 12] = [
+const MORE_BUGS: [Bug; 14] = [
     ("takes an ownership label away", CheckRule::Mark, |case| {
         let Some(position) = case.position(|change| change.update.is_some()) else { return false };
         let update = case.plan.changes[position].update.as_mut().unwrap();
@@ -618,6 +618,13 @@ const MORE_BUGS: [Bug; 12] = [
         case.image(&failed.id).created_at = hours_ago(1);
         case.forge(Action::Delete, &failed, &[ReasonCode::FailedAttempt]);
         true
+    }),
+    ("lets go of the last of a disk", CheckRule::FailedAttempt, |case| {
+        let since = hours_ago(34);
+        remainders(case, since, &["data"], |_| true)
+    }),
+    ("lets go for what may be replaced", CheckRule::FailedAttempt, |case| {
+        remainders(case, hours_ago(10), &["boot", "data"], |spec| spec.more.schedule == 0)
     }),
     ("deletes what is being made", CheckRule::State, |case| {
         case.edit_deleted(|image| image.state = ImageState::Creating)
@@ -705,6 +712,45 @@ fn gap(case: &mut Case, scope: GapScope) -> bool {
     let gap = Gap { scope, place: "page 2".to_owned(), message: String::new() };
     case.inventory.engines[0].gaps.push(gap);
     case.deleted().is_some()
+}
+
+/// Makes a failed attempt one of which a disk is left, and lets go of that for another that holds these.
+fn remainders(
+    case: &mut Case,
+    newer: jiff::Timestamp,
+    disks: &[&str],
+    is_it: impl Fn(&PolicySpec) -> bool,
+) -> bool {
+    let touched: Vec<Option<String>> =
+        case.plan.changes.iter().map(|change| change.image.id.clone()).collect();
+    let specs = case.world.policies.clone();
+    let failed = case.images().iter().find(|image| {
+        let Ownership::Ours(key) = image.ownership() else { return false };
+        let index = POLICIES[..2].iter().position(|name| *name == key.policy.as_str());
+        image.state == ImageState::Failed
+            && !image.is_step()
+            && !image.is_copy()
+            && !touched.contains(&Some(image.id.clone()))
+            && key.slot.instant() < newer
+            && index.is_some_and(|index| is_it(&specs[index]))
+    });
+    let Some(mut failed) = failed.cloned() else { return false };
+    let key = key_of(&failed);
+    // Nothing newer of its source is there but this.
+    case.images().retain(|image| {
+        let Ownership::Ours(other) = image.ownership() else { return true };
+        other.source != key.source || other.slot < key.slot || image.id == failed.id
+    });
+    case.plan.changes.retain(|change| change.key.source != key.source);
+    let held = |disks: &[&str]| Some(disks.iter().map(|disk| (*disk).to_owned()).collect());
+    failed.state = ImageState::Partial;
+    failed.disks = held(&["boot", "data"]);
+    let mut part = memory::image("newer", &Key { slot: Slot::at(newer), ..key });
+    (part.state, part.disks) = (ImageState::Partial, held(disks));
+    *case.image(&failed.id) = failed.clone();
+    case.images().push(part);
+    case.forge(Action::Deprecate, &failed, &[ReasonCode::NewerRemainder]);
+    true
 }
 
 /// Deletes all READY originals of `web-1`, of one policy or of all; copies are not there.

@@ -167,6 +167,79 @@ fn the_floor_is_at_least_and_copies_are_no_part_of_it() {
     assert!(refused(copied, "web-1-3"));
 }
 
+/// What is left of the restore point of a day, let go long ago.
+fn part(days: i64, disks: &[&str]) -> Image {
+    let disks: Vec<String> = disks.iter().map(|disk| (*disk).to_owned()).collect();
+    let disks = (!disks.is_empty()).then_some(disks);
+    Image { state: ImageState::Partial, disks, ..image("web-1", days, Some(3)) }
+}
+
+#[test]
+fn the_last_that_holds_a_disk_stays() {
+    let policies = standard();
+    let refused = |images: &[Image], ids: &[&str]| -> Vec<String> {
+        let inventory = inventory(images.to_vec());
+        let plan = deleting(&inventory, &policies, ids);
+        let refusals = refusals(&inventory, &policies, &plan);
+        assert!(refusals.keys().all(|guard| *guard == Guard::Floor), "{refusals:?}");
+        refusals.into_values().flat_map(|refusal| refusal.images).collect()
+    };
+    let both = &["boot", "data"][..];
+    let old = part(9, &["boot"]);
+    assert_eq!(refused(std::slice::from_ref(&old), &["web-1-9"]), ["web-1-9"]);
+    assert_eq!(refused(&[old.clone(), part(8, both)], &["web-1-9"]), [""; 0]);
+    assert_eq!(refused(&[old.clone(), part(8, &["data"])], &["web-1-9"]), ["web-1-9"]);
+    assert_eq!(refused(&[part(9, both), part(8, &["boot"])], &["web-1-9"]), ["web-1-9"]);
+    assert_eq!(refused(&[old.clone(), part(10, both)], &["web-1-9"]), ["web-1-9"]);
+    // Where it is not known what is left, only a restore point stands for it.
+    assert_eq!(refused(&[part(9, &[]), part(8, both)], &["web-1-9"]), ["web-1-9"]);
+    assert_eq!(refused(&[old.clone(), part(8, &[])], &["web-1-9"]), ["web-1-9"]);
+    for (days, left) in [(8, &[""; 0][..]), (9, &[]), (10, &["web-1-9"])] {
+        let mut ready = image("web-1", days, None);
+        ready.id = "ready".to_owned();
+        assert_eq!(refused(&[old.clone(), ready], &["web-1-9"]), left, "{days}");
+    }
+    // Those that go do not stand for each other.
+    let three = [old.clone(), part(8, both), part(7, both)];
+    assert_eq!(refused(&three, &["web-1-9", "web-1-8"]), [""; 0]);
+    assert_eq!(refused(&three[..2], &["web-1-9", "web-1-8"]), ["web-1-8", "web-1-9"]);
+    // Nor does what is of another series, a copy, or from the future.
+    let mut other = part(8, both);
+    other.labels = image("web-2", 8, None).labels;
+    let mut copy = part(8, both);
+    copy.labels.insert(LABEL_COPY.to_owned(), "yes".to_owned());
+    for no in [other, copy, part(-2, both)] {
+        assert_eq!(refused(&[old.clone(), no], &["web-1-9"]), ["web-1-9"]);
+    }
+}
+
+/// What makes room for a capture is gone before that is READY.
+#[test]
+fn what_is_replaced_stands_for_no_disk() {
+    let policies = standard();
+    let mut due = part(0, &["boot"]);
+    let key = Key {
+        policy: PolicyName::parse("nightly").unwrap(),
+        source: SourceId::parse("web-1").unwrap(),
+        slot: Slot::at(now() - SignedDuration::from_hours(10)),
+    };
+    due.labels.extend(key.labels());
+    due.name = key.image_name(&key.default_prefix());
+    let inventory = inventory(vec![part(9, &["boot"]), due]);
+    let mut plan = plan(&policies, &inventory, now());
+    let is_replaced = |change: &Change| {
+        let replaced = change.create.as_ref().and_then(|create| create.replaces.as_ref());
+        replaced.is_some_and(|replaced| replaced.id.as_deref() == Some("web-1-0"))
+    };
+    assert!(plan.changes.iter().any(is_replaced));
+    let deletes = deleting(&inventory, &policies, &["web-1-9"]).changes;
+    let without = Plan { changes: deletes.clone(), ..plan.clone() };
+    assert_eq!(refusals(&inventory, &policies, &without).len(), 0);
+    plan.changes.retain(is_replaced);
+    plan.changes.extend(deletes);
+    assert_eq!(refusals(&inventory, &policies, &plan)[&Guard::Floor].images, ["web-1-9"]);
+}
+
 #[test]
 fn what_the_policy_holds_stays() {
     let hold = "  hold: [{sources: [\"web-*\"], reason: case}]\n";

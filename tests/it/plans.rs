@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use jiff::{SignedDuration, Timestamp};
 use stillframe::apply::Stop;
 use stillframe::clock::FixedClock;
+use stillframe::elapsed::Elapsed;
 use stillframe::inventory::{
     Capabilities, Disk, Image, ImageKind, ImageSource, ImageState, Inventory, LABEL_HOLD,
     LABEL_LET_GO, LABEL_MISSING, LABEL_STAGED, Limits, Stage,
@@ -14,6 +15,7 @@ use stillframe::name::stamp;
 use stillframe::plan::check::{CheckRule, check};
 use stillframe::plan::guard::{Guard, guard, withheld};
 use stillframe::plan::{Action, Plan, ReasonCode, plan};
+use stillframe::policy::meant::Pause;
 use stillframe::policy::{EngineKind, Policies, Risk, SourceFile, load};
 use stillframe::reconcile::Approval;
 use stillframe::report::plan_text;
@@ -23,6 +25,7 @@ use super::engines::policies;
 use super::guards::{ago, image, inventory, now};
 use super::memory;
 use super::sim::SetClock;
+use super::worlds::carry_out;
 
 /// An image of a slot of the schedule: two in the morning, ten hours before `now`.
 fn night(days: i64, let_go: Option<i64>) -> Image {
@@ -437,6 +440,112 @@ fn what_is_partial_is_let_go_before_it_is_deleted() {
     only.created_at = ago(30);
     assert_eq!(with(only.clone(), vec![]), brought_back(&[LABEL_LET_GO]));
     assert_eq!(with(only, nights(8..9)), brought_back(&[LABEL_LET_GO]));
+}
+
+/// What is left of the point of a day, and holds these disks.
+fn part(day: i64, let_go: Option<i64>, disks: &[&str]) -> Image {
+    let mut part = night(day, let_go);
+    part.state = ImageState::Partial;
+    part.disks = Some(disks.iter().map(|disk| (*disk).to_owned()).collect());
+    part
+}
+
+#[test]
+fn of_what_is_partial_the_newest_of_each_disk_stays() {
+    let spec = "  retention: {last: 3}\n  lifecycle: {grace: 2d}\n";
+    let both = &["boot", "data"][..];
+    let let_go = |images: &[Image]| -> Vec<String> {
+        let plan = planned(spec, images.to_vec());
+        of(&plan, Action::Deprecate).into_iter().map(str::to_owned).collect()
+    };
+    let parts = [part(1, None, &["boot"]), part(2, None, both), part(3, None, both)];
+    assert_eq!(let_go(&parts), ["web-1-3"]);
+    let parts = [part(1, None, both), part(2, None, &["boot"]), part(3, None, &["data"])];
+    assert_eq!(let_go(&parts), ["web-1-3", "web-1-2"]);
+    // The disks of two were never seen together.
+    let parts = [part(1, None, &["boot"]), part(2, None, &["data"]), part(3, None, both)];
+    assert_eq!(let_go(&parts), [""; 0]);
+    // What is there is said.
+    let plan = planned(spec, vec![part(1, None, both), part(2, None, &["boot"])]);
+    let change = plan.changes.iter().find(|one| one.action == Action::Deprecate).unwrap();
+    let name = night(1, None).name;
+    assert_eq!(change.reasons[0].code, ReasonCode::NewerRemainder);
+    assert_eq!(
+        change.reasons[0].detail,
+        format!(
+            "is not whole; {name} of 2026-11-20 02:00Z is newer and holds all that it does: boot"
+        )
+    );
+    // Where it is not known which disks are left, everything stays.
+    let mut unknown = [part(1, None, both), part(2, None, both)];
+    unknown[0].disks = None;
+    assert_eq!(let_go(&unknown), [""; 0]);
+    unknown.reverse();
+    assert_eq!(let_go(&unknown), [""; 0]);
+    // A hold, and a source that is not to lose anything yet, keep it as anything else.
+    let mut held = [part(1, None, both), part(2, None, both)];
+    held[1].labels.insert(LABEL_HOLD.to_owned(), "yes".to_owned());
+    assert_eq!(let_go(&held), [""; 0]);
+    let mut gone = inventory(vec![part(1, None, both), part(2, None, both)]);
+    gone.engines[0].instances.clear();
+    let held_back = stillframe::plan::plan(&policies(spec), &gone, now());
+    assert_eq!(of(&held_back, Action::Deprecate), [""; 0]);
+    assert_eq!(held_back.held_back.len(), 1);
+}
+
+/// What would be cleared away for a new attempt stands for nothing.
+#[test]
+fn what_is_partial_does_not_go_for_what_may_be_replaced() {
+    let both = &["boot", "data"][..];
+    let images = vec![part(0, None, both), part(1, Some(30), both)];
+    let mut policies = policies("  retention: {last: 3}\n  lifecycle: {grace: 2d}\n");
+    policies.policies[0].schedule.deadline = Some(Elapsed::hours(13));
+    let mut seen = inventory(images);
+    seen.engines[0].instances.truncate(1);
+    let later = |policies: &Policies, hours: i64| {
+        plan(policies, &seen, now() + SignedDuration::from_hours(hours))
+    };
+    let due = later(&policies, 3);
+    assert_eq!(of(&due, Action::Reactivate), ["web-1-1"]);
+    assert!(due.changes.iter().any(|change| change.action == Action::Create));
+    assert_eq!(of(&later(&policies, 4), Action::Delete), ["web-1-1"]);
+    // Nothing is made at present, and may be later.
+    let until = Some(now() + SignedDuration::from_hours(2));
+    let pause = Pause { creates: true, deletes: false, until, reason: None, is_blackout: false };
+    policies.policies[0].paused = Some(pause);
+    let paused = later(&policies, 1);
+    assert_eq!((paused.changes.len(), of(&paused, Action::Reactivate)), (1, vec!["web-1-1"]));
+}
+
+/// A source whose one disk cannot be captured leaves a part with each slot.
+#[test]
+fn a_disk_that_cannot_be_captured_costs_no_more_every_day() {
+    let policies = policies("  retention: {last: 3}\n  lifecycle: {grace: 1d}\n");
+    for ready in [None, Some(3)] {
+        let mut seen = inventory(ready.map(|day| night(day, None)).into_iter().collect());
+        seen.engines[0].instances.truncate(1);
+        for hours in 0..24 * 20 {
+            let now = now() + SignedDuration::from_hours(hours);
+            let plan = plan(&policies, &seen, now);
+            let refusals = guard(&plan, &seen, &policies, &[], now);
+            assert!(refusals.is_empty(), "{refusals:#?}");
+            for change in &plan.changes {
+                carry_out(&mut seen, change);
+                if change.action == Action::Create {
+                    let made = seen.engines[0].images.last_mut().unwrap();
+                    made.id = format!("{}-{hours}", made.id);
+                    made.state = ImageState::Partial;
+                    made.disks = Some(vec!["boot".to_owned()]);
+                }
+            }
+            let parts = seen.engines[0].images.iter();
+            let parts = parts.filter(|image| image.state == ImageState::Partial).count();
+            assert!((1..=4).contains(&parts), "{parts} after {hours} hours");
+        }
+        let is_ready = |image: &&Image| image.state == ImageState::Ready;
+        let left = seen.engines[0].images.iter().filter(is_ready).count();
+        assert_eq!(left, usize::from(ready.is_some()));
+    }
 }
 
 #[test]

@@ -208,7 +208,7 @@ fn image_specs() -> impl Strategy<Value = ImageSpec> {
         ((rarely(0.1), rarely(0.1), rarely(0.1)), (rarely(0.05), rarely(0.2), rarely(0.05)));
     let policy = prop_oneof![4 => Just(0_usize), 4 => Just(1), 1 => Just(2), 1 => Just(3)];
     let source = prop_oneof![4 => Just(0_usize), 3 => Just(1), 3 => Just(2), 1 => Just(3)];
-    (policy, source, -2_i64..40, 0_u8..13, proptest::option::of(-5_i64..120), flags).prop_map(
+    (policy, source, -2_i64..40, 0_u8..16, proptest::option::of(-5_i64..120), flags).prop_map(
         |(
             policy,
             source,
@@ -481,6 +481,22 @@ impl ImageSpec {
         }
     }
 
+    /// The state of its image. Which disks are left of what is partial is not known of all.
+    fn state(&self) -> (ImageState, Option<Vec<String>>) {
+        let left: &[&str] = match self.state {
+            0..=8 => return (ImageState::Ready, None),
+            9 => return (ImageState::Failed, None),
+            10 => return (ImageState::Creating, None),
+            11 => return (ImageState::Partial, None),
+            12 => &["boot"],
+            13 => &["data"],
+            14 => &["boot", "data"],
+            _ => return (ImageState::Unknown, None),
+        };
+        let left = left.iter().map(|disk| (*disk).to_owned()).collect();
+        (ImageState::Partial, Some(left))
+    }
+
     pub fn images(&self, world: &World) -> Vec<Image> {
         let slot = hours_ago(10 + 24 * self.days_ago);
         let key = Key {
@@ -527,13 +543,7 @@ impl ImageSpec {
             set(LABEL_COPY, "yes".to_owned());
             ELSEWHERE.clone_into(&mut image.location);
         }
-        image.state = match self.state {
-            0..=8 => ImageState::Ready,
-            9 => ImageState::Failed,
-            10 => ImageState::Creating,
-            11 => ImageState::Partial,
-            _ => ImageState::Unknown,
-        };
+        (image.state, image.disks) = self.state();
         if self.let_go_hours_ago.is_some() {
             image.stage = Stage::Deprecated;
         }

@@ -89,6 +89,25 @@ fn disks_of_two_times_are_partial() {
 }
 
 #[test]
+fn what_is_left_of_a_set_holds_the_disks_that_are_ready() {
+    let images = members(&["boot", "data", "Big Data"]);
+    assert_eq!(shown(images.clone(), 600).disks, None);
+    let mut failed = images.clone();
+    failed[1].state = ImageState::Failed;
+    let left = shown(failed, 600).disks.unwrap();
+    // A name that is no label is bent, the same way each time.
+    assert!(left[0] == "boot" && left[1].starts_with("big-data-"), "{left:?}");
+    let mut missing = images.clone();
+    missing.remove(0);
+    assert_eq!(shown(missing, 600).disks.unwrap(), ["data", left[1].as_str()]);
+    // What the engine knows goes before the label, also where it knows it of some.
+    let mut known = images;
+    known[0].disks = Some(vec!["p/disks/boot".to_owned()]);
+    known[2].state = ImageState::Failed;
+    assert_eq!(shown(known, 600).disks.unwrap(), ["p/disks/boot", "data"]);
+}
+
+#[test]
 fn one_disk_is_no_set() {
     let images = members(&["boot"]);
     assert_eq!(images[0].name, POINT);

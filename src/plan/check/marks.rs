@@ -18,6 +18,12 @@ fn has(change: &Change, code: ReasonCode) -> bool {
     change.reasons.iter().any(|reason| reason.code == code)
 }
 
+/// Whether a change lets go of an image.
+fn lets_go(change: &Change) -> bool {
+    let codes = [ReasonCode::NoRuleKeeps, ReasonCode::FailedAttempt, ReasonCode::NewerRemainder];
+    codes.into_iter().any(|code| has(change, code))
+}
+
 fn is_gone_reason(code: ReasonCode) -> bool {
     matches!(
         code,
@@ -106,9 +112,7 @@ impl<'s> EngineCheck<'s, '_> {
         if times::moved(self.plan.now, 0) > self.seen.horizon() {
             self.find(CheckRule::Mark, change, "it was planned in the future");
         }
-        let lets_go =
-            has(change, ReasonCode::NoRuleKeeps) || has(change, ReasonCode::FailedAttempt);
-        if lets_go != update.set_labels.contains_key(LABEL_LET_GO) {
+        if lets_go(change) != update.set_labels.contains_key(LABEL_LET_GO) {
             self.find(CheckRule::Mark, change, "what is let go says since when, and nothing else");
         }
         self.replacement(change, update, series, point);
@@ -247,11 +251,7 @@ impl<'s> EngineCheck<'s, '_> {
 fn is_stage_right(change: &Change, update: &Update) -> bool {
     let (before, after) = (update.stage_before, update.stage_after);
     match change.action {
-        Action::Deprecate
-            if has(change, ReasonCode::NoRuleKeeps) || has(change, ReasonCode::FailedAttempt) =>
-        {
-            after == before.max(Stage::Deprecated)
-        }
+        Action::Deprecate if lets_go(change) => after == before.max(Stage::Deprecated),
         Action::Deprecate => after == Stage::Deprecated,
         Action::Obsolete => after == Stage::Obsolete,
         Action::Reactivate => after <= before,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::seen::{Point, Presence, Series};
-use super::times::{Doing, is_free, moved};
+use super::times::{Doing, deadline, is_free, moved};
 use super::{CheckRule, EngineCheck, floor, has_rules, has_waited, let_go_since};
 use crate::elapsed::Elapsed;
 use crate::inventory::{ImageState, Stage};
@@ -24,10 +24,11 @@ impl<'s> EngineCheck<'s, '_> {
         if point.is_held {
             self.find(CheckRule::Held, change, "it is held");
         }
-        self.obstacles(change, series, false);
+        let is_needless = self.is_needless(series, point);
+        self.obstacles(change, series, is_needless);
         let codes: Vec<ReasonCode> = change.reasons.iter().map(|reason| reason.code).collect();
         if point.image.state.is_remainder() {
-            if codes != [ReasonCode::FailedAttempt, ReasonCode::GracePassed] {
+            if codes != [remainder_code(is_needless), ReasonCode::GracePassed] {
                 self.find(CheckRule::Reason, change, "what is partial goes for being that");
             }
             self.was_let_go(change, series, point);
@@ -67,7 +68,8 @@ impl<'s> EngineCheck<'s, '_> {
         }
     }
 
-    /// What keeps everything of a series from going.
+    /// What keeps everything of a series from going. What waits for a new point, and what is needless, goes
+    /// from a series that is stalled as well.
     fn obstacles(&mut self, change: &Change, series: &'s Series<'_>, waits: bool) {
         let (policy, now) = (series.policy, self.seen.now);
         if !is_free(policy, Doing::Deletes, now) {
@@ -96,7 +98,12 @@ impl<'s> EngineCheck<'s, '_> {
     fn failed(&mut self, change: &Change, series: &Series<'_>, point: &Point<'_>) {
         let is_superseded = series.newest().is_some_and(|newest| newest >= point.slot);
         let is_old = moved(point.image.created_at, FAILED_KEPT) < self.seen.now;
-        if !is_superseded && (!is_old || point.image.state.is_remainder()) {
+        let stays = if point.image.state.is_remainder() {
+            !self.is_needless(series, point)
+        } else {
+            !is_old
+        };
+        if !is_superseded && stays {
             self.find(CheckRule::FailedAttempt, change, "nothing newer is READY");
         }
         if point.slot > self.seen.horizon() {
@@ -107,13 +114,35 @@ impl<'s> EngineCheck<'s, '_> {
         }
     }
 
-    /// Whether what is partial is to go: something newer is READY in its place, and nothing holds it.
+    /// Whether what is partial is to go: something newer is READY in its place or holds all that it does,
+    /// and nothing holds it.
     pub(super) fn goes(&self, series: &Series<'_>, point: &Point<'_>) -> bool {
-        let is_superseded = series.newest().is_some_and(|newest| newest >= point.slot);
+        let has_newer = series.newest().is_some_and(|newest| newest >= point.slot);
         let has_ready = series.newest.contains_key(point.copy_in.unwrap_or_default());
+        let is_superseded = (has_newer && has_ready) || self.is_needless(series, point);
         let lets_go = has_rules(series.policy) || series.policy.removed.is_some();
         let is_free = !point.is_held && point.image.in_use_by.is_empty();
-        is_superseded && has_ready && lets_go && is_free && point.slot <= self.seen.horizon()
+        is_superseded && lets_go && is_free && point.slot <= self.seen.horizon()
+    }
+
+    /// Whether every disk of what is left of an original is in what is left of one that is newer, and that
+    /// nothing takes the place of any more.
+    fn is_needless(&self, series: &Series<'_>, point: &Point<'_>) -> bool {
+        fn disks<'p>(point: &'p Point<'_>) -> BTreeSet<&'p str> {
+            let disks = point.image.disks.iter().flatten().map(String::as_str);
+            let is_left = point.image.state == ImageState::Partial && point.copy_in.is_none();
+            if is_left && !point.is_step { disks.collect() } else { BTreeSet::new() }
+        }
+        let own = disks(point);
+        let is_newer = |other: &Point<'_>| {
+            other.slot > point.slot || other.slot == point.slot && other.image.id > point.image.id
+        };
+        let lasts = |other: &Point<'_>| deadline(series.policy, other.slot) < self.seen.now;
+        !own.is_empty()
+            && series
+                .points
+                .iter()
+                .any(|other| is_newer(other) && own.is_subset(&disks(other)) && lasts(other))
     }
 
     /// Deprecate and obsolete: let go, or a step of the lifecycle.
@@ -124,8 +153,11 @@ impl<'s> EngineCheck<'s, '_> {
             (Action::Deprecate, Some(ReasonCode::NoRuleKeeps)) => {
                 self.let_go(change, series, point);
             }
-            (Action::Deprecate, Some(ReasonCode::FailedAttempt)) => {
-                self.let_go_of_partial(change, series, point);
+            (
+                Action::Deprecate,
+                Some(code @ (ReasonCode::FailedAttempt | ReasonCode::NewerRemainder)),
+            ) => {
+                self.let_go_of_partial(change, series, point, code);
             }
             (Action::Deprecate, Some(ReasonCode::DeprecateAfter)) => {
                 let limit = lifecycle.deprecate_after.map(Elapsed::as_seconds);
@@ -163,14 +195,24 @@ impl<'s> EngineCheck<'s, '_> {
         }
     }
 
-    fn let_go_of_partial(&mut self, change: &Change, series: &'s Series<'_>, point: &Point<'_>) {
+    fn let_go_of_partial(
+        &mut self,
+        change: &Change,
+        series: &'s Series<'_>,
+        point: &Point<'_>,
+        code: ReasonCode,
+    ) {
+        let is_needless = self.is_needless(series, point);
+        if code != remainder_code(is_needless) {
+            self.find(CheckRule::Reason, change, "what is partial goes for another reason");
+        }
         if point.is_held {
             self.find(CheckRule::Held, change, "it is held");
         }
         if !point.image.state.is_remainder() || change.waits_for.is_some() {
             self.find(CheckRule::State, change, "only what is partial is let go for that");
         }
-        self.obstacles(change, series, false);
+        self.obstacles(change, series, is_needless);
         self.failed(change, series, point);
     }
 
@@ -251,4 +293,9 @@ impl<'s> EngineCheck<'s, '_> {
             self.find(CheckRule::Floor, change, message);
         }
     }
+}
+
+/// Why what is partial goes, where what is left of a newer one holds all of it and where not.
+fn remainder_code(is_needless: bool) -> ReasonCode {
+    if is_needless { ReasonCode::NewerRemainder } else { ReasonCode::FailedAttempt }
 }

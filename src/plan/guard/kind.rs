@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Guard {
-    /// The last READY point of a source, or one of the points that are always kept.
+    /// The last READY point of a source, one of the points that are always kept, or the last of a disk.
     Floor,
     /// An image that is not ours, or not what the plan says it is.
     Ownership,
@@ -63,7 +63,8 @@ impl Guard {
         match self {
             Self::Floor => {
                 "refuses to delete one of the newest READY restore points of a source, as many as \
-                 `atLeast` says, and at least one. It cannot be overridden."
+                 `atLeast` says, and at least one, and what is PARTIAL where nothing newer holds all of its \
+                 disks. It cannot be overridden."
             }
             Self::Ownership => {
                 "refuses to delete an image that does not carry exactly the key the plan names, or \

@@ -151,18 +151,24 @@ impl<'v, 'p> View<'v, 'p> {
         }
     }
 
+    /// From when on nothing of its own keeps a failed attempt.
+    fn freed(&self) -> Result<Timestamp, Never> {
+        if !self.point.image.in_use_by.is_empty() {
+            return Err(Never::InUse);
+        }
+        let policy = self.prospect.series.policy;
+        if policy.retention.effective().next().is_none() && policy.removed.is_none() {
+            return Err(Never::NoRules);
+        }
+        let hold_ends = self.prospect.hold_end(self.point).ok_or(Never::Held)?;
+        Ok(hold_ends.max(CLOCK_SKEW.before(self.point.key.slot.instant())))
+    }
+
     /// A failed attempt goes when something newer is READY, or after a week. What is partial is let go
     /// then, and does not go after a week.
     fn failed(&self) -> Result<Timestamp, Never> {
         let prospect = self.prospect;
-        if !self.point.image.in_use_by.is_empty() {
-            return Err(Never::InUse);
-        }
-        let policy = prospect.series.policy;
-        if policy.retention.effective().next().is_none() && policy.removed.is_none() {
-            return Err(Never::NoRules);
-        }
-        let hold_ends = prospect.hold_end(self.point).ok_or(Never::Held)?;
+        let freed = self.freed()?;
         let (slot, now) = (self.point.key.slot, prospect.now);
         let has_ready = self.peers.iter().any(|peer| peer.is_ready(now));
         let newest = prospect.series.newest_ready(now).map(|newest| newest.key.slot);
@@ -177,20 +183,36 @@ impl<'v, 'p> View<'v, 'p> {
         let week = Elapsed::seconds(1).after(Elapsed::days(7).after(self.point.image.created_at));
         let week = (!self.point.image.state.holds_data()).then_some(week);
         let at = [superseded, week].into_iter().flatten().min().ok_or(Never::NoNewPoints)?;
-        let at = at.max(hold_ends);
-        prospect.deletable(at.max(CLOCK_SKEW.before(slot.instant())))
+        prospect.deletable(at.max(freed))
+    }
+
+    /// From when on what is left of a newer one holds all that is left of this one. A stall is not in the
+    /// way of that.
+    fn needless(&self) -> Result<Timestamp, Never> {
+        let over = self.prospect.series.remainders_over(self.point).map(|(_, from)| from);
+        let at = self.round_at(over.min().ok_or(Never::NoNewPoints)?);
+        self.prospect.unfrozen(at.max(self.freed()?))
     }
 
     /// When what is partial is deleted, by way of when it is let go.
     fn partial(&self, forecast: &mut Forecast) -> Result<Timestamp, Never> {
         let prospect = self.prospect;
-        let superseded = self.failed()?;
+        let (superseded, needless) = (self.failed(), self.needless());
+        let goes = |from: Timestamp| {
+            let superseded = superseded.and_then(|at| prospect.deletable(at.max(from)));
+            let needless = needless.and_then(|at| prospect.unfrozen(at.max(from)));
+            match (superseded, needless) {
+                (Ok(one), Ok(other)) => Ok(one.min(other)),
+                (one, other) => other.or(one),
+            }
+        };
+        let let_go = goes(prospect.now)?;
         // What stays for now is brought back first, and let go anew.
-        let goes_now = superseded <= prospect.now;
-        let deprecated = self.let_go_since().filter(|_| goes_now).unwrap_or(superseded);
+        let goes_now = let_go <= prospect.now;
+        let deprecated = self.let_go_since().filter(|_| goes_now).unwrap_or(let_go);
         forecast.deprecated_at = Some(deprecated);
         let grace = prospect.series.policy.lifecycle.grace;
-        let at = prospect.deletable(grace.after(deprecated).max(superseded).max(prospect.now))?;
+        let at = goes(grace.after(deprecated).max(prospect.now))?;
         // Without a grace it is the next round that deletes.
         if grace == Elapsed::ZERO && self.let_go_since().is_none() {
             return Ok(self.round_at(Elapsed::seconds(1).after(at)));

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 
 use jiff::SignedDuration;
 use proptest::prelude::*;
-use stillframe::inventory::{Gap, GapScope, Inventory};
+use stillframe::inventory::{Gap, GapScope, Image, ImageState, Inventory};
 use stillframe::name::{Ownership, Slot};
 use stillframe::plan::check::check;
 use stillframe::plan::{Action, Change, Plan, guard, plan};
 
 use super::law;
+use crate::memory;
 use crate::worlds::{POLICIES, SOURCES, World, carry_out, ids, now, worlds};
 
 #[test]
@@ -250,6 +251,87 @@ fn a_stalled_series_loses_nothing() {
         }
         Ok(())
     });
+}
+
+/// What is partial goes where something as new is READY, or what is partial and newer holds all of its
+/// disks; and that stays until the one or the other can be said of it, whatever becomes of later captures.
+#[test]
+fn no_disk_goes_that_nothing_newer_holds() {
+    let captures = proptest::collection::vec(0_usize..4, 40);
+    law((worlds(), captures), |(world, captures)| {
+        let policies = world.policies();
+        let mut captures = captures.into_iter().cycle();
+        let mut inventory = world.inventory();
+        let mut gone: Vec<Image> = Vec::new();
+        for hours in [0, 1, 3, 14, 15, 38, 39, 62, 90, 91] {
+            let now = now() + SignedDuration::from_hours(hours);
+            let plan = plan(&policies, &inventory, now);
+            let violations = check(&plan, &inventory, &policies, now);
+            prop_assert!(violations.is_empty(), "{violations:#?}");
+            let refusals = guard::guard(&plan, &inventory, &policies, &[], now);
+            let never = refusals.iter().find(|refusal| !refusal.guard.can_be_overridden());
+            prop_assert!(never.is_none(), "{never:?}");
+            for change in plan.changes.iter().filter(|change| change.waits_for.is_none()) {
+                let images = &mut inventory.engines[0].images;
+                let is_it = |image: &&Image| Some(&image.id) == change.image.id.as_ref();
+                let deleted = images.iter().find(is_it).filter(|_| change.action == Action::Delete);
+                gone.extend(deleted.filter(|image| is_part(image)).cloned());
+                let Some(create) = &change.create else {
+                    carry_out(&mut inventory, change);
+                    continue;
+                };
+                // Most captures leave a part at most, and clear away first what they take the place of.
+                let replaced = create.replaces.as_ref().and_then(|replaced| replaced.id.as_ref());
+                images.retain(|image| Some(&image.id) != replaced);
+                let mut made =
+                    memory::image(&format!("made-{hours}-{}", change.image.name), &change.key);
+                made.name.clone_from(&change.image.name);
+                let disks: &[&str] = match captures.next() {
+                    Some(1) => &["boot"],
+                    Some(2) => &["data"],
+                    Some(3) => &["boot", "data"],
+                    _ => continue,
+                };
+                made.state = ImageState::Partial;
+                made.disks = Some(disks.iter().map(|disk| (*disk).to_owned()).collect());
+                images.push(made);
+            }
+            for gone in &gone {
+                let images = &inventory.engines[0].images;
+                prop_assert!(
+                    images.iter().any(|image| world.stands_for(image, gone)),
+                    "{hours} hours on: {gone:#?}\n{images:#?}"
+                );
+            }
+        }
+        Ok(())
+    });
+}
+
+fn is_part(image: &Image) -> bool {
+    image.state == ImageState::Partial && !image.is_copy() && !image.is_step()
+}
+
+impl World {
+    /// Whether an image of the series of another holds all that it did, or is a restore point as new.
+    fn stands_for(&self, image: &Image, gone: &Image) -> bool {
+        let key = |image: &Image| match image.ownership() {
+            Ownership::Ours(key) => {
+                let keeper = self.keeper(key.policy.as_str()).map(str::to_owned)?;
+                Some(((keeper, key.source), key.slot))
+            }
+            _ => None,
+        };
+        let (Some((series, slot)), Some((of, at))) = (key(image), key(gone)) else { return false };
+        if series != of || image.is_copy() || image.is_step() {
+            return false;
+        }
+        let disks = |image: &Image| image.disks.clone().unwrap_or_default();
+        let is_newer = (slot, &image.id) > (at, &gone.id);
+        let has_all = disks(gone).iter().all(|disk| disks(image).contains(disk));
+        let is_part = is_part(image) && is_newer && has_all && !disks(gone).is_empty();
+        is_part || (image.state == ImageState::Ready && slot >= at)
+    }
 }
 
 #[test]

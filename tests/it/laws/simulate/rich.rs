@@ -97,7 +97,7 @@ fn image_specs() -> impl Strategy<Value = ImageSpec> {
         0..NAMES.len(),
         0..SOURCES.len(),
         -1_i64..12,
-        0_u8..13,
+        0_u8..15,
         proptest::option::weighted(0.3, -5_i64..120),
         prop::bool::weighted(0.3),
         prop::bool::weighted(0.1),
@@ -227,8 +227,13 @@ impl ImageSpec {
         image.state = match self.state {
             0..=9 => ImageState::Ready,
             10 => ImageState::Failed,
-            11 => ImageState::Partial,
+            11..=13 => ImageState::Partial,
             _ => ImageState::Creating,
+        };
+        image.disks = match self.state {
+            12 => Some(vec!["data".to_owned()]),
+            13 => Some(vec!["data".to_owned(), "boot".to_owned()]),
+            _ => None,
         };
         image.sharing = Some(Vec::new());
         image
