@@ -24,6 +24,7 @@ pub mod expense;
 pub mod forecast;
 mod held;
 mod outlook;
+mod peak;
 mod point;
 mod series;
 mod size;
@@ -63,6 +64,7 @@ use crate::policy::{Policies, Policy};
 use bare::Bare;
 use decision::{Decision, decide};
 use held::Quotas;
+use peak::{Numbers, Peaks};
 use series::{Captured, Step, World};
 use size::Growth;
 use sums::{account, assumptions, policy_track};
@@ -142,6 +144,7 @@ pub fn simulate(
         growth: Growth::new(options.growth, options.days as usize),
         due: BTreeSet::new(),
         quotas: Quotas::new(&found.engines, &worlds, policies),
+        peaks: Peaks::new(&worlds, policies.all().count()),
         lately: Lately::new(&found.engines, &worlds, options.start),
         worlds,
         events: Vec::new(),
@@ -223,6 +226,8 @@ struct Run<'a> {
     lately: Lately,
     /// How much is taken of the limits of engines.
     quotas: Quotas,
+    /// The most that each policy had at once.
+    peaks: Peaks,
     /// The last round of each policy.
     last: Vec<Option<Timestamp>>,
     worlds: Vec<World<'a>>,
@@ -311,6 +316,7 @@ impl Run<'_> {
             self.carry_out(&turn, &refusals, now, watcher);
         }
         self.quotas.round_ended();
+        self.peaks.round_ended();
         watcher.planned(decided.images);
     }
 
@@ -338,35 +344,36 @@ impl Run<'_> {
     /// captures and after them.
     fn engine_guards(&mut self, now: Timestamp, taken: &[Turn]) -> BTreeMap<usize, EngineRefusal> {
         let guards = &self.policies.config.guards;
-        let mut sums: BTreeMap<usize, (usize, u64, u64)> = BTreeMap::new();
+        let mut sums: BTreeMap<usize, (usize, u64, u64, u64)> = BTreeMap::new();
         for turn in taken {
-            let (all, ready, made) = sums.entry(self.worlds[turn.index].engine).or_default();
+            let (all, data, parts, made) = sums.entry(self.worlds[turn.index].engine).or_default();
             let deletes = &turn.decision.deletes;
             *all += deletes.len();
-            *ready += deletes.iter().filter(|removal| removal.is_ready).count() as u64;
+            *data += deletes.iter().filter(|removal| removal.holds_data()).count() as u64;
+            *parts += deletes.iter().filter(|removal| removal.is_remainder()).count() as u64;
             let (waiting, failed) = self.worlds[turn.index].waiting(&turn.decision);
             *all += waiting + failed;
-            *ready += waiting as u64;
+            *data += waiting as u64;
             *made += u64::from(turn.is_ready);
             *made += turn.decision.copied(turn.is_ready).count() as u64;
         }
         sums.retain(|_, (all, ..)| *all > 0);
         let mut refused = BTreeMap::new();
-        for (engine, (all, ready, made)) in sums {
+        for (engine, (all, data, parts, made)) in sums {
             let worlds = self.worlds.iter().filter(|world| world.engine == engine);
             let managed: u64 = worlds.map(|world| world.managed(now)).sum();
-            let managed = managed + self.bare[engine].managed(now);
+            let managed = managed + self.bare[engine].managed(now) + parts;
             let number = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
             let is_share =
-                |managed: u64| is_over(guards.engine_percent, number(ready), number(managed));
+                |managed: u64| is_over(guards.engine_percent, number(data), number(managed));
             let refusal = EngineRefusal {
                 all: all > guards.engine_count as usize,
-                ready: is_share(managed) || is_share(managed + made),
+                data: is_share(managed) || is_share(managed + made),
             };
             refused.insert(engine, refusal);
-            let ready = number(ready);
+            let data = number(data);
             for (guard, refuses, images) in
-                [(Guard::EngineCount, refusal.all, all), (Guard::EngineShare, refusal.ready, ready)]
+                [(Guard::EngineCount, refusal.all, all), (Guard::EngineShare, refusal.data, data)]
             {
                 if !refuses {
                     self.refused_before.remove(&(engine, guard));
@@ -408,10 +415,12 @@ impl Run<'_> {
         let step = Step { now, day, growth: &self.growth, prices: self.prices, guards };
         let mut let_go = false;
         let had = self.quotas.counts(world.engine).then(|| world.held().clone());
+        let before_round = Numbers::of(world);
         world.carry_out(decision, captured.as_ref(), refusals, &step, &mut |key, id, action| {
             let_go |= action == Action::Deprecate;
             watcher.happened(now, key, id, action);
         });
+        self.peaks.changed(world, before_round, is_ready);
         if let Some(had) = had {
             self.quotas.changed(world.engine, &had, world.made(), world.held());
         }
@@ -432,7 +441,7 @@ impl Run<'_> {
             .map(|(index, policy)| {
                 let worlds: Vec<&World<'_>> =
                     self.worlds.iter().filter(|world| world.policy_index == index).collect();
-                policy_track(policy, &worlds, self.prices, self.options.days)
+                policy_track(policy, &worlds, self.peaks.of(index), self.prices, self.options.days)
             })
             .collect();
         let bare = self.bare;

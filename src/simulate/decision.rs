@@ -95,11 +95,23 @@ pub(super) struct Step {
 #[derive(Debug)]
 pub(super) struct Removal {
     pub(super) index: usize,
-    pub(super) is_ready: bool,
+    state: ImageState,
     /// Where it is a copy, in which location.
     pub(super) location: Option<String>,
     /// Whether the guards refuse its class.
     pub(super) is_risky: bool,
+}
+
+impl Removal {
+    /// Whether guards count it among what something can be restored from.
+    pub(super) fn holds_data(&self) -> bool {
+        self.state.holds_data()
+    }
+
+    /// Whether it is what is left of a set: guards count it beside the READY points only where it goes.
+    pub(super) fn is_remainder(&self) -> bool {
+        self.state.is_remainder()
+    }
 }
 
 /// A restore point to be made.
@@ -185,7 +197,7 @@ fn told(world: &World<'_>, part: SeriesPart, refused: &[Risk]) -> Decision {
                 let point = &world.points[index];
                 decision.deletes.push(Removal {
                     index,
-                    is_ready: point.is_ready(),
+                    state: point.image.state,
                     location: point.copied_to().map(str::to_owned),
                     is_risky: risk.is_some_and(|risk| refused.contains(&risk)),
                 });

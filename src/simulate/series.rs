@@ -284,7 +284,7 @@ impl<'a> World<'a> {
         tell: &mut dyn FnMut(&Key, &str, Action),
     ) {
         let is_ready = captured.is_some_and(|captured| captured.is_ready);
-        let before = self.held.all();
+        let (before, ready_before) = (self.held.all(), self.ready);
         self.made = Held::default();
         for decision::Step { index, action, update, if_ready, otherwise } in &decision.updates {
             if !(if is_ready { *if_ready } else { *otherwise }) {
@@ -347,13 +347,18 @@ impl<'a> World<'a> {
             self.made.count(&point.image, point.taken(), false);
         }
         // What was made was there before anything else went for it.
-        self.totals.peak_images = self.totals.peak_images.max(before + self.made.all());
+        self.look_at_peak(before + self.made.all(), ready_before + u64::from(is_ready));
         if drilled.is_some() {
             self.totals.drilled += 1;
             if let Some(key) = drilled_key.or(made.map(|(key, _)| key)) {
                 tell(&key, "", Action::Drill);
             }
         }
+    }
+
+    fn look_at_peak(&mut self, images: u64, ready: u64) {
+        self.totals.peak_images = self.totals.peak_images.max(images);
+        self.totals.peak_ready = self.totals.peak_ready.max(ready);
     }
 
     fn update(&mut self, index: usize, update: &Update, step: &Step<'_>) {
@@ -413,7 +418,6 @@ impl<'a> World<'a> {
         self.insert(key, image, (Some(bytes), self.members), step.prices);
         if *is_ready {
             self.totals.created += 1;
-            self.totals.peak_ready = self.totals.peak_ready.max(self.ready);
         } else {
             self.totals.failed += 1;
         }

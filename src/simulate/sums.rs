@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use super::peak::Numbers;
 use super::series::{MissedBefore, World};
 use super::track::{Event, Happening, PolicyTrack, Totals, Track};
 use super::waiting::Refusals;
@@ -60,16 +61,16 @@ pub(super) fn account(
     let mut refused: BTreeMap<Guard, usize> = BTreeMap::new();
     let (ready, failed) = world.waiting(decision);
     let deletes = decision.deletes.iter();
-    let deletes = deletes.map(|removal| (refusals.of(removal), removal.is_ready, 1));
+    let deletes = deletes.map(|removal| (refusals.of(removal), removal.holds_data(), 1));
     let waiting = [(true, ready), (false, failed)];
     let waiting = waiting
-        .map(|(is_ready, images)| (refusals.of_waiting(is_ready), is_ready, images))
+        .map(|(holds_data, images)| (refusals.of_waiting(holds_data), holds_data, images))
         .into_iter()
         .filter(|(_, _, images)| *images > 0);
-    for (guard, is_ready, images) in deletes.chain(waiting) {
+    for (guard, holds_data, images) in deletes.chain(waiting) {
         match guard {
             Some(guard) => *refused.entry(guard).or_default() += images,
-            None if refusals.engine.covers(is_ready) => world.totals.refused += images as u64,
+            None if refusals.engine.covers(holds_data) => world.totals.refused += images as u64,
             None => {}
         }
     }
@@ -103,6 +104,7 @@ fn never_ready(world: &mut World<'_>, turn: &Turn, now: Timestamp, events: &mut 
 pub(super) fn policy_track(
     policy: &Policy,
     worlds: &[&World<'_>],
+    peak: Numbers,
     prices: Option<&Prices>,
     days: u32,
 ) -> PolicyTrack {
@@ -127,15 +129,13 @@ pub(super) fn policy_track(
         }
     }
     let has_sets = worlds.iter().any(|world| world.has_sets());
-    let peaks = worlds.iter().map(|world| world.totals.peak_images);
-    let peak_images = track.images.iter().copied().chain(peaks).max().unwrap_or(0);
     track.forget_none(has_sets);
     let mut totals = Totals::default();
     for world in worlds {
         totals.add(&world.totals);
     }
-    totals.peak_ready = track.ready.iter().copied().max().unwrap_or(0);
-    totals.peak_images = peak_images;
+    totals.peak_ready = peak.ready;
+    totals.peak_images = peak.images;
     totals.forget_none(has_sets);
     let amount = worlds.iter().fold(Amount::default(), |sum, world| sum.plus(world.amount()));
     PolicyTrack {

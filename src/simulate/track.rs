@@ -176,7 +176,8 @@ pub struct Totals {
     pub refused: u64,
     /// How often a series stalled.
     pub stalls: u64,
-    /// The most READY restore points there were at once.
+    /// The most READY restore points there were at once: what is captured in a round is there before
+    /// anything goes for it.
     pub peak_ready: u64,
     /// The most images of the engine there were at once, each disk of a set one; absent where no restore
     /// point is a set.

@@ -23,14 +23,14 @@ use crate::retention::CLOCK_SKEW;
 pub(super) struct EngineRefusal {
     /// All deletes.
     pub(super) all: bool,
-    /// Deletes of READY points.
-    pub(super) ready: bool,
+    /// Deletes of what holds data.
+    pub(super) data: bool,
 }
 
 impl EngineRefusal {
     /// Whether a delete is refused.
-    pub(super) fn covers(self, is_ready: bool) -> bool {
-        self.all || (self.ready && is_ready)
+    pub(super) fn covers(self, holds_data: bool) -> bool {
+        self.all || (self.data && holds_data)
     }
 }
 
@@ -45,7 +45,7 @@ pub(super) struct Refusals {
 impl Refusals {
     /// The guard of single series that refuses a delete.
     pub(super) fn of(&self, removal: &Removal) -> Option<Guard> {
-        let is_over = removal.is_ready && self.over_share.contains(&removal.location);
+        let is_over = removal.holds_data() && self.over_share.contains(&removal.location);
         let risk = removal.is_risky.then_some(Guard::RiskClass);
         if is_over { Some(Guard::SeriesShare) } else { risk }
     }
@@ -56,7 +56,7 @@ impl Refusals {
     }
 
     fn lets_go(&self, removal: &Removal) -> bool {
-        self.of(removal).is_none() && !self.engine.covers(removal.is_ready)
+        self.of(removal).is_none() && !self.engine.covers(removal.holds_data())
     }
 }
 
@@ -110,23 +110,26 @@ impl World<'_> {
         guards: &Guards,
         now: Timestamp,
     ) -> Refusals {
-        let mut deletes: BTreeMap<Option<&str>, usize> = BTreeMap::new();
-        for removal in decision.deletes.iter().filter(|removal| removal.is_ready) {
-            *deletes.entry(removal.location.as_deref()).or_default() += 1;
+        // How many go, and how many of these are no READY points.
+        let mut deletes: BTreeMap<Option<&str>, (usize, usize)> = BTreeMap::new();
+        for removal in decision.deletes.iter().filter(|removal| removal.holds_data()) {
+            let (all, parts) = deletes.entry(removal.location.as_deref()).or_default();
+            *all += 1;
+            *parts += usize::from(removal.is_remainder());
         }
         let (waiting, _) = self.waiting(decision);
         if waiting > 0 {
-            *deletes.entry(None).or_default() += waiting;
+            deletes.entry(None).or_default().0 += waiting;
         }
         let horizon = CLOCK_SKEW.after(now);
-        let over = |location: Option<&str>, deletes: usize| {
+        let over = |location: Option<&str>, (deletes, parts): (usize, usize)| {
             let is_of = |point: &&Point| {
                 point.is_ready()
                     && point.copied_to() == location
                     && point.key.slot.instant() <= horizon
             };
             let aside = if location.is_none() { self.waiting.ready } else { 0 };
-            let before = self.points.iter().filter(is_of).count() + aside;
+            let before = self.points.iter().filter(is_of).count() + aside + parts;
             let made = match location {
                 None => usize::from(is_ready),
                 Some(_) => decision
@@ -169,8 +172,10 @@ impl World<'_> {
                 return Some(Fate::Deleted);
             }
             let point = &self.points[removal.index];
+            // What is left of a set may go in a way that no READY point does, and there is never more of it.
             let waits = puts_aside
                 && !point.image.is_copy()
+                && !removal.is_remainder()
                 && newest.is_some_and(|newest| point.key.slot < newest)
                 && point.image.labels.keys().all(|label| is_of_deleting(label));
             waits.then_some(Fate::Waits)

@@ -378,18 +378,49 @@ fn what_guards_refuse_waits_as_whole_plans_would_have_it() {
             (any::<bool>(), any::<u64>()),
         ),
         |(world, rich, guards, rate, (is_rich, seed))| {
-            let (mut policies, mut inventory) = if is_rich {
+            let (mut policies, inventory) = if is_rich {
                 (rich.policies(), rich.inventory())
             } else {
                 (world.policies(), world.inventory())
             };
-            // Guards count what is left of a set as well, which a simulation does not yet.
-            inventory.engines[0].images.retain(|image| image.state != ImageState::Partial);
             policies.config.guards = guards;
             does_the_same(&policies, inventory, rate, seed)?;
             Ok(())
         },
     );
+}
+
+/// Guards count what is left of a set among what goes, and so among what there is.
+#[test]
+fn what_is_partial_counts_where_it_goes() {
+    use crate::worlds::{Gone, ImageSpec, More, PolicySpec, World};
+    let spec = PolicySpec {
+        retention: BTreeMap::from([("last", 30)]),
+        at_least: 1,
+        grace_hours: 24,
+        paused: false,
+        more: More::default(),
+    };
+    let night = |day| ImageSpec::plain(0, 0, day);
+    let part = |day| ImageSpec { state: 11, let_go_hours_ago: Some(50), ..night(day) };
+    let world = World {
+        policies: vec![spec.clone(), spec],
+        gone: Gone::default(),
+        images: (0..10).map(night).chain((10..15).map(part)).collect(),
+        foreign: 0,
+        paced: false,
+    };
+    // Five of fifteen.
+    for (series, engine, is_refused) in
+        [(40, 100, false), (100, 40, false), (30, 100, true), (100, 30, true)]
+    {
+        let mut policies = world.policies();
+        policies.config.guards.series_percent = series;
+        policies.config.guards.engine_percent = engine;
+        let simulation = does_the_same(&policies, world.inventory(), 0, 1).unwrap();
+        let totals = &simulation.policies[0].totals;
+        assert_eq!((totals.refused > 0, totals.deleted), (is_refused, 5), "{series} {engine}");
+    }
 }
 
 /// Counts the images that planning looked at.
@@ -992,7 +1023,7 @@ fn sets_are_held_against_quotas_disk_by_disk() {
     assert_eq!(policy.track.ready, [1, 2, 3, 4, 4, 4]);
     assert_eq!(policy.track.images, [3, 6, 9, 12, 12, 12]);
     // The fifth was there before the first went.
-    assert_eq!((policy.totals.peak_ready, policy.totals.peak_images), (4, 15));
+    assert_eq!((policy.totals.peak_ready, policy.totals.peak_images), (5, 15));
     assert_eq!(simulation.series[0].track.images, policy.track.images);
     let quotas: Vec<_> =
         simulation.quotas.iter().map(|one| (&*one.project, one.limit, &one.used[..])).collect();
