@@ -1,5 +1,7 @@
 //! Files that users write, found and read: the one place that walks a policy directory.
 
+mod walk;
+
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
@@ -10,6 +12,8 @@ use jiff::Timestamp;
 use crate::engine;
 use crate::policy::finding::Place;
 use crate::policy::{Code, Finding, Loaded, Reading as Options, SourceFile, includes, load_with};
+pub use walk::{Found, Stray};
+use walk::{is_yaml, walk};
 
 /// Why there is nothing to read.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +27,8 @@ pub struct Read {
     pub loaded: Loaded,
     /// The files that were read.
     pub files: Vec<PathBuf>,
+    /// The links to directories on the way to them, and those that lead nowhere.
+    pub links: Vec<PathBuf>,
 }
 
 /// What is said of a configuration beside its files.
@@ -45,7 +51,7 @@ pub fn load(
     if let Some(missing) = paths.iter().find(|path| !path.exists()) {
         return Err(Missing(missing.clone()));
     }
-    Ok(loaded(read_policies(paths), given, origins, now))
+    Ok(loaded(read(paths, true), given, origins, now))
 }
 
 /// The same for files that were put `under` a directory, which is no part of what people call them.
@@ -58,22 +64,18 @@ pub fn load_under(
     if let Some(missing) = paths.iter().find(|path| !path.exists()) {
         return Err(Missing(missing.clone()));
     }
-    let (mut files, unreadable) = read_policies(paths);
-    for file in &mut files {
+    let mut reading = read(paths, true);
+    for file in &mut reading.files {
         if let Ok(own) = Path::new(&file.path).strip_prefix(under) {
             let path = own.display().to_string();
             *file = Arc::new(SourceFile { path, text: file.text.clone() });
         }
     }
-    Ok(loaded((files, unreadable), given, origins, None))
+    Ok(loaded(reading, given, origins, None))
 }
 
-fn loaded(
-    (files, unreadable): (Vec<Arc<SourceFile>>, Vec<Finding>),
-    given: Given<'_>,
-    origins: bool,
-    now: Option<Timestamp>,
-) -> Read {
+fn loaded(reading: Reading, given: Given<'_>, origins: bool, now: Option<Timestamp>) -> Read {
+    let Reading { files, findings: unreadable, links, .. } = reading;
     let names = files.iter().map(|file| PathBuf::from(&file.path)).collect();
     let Given { environment, endpoints } = given;
     let unread = !unreadable.is_empty();
@@ -83,12 +85,22 @@ fn loaded(
         loaded.policies = None;
         loaded.findings.extend(unreadable);
     }
-    Read { loaded, files: names }
+    Read { loaded, files: names, links }
 }
 
 /// All `*.yaml` and `*.yml` files under a directory that are no tests, in the order of their paths.
-/// Hidden files and directories are left out.
+/// Hidden files and directories are left out; links to directories are followed. A link that cannot
+/// be is an error.
 pub fn yaml_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let found = find_yaml(directory)?;
+    match found.strays.into_iter().next() {
+        Some(Stray { path, why }) => Err(io::Error::other(format!("{}: {why}", path.display()))),
+        None => Ok(found.files),
+    }
+}
+
+/// The same, where the links that cannot be followed are no error.
+pub fn find_yaml(directory: &Path) -> io::Result<Found> {
     walk(directory, |path| is_yaml(path) && !is_test(path))
 }
 
@@ -98,14 +110,9 @@ pub fn yaml_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
 pub fn read_tests(paths: &[PathBuf]) -> (Vec<Arc<SourceFile>>, Vec<Finding>) {
     let mut reading = Reading::default();
     for path in paths {
-        let found = if path.is_dir() {
-            walk(path, |path| is_yaml(path) && is_test(path))
-        } else {
-            Ok(vec![path.clone()])
-        };
-        match found {
-            Ok(found) => found.iter().for_each(|path| drop(reading.file(path))),
-            Err(error) => reading.fail(path, &error),
+        let is_wanted = |path: &Path| is_yaml(path) && is_test(path);
+        for path in reading.found(path, |directory| walk(directory, is_wanted)) {
+            reading.file(&path);
         }
     }
     (reading.files, reading.findings)
@@ -117,55 +124,25 @@ pub fn is_test(path: &Path) -> bool {
     stem.is_some_and(|extension| extension == "test")
 }
 
-fn is_yaml(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
-}
-
-fn walk(directory: &Path, is_wanted: impl Fn(&Path) -> bool) -> io::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    let mut directories = vec![directory.to_owned()];
-    while let Some(directory) = directories.pop() {
-        for entry in std::fs::read_dir(&directory)? {
-            let entry = entry?;
-            // A link to a directory is not followed: it may lead back here.
-            let is_directory = entry.file_type()?.is_dir();
-            let path = entry.path();
-            let name = path
-                .file_name()
-                .map(|name| name.to_string_lossy().into_owned())
-                .unwrap_or_default();
-            if name.starts_with('.') {
-                continue;
-            }
-            if is_directory {
-                directories.push(path);
-            } else if is_wanted(&path) && !path.is_dir() {
-                // Also a link that leads nowhere: reading it says so.
-                found.push(path);
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
 /// Reads files and directories of policies, and what their configurations include; what cannot be
 /// read is a finding.
 pub fn read_policies(paths: &[PathBuf]) -> (Vec<Arc<SourceFile>>, Vec<Finding>) {
-    read(paths, true)
+    let reading = read(paths, true);
+    (reading.files, reading.findings)
 }
 
 /// Reads files and directories, and nothing else.
 pub fn read_files(paths: &[PathBuf]) -> (Vec<Arc<SourceFile>>, Vec<Finding>) {
-    read(paths, false)
+    let reading = read(paths, false);
+    (reading.files, reading.findings)
 }
 
-fn read(paths: &[PathBuf], follows: bool) -> (Vec<Arc<SourceFile>>, Vec<Finding>) {
+fn read(paths: &[PathBuf], follows: bool) -> Reading {
     let mut reading = Reading { follows, ..Reading::default() };
     for path in paths {
         reading.path(path, None);
     }
-    (reading.files, reading.findings)
+    reading
 }
 
 /// What has been read so far.
@@ -175,6 +152,8 @@ struct Reading {
     follows: bool,
     files: Vec<Arc<SourceFile>>,
     findings: Vec<Finding>,
+    /// Links to directories, and those that lead nowhere.
+    links: Vec<PathBuf>,
     seen: BTreeSet<PathBuf>,
 }
 
@@ -189,15 +168,38 @@ impl Reading {
             );
             return;
         }
-        let found = if path.is_dir() { yaml_files(path) } else { Ok(vec![path.to_owned()]) };
-        match found {
-            Ok(found) => {
-                for path in found {
-                    self.policy_file(&path);
-                }
-            }
-            Err(error) => self.fail(path, &error),
+        for path in self.found(path, find_yaml) {
+            self.policy_file(&path);
         }
+    }
+
+    /// What is found below a directory, or the file itself; what is in the way of more is told.
+    fn found(
+        &mut self,
+        path: &Path,
+        find: impl FnOnce(&Path) -> io::Result<Found>,
+    ) -> Vec<PathBuf> {
+        if !path.is_dir() {
+            return vec![path.to_owned()];
+        }
+        let Found { files, links, strays } = match find(path) {
+            Ok(found) => found,
+            Err(error) => {
+                self.fail(path, &error);
+                return Vec::new();
+            }
+        };
+        self.links.extend(links);
+        for Stray { path, why } in strays {
+            let message = format!("cannot read {}: {why}", path.display());
+            let hint = "correct the link or take it away; names that begin with a dot are not read";
+            // Directories that are named twice have it twice.
+            if !self.links.contains(&path) {
+                self.findings.push(Finding::nowhere(Code::UnreadableFile, message).hint(hint));
+                self.links.push(path);
+            }
+        }
+        files
     }
 
     /// A file, and what it includes.

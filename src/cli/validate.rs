@@ -94,6 +94,8 @@ impl Validate {
         }
         loaded.findings.extend(setup::read_tests(&setup::test_paths(global))?.1);
         loaded.findings.sort_by(|one, other| one.sort_key().cmp(&other.sort_key()));
+        // Policies and tests are looked for in the same directories.
+        loaded.findings.dedup();
         self.show(&loaded, console)?;
         let (errors, _) = findings::counts(&loaded.findings);
         let denied = self.denied(&loaded.findings);

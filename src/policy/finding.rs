@@ -197,7 +197,7 @@ macro_rules! codes {
 
 codes! {
     UnreadableFile "unreadable-file" Error "A file could not be read."
-        "The file exists but could not be read, or is not UTF-8 text. Nothing runs while a part of the policies is unknown: a policy that is silently left out would leave its sources unprotected."
+        "The file exists but could not be read, or is not UTF-8 text; or a link leads nowhere, or to a directory that it lies in. Nothing runs while a part of the policies is unknown: a policy that is silently left out would leave its sources unprotected."
     SyntaxError "syntax-error" Error "The text is not YAML."
         "The YAML reader could not go on. The place is where it stopped; the cause is often one line above: a wrong indentation, a missing quote, a tab."
     DuplicateKey "duplicate-key" Error "A key is written twice in one mapping."

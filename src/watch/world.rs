@@ -18,7 +18,7 @@ pub struct Reading {
     pub policies: Option<Policies>,
     /// What was found.
     pub findings: Vec<Finding>,
-    /// The files that were read.
+    /// The files that were read, and the links to directories on the way to them.
     pub files: Vec<PathBuf>,
 }
 
@@ -187,7 +187,7 @@ impl World for Files {
                 let mut reading = Reading {
                     policies: read.loaded.policies,
                     findings: read.loaded.findings,
-                    files: read.files,
+                    files: read.files.into_iter().chain(read.links).collect(),
                 };
                 let adjusted = reading.policies.as_mut().map(|policies| (self.adjust)(policies));
                 if let Some(Err(message)) = adjusted {

@@ -521,6 +521,28 @@ fn formatting() {
 }
 
 #[test]
+fn policies_behind_linked_directories_count_and_links_that_lead_nowhere_are_told() {
+    let datacenter = Datacenter::new();
+    let valid = datacenter.run_to(0, &["validate"]).out;
+    fs::create_dir(datacenter.path("policies/..d1")).unwrap();
+    let (from, to) = (datacenter.path("policies/web.yaml"), "policies/..d1/web.yaml");
+    fs::rename(from, datacenter.path(to)).unwrap();
+    symlink("..d1", datacenter.path("policies/teams")).unwrap();
+    assert_eq!(datacenter.run_to(0, &["validate"]).out, valid, "no policy is left out");
+    symlink("..", datacenter.path("policies/..d1/above")).unwrap();
+    symlink("..data/db", datacenter.path("policies/db")).unwrap();
+    let told = datacenter.run_to(3, &["validate"]).err;
+    for line in [
+        "error[unreadable-file]: cannot read policies/db: the link leads to ..data/db, which is not there",
+        "error[unreadable-file]: cannot read policies/teams/above: the link leads to .., which it lies in",
+        "= help: correct the link or take it away; names that begin with a dot are not read",
+    ] {
+        assert!(told.contains(line), "{told}");
+    }
+    assert_eq!(told.matches("error[").count(), 2, "each is told once: {told}");
+}
+
+#[test]
 fn wrong_command_lines() {
     let datacenter = Datacenter::new();
     golden(

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 pub use spec::*;
 
-use crate::files::joined;
+use crate::files::{Found, Stray, joined};
 use crate::inventory::{Gap, GapScope};
 use crate::name::{self, SourceId};
 use crate::policy::finding::{Code, Finding, Place, SourceFile};
@@ -49,13 +49,16 @@ pub fn schema() -> Value {
 /// Reads all instance files of a directory. What cannot be read is a gap.
 pub fn read_directory(directory: &Path) -> (Vec<LocalInstance>, Vec<Gap>) {
     let mut reader = Reader { instances: Vec::new(), places: Vec::new(), gaps: Vec::new() };
-    let files = match crate::files::yaml_files(directory) {
-        Ok(files) => files,
+    let Found { files, strays, .. } = match crate::files::find_yaml(directory) {
+        Ok(found) => found,
         Err(error) => {
             reader.gap(directory.display().to_string(), error.to_string());
             return (reader.instances, reader.gaps);
         }
     };
+    for Stray { path, why } in strays {
+        reader.gap(path.display().to_string(), why);
+    }
     if files.is_empty() {
         let message = "there is no instance file: is its disk mounted?".to_owned();
         reader.gap(directory.display().to_string(), message);

@@ -175,6 +175,63 @@ async fn a_config_map_that_swaps_its_data() {
     running.stop().await;
 }
 
+/// With `items: [{path: teams/web.yaml}]` the directory is a link, and there is none to the file.
+#[tokio::test]
+async fn a_config_map_with_directories_that_swaps_its_data() {
+    for polls in [false, true] {
+        let case = Case::new();
+        let fill = |count: u32| {
+            let data = format!("policies/..2026_{count}");
+            case.fill(&data, 4 + count);
+            let (data, teams) = (case.root.join(&data), case.root.join(&data).join("teams"));
+            fs::create_dir(&teams).unwrap();
+            fs::rename(data.join("web.yaml"), teams.join("web.yaml")).unwrap();
+        };
+        fill(1);
+        symlink("..2026_1", case.root.join("policies/..data")).unwrap();
+        for name in ["stillframe.yaml", "teams"] {
+            symlink(format!("..data/{name}"), case.root.join("policies").join(name)).unwrap();
+        }
+        let running = case.watch("policies", polls).await;
+        assert_eq!(running.status.snapshot().policies.len(), 1);
+        for count in 2..5 {
+            fill(count);
+            swap(&case.root.join("policies/..data"), &format!("..2026_{count}"));
+            fs::remove_dir_all(case.root.join(format!("policies/..2026_{}", count - 1))).unwrap();
+            running.follows().await;
+        }
+        running.stop().await;
+    }
+}
+
+/// What lies behind a link to elsewhere is watched there, also where the link came later, and where
+/// nothing is in a directory yet.
+#[tokio::test]
+async fn a_linked_directory_is_watched_where_it_lies() {
+    let case = Case::new();
+    case.fill("policies", 5);
+    fs::create_dir_all(case.root.join("teams/data")).unwrap();
+    fs::write(case.root.join("teams/mail.yaml"), policy(9).replace("web", "mail")).unwrap();
+    let running = case.watch("policies", false).await;
+    symlink("../teams", case.root.join("policies/teams")).unwrap();
+    running.follows().await;
+    assert_eq!(running.status.snapshot().policies.len(), 2);
+    fs::write(case.root.join("teams/data/db.yaml"), policy(9).replace("web", "db")).unwrap();
+    running.follows().await;
+    assert_eq!(running.status.snapshot().policies.len(), 3);
+    // A link that leads nowhere any more takes nothing out of force, and is mended there.
+    fs::rename(case.root.join("teams"), case.root.join("aside")).unwrap();
+    let invalid = running.status.until(|now| !now.validity.is_valid);
+    tokio::time::timeout(PATIENCE, invalid).await.unwrap();
+    let snapshot = running.status.snapshot();
+    let told = "policies/teams: the link leads to ../teams, which is not there";
+    assert!(snapshot.validity.mistakes[0].contains(told), "{:?}", snapshot.validity);
+    assert_eq!(snapshot.policies.len(), 3);
+    fs::rename(case.root.join("aside"), case.root.join("teams")).unwrap();
+    running.follows().await;
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn a_work_tree_that_git_sync_swaps() {
     let case = Case::new();
