@@ -6,6 +6,7 @@
 
 mod gather;
 mod page;
+mod unseen;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -75,8 +76,15 @@ pub struct EngineOverview {
     pub policies_digest: String,
     /// When it was seen.
     pub seen_at: Timestamp,
-    /// How many instances it has.
+    /// How many instances it has, as far as that is known.
     pub instances: usize,
+    /// Whether not all instances could be seen.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub instances_unseen: bool,
+    /// When all of them were seen last: what is said of those that cannot be seen now was known then.
+    /// Absent where all are seen, or never were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instances_unseen_since: Option<Timestamp>,
     /// How many images.
     pub images: usize,
     /// What could not be seen.
@@ -105,7 +113,8 @@ pub struct SourceRow {
     /// Where it is; empty where that is not known.
     pub zone: String,
     /// How it stands with its objective: `none`, `met`, `met-unless-next-fails`, `met-until-broken`,
-    /// `broken`, or `gone` for a source that is not there or selected any more.
+    /// `broken`, `gone` for a source that is not there or selected any more, or `unseen` for one of which
+    /// nothing is known because not all instances could be seen.
     pub state: String,
     /// When the objective was broken, or will be if no restore point comes.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,6 +1,6 @@
 //! What is kept of a round: little, whatever the size of what was seen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -8,7 +8,7 @@ use crate::alert::Condition;
 use crate::apply::Ending;
 use crate::coverage::Cover;
 use crate::elapsed::Elapsed;
-use crate::inventory::Inventory;
+use crate::inventory::{Gap, GapScope, Inventory};
 use crate::name::{Ownership, PolicyName, Slot, SourceId};
 use crate::plan::guard::Guard;
 use crate::plan::{Action, EngineSummary, Plan, Summary};
@@ -69,6 +69,10 @@ pub struct RoundFacts {
     pub missed: BTreeMap<(PolicyName, SourceId), (Slot, u64)>,
     /// What could not be seen.
     pub gaps: Vec<String>,
+    /// Whether all of the engine was seen, before something was done and after.
+    pub is_whole: bool,
+    /// Whether all of its instances were, then.
+    pub has_all_instances: bool,
 }
 
 /// How an engine was seen at the end of a round.
@@ -76,12 +80,12 @@ pub struct RoundFacts {
 pub struct EngineFacts {
     /// When anything was seen of it last; `None` where nothing ever was.
     pub seen_at: Option<Timestamp>,
-    /// How many instances it has.
-    pub instances: u64,
-    /// How many of them no policy protects.
-    pub unprotected: u64,
-    /// How many of them are meant to be without protection.
-    pub exempt: u64,
+    /// How many instances it has; `None` where none of them was ever seen.
+    pub instances: Option<u64>,
+    /// Those of them that no policy protects.
+    pub unprotected: BTreeSet<SourceId>,
+    /// Those of them that are meant to be without protection.
+    pub exempt: BTreeSet<SourceId>,
     /// Its sources, in the order of policy and name.
     pub sources: Vec<SourceFacts>,
     /// What is stored, by policy; images of nobody's are under `None`.
@@ -101,9 +105,11 @@ impl EngineFacts {
         if facts.seen_at.is_none() {
             return Self { round: facts.round, ..self.clone() };
         }
-        if facts.round.is_whole() {
+        if facts.round.is_whole {
             return facts;
         }
+        let facts =
+            if facts.round.has_all_instances { facts } else { facts.with_instances_of(self) };
         let key = |source: &SourceFacts| (source.policy.clone(), source.id.clone());
         let mut sources: BTreeMap<_, SourceFacts> =
             facts.sources.into_iter().map(|source| (key(&source), source)).collect();
@@ -122,6 +128,22 @@ impl EngineFacts {
         Self { sources, ..facts }
     }
 
+    /// With the instances that were known before and could not be seen.
+    fn with_instances_of(mut self, before: &Self) -> Self {
+        let sources = self.sources.iter().map(|source| &source.id);
+        let seen: BTreeSet<&SourceId> =
+            sources.chain(&self.unprotected).chain(&self.exempt).collect();
+        let unseen = |known: &BTreeSet<SourceId>| -> Vec<SourceId> {
+            known.iter().filter(|id| !seen.contains(id)).cloned().collect()
+        };
+        let (unprotected, exempt) = (unseen(&before.unprotected), unseen(&before.exempt));
+        self.unprotected.extend(unprotected);
+        self.exempt.extend(exempt);
+        // Which of them are the same is not known of all: there are at least so many.
+        self.instances = self.instances.max(before.instances);
+        self
+    }
+
     /// What is kept of a round that was carried out.
     pub(super) fn of(
         policies: &Policies,
@@ -130,15 +152,17 @@ impl EngineFacts {
         now: Timestamp,
     ) -> Self {
         let inventory = round.after.as_ref();
-        let is_unseen = is_unseen(&round.plan);
+        let (plan, is_unseen) = (&round.plan, is_unseen(&round.plan));
+        let instances: usize = plan.engines.iter().map(|engine| engine.instances).sum();
+        let facts = RoundFacts::of(round, now);
         Self {
             seen_at: inventory.map(|seen| seen.observed_at).filter(|_| !is_unseen),
-            instances: count(round.plan.engines.iter().map(|engine| engine.instances).sum()),
-            unprotected: count(round.plan.unprotected.len()),
-            exempt: count(round.plan.exempt.len()),
+            instances: (instances > 0 || facts.has_all_instances).then(|| count(instances)),
+            unprotected: plan.unprotected.iter().map(|one| one.id.clone()).collect(),
+            exempt: plan.exempt.iter().map(|one| one.id.clone()).collect(),
             sources: sources(covers),
             stored: inventory.map(|seen| stored(policies, seen)).unwrap_or_default(),
-            round: RoundFacts::of(round, now),
+            round: facts,
         }
     }
 }
@@ -162,11 +186,6 @@ impl RoundFacts {
         }
     }
 
-    /// Whether all of the engine was seen.
-    pub(super) fn is_whole(&self) -> bool {
-        self.gaps.is_empty()
-    }
-
     fn of(round: &Round, now: Timestamp) -> Self {
         let plan = &round.plan;
         let mut results = BTreeMap::new();
@@ -183,6 +202,8 @@ impl RoundFacts {
             (series, (missed.first, count(missed.slots)))
         });
         let gaps = plan.engines.iter().flat_map(|engine| &engine.gaps);
+        let after = round.after.iter().flat_map(|seen| &seen.engines);
+        let unseen: Vec<&Gap> = gaps.clone().chain(after.flat_map(|engine| &engine.gaps)).collect();
         Self {
             plan: plan.id.clone(),
             now: plan.now,
@@ -192,6 +213,8 @@ impl RoundFacts {
             held,
             missed: missed.collect(),
             gaps: gaps.map(|gap| format!("{}: {}", gap.place, gap.message)).collect(),
+            is_whole: unseen.is_empty(),
+            has_all_instances: unseen.iter().all(|gap| gap.scope != GapScope::Instances),
         }
     }
 

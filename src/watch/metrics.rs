@@ -3,13 +3,14 @@
 //! Written by hand: all of it is a function of one snapshot and the time, and the format is a page
 //! long (<https://prometheus.io/docs/instrumenting/exposition_formats/>). Tests read it back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Display, Write};
 
 use jiff::Timestamp;
 
 use super::status::EngineStatus;
 use super::{EngineFacts, Role, Snapshot, Tally};
+use crate::name::SourceId;
 
 /// The type of the body.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -300,9 +301,12 @@ fn seen(name: &str, facts: &EngineFacts, now: Timestamp, samples: &mut Samples) 
     // Of what was never seen it is not known that it has none.
     if let Some(seen_at) = facts.seen_at {
         samples.add("stillframe_engine_seen_timestamp_seconds", &own, seconds(seen_at));
-        samples.add("stillframe_instances", &own, number(facts.instances));
-        samples.add("stillframe_instances_unprotected", &own, number(facts.unprotected));
-        samples.add("stillframe_instances_exempt", &own, number(facts.exempt));
+    }
+    if let Some(instances) = facts.instances.filter(|_| facts.seen_at.is_some()) {
+        let count = |ids: &BTreeSet<SourceId>| number(u64::try_from(ids.len()).unwrap_or(u64::MAX));
+        samples.add("stillframe_instances", &own, number(instances));
+        samples.add("stillframe_instances_unprotected", &own, count(&facts.unprotected));
+        samples.add("stillframe_instances_exempt", &own, count(&facts.exempt));
     }
     let gaps = u64::try_from(facts.round.gaps.len()).unwrap_or(u64::MAX);
     samples.add("stillframe_engine_gaps", &own, number(gaps));

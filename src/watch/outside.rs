@@ -297,6 +297,8 @@ mod tests {
             policies_digest: String::new(),
             seen_at: at(1),
             instances: 4,
+            instances_unseen: false,
+            instances_unseen_since: None,
             images: 4,
             gaps: vec!["everything: no answer".to_owned()],
             sources,

@@ -155,17 +155,8 @@ impl Status {
         self.lock().engines.get(engine)?.overview.clone()
     }
 
-    /// What the page says of an engine. Of one that cannot be seen at all it says what it has said.
+    /// What the page says of an engine.
     pub(super) fn overview(&self, engine: &str, overview: EngineOverview) {
-        let is_unseen = overview.instances + overview.images == 0 && !overview.gaps.is_empty();
-        let before = self.overview_of(engine).filter(|_| is_unseen);
-        let overview = match before {
-            Some(before) => {
-                let EngineOverview { gaps, plan, .. } = overview;
-                EngineOverview { gaps, plan, ..EngineOverview::clone(&before) }
-            }
-            None => overview,
-        };
         self.change(|snapshot| {
             snapshot.page_version += 1;
             if let Some(status) = snapshot.engines.get_mut(engine) {
@@ -426,7 +417,7 @@ impl EngineStatus {
             *self.missed.entry(series.clone()).or_default() += new;
             self.counted.insert(series.clone(), (*since, *count));
         }
-        if facts.round.is_whole() {
+        if facts.round.is_whole {
             let sources: BTreeSet<(&PolicyName, &SourceId)> =
                 facts.sources.iter().map(|source| (&source.policy, &source.id)).collect();
             let is_there = |series: &(PolicyName, SourceId)| {

@@ -11,6 +11,7 @@ mod notify;
 mod page;
 mod program;
 mod reload;
+mod unseen;
 mod year;
 
 use std::collections::BTreeMap;

@@ -8,11 +8,11 @@ use serde_json::Value;
 
 use super::{
     CHANGES_MAX, ChangeRow, DrillRow, EngineOverview, ExemptRow, PlanRow, PolicyRow, ROUNDS_MAX,
-    RoundRow, SourceRow, UnprotectedRow,
+    RoundRow, SourceRow, UnprotectedRow, unseen,
 };
 use crate::coverage::{Cover, Rpo, coverage};
 use crate::desired::{EngineDesired, Presence, Series, SeriesPoint, desired};
-use crate::inventory::{Image, ImageState, Instance, Inventory, Stage};
+use crate::inventory::{EngineInventory, GapScope, Image, ImageState, Instance, Inventory, Stage};
 use crate::plan::{Action, Change, Plan, Summary};
 use crate::policy::{Policies, Policy};
 use crate::report::text::{clean, count};
@@ -45,7 +45,7 @@ fn minutes(instant: Timestamp) -> u32 {
 }
 
 /// What is said of an engine; `plan` is that of its last round. What was predicted `before` holds as
-/// long as nothing has changed.
+/// long as nothing has changed, and what was known of what cannot be seen now is said on.
 pub fn engine_overview(
     policies: &Policies,
     inventory: &Inventory,
@@ -54,11 +54,14 @@ pub fn engine_overview(
     before: Option<&EngineOverview>,
     now: Timestamp,
 ) -> Option<EngineOverview> {
-    let before = before.filter(|before| before.policies_digest == policies.digest);
-    let before = before.into_iter().flat_map(|before| &before.sources);
-    let known: BTreeMap<(&str, &str), &SourceRow> =
-        before.map(|row| ((row.policy.as_str(), row.id.as_str()), row)).collect();
     let seen = inventory.engines.iter().find(|one| one.name == engine)?;
+    if let Some(before) = before.filter(|_| unseen::is_unseen(seen)) {
+        return Some(unseen::nothing_seen(before, gaps(seen), plan_row(plan, engine)));
+    }
+    let predicted = before.filter(|before| before.policies_digest == policies.digest);
+    let predicted = predicted.into_iter().flat_map(|before| &before.sources);
+    let known: BTreeMap<(&str, &str), &SourceRow> =
+        predicted.map(|row| ((row.policy.as_str(), row.id.as_str()), row)).collect();
     let covers = coverage(policies, inventory, now);
     let covers: BTreeMap<(&str, &str), &Cover<'_>> = covers
         .iter()
@@ -68,7 +71,7 @@ pub fn engine_overview(
     let wanted = desired(policies, inventory, now);
     let own = wanted.engines.iter().find(|one| one.engine.name == engine)?;
     let is_whole = seen.is_complete();
-    let mut sources: Vec<SourceRow> = own
+    let sources: Vec<SourceRow> = own
         .series
         .par_iter()
         .map(|series| {
@@ -90,26 +93,32 @@ pub fn engine_overview(
             SourceRow { deletes, ..row }
         })
         .collect();
-    sources.sort_by(|one, other| {
-        (&one.policy, &one.name, &one.id).cmp(&(&other.policy, &other.name, &other.id))
-    });
-    Some(EngineOverview {
+    let mut overview = EngineOverview {
         name: seen.name.clone(),
         policies_digest: policies.digest.clone(),
         seen_at: inventory.observed_at,
         instances: seen.instances.len(),
+        instances_unseen: unseen::misses(seen, GapScope::Instances),
+        instances_unseen_since: None,
         images: seen.images.len(),
-        gaps: seen
-            .gaps
-            .iter()
-            .map(|gap| clean(&format!("{}: {}", gap.place, gap.message)))
-            .collect(),
+        gaps: gaps(seen),
         unprotected: unprotected(own),
         exempt: exempt(own),
         plan: plan_row(plan, engine),
         drills: drills(&own.series),
         sources,
-    })
+    };
+    if let Some(before) = before {
+        unseen::carry_over(&mut overview, before, seen, policies, now);
+    }
+    overview.sources.sort_by(|one, other| {
+        (&one.policy, &one.name, &one.id).cmp(&(&other.policy, &other.name, &other.id))
+    });
+    Some(overview)
+}
+
+fn gaps(engine: &EngineInventory) -> Vec<String> {
+    engine.gaps.iter().map(|gap| clean(&format!("{}: {}", gap.place, gap.message))).collect()
 }
 
 fn unprotected(engine: &EngineDesired<'_>) -> Vec<UnprotectedRow> {
@@ -142,19 +151,24 @@ fn source_row(series: &Series<'_>, cover: Option<&Cover<'_>>, now: Timestamp) ->
         let copied = if copied.contains(&point.key.slot) { COPIED } else { 0 };
         (minutes(point.key.slot.instant()), point_bits(point, now) | copied)
     });
-    let is_there = matches!(series.state.presence, Presence::Present(_));
-    let state = match cover {
-        Some(cover) if is_there => cover.rpo.word(),
-        _ if is_there => Rpo::None.word(),
-        _ => "gone",
+    let state = match (series.state.presence, cover) {
+        (Presence::Present(_), Some(cover)) => cover.rpo.word(),
+        (Presence::Present(_), None) => Rpo::None.word(),
+        (Presence::Missing | Presence::Unselected(_), _) => unseen::GONE,
+        (Presence::Unknown, _) => unseen::UNSEEN,
     };
+    let lasts = || Some(series.policy.rpo?.after(series.newest_ready(now)?.key.slot.instant()));
     SourceRow {
         policy: series.policy.name.to_string(),
         name: clean(series.source_name()),
         id: series.source.to_string(),
         zone: series.state.instance().map(|instance| clean(&instance.zone)).unwrap_or_default(),
         state: state.to_owned(),
-        breach_at: cover.and_then(breach_at),
+        breach_at: match cover {
+            Some(cover) => breach_at(cover),
+            None if state == unseen::UNSEEN => lasts(),
+            None => None,
+        },
         next: cover.and_then(|cover| cover.next.first()).map(|run| run.at),
         points: points.collect(),
         deletes: Vec::new(),

@@ -38,6 +38,7 @@
     ['met', 'met', 'good'],
     ['none', 'no objective', ''],
     ['exempt', 'exempt', 'dim'],
+    ['unseen', 'not seen', 'dim'],
     ['gone', 'source gone', 'dim'],
   ];
   const stateOf = Object.fromEntries(STATES.map(([word, text, style], order) => [word, { text, style, order }]));
@@ -110,6 +111,7 @@
     for (const engine of overview.unseen || []) line('danger', 'Nothing is known of the engine ', name(engine), ' yet.');
     for (const engine of overview.engines) {
       if (engine.gaps.length) line('danger', 'The engine ', name(engine.name), ` was not seen whole: `, name(engine.gaps[0]), engine.gaps.length > 1 ? ` and ${engine.gaps.length - 1} more` : '');
+      if (engine.instances_unseen) line('danger', 'Instances of the engine ', name(engine.name), engine.instances_unseen_since ? ` have not been seen since ${at(engine.instances_unseen_since)}: of those it is said what was known then.` : ' were never seen whole: of those that are missing nothing is known.');
     }
     if (!lines.length) line('good', 'Every source is protected, and every objective that is stated is met.');
     const total = overview.engines.reduce((sum, engine) => sum + engine.sources.reduce((own, source) => own + source.points.length, 0), 0);

@@ -42,6 +42,8 @@ fn everything() -> Snapshot {
         held: Guard::ALL.iter().map(|guard| (*guard, 1)).collect(),
         missed: BTreeMap::new(),
         gaps: Vec::new(),
+        is_whole: true,
+        has_all_instances: true,
     };
     let mut snapshot = Snapshot {
         role: Role::Running,
@@ -69,9 +71,9 @@ fn everything() -> Snapshot {
     let status = snapshot.engines.entry("one".to_owned()).or_default();
     let mut facts = EngineFacts {
         seen_at: Some(now),
-        instances: 1,
-        unprotected: 0,
-        exempt: 0,
+        instances: Some(1),
+        unprotected: BTreeSet::new(),
+        exempt: BTreeSet::new(),
         sources: vec![source],
         stored: BTreeMap::new(),
         round,
