@@ -103,7 +103,7 @@ fn write_page(seen: &setup::Seen, file: &Path, console: &Console) -> anyhow::Res
     let (_, lines) = read_ledger(&ledger, console)?;
     let name = policies.config.name.as_deref().unwrap_or_default();
     let mut page = Overview::new(*now, name, &policies.digest);
-    page.policies = policy_rows(policies);
+    page.policies = policy_rows(policies, *now);
     page.rounds = rounds_of(&lines);
     let plan = seen.plan(&[]);
     let of = |engine: &EngineInventory| {

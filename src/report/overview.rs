@@ -65,6 +65,19 @@ pub struct PolicyRow {
     pub objective: String,
     /// Until when it is paused; empty where it is not.
     pub paused: String,
+    /// When that ends; absent where it is not paused, or without an end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_until: Option<Timestamp>,
+}
+
+impl PolicyRow {
+    /// As it is at a later time: a pause has ended when its time has come.
+    pub fn pass(&mut self, now: Timestamp) {
+        if self.paused_until.is_some_and(|until| until <= now) {
+            self.paused.clear();
+            self.paused_until = None;
+        }
+    }
 }
 
 /// An engine as it was seen.

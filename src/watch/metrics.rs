@@ -117,7 +117,7 @@ pub fn text(snapshot: &Snapshot, now: Timestamp) -> String {
     let mut samples = Samples::default();
     process(snapshot, &mut samples);
     notifications(&snapshot.tally, &mut samples);
-    policies(snapshot, &mut samples);
+    policies(snapshot, now, &mut samples);
     for (name, status) in &snapshot.engines {
         engine(name, status, &mut samples);
         if let Some(facts) = &status.facts {
@@ -242,14 +242,15 @@ fn notifications(tally: &Tally, samples: &mut Samples) {
     }
 }
 
-fn policies(snapshot: &Snapshot, samples: &mut Samples) {
+fn policies(snapshot: &Snapshot, now: Timestamp, samples: &mut Samples) {
     for policy in snapshot.policies.iter() {
         let labels: [(&str, &dyn Display); 2] =
             [("engine", &policy.engine), ("policy", &policy.name)];
         if let Some(rpo) = policy.rpo_seconds {
             samples.add("stillframe_policy_rpo_seconds", &labels, number(rpo.unsigned_abs()));
         }
-        if let Some(until) = policy.paused {
+        // What is in force says of a pause that has ended what it said before.
+        if let Some(until) = policy.paused.filter(|until| until.is_none_or(|until| now < until)) {
             samples.add("stillframe_policy_paused", &labels, 1.0);
             samples.add(
                 "stillframe_policy_paused_until_timestamp_seconds",

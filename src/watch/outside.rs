@@ -177,6 +177,9 @@ fn overview_of(snapshot: &Snapshot, now: Timestamp) -> Overview {
     let mut overview = Overview::new(now, &snapshot.name, &snapshot.digest);
     overview.mistakes = snapshot.validity.mistakes.iter().map(|text| clean(text)).collect();
     overview.policies = snapshot.policy_rows.to_vec();
+    for row in &mut overview.policies {
+        row.pass(now);
+    }
     let engines = snapshot.engines.values();
     let seen = engines.clone().filter_map(|engine| engine.overview.as_ref());
     overview.engines = seen.map(|seen| EngineOverview::clone(seen)).collect();
@@ -307,7 +310,20 @@ mod tests {
             plan: overview::PlanRow::default(),
             drills: Vec::new(),
         };
-        let mut snapshot = Snapshot::default();
+        let policy = |name: &str, until: Option<i64>| overview::PolicyRow {
+            name: name.to_owned(),
+            engine: "one".to_owned(),
+            owner: String::new(),
+            schedule: String::new(),
+            retention: String::new(),
+            objective: String::new(),
+            paused: "paused".to_owned(),
+            paused_until: until.map(at),
+        };
+        let mut snapshot = Snapshot {
+            policy_rows: Arc::new(vec![policy("a", Some(30)), policy("b", None)]),
+            ..Snapshot::default()
+        };
         snapshot.engines.entry("one".to_owned()).or_default().overview = Some(Arc::new(seen));
         snapshot.engines.entry("mute".to_owned()).or_default();
         let states = |now| -> Vec<String> {
@@ -318,6 +334,11 @@ mod tests {
         assert_eq!(states(9), ["met", "met-unless-next-fails", "none", "gone"]);
         assert_eq!(states(10), ["broken", "met-unless-next-fails", "none", "gone"]);
         assert_eq!(states(60), ["broken", "broken", "none", "gone"]);
+        let paused = |now| -> Vec<String> {
+            overview_of(&snapshot, at(now)).policies.into_iter().map(|row| row.paused).collect()
+        };
+        assert_eq!(paused(29), ["paused", "paused"]);
+        assert_eq!(paused(30), ["", "paused"], "a pause without an end goes on");
     }
 
     #[tokio::test]

@@ -288,7 +288,7 @@ impl Status {
         });
         let facts: Vec<PolicyFacts> = facts.collect();
         let count = facts.len();
-        let rows = if self.has_page() { policy_rows(policies) } else { Vec::new() };
+        let rows = if self.has_page() { policy_rows(policies, now) } else { Vec::new() };
         self.notices.engines(&policies.config.engines.keys().cloned().collect());
         self.change(|snapshot| {
             snapshot.digest.clone_from(&policies.digest);

@@ -332,8 +332,8 @@ fn drills(series: &[Series<'_>]) -> Vec<DrillRow> {
     drills
 }
 
-/// The policies in force.
-pub fn policy_rows(policies: &Policies) -> Vec<PolicyRow> {
+/// The policies in force, as they are now.
+pub fn policy_rows(policies: &Policies, now: Timestamp) -> Vec<PolicyRow> {
     let row = |policy: &Policy| PolicyRow {
         name: policy.name.to_string(),
         engine: policy.engine.clone(),
@@ -363,8 +363,13 @@ pub fn policy_rows(policies: &Policies) -> Vec<PolicyRow> {
                 .until
                 .map_or_else(|| "without an end".to_owned(), |until| format!("until {until}")),
         },
+        paused_until: policy.paused.as_ref().and_then(|pause| pause.until),
     };
-    policies.policies.iter().map(row).collect()
+    let passed = |mut row: PolicyRow| {
+        row.pass(now);
+        row
+    };
+    policies.policies.iter().map(row).map(passed).collect()
 }
 
 /// What was to be done, in words.

@@ -73,12 +73,18 @@
     sort();
   }
 
-  // An objective that nothing has met since is broken when its time has come.
+  // An objective that nothing has met since is broken when its time has come, and a pause ends.
   function age() {
     let isOther = false;
     for (const item of items) {
       if (!item.breach_at || !item.state.startsWith('met') || minutes(item.breach_at) > now) continue;
       item.state = 'broken';
+      isOther = true;
+    }
+    for (const policy of overview.policies) {
+      if (!policy.paused_until || minutes(policy.paused_until) > now) continue;
+      policy.paused = '';
+      policy.paused_until = undefined;
       isOther = true;
     }
     return isOther;
@@ -304,6 +310,7 @@
     if (age()) {
       sort();
       states();
+      sections();
     }
     verdict();
     const before = get('list').scrollTop;

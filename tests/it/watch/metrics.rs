@@ -117,6 +117,14 @@ mod world {
         assert_eq!(of("stillframe_policy_paused{"), [1.0]);
         assert_eq!(of("stillframe_policy_paused_until_timestamp_seconds{"), [1_796_083_200.0]);
         assert_eq!(of("stillframe_instances{"), [2.0]);
+        // A pause that has ended is none.
+        let at = |text: &str| text.parse().unwrap();
+        let count = |now: jiff::Timestamp| {
+            let written = stillframe::watch::metrics::text(&running.status.snapshot(), now);
+            parse(&written).keys().filter(|name| name.contains("policy_paused")).count()
+        };
+        assert_eq!(count(at("2026-11-30T23:59:59Z")), 2);
+        assert_eq!(count(at("2026-12-01T00:00:00Z")), 0);
         // Whatever is written is listed.
         for name in metrics.keys() {
             let name = name.split('{').next().unwrap();

@@ -179,7 +179,7 @@ async fn no_name_ends_the_data_in_a_file() {
     let now = inventory.observed_at;
     let plan = stillframe::plan::plan(&policies, &inventory, now);
     let mut overview = Overview::new(now, "</title><script>", &policies.digest);
-    overview.policies = policy_rows(&policies);
+    overview.policies = policy_rows(&policies, now);
     overview.engines =
         engine_overview(&policies, &inventory, "one", &plan, None, now).into_iter().collect();
     let written = page(&overview).unwrap();
