@@ -76,7 +76,9 @@ pub enum Ending {
     Refused,
     /// The run was interrupted before its turn came.
     Left,
-    /// The run was interrupted while it was under way; nothing of it counts.
+    /// The run was interrupted while it was under way, and waits for it no longer. What an engine does
+    /// itself is lost with it; a service may still bring it to its end. The next run takes up what
+    /// is there.
     GivenUp,
     /// It goes on after the round, or waits for what does.
     UnderWay,

@@ -194,7 +194,8 @@ fn problem_rows(round: &Round) -> Vec<Row> {
             Ending::Refused => continue,
             Ending::Left => "interrupted before its turn; the next run carries on".to_owned(),
             Ending::GivenUp => {
-                "interrupted; nothing of it counts, the next run begins anew".to_owned()
+                "interrupted; a service may still finish it, and the next run takes up what is there"
+                    .to_owned()
             }
             Ending::UnderWay => "under way; it goes on".to_owned(),
             ending => ending.message().map(clean).unwrap_or_default(),

@@ -342,7 +342,12 @@ impl Listener for Scribe {
                 tracing::debug!(engine, source, image, "{action}: waits for what is under way");
             }
             Ending::GivenUp => {
-                tracing::warn!(engine, source, image, "{action}: given up; nothing of it counts");
+                tracing::warn!(
+                    engine,
+                    source,
+                    image,
+                    "{action}: given up; a service may still finish it, and the next run takes up what is there"
+                );
             }
         }
     }
