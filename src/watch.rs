@@ -386,6 +386,7 @@ impl Control {
         let mut given_up: Option<Instant> = None;
         while self.is_busy() {
             self.watch.system.alive();
+            self.watch.status.beat();
             let now = Instant::now();
             if self.watch.bell.is_urgent() || now >= deadline {
                 let since = *given_up.get_or_insert(now);

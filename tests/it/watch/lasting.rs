@@ -424,6 +424,22 @@ async fn a_stop_does_not_wait_for_ever_for_what_hangs() {
     assert!(fleet.slow.pace.lock().unwrap().at_it.is_empty(), "nothing goes on without the loop");
 }
 
+/// Whoever looks after the process would end it otherwise, in the middle of its grace.
+#[tokio::test(start_paused = true)]
+async fn the_loop_turns_while_a_stop_waits_for_a_long_grace() {
+    let fleet = fleet(EVER, "");
+    let settings = SETTINGS.replace("deleteDelay: 0", "deleteDelay: 0, grace: 1h");
+    fleet.script.write(&text(&["one"], &settings, &[("hourly", "one", HOURLY)]));
+    let running = fleet.start();
+    tokio::time::sleep(HOUR * 2).await;
+    running.bell.stop();
+    for _ in 0..5 {
+        tokio::time::sleep(MINUTE * 10).await;
+        assert!(running.status.is_alive());
+    }
+    fleet.stop(running).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stop_lets_what_goes_on_beside_rounds_finish() {
     let fleet = fleet(MINUTE * 57, "");
