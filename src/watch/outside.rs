@@ -240,12 +240,11 @@ async fn ready(State(outside): State<Outside>) -> Response {
     };
     let is_ready = snapshot.role != Role::Idle;
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = json!({
-        "ready": is_ready,
-        "role": role,
-        "policies": snapshot.policies.len(),
-        "valid": snapshot.validity.is_valid,
-    });
+    let mut body = json!({"ready": is_ready, "role": role, "policies": snapshot.policies.len()});
+    // Who stands by has read nothing, which is neither valid nor not.
+    if snapshot.validity.read_at.is_some() {
+        body["valid"] = snapshot.validity.is_valid.into();
+    }
     let kind = [(header::CONTENT_TYPE, "application/json")];
     (status, kind, format!("{body}\n")).into_response()
 }

@@ -268,6 +268,8 @@ fn of_two_with_a_lease_one_works_and_the_other_takes_over() {
     second.says("standing by");
     let (status, body) = second.get("/readyz", "");
     assert!(status == 200 && body.contains("standby"), "{status} {body}");
+    assert!(!body.contains("valid"), "it has read nothing: {body}");
+    assert!(first.get("/readyz", "").1.contains("\"valid\":true"));
     assert!(parse(&second.get("/metrics", "").1)["stillframe_role{role=\"standby\"}"] > 0.5);
     first.killed();
     second.signal(Signal::HUP);
