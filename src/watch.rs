@@ -259,6 +259,7 @@ impl Control {
         let task = RoundTask {
             engine: engine.to_owned(),
             room,
+            delay: Arc::clone(&self.force.delay),
             stop: stop.clone(),
             status: Arc::clone(&self.watch.status),
         };

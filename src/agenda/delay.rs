@@ -125,6 +125,18 @@ impl<T: Clone> Lately<T> {
             None => Waits::None,
         }
     }
+
+    /// When the first of the waits on an engine is over, after which it may delete more.
+    pub fn ends_at(&self, engine: &str, now: Timestamp) -> Option<Timestamp> {
+        match self.waits(engine, now) {
+            Waits::None => None,
+            Waits::All(until) | Waits::Other(until) => Some(until),
+            Waits::Unless(..) => {
+                let untils = self.former.iter().map(|(wait, _)| wait.until);
+                untils.filter(|until| *until > now).min()
+            }
+        }
+    }
 }
 
 /// The deletes of a plan that not all of these have, made over the same inventory for the same
@@ -167,6 +179,8 @@ mod tests {
         assert_eq!(lately.waits("one", at(29)), Waits::Unless(both, at(35)));
         assert_eq!(lately.waits("one", at(30)), Waits::Unless(vec!["second"], at(35)));
         assert_eq!(lately.waits("one", at(35)), Waits::None);
+        let ends = [9, 29, 30, 35].map(|minute| lately.ends_at("one", at(minute)));
+        assert_eq!(ends, [Some(at(10)), Some(at(30)), Some(at(35)), None]);
         let mut lately = Lately::new(Elapsed::ZERO, at(0));
         assert_eq!(lately.waits("one", at(0)), Waits::None);
         lately.superseded("first", at(20));

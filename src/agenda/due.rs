@@ -27,6 +27,11 @@ pub struct NextDue {
 }
 
 impl NextDue {
+    /// What may begin at any time from then on.
+    pub fn without_deadline(at: Timestamp) -> Self {
+        Self { at, latest: Timestamp::MAX }
+    }
+
     /// The first of some, with the time that what is due shortly after leaves.
     pub fn first(all: impl IntoIterator<Item = Self>) -> Option<Self> {
         let all: Vec<Self> = all.into_iter().collect();
@@ -145,6 +150,5 @@ fn next_drill(policy: &Policy, now: Timestamp) -> Option<NextDue> {
     let (from, until) = (Elapsed::seconds(1).after(now), DRILL_REACH.after(now));
     let next = |crontab| Firings::new(crontab, zone, from, until).next();
     let at = drill.crontabs.iter().filter_map(next).min()?;
-    // A drill has no deadline.
-    Some(NextDue { at, latest: Timestamp::MAX })
+    Some(NextDue::without_deadline(at))
 }

@@ -18,7 +18,7 @@ pub(super) struct InForce {
     pub(super) policies: Arc<Policies>,
     opened: Opened,
     rooms: BTreeMap<String, Arc<Room>>,
-    delay: Arc<Delay>,
+    pub(super) delay: Arc<Delay>,
     /// What goes on beside rounds, whatever is in force.
     pub(super) underway: Underway,
 }

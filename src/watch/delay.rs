@@ -48,6 +48,12 @@ impl Delay {
         *current = policies;
     }
 
+    /// When the first of the waits on an engine is over.
+    pub(super) fn ends_at(&self, engine: &str, now: Timestamp) -> Option<Timestamp> {
+        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.lately.ends_at(engine, now)
+    }
+
     /// Which deletes on an engine wait, and the policies that are asked about the rest.
     fn waits(&self, engine: &str, now: Timestamp) -> (Waits<Arc<Policies>>, Arc<Policies>) {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);

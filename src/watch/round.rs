@@ -7,14 +7,14 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::facts::{SourceFacts, is_unseen};
-use super::{EngineFacts, RoundFacts, Status};
+use super::{Delay, EngineFacts, RoundFacts, Status};
 use crate::agenda::{Ended, Health, NextDue, next_due};
 use crate::alert::{Condition, Occasion, Seen, Subject, Tried, Turn, conditions};
 use crate::apply::{Ending, Listener, Outcome, Stop};
 use crate::coverage::{Cover, coverage};
 use crate::engine::Progress;
 use crate::name::{PolicyName, SourceId};
-use crate::plan::guard::refuses;
+use crate::plan::guard::{Guard, refuses};
 use crate::plan::{Action, Change, Plan};
 use crate::policy::Finding;
 use crate::reconcile::{Approval, Room, Round};
@@ -24,6 +24,7 @@ use crate::report::overview::{RoundRow, engine_overview, planned};
 pub(super) struct RoundTask {
     pub(super) engine: String,
     pub(super) room: Arc<Room>,
+    pub(super) delay: Arc<Delay>,
     pub(super) stop: Stop,
     pub(super) status: Arc<Status>,
 }
@@ -70,7 +71,8 @@ impl RoundTask {
         let instances = instances.flat_map(|engine| &engine.instances).cloned();
         let instances: Vec<_> = instances.collect();
         let due = next_due(&self.room.policies, &instances, round.plan.now);
-        let due = NextDue::first(due.into_iter().chain(next_turn(&round.plan)));
+        let due = due.into_iter().chain(next_turn(&round.plan)).chain(self.next_delete(round));
+        let due = NextDue::first(due);
         let has_failed = RoundFacts::has_failed(round);
         let health = if is_unseen(&round.plan) {
             Health::Broken
@@ -84,6 +86,13 @@ impl RoundTask {
         // What cannot be captured as it is cannot be a minute later either.
         let is_lasting = health == Health::Partly && !has_failed;
         Ended { health, due, goes_on, is_lasting }
+    }
+
+    /// When deletes of the round go that wait because the policies have changed.
+    fn next_delete(&self, round: &Round) -> Option<NextDue> {
+        let waits = round.plan.refusals.iter().any(|one| one.guard == Guard::DeleteDelay);
+        let at = self.delay.ends_at(&self.engine, round.plan.now).filter(|_| waits)?;
+        Some(NextDue::without_deadline(at))
     }
 
     /// What the page says of it.

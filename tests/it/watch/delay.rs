@@ -166,6 +166,31 @@ async fn deletes_of_what_is_renamed_wait() {
     running.stop().await;
 }
 
+/// Nothing else is due by then.
+#[tokio::test(start_paused = true)]
+async fn what_has_waited_goes_when_its_wait_is_over_and_not_with_the_next_look() {
+    let clock = VirtualClock::from("2026-11-20T00:10:00Z");
+    let engine = MemoryEngine::named("one", clock.clone());
+    engine.add(instance("web-1", &[]));
+    let directory = tempfile::tempdir().unwrap();
+    let seldom = "  watch: {reconcileEvery: 6h}\n";
+    let daily = |grace: &str| {
+        let rest = hourly("{last: 2}").replace("0 * * * *", "0 0 * * *");
+        text(&["one"], seldom, &[("daily", "one", &rest.replace("{grace: 0}", grace))])
+    };
+    let script = Script::new(&daily("{grace: 10d}"), vec![engine.clone()], directory.path());
+    let running = Running::start(script.clone(), clock, MINUTE);
+    // Ten past twelve; the next look is at five o'clock at the earliest.
+    tokio::time::sleep(HOUR * 24 * 5 + HOUR * 12).await;
+    script.write(&daily("{grace: 1h}"));
+    running.bell.files_changed();
+    tokio::time::sleep(MINUTE * 9).await;
+    assert_eq!(deleted(&engine), 0, "the delay has not passed");
+    tokio::time::sleep(MINUTE * 3).await;
+    assert!(deleted(&engine) > 0);
+    running.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_an_entry_for_a_removed_policy_lets_go_waits() {
     let clock = VirtualClock::from("2026-11-20T00:10:00Z");
