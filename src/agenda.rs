@@ -62,6 +62,8 @@ pub struct Decision {
 pub struct Agenda {
     reconcile_every: Elapsed,
     engines: BTreeMap<String, Engine>,
+    /// Whose it is.
+    who: String,
 }
 
 /// Where an engine stands.
@@ -83,9 +85,16 @@ struct Engine {
 impl Agenda {
     /// The agenda of engines of which nothing is known yet.
     pub fn new(engines: impl IntoIterator<Item = String>, reconcile_every: Elapsed) -> Self {
-        let mut agenda = Self { reconcile_every, engines: BTreeMap::new() };
+        let mut agenda = Self { reconcile_every, engines: BTreeMap::new(), who: String::new() };
         agenda.reload(engines, reconcile_every);
         agenda
+    }
+
+    /// The agenda of one process among others: what fails for all of them, as a service that they share
+    /// does, is not tried again by all at once.
+    #[must_use]
+    pub fn of(self, who: impl Into<String>) -> Self {
+        Self { who: who.into(), ..self }
     }
 
     /// Takes in what a reload has changed: each engine is asked for a round. What is under way stays
@@ -154,7 +163,7 @@ impl Agenda {
             if ended.goes_on && health == Health::Well {
                 engine.backoff.goes_on();
             } else {
-                engine.backoff.ended(name, health, now);
+                engine.backoff.ended(&self.who, name, health, now);
             }
         }
     }
@@ -167,7 +176,7 @@ impl Agenda {
             engine.follows = Some(engine.follows.map_or(at, |known| known.min(at)));
         } else {
             // It is tried again like what fails in a round.
-            engine.backoff.ended(name, Health::Partly, now);
+            engine.backoff.ended(&self.who, name, Health::Partly, now);
         }
     }
 

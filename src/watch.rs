@@ -33,7 +33,7 @@ pub use bell::Bell;
 pub use delay::Delay;
 pub use facts::{EngineFacts, RoundFacts, SourceFacts};
 pub use files::FileWatcher;
-pub use lease::{Lease, LeaseError};
+pub use lease::{Lease, LeaseError, identity};
 pub use notify::{Courier, Post, SendError, Signal, Tally};
 pub use outside::{Access, OutsideError, listen, serve};
 pub use points::points;
@@ -105,6 +105,8 @@ pub struct Watch {
     pub system: System,
     /// How it waits.
     pub pace: Pace,
+    /// Which process it is among all that watch: they do not try again in step.
+    pub identity: String,
     /// How long what is under way may go on after a stop, where the configuration does not count.
     pub grace: Option<Duration>,
     /// Is told after each reading which files were read.
@@ -158,7 +160,8 @@ impl Control {
         let policies = reading.policies.ok_or(WatchError::Invalid)?;
         let force = InForce::new(&watch, Arc::new(policies), now)?;
         watch.status.accepted(now);
-        let agenda = Agenda::new(force.engines(), force.settings().reconcile_every);
+        let agenda = Agenda::new(force.engines(), force.settings().reconcile_every)
+            .of(watch.identity.as_str());
         let desk = Desk::open(
             Arc::clone(&watch.status),
             Arc::clone(&watch.clock),

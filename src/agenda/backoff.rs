@@ -62,11 +62,11 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// A round of an engine has ended.
-    pub(super) fn ended(&mut self, engine: &str, health: Health, now: Timestamp) {
+    /// A round of an engine has ended; `who` is who looks at it.
+    pub(super) fn ended(&mut self, who: &str, engine: &str, health: Health, now: Timestamp) {
         self.failed = if health == Health::Well { 0 } else { self.failed.saturating_add(1) };
         self.broken = if health == Health::Broken { self.broken.saturating_add(1) } else { 0 };
-        self.retry_at = (self.failed > 0).then(|| wait(engine, self.failed).after(now));
+        self.retry_at = (self.failed > 0).then(|| wait(who, engine, self.failed).after(now));
     }
 
     /// A round went well as far as it went; how the rest ends is not known.
@@ -87,11 +87,11 @@ impl Backoff {
 }
 
 /// How long to wait after so many failures: twice as long each time, and between half and all of it,
-/// differently for each engine and time, so that what failed together is not tried together.
-fn wait(engine: &str, failed: u32) -> Elapsed {
+/// differently for each process, engine and time, so that what failed together is not tried together.
+fn wait(who: &str, engine: &str, failed: u32) -> Elapsed {
     let doubled = FIRST_RETRY.as_seconds() << failed.saturating_sub(1).min(16);
     let longest = doubled.min(LAST_RETRY.as_seconds());
-    let digest = Sha256::digest(format!("retry\n{engine}\n{failed}").as_bytes());
+    let digest = Sha256::digest(format!("{who}retry\n{engine}\n{failed}").as_bytes());
     Elapsed::seconds(longest / 2 + longest * i64::from(digest[0]) / 510)
 }
 
@@ -101,11 +101,14 @@ mod tests {
 
     #[test]
     fn waits_grow_up_to_the_last_and_differ() {
-        let waits: Vec<i64> = (1..40).map(|failed| wait("a", failed).as_seconds()).collect();
+        let waits: Vec<i64> = (1..40).map(|failed| wait("", "a", failed).as_seconds()).collect();
         assert!((30..=60).contains(&waits[0]), "{waits:?}");
         assert!(waits.iter().all(|wait| (30..=900).contains(wait)), "{waits:?}");
         assert!(waits[10..].iter().all(|wait| *wait >= 450), "{waits:?}");
-        let others: Vec<i64> = (1..40).map(|failed| wait("b", failed).as_seconds()).collect();
-        assert_ne!(waits, others);
+        for (who, engine) in [("", "b"), ("elsewhere", "a")] {
+            let others: Vec<i64> =
+                (1..40).map(|failed| wait(who, engine, failed).as_seconds()).collect();
+            assert_ne!(waits, others, "{who} {engine}");
+        }
     }
 }

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use axum::http::HeaderName;
@@ -11,6 +10,7 @@ use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Console, Exit, Global, setup};
+use crate::apply::timer;
 use crate::elapsed::Elapsed;
 use crate::policy::Policies;
 use crate::policy::meant::LeasePlace;
@@ -95,7 +95,6 @@ impl WatchCommand {
             Arc::clone(&clock),
             Box::new(adjust),
         );
-        let grace = self.grace.map(|grace| Duration::from_secs(grace.as_seconds().unsigned_abs()));
         let watch = Watch {
             world: Arc::new(world),
             clock,
@@ -103,7 +102,8 @@ impl WatchCommand {
             status,
             system,
             pace: Pace::default(),
-            grace,
+            identity: watch::identity(),
+            grace: self.grace.map(timer),
             files: Some(files),
             courier: Arc::new(Post::new(setup::variable)),
         };

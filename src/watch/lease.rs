@@ -18,6 +18,7 @@ use crate::policy::Policies;
 use crate::policy::meant::LeasePlace;
 use crate::reconcile::{RoomError, base};
 use election::Elected;
+pub use election::identity;
 use file::FileLease;
 
 /// Why a lease cannot be had at all.

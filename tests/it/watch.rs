@@ -177,6 +177,17 @@ impl Running {
         pace: Pace,
         courier: Arc<dyn Courier>,
     ) -> Self {
+        Self::of("", world, clock, pace, courier)
+    }
+
+    /// One among several.
+    pub fn of(
+        identity: &str,
+        world: Arc<dyn World>,
+        clock: Arc<dyn Clock>,
+        pace: Pace,
+        courier: Arc<dyn Courier>,
+    ) -> Self {
         let (bell, status) = (Bell::default(), Arc::new(Status::default()));
         let watch = Watch {
             world,
@@ -185,6 +196,7 @@ impl Running {
             status: Arc::clone(&status),
             system: System::default(),
             pace,
+            identity: identity.to_owned(),
             grace: None,
             files: None,
             courier,

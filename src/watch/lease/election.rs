@@ -104,8 +104,8 @@ impl Election {
     }
 }
 
-/// Who this process is among those that want the same lease.
-pub(super) fn identity() -> String {
+/// Who this process is among those that watch: host, number and start.
+pub fn identity() -> String {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let started = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
     format!("{host}_{}_{started:x}", std::process::id())

@@ -10,7 +10,7 @@ use stillframe::engine::{CreateRequest, Created, Engine, EngineError, Settled, W
 use stillframe::inventory::{EngineInventory, Gap, GapScope, Image};
 use stillframe::plan::guard::Guard;
 use stillframe::plan::{ImageRef, Update};
-use stillframe::watch::Role;
+use stillframe::watch::{Pace, Post, Role};
 use tempfile::TempDir;
 
 use super::super::memory::{MemoryEngine, instance};
@@ -253,4 +253,25 @@ async fn an_engine_that_cannot_be_seen_stops_no_other_and_is_asked_less() {
     assert!((24 * 4..24 * 8 + u64::from(BROKEN_MAX)).contains(&rounds), "{rounds}");
     assert_eq!(bad.observed.load(Ordering::SeqCst) as u64, rounds);
     running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn watches_of_one_engine_do_not_try_it_again_in_step() {
+    let clock = VirtualClock::from("2026-11-20T00:00:10Z");
+    let directory = tempfile::tempdir().unwrap();
+    let written = text(&["bad"], "", &[("of-bad", "bad", &hourly("{last: 30}"))]);
+    let watch = |identity: &str| {
+        let bad = Bad::new(MemoryEngine::named("bad", clock.clone()), false);
+        let script = Script::new(&written, vec![bad], directory.path());
+        let courier = Arc::new(Post::new(|_| None));
+        Running::of(identity, script, clock.clone(), Pace::default(), courier)
+    };
+    let all = ["here", "there", "there"].map(watch);
+    tokio::time::sleep(HOUR * 3).await;
+    let retry = |running: &Running| running.status.snapshot().engines["bad"].retry_at.unwrap();
+    let [here, there, too] = all.each_ref().map(retry);
+    assert!(here != there && there == too, "{here} {there} {too}");
+    for running in all {
+        running.stop().await;
+    }
 }
