@@ -3,6 +3,7 @@
 mod access;
 mod batch;
 mod described;
+mod repeated;
 mod restore;
 mod state;
 mod vcs;

@@ -3,6 +3,7 @@
 //! An answer shows an operation as RUNNING, whatever has become of it since. Finished ones are
 //! kept for a while, on disk as well; one that a stopped server was at is over and says so.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -21,6 +22,24 @@ use crate::serve::jobs::{Job, Jobs};
 const WAIT: Duration = Duration::from_mins(2);
 /// Operations that may begin within a second, so that their numbers rise with time.
 const PER_SECOND: u64 = 1_000_000;
+
+/// What a query has that says nothing about what is to be done: what every method takes (source: the
+/// discovery document), the id itself, and what older clients send along.
+const OF_EVERY_METHOD: [&str; 13] = [
+    "access_token",
+    "alt",
+    "callback",
+    "fields",
+    "key",
+    "oauth_token",
+    "prettyPrint",
+    "quotaUser",
+    "requestId",
+    "returnPartialSuccess",
+    "uploadType",
+    "upload_protocol",
+    "userIp",
+];
 
 /// What went wrong in an operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -201,7 +220,10 @@ impl Operations {
     /// The operation that the same request has begun already.
     pub fn replayed(&self, request: &Request) -> Result<Option<Operation>, Refusal> {
         let Some(id) = request_id(request)? else { return Ok(None) };
-        let same = |operation: &Operation| operation.request_id.as_deref() == Some(id);
+        // A UUID is the same in either case.
+        let same = |operation: &Operation| {
+            operation.request_id.as_ref().is_some_and(|known| known.eq_ignore_ascii_case(id))
+        };
         match self.all().into_iter().find(same) {
             Some(operation) if operation.request == summary(request) => Ok(Some(operation)),
             Some(_) => {
@@ -371,14 +393,32 @@ fn request_id(request: &Request) -> Result<Option<&str>, Refusal> {
     }
 }
 
-/// What makes two requests the same.
+/// What makes two requests the same: all that they ask for, in their bodies and beside them.
 fn summary(request: &Request) -> String {
     let body = Value::Object(request.body.clone()).to_string();
     let source = request.query("sourceInstance").unwrap_or_default();
     let name = request.name.as_deref().unwrap_or_default();
     let verb = request.verb.as_deref().unwrap_or_default();
     format!(
-        "{} {:?} {} {name} {verb} {source} {body}",
+        "{} {:?} {} {name} {verb} {source} {body}{beside}",
+    // It stands where it always did, so that operations of before an update are known again.
         request.method, request.scope, request.collection
     )
+}
+    let beside: String =
+        asked_beside(request).map(|(key, value)| format!(" {key}={value}")).collect();
+
+/// What a query asks for, in the order of its names. How switches are cased is of no matter, and one
+/// that is off is not there.
+fn asked_beside(request: &Request) -> impl Iterator<Item = (&str, String)> {
+    let keys: BTreeSet<&str> = request.query.iter().map(|(key, _)| key.as_str()).collect();
+    let asked = keys.into_iter().filter(|key| {
+        !key.starts_with('$') && !OF_EVERY_METHOD.contains(key) && *key != "sourceInstance"
+    });
+    asked.filter_map(|key| {
+        let value = request.query(key)?;
+        let is = |switch: &str| value.eq_ignore_ascii_case(switch);
+        let value = if is("true") { "true" } else { value };
+        (!is("false")).then(|| (key, value.to_owned()))
+    })
 }
