@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde_json::{Map, Value};
 
 pub use machine::{Labels, Machine, MachineDisk, MadeDisk, MadeMachine, number_of};
 
@@ -87,10 +88,11 @@ impl Stock {
                     let made = made.iter().find(|made| made.path == path)?;
                     Some((spec.device_name.clone(), made.clone()))
                 });
-                let created = self.machines.get(described.local.id.as_str());
+                let made_here = self.machines.get(described.local.id.as_str());
                 Machine {
                     made: own.collect(),
-                    created: created.map(|made| made.created).or(described.created_at),
+                    created: made_here.as_ref().map(|made| made.created).or(described.created_at),
+                    shown: made_here.map(|made| made.shown).unwrap_or_default(),
                     disks_created: described.disks_created_at,
                     seen: described.seen,
                     local: described.local,
@@ -143,13 +145,15 @@ impl Stock {
     }
 
     /// Makes an instance out of an image: its disks, then the file that describes it. `disks` are
-    /// those of the document, in the same order; their files are filled in.
+    /// those of the document, in the same order; their files are filled in. `shown` are fields that
+    /// never change.
     pub async fn make_instance(
         &self,
         image: (&str, &str),
         mut document: InstanceDocument,
         mut disks: Vec<MadeDisk>,
         created: Timestamp,
+        shown: Map<String, Value>,
         watcher: Arc<dyn Watcher>,
     ) -> Result<(), StockError> {
         let id = document.metadata.id.clone().unwrap_or_default();
@@ -170,7 +174,7 @@ impl Stock {
                 self.note_disk(disk.clone())?;
             }
             let comment = format!("made by the server out of the image {image_name}");
-            self.describe(document, &comment, created).await
+            self.describe(document, &comment, created, shown).await
         };
         match made.await {
             Ok(()) => Ok(self.engine.on_a_thread(move |_| directory.finish()).await?),
@@ -181,19 +185,21 @@ impl Stock {
         }
     }
 
-    /// Writes the file that describes a new instance, whose disks are there.
+    /// Writes the file that describes a new instance, whose disks are there. `shown` are fields that
+    /// never change.
     pub async fn describe(
         &self,
         document: InstanceDocument,
         comment: &str,
         created: Timestamp,
+        shown: Map<String, Value>,
     ) -> Result<(), StockError> {
         let id = document.metadata.id.clone().unwrap_or_default();
         let comment = comment.to_owned();
         let written =
             self.engine.on_a_thread(move |engine| engine.add_instance(&document, &comment));
         let written = written.await?;
-        Ok(self.machines.put(&id, MadeMachine { written, created })?)
+        Ok(self.machines.put(&id, MadeMachine { written, created, shown })?)
     }
 
     /// How a machine was made, if that was done here and nobody has edited its file since.

@@ -439,7 +439,14 @@ fn recorded_machine(record: &Value, made: &[MadeDisk]) -> Option<(Machine, Vec<S
     });
     let made = own.collect();
     let local = LocalInstance { id, document, directory: PathBuf::new(), file: PathBuf::new() };
-    let machine =
-        Machine { local, seen, created: None, disks_created: Vec::new(), made, is_loose: false };
+    let machine = Machine {
+        local,
+        seen,
+        created: None,
+        disks_created: Vec::new(),
+        made,
+        shown: Map::new(),
+        is_loose: false,
+    };
     Some((machine, captured))
 }

@@ -131,6 +131,7 @@ impl Machine {
         shown.set("labelFingerprint", &label::fingerprint(&self.seen.labels));
         shown.set("deletionProtection", &spec.deletion_protection.unwrap_or(false));
         if !spec.machine_type.is_empty() {
+        shown.0.extend(self.shown.clone());
             let machine_type = links.link(&self.scope(), "machineTypes", &spec.machine_type);
             shown.set("machineType", &machine_type);
         }

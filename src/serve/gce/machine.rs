@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use super::Inner;
 use super::answer::{Answer, Refusal};
@@ -33,6 +33,8 @@ pub struct NewMachine {
     pub document: InstanceDocument,
     /// Its disks, in the same order.
     pub disks: Vec<MadeDisk>,
+    /// Fields that never change: what it is made of.
+    pub shown: Map<String, Value>,
     /// The names that are taken for it.
     pub links: Vec<String>,
 }
@@ -114,6 +116,7 @@ impl Inner {
             overrides::apply(request, &self.links, document, machines)?;
         warnings.extend(notices);
         let now = self.clock.now();
+        let made_of = json!(self.link_of(image, &seen));
         let mut disks = Vec::new();
         let mut links = vec![self.links.link(&request.scope, "instances", name)];
         for spec in &mut document.spec.disks {
@@ -125,7 +128,7 @@ impl Inner {
             self.refuse_taken_disk(machines, &request.scope, &disk)?;
             links.push(self.links.link(&request.scope, "disks", &disk));
             let mut shown = Map::new();
-            shown.insert("sourceMachineImage".to_owned(), json!(self.link_of(image, &seen)));
+            shown.insert("sourceMachineImage".to_owned(), made_of.clone());
             shown.insert("sourceMachineImageId".to_owned(), json!(image.id));
             disks.push(MadeDisk {
                 id: LocalEngine::new_id()?,
@@ -137,7 +140,8 @@ impl Inner {
                 shown,
             });
         }
-        Ok((NewMachine { id, image: image.clone(), document, disks, links }, warnings))
+        let shown = Map::from_iter([("sourceMachineImage".to_owned(), made_of)]);
+        Ok((NewMachine { id, image: image.clone(), document, disks, shown, links }, warnings))
     }
 
     fn refuse_taken_instance(

@@ -18,10 +18,10 @@ impl Inner {
         operation: u64,
     ) -> Result<(), Refusal> {
         let _permit = self.captures.acquire().await.map_err(|_| Refusal::stopped())?;
-        let NewMachine { image, document, disks, .. } = new;
+        let NewMachine { image, document, disks, shown, .. } = new;
         let (image, now) = ((&*image.id, &*image.name), self.clock.now());
         let watch = self.watch(operation);
-        Ok(self.stock.make_instance(image, document, disks, now, watch).await?)
+        Ok(self.stock.make_instance(image, document, disks, now, shown, watch).await?)
     }
 
     /// Makes a disk: of what an image holds, or of zeros.

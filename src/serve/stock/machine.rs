@@ -27,6 +27,9 @@ pub struct MadeMachine {
     pub written: Written,
     /// Since when it is there.
     pub created: Timestamp,
+    /// Fields that never change: what it was made of.
+    #[serde(default)]
+    pub shown: Map<String, Value>,
 }
 
 /// A disk that was made through an API.
@@ -61,6 +64,8 @@ pub struct Machine {
     pub disks_created: Vec<Option<Timestamp>>,
     /// Those of its disks that were made through an API, by their device names.
     pub made: BTreeMap<String, MadeDisk>,
+    /// Where it was made through an API, fields that never change.
+    pub shown: Map<String, Value>,
     /// Whether it is no instance at all, but a disk that is attached to none.
     pub is_loose: bool,
 }
@@ -191,6 +196,7 @@ impl MadeDisk {
             created: Some(self.created),
             disks_created: vec![Some(self.created)],
             made: BTreeMap::from([(self.name.clone(), self.clone())]),
+            shown: Map::new(),
             is_loose: true,
         })
     }

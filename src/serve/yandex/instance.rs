@@ -240,7 +240,7 @@ impl Inner {
         let operation =
             self.operations.begin(request, begun("Create", "Instance", &id), self.clock.now())?;
         self.stock
-            .describe(document, "made by the server over its disks", self.clock.now())
+            .describe(document, "made by the server over its disks", self.clock.now(), Map::new())
             .await?;
         let machines = self.stock.world().await?;
         let made = machines.iter().find(|machine| machine.seen.id.as_str() == id);

@@ -1,6 +1,7 @@
 //! Engines of clouds against the server of this program, over an embedded engine in a directory of its
 //! own: what one of them misunderstands, the other does not say.
 
+mod instances;
 mod templates;
 mod twcc;
 mod via;
@@ -185,6 +186,24 @@ impl Served {
             let ended = thread.join();
             assert!(ended.is_ok() || std::thread::panicking(), "the server has stopped badly");
         }
+    }
+
+    /// Asks the Compute Engine API for something, and lets it come to its end.
+    async fn compute(&self, method: &str, path: &str, body: Value) -> Value {
+        let url = format!("http://{}/compute/v1/projects/p/{path}", self.address);
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let method = method.parse::<reqwest::Method>().unwrap();
+        let mut request = client.request(method, url);
+        if !body.is_null() {
+            request = request.json(&body);
+        }
+        let answer = request.send().await.unwrap();
+        let status = answer.status();
+        let text = answer.text().await.unwrap();
+        assert!(status.is_success(), "{path}: {text}");
+        self.patient().pause(Duration::ZERO).await;
+        serde_json::from_str(&text).unwrap()
     }
 
     /// Asks for something to go wrong.

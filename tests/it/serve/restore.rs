@@ -65,6 +65,8 @@ fn an_instance_is_made_of_a_machine_image_with_what_is_asked_for_otherwise() {
     let inventory: Value = serde_json::from_str(&inventory.out).unwrap();
     let instances = inventory["engines"][0]["instances"].as_array().unwrap();
     let seen = instances.iter().find(|one| one["name"] == "web-9").unwrap();
+    assert_eq!(made["sourceMachineImage"], disk["sourceMachineImage"]);
+    assert_eq!(source["sourceMachineImage"], Value::Null);
     assert_eq!((&seen["zone"], &seen["status"]), (&json!("hall-b"), &json!("TERMINATED")));
     let again = json!({"name": "again", "sourceInstance": "zones/hall-b/instances/web-9"});
     well(&server.change("POST", "/global/machineImages", &again));
