@@ -22,6 +22,11 @@ pub struct Method {
     response: Option<String>,
 }
 
+/// A schema of the API.
+pub fn definition(name: &str) -> &'static Value {
+    &API.definitions[name]
+}
+
 /// Parameters of the query that every method takes.
 const COMMON: [&str; 4] = ["alt", "fields", "prettyPrint", "key"];
 

@@ -3,6 +3,7 @@
 mod access;
 mod batch;
 mod described;
+mod recorded;
 mod repeated;
 mod restore;
 mod state;

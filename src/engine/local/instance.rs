@@ -3,6 +3,8 @@
 //! One file per machine, or several documents in one file, with what a machine image records of an
 //! instance. A mistake in a file is a gap in the inventory, shown as a policy's mistakes are.
 
+mod network;
+mod scheduling;
 mod spec;
 
 use std::path::{Path, PathBuf};
@@ -10,6 +12,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+pub use network::*;
+pub use scheduling::*;
 pub use spec::*;
 
 use crate::files::{Found, Stray, joined};

@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use serde_json::json;
 
 use super::Inner;
 use super::answer::{Answer, Refusal};
 use super::fault::Fault;
-use super::image::{Kept, collection_of, saved_disks, scope_of};
+use super::image::{Kept, add_saved, collection_of, scope_of};
 use super::instance::named;
 use super::link::Named;
 use super::order::{Order, Source};
@@ -169,8 +168,7 @@ impl Inner {
                 {
                     let mut records = self.engine.records([image.id.clone()].into()).await?;
                     let record = records.remove(&image.id).unwrap_or_default();
-                    let saved = saved_disks(machine, &record, &self.links);
-                    kept.shown.insert("savedDisks".to_owned(), json!(saved));
+                    add_saved(machine, &record, &self.links, &mut kept.shown);
                 }
                 Ok(self.shelf.put(&image.id, kept)?)
             }

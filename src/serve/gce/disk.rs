@@ -49,6 +49,7 @@ impl MachineDisk<'_> {
         shown.set("diskSizeGb", &self.gib());
         shown.set("guestOsFeatures", &self.features());
         shown.set("licenses", &self.spec.licenses);
+        shown.set("diskEncryptionKey", &self.spec.disk_encryption_key);
         shown
     }
 
@@ -90,6 +91,7 @@ impl MachineDisk<'_> {
         shown.set("architecture", &self.spec.architecture);
         shown.set("guestOsFeatures", &self.features());
         shown.set("licenses", &self.spec.licenses);
+        shown.set("diskEncryptionKey", &self.spec.disk_encryption_key);
         shown.set("labels", self.labels());
         shown.set("labelFingerprint", &label::fingerprint(self.labels()));
         if !self.machine.is_loose {

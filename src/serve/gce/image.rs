@@ -363,7 +363,7 @@ fn recorded(record: &Value, made: &[MadeDisk], links: &Links) -> Map<String, Val
     let is_machine_image = record["image"]["kind"] == json!(ImageKind::MachineImage);
     if let (true, Some((machine, disks))) = (is_machine_image, recorded_machine(record, made)) {
         machine_fields(&machine, &disks, links, &mut shown);
-        shown.insert("savedDisks".to_owned(), saved_disks(&machine, record, links));
+        add_saved(&machine, record, links, &mut shown);
     }
     shown
 }
@@ -381,9 +381,26 @@ pub fn machine_fields(
     shown.insert("sourceInstanceProperties".to_owned(), source);
 }
 
-/// The disks of a machine image, each with what it has added, where the record says so.
-pub fn saved_disks(machine: &Machine, record: &Value, links: &Links) -> Value {
-    let added = &record["added_by_disk"];
+/// Adds the disks that a machine image holds, and to what it shows of its instance how much each of
+/// them has added, where the record says so.
+pub fn add_saved(machine: &Machine, record: &Value, links: &Links, shown: &mut Map<String, Value>) {
+    let disks =
+        shown.get_mut("sourceInstanceProperties").and_then(|source| source.get_mut("disks"));
+    for disk in disks.and_then(Value::as_array_mut).into_iter().flatten() {
+        let device = disk["deviceName"].as_str().unwrap_or_default().to_owned();
+        set_stored(disk, record, &device);
+    }
+    shown.insert("savedDisks".to_owned(), saved_disks(machine, record, links));
+}
+
+fn set_stored(disk: &mut Value, record: &Value, device: &str) {
+    if let Some(bytes) = record["added_by_disk"][device].as_u64() {
+        disk["storageBytes"] = json!(bytes.to_string());
+        disk["storageBytesStatus"] = json!("UP_TO_DATE");
+    }
+}
+
+fn saved_disks(machine: &Machine, record: &Value, links: &Links) -> Value {
     let captured = record["disks"].as_array().map(Vec::as_slice).unwrap_or_default();
     let is_captured = |disk: &MachineDisk<'_>| {
         captured.iter().any(|one| one["deviceName"] == disk.spec.device_name.as_str())
@@ -391,10 +408,7 @@ pub fn saved_disks(machine: &Machine, record: &Value, links: &Links) -> Value {
     let disks = machine.disks();
     let shown = disks.iter().filter(|disk| is_captured(disk)).map(|disk| {
         let mut saved = json!({"kind": "compute#savedDisk", "sourceDisk": disk.link(links)});
-        if let Some(bytes) = added[&disk.spec.device_name].as_u64() {
-            saved["storageBytes"] = json!(bytes.to_string());
-            saved["storageBytesStatus"] = json!("UP_TO_DATE");
-        }
+        set_stored(&mut saved, record, &disk.spec.device_name);
         if let Some(architecture) = &disk.spec.architecture {
             saved["architecture"] = json!(architecture);
         }

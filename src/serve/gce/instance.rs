@@ -90,11 +90,22 @@ impl Machine {
                 "subnetwork",
                 &full(links, &region, "subnetworks", interface.subnetwork.as_deref()),
             );
-            for address in
-                shown.0.get_mut("accessConfigs").and_then(Value::as_array_mut).into_iter().flatten()
-            {
-                address["kind"] = json!("compute#accessConfig");
+            shown.set(
+                "networkAttachment",
+                &full(
+                    links,
+                    &region,
+                    "networkAttachments",
+                    interface.network_attachment.as_deref(),
+                ),
+            );
+            for field in ["accessConfigs", "ipv6AccessConfigs"] {
+                let addresses = shown.0.get_mut(field).and_then(Value::as_array_mut);
+                for address in addresses.into_iter().flatten() {
+                    address["kind"] = json!("compute#accessConfig");
+                }
             }
+            shown.set("fingerprint", &fingerprint(&shown.clone().json()));
             shown.json()
         });
         shown.collect()
@@ -120,6 +131,7 @@ impl Machine {
     pub fn json(&self, links: &Links) -> Value {
         let spec = self.spec();
         let mut shown = self.configuration(links);
+        shown.0.extend(self.shown.clone());
         shown.set("kind", &"compute#instance");
         shown.set("id", &self.number());
         shown.set("name", &self.name());
@@ -131,7 +143,6 @@ impl Machine {
         shown.set("labelFingerprint", &label::fingerprint(&self.seen.labels));
         shown.set("deletionProtection", &spec.deletion_protection.unwrap_or(false));
         if !spec.machine_type.is_empty() {
-        shown.0.extend(self.shown.clone());
             let machine_type = links.link(&self.scope(), "machineTypes", &spec.machine_type);
             shown.set("machineType", &machine_type);
         }

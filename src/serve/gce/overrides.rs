@@ -7,7 +7,7 @@ use super::label;
 use super::link::Links;
 use super::operation::Notice;
 use super::request::Request;
-use crate::engine::local::instance::{InstanceDocument, InstanceSpec};
+use crate::engine::local::instance::{InstanceDocument, InstanceSpec, NetworkInterface};
 use crate::serve::stock::Machine;
 
 /// Fields that the API and instance files have alike.
@@ -122,7 +122,7 @@ fn read_interfaces(interfaces: &Value, links: &Links) -> Value {
     let mut interfaces = without_marks(interfaces);
     let own = format!("projects/{}/", links.project);
     for (index, interface) in interfaces.as_array_mut().into_iter().flatten().enumerate() {
-        for field in ["network", "subnetwork"] {
+        for field in ["network", "subnetwork", "networkAttachment"] {
             let Some(text) = interface[field].as_str() else { continue };
             if text.contains(&own) || !text.contains("projects/") {
                 interface[field] = json!(text.rsplit('/').next());
@@ -135,26 +135,34 @@ fn read_interfaces(interfaces: &Value, links: &Links) -> Value {
     interfaces
 }
 
+/// An internal address of an interface, in its place.
+type Address = fn(&mut NetworkInterface) -> &mut Option<String>;
+
 /// Gives up internal addresses that other machines have, as two cannot have one.
 fn free_addresses(spec: &mut InstanceSpec, machines: &[Machine]) -> Vec<Notice> {
+    let kinds: [Address; 2] =
+        [|interface| &mut interface.network_ip, |interface| &mut interface.ipv6_address];
     let mut notices = Vec::new();
     for interface in &mut spec.network_interfaces {
-        let Some(address) = interface.network_ip.clone() else { continue };
-        let has_it = |machine: &&Machine| {
-            machine.local.document.spec.network_interfaces.iter().any(|other| {
-                other.network == interface.network
-                    && other.network_ip.as_deref() == Some(address.as_str())
-            })
-        };
-        if let Some(machine) = machines.iter().find(has_it) {
-            interface.network_ip = None;
-            notices.push(Notice::new(
-                "FIELD_VALUE_OVERRIDEN",
-                format!(
-                    "The address {address} is that of {}: the new instance has none until one is written into its file.",
-                    machine.name()
-                ),
-            ));
+        let network = interface.network.clone();
+        for kind in kinds {
+            let Some(address) = kind(interface).clone() else { continue };
+            let has_it = |machine: &&Machine| {
+                machine.local.document.spec.network_interfaces.iter().any(|other| {
+                    let mut other = other.clone();
+                    other.network == network && kind(&mut other).as_ref() == Some(&address)
+                })
+            };
+            if let Some(machine) = machines.iter().find(has_it) {
+                *kind(interface) = None;
+                notices.push(Notice::new(
+                    "FIELD_VALUE_OVERRIDEN",
+                    format!(
+                        "The address {address} is that of {}: the new instance has none until one is written into its file.",
+                        machine.name()
+                    ),
+                ));
+            }
         }
     }
     notices

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::network::NetworkInterface;
+use super::scheduling::Scheduling;
 use crate::policy::written::ApiVersion;
 
 /// The kind of an instance document.
@@ -189,9 +191,29 @@ pub struct DiskSpec {
     /// Licenses of what is on it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub licenses: Vec<String>,
+    /// The key that the cloud says it is encrypted under. It is recorded; nothing here is encrypted or
+    /// read with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_encryption_key: Option<DiskKey>,
     /// Its own labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+}
+
+/// The key of a disk. What opens it (`rawKey` and `rsaEncryptedKey` of the API, which only requests
+/// have) has no place here: it would stand in every image of the machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DiskKey {
+    /// The name of the key in the key management service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kms_key_name: Option<String>,
+    /// The service account that it is used with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kms_key_service_account: Option<String>,
+    /// The hash of a key that the owner of the disk keeps, in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
@@ -221,109 +243,6 @@ pub struct ServiceAccount {
     /// What it may do.
     #[serde(default)]
     pub scopes: Vec<String>,
-}
-
-/// How a machine is scheduled.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Scheduling {
-    /// Whether it is started again after a failure.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub automatic_restart: Option<bool>,
-    /// MIGRATE or TERMINATE.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub on_host_maintenance: Option<String>,
-    /// Whether it may be stopped at any time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub preemptible: Option<bool>,
-    /// STANDARD or SPOT.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub provisioning_model: Option<String>,
-    /// What becomes of it when it is stopped for others: STOP or DELETE.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub instance_termination_action: Option<String>,
-    /// The least number of processors of a shared host.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min_node_cpus: Option<u32>,
-    /// Hosts it may run on.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub node_affinities: Vec<NodeAffinity>,
-}
-
-/// Hosts that a machine may run on.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct NodeAffinity {
-    /// The label of hosts.
-    pub key: String,
-    /// `IN` or `NOT_IN`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub operator: Option<String>,
-    /// Its values.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub values: Vec<String>,
-}
-
-/// A network interface of a machine.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct NetworkInterface {
-    /// Its name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// The network.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub network: Option<String>,
-    /// The subnetwork.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub subnetwork: Option<String>,
-    /// The internal address.
-    #[serde(default, rename = "networkIP", skip_serializing_if = "Option::is_none")]
-    pub network_ip: Option<String>,
-    /// `GVNIC` or `VIRTIO_NET`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub nic_type: Option<String>,
-    /// `IPV4_ONLY`, `IPV4_IPV6` or `IPV6_ONLY`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stack_type: Option<String>,
-    /// How many queues it has.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub queue_count: Option<u32>,
-    /// External addresses.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub access_configs: Vec<AccessConfig>,
-    /// Further internal addresses.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub alias_ip_ranges: Vec<AliasRange>,
-}
-
-/// An external address of a network interface.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct AccessConfig {
-    /// `ONE_TO_ONE_NAT`.
-    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
-    pub kind: Option<String>,
-    /// Its name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// The address.
-    #[serde(default, rename = "natIP", skip_serializing_if = "Option::is_none")]
-    pub nat_ip: Option<String>,
-    /// `PREMIUM` or `STANDARD`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub network_tier: Option<String>,
-}
-
-/// Further internal addresses of a network interface.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct AliasRange {
-    /// The addresses, as `10.1.0.0/24`.
-    pub ip_cidr_range: String,
-    /// The range of the subnetwork that they are of.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub subnetwork_range_name: Option<String>,
 }
 
 /// Accelerators of a machine.
@@ -368,6 +287,21 @@ pub struct ConfidentialInstance {
     /// `SEV`, `SEV_SNP` or `TDX`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confidential_instance_type: Option<String>,
+    /// What stands between it and its host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidential_paravisor_config: Option<ConfidentialParavisor>,
+}
+
+/// What stands between a machine and its host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConfidentialParavisor {
+    /// What kind of trusted platform module it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidential_tpm_type: Option<String>,
+    /// How interrupts come to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sev_snp_irq_mode: Option<String>,
 }
 
 /// Features of the processors of a machine.
