@@ -15,6 +15,11 @@ use crate::serve::stock::{Machine, number_of};
 const LIMIT: f64 = 100_000.0;
 
 /// Answers a request for the project.
+/// The instances: a disk that is attached to none is no instance.
+fn instances(machines: &[Machine]) -> impl Iterator<Item = &Machine> {
+    machines.iter().filter(|machine| !machine.is_loose)
+}
+
 pub fn project(
     request: &Request,
     links: &Links,
@@ -36,7 +41,7 @@ pub fn project(
             quota("SNAPSHOTS", count(ImageKind::Snapshot)),
             quota("IMAGES", count(ImageKind::DiskImage)),
             quota("MACHINE_IMAGES", count(ImageKind::MachineImage)),
-            quota("INSTANCES", machines.len()),
+            quota("INSTANCES", instances(machines).count()),
         ],
     }))
 }
@@ -110,11 +115,8 @@ pub fn regions(request: &Request, links: &Links, machines: &[Machine]) -> Answer
             "description": region,
             "status": "UP",
             "zones": zones.iter().map(|zone| links.zone(zone)).collect::<Vec<_>>(),
-            "quotas": [{
-                "metric": "INSTANCES",
-                "limit": LIMIT,
-                "usage": machines.iter().filter(is_here).count(),
-            }],
+        let usage = instances(machines).filter(is_here).count();
+            "quotas": [{"metric": "INSTANCES", "limit": LIMIT, "usage": usage}],
             "selfLink": links.region(region),
         })
     };

@@ -17,6 +17,12 @@ fn well(ended: &Value) {
     assert_eq!(ended["error"], Value::Null, "{ended}");
 }
 
+/// How much of a quota is taken.
+fn usage(of: &Value, metric: &str) -> Value {
+    let quotas = of["quotas"].as_array().unwrap();
+    quotas.iter().find(|quota| quota["metric"] == metric).unwrap()["usage"].clone()
+}
+
 #[test]
 fn an_instance_is_made_of_a_machine_image_with_what_is_asked_for_otherwise() {
     let datacenter = Datacenter::new();
@@ -59,14 +65,14 @@ fn an_instance_is_made_of_a_machine_image_with_what_is_asked_for_otherwise() {
     let disk = server.get("/zones/hall-b/disks/web-9-content");
     assert_eq!(disk["users"], json!([made["selfLink"]]));
     assert!(disk["sourceMachineImage"].as_str().unwrap().ends_with("/machineImages/golden"));
+    assert_eq!(made["sourceMachineImage"], disk["sourceMachineImage"]);
+    assert_eq!(source["sourceMachineImage"], Value::Null);
 
     // It is an instance like any other: in the inventory, and to be captured, byte for byte.
     let inventory = datacenter.run_to(0, &["inventory", "--json"]);
     let inventory: Value = serde_json::from_str(&inventory.out).unwrap();
     let instances = inventory["engines"][0]["instances"].as_array().unwrap();
     let seen = instances.iter().find(|one| one["name"] == "web-9").unwrap();
-    assert_eq!(made["sourceMachineImage"], disk["sourceMachineImage"]);
-    assert_eq!(source["sourceMachineImage"], Value::Null);
     assert_eq!((&seen["zone"], &seen["status"]), (&json!("hall-b"), &json!("TERMINATED")));
     let again = json!({"name": "again", "sourceInstance": "zones/hall-b/instances/web-9"});
     well(&server.change("POST", "/global/machineImages", &again));
@@ -260,10 +266,14 @@ fn a_disk_that_is_attached_to_nothing_is_captured_labelled_and_removed() {
     let zone = "/zones/hall-a/disks";
     let snapshot = json!({"name": "snap"});
     well(&server.change("POST", &format!("{zone}/web-1-content/createSnapshot"), &snapshot));
+    let quotas = || [server.get("?fields=quotas"), server.get("/regions/hall?fields=quotas")];
+    let before = quotas().map(|quota| usage(&quota, "INSTANCES"));
     for (name, size) in [("d-1", Value::Null), ("d-2", json!("2"))] {
         let body = json!({"name": name, "sourceSnapshot": "global/snapshots/snap", "sizeGb": size});
         well(&server.change("POST", zone, &body));
     }
+    // A disk is no instance.
+    assert_eq!(quotas().map(|quota| usage(&quota, "INSTANCES")), before);
     let snapshot = json!({"name": "snap-2", "sourceDisk": "zones/hall-a/disks/d-2"});
     well(&server.change("POST", "/global/snapshots", &snapshot));
     assert_eq!(server.get("/global/snapshots/snap-2")["diskSizeGb"], "2");
