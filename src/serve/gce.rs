@@ -224,12 +224,16 @@ impl Inner {
 
     async fn dispatch(&self, request: &Request) -> Answer {
         let links = &self.links;
+        self.refuse_nowhere(request).await?;
         match (&request.scope, request.collection.as_str()) {
             (Scope::Project, "") => {
                 place::project(request, links, &self.world().await?, &self.seen().await?)
             }
             (Scope::Project, "zones") => place::zones(request, links, &self.world().await?),
-            (Scope::Project, "regions") => place::regions(request, links, &self.world().await?),
+            (Scope::Project, "regions") => {
+                let others = self.other_regions().await?;
+                place::regions(request, links, &self.world().await?, &others)
+            }
             (Scope::Zone(_) | Scope::Aggregated, "instances") => {
                 self.answer_instances(request).await
             }

@@ -264,12 +264,23 @@ fn read(file: &Arc<SourceFile>, schema: &Schema) -> Result<Vec<(Place, ResourceD
 }
 
 impl Inner {
+    /// What people have described beside their instances.
+    async fn described(&self) -> Result<Vec<Described>, Refusal> {
+        let beside = self.engine.instance_files().parent().unwrap_or(Path::new("")).join(DIRECTORY);
+        let read = self.engine.on_a_thread(move |_| Ok(read_directory(&beside))).await?;
+        read.map_err(Refusal::unseen)
+    }
+
+    /// The regions that people have described something in.
+    pub(super) async fn described_regions(&self) -> Result<BTreeSet<String>, Refusal> {
+        let all = self.described().await?;
+        Ok(all.into_iter().filter_map(|one| one.document.spec.region).collect())
+    }
+
     /// Answers a request for what people have described beside their instances.
     pub(super) async fn answer_described(&self, request: &Request, kind: ResourceKind) -> Answer {
         let links = &self.links;
-        let beside = self.engine.instance_files().parent().unwrap_or(Path::new("")).join(DIRECTORY);
-        let read = self.engine.on_a_thread(move |_| Ok(read_directory(&beside))).await?;
-        let mut all = read.map_err(Refusal::unseen)?;
+        let mut all = self.described().await?;
         all.retain(|one| one.document.kind == kind);
         let collection = &request.collection;
         match request.parts() {

@@ -288,6 +288,11 @@ impl Operations {
         self.jobs.until_idle().await;
     }
 
+    /// Whether anything was begun at a place lately.
+    pub fn is_any_in(&self, scope: &Scope) -> bool {
+        self.all().iter().any(|operation| operation.scope == *scope)
+    }
+
     /// Whether something is being done to what a link names.
     pub fn is_busy(&self, target: &str) -> bool {
         self.jobs.is_any_running(|operation| operation.target == target)
@@ -396,17 +401,17 @@ fn request_id(request: &Request) -> Result<Option<&str>, Refusal> {
 /// What makes two requests the same: all that they ask for, in their bodies and beside them.
 fn summary(request: &Request) -> String {
     let body = Value::Object(request.body.clone()).to_string();
+    // It stands where it always did, so that operations of before an update are known again.
     let source = request.query("sourceInstance").unwrap_or_default();
     let name = request.name.as_deref().unwrap_or_default();
     let verb = request.verb.as_deref().unwrap_or_default();
+    let beside: String =
+        asked_beside(request).map(|(key, value)| format!(" {key}={value}")).collect();
     format!(
         "{} {:?} {} {name} {verb} {source} {body}{beside}",
-    // It stands where it always did, so that operations of before an update are known again.
         request.method, request.scope, request.collection
     )
 }
-    let beside: String =
-        asked_beside(request).map(|(key, value)| format!(" {key}={value}")).collect();
 
 /// What a query asks for, in the order of its names. How switches are cased is of no matter, and one
 /// that is off is not there.

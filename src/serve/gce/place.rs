@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use super::Inner;
 use super::answer::{Answer, Refusal};
 use super::link::{Links, Scope, region_of};
 use super::page;
@@ -14,12 +15,12 @@ use crate::serve::stock::{Machine, number_of};
 /// The embedded engine has no quotas; clients that look for some find these.
 const LIMIT: f64 = 100_000.0;
 
-/// Answers a request for the project.
 /// The instances: a disk that is attached to none is no instance.
 fn instances(machines: &[Machine]) -> impl Iterator<Item = &Machine> {
     machines.iter().filter(|machine| !machine.is_loose)
 }
 
+/// Answers a request for the project.
 pub fn project(
     request: &Request,
     links: &Links,
@@ -100,14 +101,21 @@ pub fn zones(request: &Request, links: &Links, machines: &[Machine]) -> Answer {
     }
 }
 
-/// Answers a request for regions: those that zones are in.
-pub fn regions(request: &Request, links: &Links, machines: &[Machine]) -> Answer {
-    let mut regions: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+/// Answers a request for regions: those that zones are in, and `others` that something else is in.
+pub fn regions(
+    request: &Request,
+    links: &Links,
+    machines: &[Machine],
+    others: &BTreeSet<String>,
+) -> Answer {
+    let mut regions: BTreeMap<&str, Vec<&str>> =
+        others.iter().map(|region| (region.as_str(), Vec::new())).collect();
     for zone in zone_names(machines) {
         regions.entry(region_of(zone)).or_default().push(zone);
     }
     let shown = |region: &str, zones: &[&str]| {
         let is_here = |machine: &&Machine| region_of(machine.zone()) == region;
+        let usage = instances(machines).filter(is_here).count();
         json!({
             "kind": "compute#region",
             "id": number_of(&format!("region {region}")),
@@ -115,7 +123,6 @@ pub fn regions(request: &Request, links: &Links, machines: &[Machine]) -> Answer
             "description": region,
             "status": "UP",
             "zones": zones.iter().map(|zone| links.zone(zone)).collect::<Vec<_>>(),
-        let usage = instances(machines).filter(is_here).count();
             "quotas": [{"metric": "INSTANCES", "limit": LIMIT, "usage": usage}],
             "selfLink": links.region(region),
         })
@@ -130,5 +137,50 @@ pub fn regions(request: &Request, links: &Links, machines: &[Machine]) -> Answer
             None => Err(Refusal::not_found(&links.path(&Scope::Project, "regions", name))),
         },
         _ => Err(request.not_done()),
+    }
+}
+
+impl Inner {
+    /// Regions that something is in beside zones: snapshots, templates and resource policies.
+    pub(super) async fn other_regions(&self) -> Result<BTreeSet<String>, Refusal> {
+        let mut regions = self.described_regions().await?;
+        regions.extend(self.snapshot_regions());
+        Ok(regions)
+    }
+
+    /// Regions that snapshots are in, or will be.
+    fn snapshot_regions(&self) -> BTreeSet<String> {
+        let stored = self.shelf.all().into_iter().filter_map(|kept| kept.region);
+        let pending = self.lock_pending();
+        let coming = pending.values().filter_map(|pending| pending.kept.region.clone());
+        stored.chain(coming).collect()
+    }
+
+    /// Refuses a list of a zone or a region that nothing is in: an empty one would say that it is there.
+    pub(super) async fn refuse_nowhere(&self, request: &Request) -> Result<(), Refusal> {
+        if request.parts() != ("GET", None, None) {
+            return Ok(());
+        }
+        // An operation outlives the last thing of its zone.
+        let is_busy = || self.operations.is_any_in(&request.scope);
+        let (place, name, is_there) = match &request.scope {
+            Scope::Zone(zone) => {
+                let is_it = |machine: &Machine| machine.zone() == zone;
+                ("zones", zone, is_busy() || self.world().await?.iter().any(is_it))
+            }
+            Scope::Region(region) => {
+                let is_it = |machine: &Machine| region_of(machine.zone()) == region;
+                let is_there = is_busy()
+                    || self.snapshot_regions().contains(region)
+                    || self.world().await?.iter().any(is_it)
+                    || self.described_regions().await?.contains(region);
+                ("regions", region, is_there)
+            }
+            _ => return Ok(()),
+        };
+        if is_there {
+            return Ok(());
+        }
+        Err(Refusal::not_found(&self.links.path(&Scope::Project, place, name)))
     }
 }
