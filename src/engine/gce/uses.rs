@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
+
 use super::GceEngine;
 use super::image::{Collection, Found, Place};
 use super::number::Numbers;
@@ -97,28 +99,28 @@ impl Uses {
 
     /// Fills in who needs images.
     pub(super) fn fill_in(&self, images: &mut [Found]) {
-        // Who names a family takes the newest of it that is not deprecated.
-        let mut newest: BTreeMap<String, usize> = BTreeMap::new();
-        for (index, found) in images.iter().enumerate() {
+        // Who names a family takes the newest of it that is not deprecated. Of several of the same time
+        // the service alone knows which that is: none of them is free.
+        let mut newest: BTreeMap<String, Timestamp> = BTreeMap::new();
+        let family = |found: &Found| {
             let image = &found.image;
-            let Some(family) = image.family.as_ref() else { continue };
-            if image.state != ImageState::Ready || image.stage != Stage::Active {
-                continue;
-            }
-            let path = format!("{}/family/{family}", found.place.all());
-            let age = |index: usize| (images[index].image.created_at, &images[index].place.number);
-            let best = newest.entry(path).or_insert(index);
-            if age(index) > age(*best) {
-                *best = index;
+            let is_active = image.state == ImageState::Ready && image.stage == Stage::Active;
+            let family = image.family.as_ref().filter(|_| is_active)?;
+            Some(format!("{}/family/{family}", found.place.all()))
+        };
+        for found in images.iter() {
+            if let Some(path) = family(found) {
+                let created = found.image.created_at;
+                let best = newest.entry(path).or_insert(created);
+                *best = (*best).max(created);
             }
         }
-        let by_family: BTreeMap<usize, &BTreeSet<String>> = newest
-            .into_iter()
-            .filter_map(|(path, index)| Some((index, self.families.get(&path)?)))
-            .collect();
-        for (index, found) in images.iter_mut().enumerate() {
+        for found in images.iter_mut() {
+            let is_newest = |path: &String| newest.get(path) == Some(&found.image.created_at);
+            let by_family = family(found).filter(is_newest);
+            let by_family = by_family.and_then(|path| self.families.get(&path));
             let mut users = self.of(found);
-            users.extend(by_family.get(&index).into_iter().copied().flatten().cloned());
+            users.extend(by_family.into_iter().flatten().cloned());
             found.image.in_use_by = named(users);
         }
     }
@@ -230,6 +232,26 @@ mod tests {
         uses.fill_in(&mut images);
         let by: Vec<_> = images.iter().map(|found| found.image.in_use_by.join("; ")).collect();
         assert_eq!(by, ["disk d-1; disk d-3", "instance template t-1; instance template t-2", ""]);
+    }
+
+    #[test]
+    fn of_two_images_of_one_time_none_is_free() {
+        let list: ScopedList = serde_json::from_value(json!({"instanceTemplates": [
+            {"name": "t", "properties": {"disks": [{"initializeParams": {"sourceImage": "global/images/family/web"}}]}},
+        ]}))
+        .unwrap();
+        let mut uses = Uses::default();
+        uses.read("p", &list);
+        let at = "2026-11-21T00:00:00Z";
+        let mut images = [
+            image(9, at, ""),
+            image(10, at, "ACTIVE"),
+            image(11, at, "OBSOLETE"),
+            image(8, "2026-11-20T23:59:59Z", ""),
+        ];
+        uses.fill_in(&mut images);
+        let by: Vec<_> = images.iter().map(|found| found.image.in_use_by.join("; ")).collect();
+        assert_eq!(by, ["instance template t", "instance template t", "", ""]);
     }
 
     #[test]

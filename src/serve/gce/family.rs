@@ -1,5 +1,7 @@
 //! Image families and the deprecation of disk images.
 
+use std::cmp::Reverse;
+
 use serde_json::{Map, Value, json};
 
 use super::Inner;
@@ -26,8 +28,9 @@ impl Inner {
                 && kept.shown.get("family").and_then(Value::as_str) == Some(family);
             is_it.then_some((image, kept))
         });
-        let newest =
-            candidates.max_by_key(|(image, kept)| (image.created_at, kept.sequence, &image.name));
+        // In the order of lists: of two that nothing else tells apart, the first by name.
+        let newest = candidates
+            .max_by_key(|(image, kept)| (image.created_at, kept.sequence, Reverse(&image.name)));
         newest.ok_or_else(|| {
             let name = format!("family/{family}");
             Refusal::not_found(&self.links.path(&Scope::Global, "images", &name))

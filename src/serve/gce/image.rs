@@ -191,9 +191,9 @@ impl Inner {
         }
         let shown = listed.into_iter().map(|(image, mut kept)| {
             self.add_recorded(image, &mut kept);
-            json(image, &kept, &self.links)
+            (kept.sequence, json(image, &kept, &self.links))
         });
-        page::list(request, &self.links, word_of(kind), shown.collect())
+        page::list_in_sequence(request, &self.links, word_of(kind), shown.collect())
     }
 
     /// What is remembered of an image; of one that this server did not make, what can be told

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use data_encoding::BASE64URL_NOPAD;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Refusal};
@@ -20,8 +21,23 @@ enum Order {
     Newest,
 }
 
+/// An item of a list.
+struct Item {
+    /// Where it is.
+    scope: Scope,
+    /// What tells it from others of the same time: the later one has the larger number.
+    sequence: u64,
+    /// As it is shown.
+    shown: Value,
+}
+
 /// What an item is sorted by; a page token holds that of the last item of its page.
-type Place = (String, String);
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    created: Timestamp,
+    sequence: u64,
+    name: String,
+}
 
 impl Order {
     fn read(request: &Request) -> Result<Self, Refusal> {
@@ -37,33 +53,37 @@ impl Order {
     }
 
     /// Where an item stands; lists go up by it, the newest order by time goes down first.
-    fn place(self, item: &Value, scope: &str) -> Place {
-        let text = |field: &str| item[field].as_str().unwrap_or_default().to_owned();
+    fn place(self, item: &Item, scope: &str) -> Place {
+        let text = |field: &str| item.shown[field].as_str().unwrap_or_default();
         let name = format!("{}\n{scope}", text("name"));
         match self {
-            Self::Name => (String::new(), name),
-            Self::Newest => (text("creationTimestamp"), name),
+            Self::Name => Place { created: Timestamp::UNIX_EPOCH, sequence: 0, name },
+            Self::Newest => Place {
+                created: text("creationTimestamp").parse().unwrap_or(Timestamp::UNIX_EPOCH),
+                sequence: item.sequence,
+                name,
+            },
         }
     }
 }
 
 /// Which of two comes first: the newer one, where times count, else by name.
 fn compare(one: &Place, other: &Place) -> std::cmp::Ordering {
-    other.0.cmp(&one.0).then_with(|| one.1.cmp(&other.1))
+    let newer = (other.created, other.sequence).cmp(&(one.created, one.sequence));
+    newer.then_with(|| one.name.cmp(&other.name))
 }
 
 /// A page of a list.
 struct Page {
-    /// Each item with its scope.
-    items: Vec<(Scope, Value)>,
+    items: Vec<Item>,
     /// The token of the next page.
     next: Option<String>,
 }
 
-/// The page of a request, each item with its scope, and the token of the next one.
+/// The page of a request, and the token of the next one.
 fn page(
     request: &Request,
-    items: Vec<(Scope, Value)>,
+    items: Vec<Item>,
     scope_key: impl Fn(&Scope) -> String,
 ) -> Result<Page, Refusal> {
     let filter = request.query("filter").map(Filter::read).transpose()?;
@@ -77,37 +97,54 @@ fn page(
         },
     };
     let after = request.query("pageToken").map(read_token).transpose()?;
-    let mut placed: Vec<(Place, Scope, Value)> = items
+    let mut placed: Vec<(Place, Item)> = items
         .into_iter()
-        .filter(|(_, item)| filter.as_ref().is_none_or(|filter| filter.matches(item)))
-        .map(|(scope, item)| (order.place(&item, &scope_key(&scope)), scope, item))
-        .filter(|(place, ..)| after.as_ref().is_none_or(|after| compare(place, after).is_gt()))
+        .filter(|item| filter.as_ref().is_none_or(|filter| filter.matches(&item.shown)))
+        .map(|item| (order.place(&item, &scope_key(&item.scope)), item))
+        .filter(|(place, _)| after.as_ref().is_none_or(|after| compare(place, after).is_gt()))
         .collect();
     placed.sort_by(|one, other| compare(&one.0, &other.0));
     let is_more = placed.len() > size;
     placed.truncate(size);
-    let next = if is_more { placed.last().map(|(place, ..)| write_token(place)) } else { None };
-    let items = placed.into_iter().map(|(_, scope, item)| (scope, item)).collect();
+    let next = if is_more { placed.last().map(|(place, _)| write_token(place)) } else { None };
+    let items = placed.into_iter().map(|(_, item)| item).collect();
     Ok(Page { items, next })
 }
 
-fn write_token(place: &Place) -> String {
-    BASE64URL_NOPAD.encode(format!("{}\t{}", place.0, place.1).as_bytes())
+fn write_token(Place { created, sequence, name }: &Place) -> String {
+    BASE64URL_NOPAD.encode(format!("{created}\t{sequence}\t{name}").as_bytes())
 }
 
 fn read_token(token: &str) -> Result<Place, Refusal> {
+    let read = || {
+        let text = String::from_utf8(BASE64URL_NOPAD.decode(token.as_bytes()).ok()?).ok()?;
+        let mut parts = text.splitn(3, '\t');
+        Some(Place {
+            created: parts.next()?.parse().ok()?,
+            sequence: parts.next()?.parse().ok()?,
+            name: parts.next()?.to_owned(),
+        })
+    };
     let wrong = || Refusal::invalid("pageToken", token, "It is none that a list has given out.");
-    let bytes = BASE64URL_NOPAD.decode(token.as_bytes()).map_err(|_| wrong())?;
-    let text = String::from_utf8(bytes).map_err(|_| wrong())?;
-    let (time, name) = text.split_once('\t').ok_or_else(wrong)?;
-    Ok((time.to_owned(), name.to_owned()))
+    read().ok_or_else(wrong)
 }
 
 /// Answers with a list. `kind` is what one item is, as in `compute#machineImage`.
 pub fn list(request: &Request, links: &Links, kind: &str, items: Vec<Value>) -> Answer {
-    let items = items.into_iter().map(|item| (request.scope.clone(), item)).collect();
+    list_in_sequence(request, links, kind, items.into_iter().map(|item| (0, item)).collect())
+}
+
+/// Answers with a list of items that have numbers, which tell those of one time apart.
+pub fn list_in_sequence(
+    request: &Request,
+    links: &Links,
+    kind: &str,
+    items: Vec<(u64, Value)>,
+) -> Answer {
+    let here = |(sequence, shown)| Item { scope: request.scope.clone(), sequence, shown };
+    let items = items.into_iter().map(here).collect();
     let Page { items, next } = page(request, items, |_| String::new())?;
-    let items: Vec<Value> = items.into_iter().map(|(_, item)| item).collect();
+    let items: Vec<Value> = items.into_iter().map(|item| item.shown).collect();
     let mut answer = json!({
         "kind": format!("compute#{kind}List"),
         "id": links.path(&request.scope, &request.collection, ""),
@@ -140,9 +177,10 @@ pub fn aggregated(
     if scopes.is_empty() {
         scopes.insert("global".to_owned(), Vec::new());
     }
-    let Page { items, next } = page(request, items, key)?;
-    for (scope, item) in items {
-        scopes.entry(key(&scope)).or_default().push(item);
+    let items = items.into_iter().map(|(scope, shown)| Item { scope, sequence: 0, shown });
+    let Page { items, next } = page(request, items.collect(), key)?;
+    for item in items {
+        scopes.entry(key(&item.scope)).or_default().push(item.shown);
     }
     let collection = &request.collection;
     let shown = scopes.into_iter().map(|(key, items)| {

@@ -1,6 +1,7 @@
 //! Engines of clouds against the server of this program, over an embedded engine in a directory of its
 //! own: what one of them misunderstands, the other does not say.
 
+mod families;
 mod instances;
 mod templates;
 mod twcc;
