@@ -43,8 +43,9 @@ const PLACE: &str = r"^(https://|http://(localhost|127(\.[0-9]{1,3}){3}|\[::1\])
 /// How the hosts of Google's services end.
 const GOOGLE: &str = ".googleapis.com";
 /// Where the service stores what nobody has said a location for, by the beginning of the zone: the
-/// multi-region of the source, else the closest. Of regions that are not named here nobody says
-/// which is the closest. Source: cloud.google.com/compute/docs/disks/snapshots, storage location.
+/// multi-region of the source, else the closest. Of regions that are not named here (`africa-`, `me-`)
+/// nothing that is published says which is the closest, and it is not guessed. Source:
+/// cloud.google.com/compute/docs/disks/snapshots, storage location.
 const DEFAULT_LOCATIONS: [(&str, &str); 6] = [
     ("asia-", "asia"),
     ("australia-", "asia"),
@@ -310,6 +311,24 @@ impl Endpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A wrong one would be a promise that the service does not keep.
+    #[test]
+    fn the_default_location_is_told_where_it_is_known_and_not_guessed() {
+        let settings = Settings { projects: vec!["p".to_owned()], ..Settings::default() };
+        let can = settings.capabilities();
+        for (zone, location) in [
+            ("us-central1-a", "us"),
+            ("southamerica-east1-b", "us"),
+            ("europe-west4-a", "eu"),
+            ("australia-southeast1-c", "asia"),
+            ("me-west1-a", ""),
+            ("me-central2-b", ""),
+            ("africa-south1-a", ""),
+        ] {
+            assert_eq!(can.default_location(zone), location, "{zone}");
+        }
+    }
 
     #[test]
     fn an_endpoint_is_a_host_or_a_whole_path() {
