@@ -393,6 +393,12 @@ impl Image {
         self.labels.get(LABEL_LET_GO).and_then(|text| name::parse_stamp(text))
     }
 
+    /// Since when it is on its way out: no rule kept it any more, and nobody has taken its deprecation
+    /// back since.
+    pub fn going_since(&self) -> Option<Timestamp> {
+        self.let_go_at().filter(|_| self.stage > Stage::Active)
+    }
+
     /// Whether a hold keeps it at `now`. A hold that cannot be read holds.
     pub fn is_held(&self, now: Timestamp) -> bool {
         self.labels.get(LABEL_HOLD).is_some_and(|text| {

@@ -141,6 +141,7 @@ reason_codes! {
     NewerRemainder "newer-remainder" "It is what is left of a restore point, and what is left of a newer one holds every disk that it holds."
     NoRuleKeeps "no-rule-keeps" "No retention rule keeps the restore point."
     GracePassed "grace-passed" "The restore point was let go and the grace has passed."
+    DeprecationUndone "deprecation-undone" "It was let go, and somebody has made it active again since: it is let go anew."
     KeptAgain "kept-again" "A rule or a hold keeps the restore point again."
     DeprecateAfter "deprecate-after" "The restore point is kept and older than `deprecateAfter`."
     ObsoleteAfter "obsolete-after" "The restore point is kept and older than `obsoleteAfter`."

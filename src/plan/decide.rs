@@ -18,7 +18,9 @@ use super::action::{Action, Reason, ReasonCode};
 use super::document::{Blocked, Change, HeldBack, ImageRef, Kept, Missed, Update, Waiting};
 use crate::desired::{Due, Series, SeriesPoint};
 use crate::elapsed::Elapsed;
-use crate::inventory::{EngineInventory, Image, ImageState, LABEL_LET_GO, LABEL_STAGED, Stage};
+use crate::inventory::{
+    EngineInventory, Image, ImageState, LABEL_HOLD, LABEL_LET_GO, LABEL_STAGED, Stage,
+};
 use crate::name::{Key, Slot, stamp};
 use crate::policy::meant::Pause;
 use crate::retention::{CLOCK_SKEW, Fate};
@@ -209,11 +211,12 @@ impl<'a> SeriesPlan<'a> {
     fn let_go(&mut self, point: &SeriesPoint<'_>, why: Reason, coming: Option<&str>) {
         let image = point.image;
         let grace = self.series.policy.lifecycle.grace;
-        // A mark from the future is the mark of a clock that was wrong, and one on a point that is
-        // kept until the coming one is there has been overtaken: both are made anew.
+        // A mark from the future is the mark of a clock that was wrong. One on a point that is kept
+        // until the coming one is there has been overtaken, and so has one on a point that somebody has
+        // made active again: all are made anew.
         let is_kept = image.state == ImageState::Ready && point.fate.is_kept();
         let since =
-            image.let_go_at().filter(|since| *since <= CLOCK_SKEW.after(self.now) && !is_kept);
+            image.going_since().filter(|since| *since <= CLOCK_SKEW.after(self.now) && !is_kept);
         let Some(since) = since else {
             // The point that this plan creates ends the stall: what is let go waits for it.
             let ends_stall = self.is_stalled() && coming.is_some();
@@ -221,6 +224,7 @@ impl<'a> SeriesPlan<'a> {
                 return self.hold_back(Action::Deprecate, point, vec![obstacle, why]);
             }
             let mut change = self.change(Action::Deprecate, point, why);
+            change.reasons.extend(taken_back(image));
             if ends_stall || is_kept {
                 change.waits_for = coming.map(str::to_owned);
             }
@@ -383,6 +387,17 @@ pub(super) fn describe_pause(pause: &Pause) -> String {
     let until = pause.until.map(|until| format!(" until {}", minute(until))).unwrap_or_default();
     let reason = pause.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
     format!("{what} {verb}{until}{reason}")
+}
+
+/// That somebody has made an image active again that was let go.
+fn taken_back(image: &Image) -> Option<Reason> {
+    let since = image.let_go_at().filter(|_| image.stage == Stage::Active)?;
+    let detail = format!(
+        "let go {}, and somebody has taken the deprecation back since: the grace begins anew; \
+         a hold (`{LABEL_HOLD}`) keeps it",
+        minute(since)
+    );
+    Some(Reason::new(ReasonCode::DeprecationUndone, detail))
 }
 
 fn kept_again(reasons: &[Reason]) -> String {

@@ -27,7 +27,7 @@ use super::action::Action;
 use super::document::{Change, ImageRef, Plan};
 use super::seen::id_twice;
 use crate::elapsed::Elapsed;
-use crate::inventory::{EngineInventory, Image, ImageState, Instance, Inventory};
+use crate::inventory::{EngineInventory, Image, ImageState, Instance, Inventory, Stage};
 use crate::name::{Key, Ownership, PolicyName, Slot, SourceId};
 use crate::policy::Policies;
 use crate::policy::meant::OnSourceGone;
@@ -374,12 +374,14 @@ impl<'a> EngineChecks<'a> {
         policy.retention.at_least.max(1)
     }
 
-    /// What holds data is deleted only if its label says that it was let go at least the grace ago.
+    /// What holds data is deleted only if its label says that it was let go at least the grace ago, and
+    /// nobody has made it active again since.
     fn deprecate_first(&self, now: Timestamp) -> Option<Refusal> {
         let too_soon = self.data_deletes().filter(|(change, image)| {
             let policy = self.policies.keeper(&change.key.policy);
             let grace = policy.map(|policy| policy.lifecycle.grace);
-            !matches!((image.let_go_at(), grace), (Some(since), Some(grace)) if grace.after(since) <= now)
+            image.stage == Stage::Active
+                || !matches!((image.let_go_at(), grace), (Some(since), Some(grace)) if grace.after(since) <= now)
         });
         let message = "these images were not deprecated for the whole grace of their policy";
         self.refuse(Guard::DeprecateFirst, too_soon.map(|(change, _)| change), message)

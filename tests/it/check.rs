@@ -225,7 +225,7 @@ fn hours(hours: i64) -> SignedDuration {
     SignedDuration::from_hours(hours)
 }
 
-const BUGS: [Bug; 55] = [
+const BUGS: [Bug; 56] = [
     ("deletes the newest", CheckRule::Floor, |case| {
         let newest = case.newest("web-1");
         newest
@@ -297,6 +297,9 @@ const BUGS: [Bug; 55] = [
     }),
     ("deletes what was never let go", CheckRule::DeprecateFirst, |case| {
         case.edit_deleted(|image| drop(image.labels.remove(LABEL_LET_GO)))
+    }),
+    ("deletes what somebody has made active again", CheckRule::DeprecateFirst, |case| {
+        case.edit_deleted(|image| image.stage = Stage::Active)
     }),
     ("deletes within the grace", CheckRule::DeprecateFirst, |case| {
         let Some(id) = case.deleted() else { return false };

@@ -636,6 +636,37 @@ async fn the_stage_is_a_label_or_the_state_of_a_disk_image() {
     }
 }
 
+/// Whoever is killed between the two leaves no old mark beside a stage that makes it count.
+#[tokio::test]
+async fn an_overtaken_mark_is_made_anew_before_the_stage_that_it_counts_for() {
+    let case = Case::new();
+    let image = case.create(request(ImageKind::DiskImage, 2)).await.unwrap().image().clone();
+    let let_go =
+        |at: &str| Update { stage_after: Stage::Deprecated, ..set("stillframe-let-go", at) };
+    let orders = |case: &Case| {
+        let state = case.fake.state();
+        let posts = state.log.iter().filter(|line| line.starts_with("POST "));
+        let calls: Vec<String> =
+            posts.filter_map(|line| Some(line.rsplit_once('/')?.1.to_owned())).collect();
+        calls[calls.len() - 2..].to_vec()
+    };
+    let old = case.engine().update(&ImageRef::of(&image), &let_go("20261101t000000z")).await;
+    let old = old.unwrap();
+    assert_eq!(orders(&case), ["deprecate", "setLabels"]);
+    for image in case.fake.state().images.get_mut("images").unwrap().values_mut() {
+        image["deprecated"] = json!({"state": "ACTIVE"});
+    }
+    let undone = case.engine().observe().await.images.remove(0);
+    assert_eq!((undone.stage, &undone.labels), (Stage::Active, &old.labels));
+    let anew = case.engine().update(&ImageRef::of(&undone), &let_go("20261121t000000z")).await;
+    let anew = anew.unwrap();
+    assert_eq!(
+        (anew.stage, anew.labels["stillframe-let-go"].as_str()),
+        (Stage::Deprecated, "20261121t000000z")
+    );
+    assert_eq!(orders(&case), ["setLabels", "deprecate"]);
+}
+
 #[tokio::test]
 async fn only_the_image_that_was_meant_is_deleted() {
     let case = Case::new();

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use stillframe::inventory::{
     Capabilities, EngineInventory, FORMAT_VERSION, Gap, GapScope, Image, ImageState, Inventory,
-    LABEL_COPY, LABEL_HOLD, LABEL_LET_GO,
+    LABEL_COPY, LABEL_HOLD, LABEL_LET_GO, Stage,
 };
 use stillframe::name::{Key, PolicyName, Slot, SourceId, stamp};
 use stillframe::plan::guard::{Guard, Override, Refusal, guard, stale, withheld};
@@ -35,6 +35,7 @@ pub fn image(source: &str, days: i64, let_go: Option<i64>) -> Image {
     let mut image = memory::image(&format!("{source}-{days}"), &key);
     if let Some(days) = let_go {
         image.labels.insert(LABEL_LET_GO.to_owned(), stamp(ago(days)));
+        image.stage = Stage::Deprecated;
     }
     image
 }
@@ -297,6 +298,9 @@ fn nothing_is_deleted_without_its_deprecation_and_its_grace() {
     assert_eq!(let_go(Some("yesterday".to_owned())), [Guard::DeprecateFirst]);
     assert_eq!(let_go(Some(stamp(ago(0)))), [Guard::DeprecateFirst]);
     assert_eq!(let_go(Some(stamp(ago(1)))), []);
+    // The mark of a deprecation that somebody has taken back counts for nothing.
+    let undone = |inventory: &mut Inventory| inventory.engines[0].images[29].stage = Stage::Active;
+    assert_eq!(refused(29, undone), [Guard::DeprecateFirst]);
 }
 
 #[test]

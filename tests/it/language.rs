@@ -117,6 +117,7 @@ fn copy(policy: &str, days: i64, location: &str) -> Image {
 
 fn let_go(mut image: Image, days: i64) -> Image {
     image.labels.insert("stillframe-let-go".to_owned(), stamp(ago(days)));
+    image.stage = stillframe::inventory::Stage::Deprecated;
     image
 }
 

@@ -265,6 +265,49 @@ fn a_point_that_was_brought_back_begins_its_grace_anew() {
     assert_eq!(change.update.as_ref().unwrap().set_labels[LABEL_LET_GO], stamp(now()));
 }
 
+/// A person has made an image active again that was let go: nothing goes that is not marked as going.
+#[test]
+fn what_somebody_has_made_active_again_is_let_go_anew() {
+    let spec = "  retention: {last: 1}\n  lifecycle: {grace: 1d}\n";
+    for state in [ImageState::Ready, ImageState::Partial] {
+        let old = |stage: Stage| {
+            let mut old = night(3, Some(3));
+            (old.stage, old.state) = (stage, state);
+            vec![night(0, None), old]
+        };
+        assert_eq!(of(&planned(spec, old(Stage::Deprecated)), Action::Delete), ["web-1-3"]);
+        let mut seen = inventory(old(Stage::Active));
+        let policies = policies(spec);
+        let anew = plan(&policies, &seen, now());
+        assert_eq!(
+            (of(&anew, Action::Delete), of(&anew, Action::Deprecate)),
+            (vec![], vec!["web-1-3"])
+        );
+        assert_eq!(check(&anew, &seen, &policies, now()), []);
+        let change = anew.changes.iter().find(|one| one.action == Action::Deprecate).unwrap();
+        let codes: Vec<ReasonCode> = change.reasons.iter().map(|reason| reason.code).collect();
+        assert_eq!(codes[1..], [ReasonCode::DeprecationUndone]);
+        assert!(plan_text(&anew).contains("somebody has taken the deprecation back since"));
+        // The check holds the reason against what there is.
+        let mut untold = anew.clone();
+        untold.changes.iter_mut().for_each(|change| change.reasons.truncate(1));
+        assert!(
+            check(&untold, &seen, &policies, now()).iter().any(|one| one.rule == CheckRule::Reason)
+        );
+        // The grace begins anew, and is waited for.
+        let update = change.update.clone().unwrap();
+        let image = seen.engines[0].images.iter_mut().find(|image| image.id == "web-1-3").unwrap();
+        image.labels.extend(update.set_labels);
+        image.stage = update.stage_after;
+        let later = |hours| plan(&policies, &seen, now() + SignedDuration::from_hours(hours));
+        for (hours, deleted) in [(13, vec![]), (25, vec!["web-1-3"])] {
+            let plan = later(hours);
+            assert!(!of(&plan, Action::Deprecate).contains(&"web-1-3"));
+            assert_eq!(of(&plan, Action::Delete), deleted);
+        }
+    }
+}
+
 #[test]
 fn two_images_of_one_slot_are_one_point() {
     let mut twin = night(0, None);

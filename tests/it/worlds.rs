@@ -544,7 +544,8 @@ impl ImageSpec {
             ELSEWHERE.clone_into(&mut image.location);
         }
         (image.state, image.disks) = self.state();
-        if self.let_go_hours_ago.is_some() {
+        // Of some the deprecation was taken back.
+        if self.let_go_hours_ago.is_some_and(|ago| ago % 7 != 3) {
             image.stage = Stage::Deprecated;
         }
         if self.in_use {

@@ -13,7 +13,7 @@ use super::{GceEngine, SET_PATIENCE};
 use crate::engine::bound::{Judged, is_done, is_same};
 use crate::engine::http::Call;
 use crate::engine::{EngineError, Unwatched, set};
-use crate::inventory::{Image, LABEL_STAGE, Stage};
+use crate::inventory::{Image, LABEL_LET_GO, LABEL_STAGE, Stage};
 use crate::name::LABEL_KEY;
 use crate::plan::{ImageRef, Update};
 
@@ -124,6 +124,12 @@ impl GceEngine {
     ) -> Result<Found, EngineError> {
         // The stage first: whoever sees only that finishes the rest, in either direction.
         if found.place.collection == Collection::Images && found.image.stage != update.stage_after {
+            // But the mark of a deprecation that somebody has taken back is made anew before there is
+            // a stage with which it counts again: whoever sees only that begins anew.
+            let is_marked = found.image.labels.contains_key(LABEL_LET_GO);
+            if is_marked && update.set_labels.contains_key(LABEL_LET_GO) {
+                found = self.relabel(found, agreed, update).await?;
+            }
             self.deprecate(&found, update).await?;
             found = self.at(&found.place).await?;
             if found.image.stage != update.stage_after {

@@ -115,6 +115,10 @@ impl<'s> EngineCheck<'s, '_> {
         if lets_go(change) != update.set_labels.contains_key(LABEL_LET_GO) {
             self.find(CheckRule::Mark, change, "what is let go says since when, and nothing else");
         }
+        let is_undone = let_go_since(point.image).is_some() && point.image.stage == Stage::Active;
+        if has(change, ReasonCode::DeprecationUndone) != (lets_go(change) && is_undone) {
+            self.find(CheckRule::Reason, change, "what it says of its deprecation is not so");
+        }
         self.replacement(change, update, series, point);
         self.sharing(change, update, series, point);
         let is_idle = update.set_labels.is_empty()

@@ -66,6 +66,9 @@ impl<'s> EngineCheck<'s, '_> {
         if ripe.is_none_or(|ripe| ripe > self.seen.now) {
             self.find(CheckRule::DeprecateFirst, change, "it was not let go for the whole grace");
         }
+        if point.image.stage == Stage::Active {
+            self.find(CheckRule::DeprecateFirst, change, "somebody has made it active again");
+        }
     }
 
     /// What keeps everything of a series from going. What waits for a new point, and what is needless, goes

@@ -135,7 +135,7 @@ impl<'v, 'p> View<'v, 'p> {
 
     /// Since when it is let go, if the next plan goes by that.
     fn let_go_since(&self) -> Option<Timestamp> {
-        let since = self.point.image.let_go_at()?;
+        let since = self.point.image.going_since()?;
         let image = self.point.image;
         let is_kept = image.state == ImageState::Ready && self.point.fate.is_kept();
         let counts = since <= CLOCK_SKEW.after(self.prospect.now) && !is_kept;

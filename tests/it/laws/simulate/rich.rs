@@ -221,7 +221,8 @@ impl ImageSpec {
         if self.marked_missing {
             set(LABEL_MISSING, stamp(hours_ago(24 * 20)));
         }
-        if self.let_go_hours_ago.is_some() {
+        // Of some the deprecation was taken back.
+        if self.let_go_hours_ago.is_some_and(|ago| ago % 7 != 3) {
             image.stage = Stage::Deprecated;
         }
         image.state = match self.state {
