@@ -240,7 +240,7 @@ impl<'a> SeriesPlan<'a> {
                 stage_after,
                 set_labels,
                 replacement: coming
-                    .filter(|_| self.series.policy.capture.family.is_some())
+                    .filter(|_| self.can_replace(image))
                     .or_else(|| self.replacement(image)),
                 ..Update::default()
             });
@@ -329,12 +329,21 @@ impl<'a> SeriesPlan<'a> {
         }
     }
 
-    /// The newest READY image of the family, which people are told to take instead of this one.
+    /// Whether what this plan creates is of the family of an image: a family is of one project.
+    fn can_replace(&self, image: &Image) -> bool {
+        let instance = self.series.state.instance();
+        self.series.policy.capture.family.is_some()
+            && instance.is_some_and(|instance| instance.project == image.project)
+    }
+
+    /// The newest READY image of the family in the same project, which people are told to take instead of
+    /// this one.
     fn replacement(&self, image: &Image) -> Option<String> {
         let family = self.series.policy.capture.family.as_ref()?;
         let is_good = |other: &&Image| {
             other.family.as_ref() == Some(family)
                 && other.state == ImageState::Ready
+                && other.project == image.project
                 && other.stage == Stage::Active
                 && other.let_go_at().is_none()
                 && other.id != image.id

@@ -12,6 +12,7 @@ use stillframe::inventory::{
     LocationChoice, OWN_LABELS, QuotaUnit, RecordPlace,
 };
 use stillframe::name::{Key, Ownership, PolicyName, Slot, SourceId, stamp};
+use stillframe::plan::check::check;
 use stillframe::plan::guard::{guard, withheld};
 use stillframe::plan::{Action, Change, Plan, ReasonCode, in_both, plan};
 use stillframe::policy::meant::Origin;
@@ -923,6 +924,41 @@ fn older_images_of_a_family_name_the_newest() {
         (Action::Obsolete, "nightly-3", newest.as_str()),
     ];
     assert_eq!(steps, wanted);
+}
+
+/// A family is of one project: what is newer in another one cannot be taken for it.
+#[test]
+fn the_image_that_stands_for_another_is_of_its_project() {
+    let family = "  capture: {kind: disk-image, family: web}\n";
+    let spec = format!("{AT_TWO}  retention: {{last: 1}}\n{family}");
+    let policies = policies("", &spec);
+    let of_project = |day: i64, project: &str| Image {
+        family: Some("web".to_owned()),
+        kind: ImageKind::DiskImage,
+        project: project.to_owned(),
+        ..night("nightly", day)
+    };
+    let replacements = |images: Vec<Image>, project: &str| {
+        let mut inventory = world(images);
+        project.clone_into(&mut inventory.engines[0].instances[0].project);
+        let plan = plan(&policies, &inventory, now());
+        assert_eq!(check(&plan, &inventory, &policies, now()), []);
+        let lowered = plan.changes.into_iter().filter(|one| one.action == Action::Deprecate);
+        let named = lowered.map(|one| (one.image.id.unwrap(), one.update.unwrap().replacement));
+        named.collect::<Vec<_>>()
+    };
+    let (old, new) = (|project| of_project(2, project), |project| of_project(0, project));
+    let none = [("nightly-2".to_owned(), None)];
+    let newest = [("nightly-2".to_owned(), Some(night("nightly", 0).name))];
+    assert_eq!(replacements(vec![old("a"), new("a")], "a"), newest);
+    assert_eq!(replacements(vec![old("a"), new("b")], "b"), none);
+    // Nor can what is made elsewhere, once it is there.
+    let coming = replacements(vec![of_project(1, "a")], "a");
+    assert!(
+        matches!(&coming[..], [(_, Some(name))] if *name != night("nightly", 1).name),
+        "{coming:?}"
+    );
+    assert_eq!(replacements(vec![of_project(1, "a")], "b"), [("nightly-1".to_owned(), None)]);
 }
 
 #[test]

@@ -215,11 +215,17 @@ impl<'s> EngineCheck<'s, '_> {
     ) {
         let Some(name) = update.replacement.as_deref() else { return };
         let family = series.policy.capture.family.as_ref();
-        let is_coming = change.waits_for.as_deref() == Some(name);
+        let made_in = match series.presence {
+            Presence::There(instance) => Some(&instance.project),
+            Presence::Unselected | Presence::Missing | Presence::Unseen => None,
+        };
+        let is_coming =
+            change.waits_for.as_deref() == Some(name) && made_in == Some(&point.image.project);
         let images = self.seen.by_name.get(name).map_or(&[][..], Vec::as_slice);
         let is_good = images.iter().any(|image| {
             image.id != point.image.id
                 && image.family.as_ref() == family
+                && image.project == point.image.project
                 && image.state == ImageState::Ready
                 && image.stage == Stage::Active
                 && let_go_since(image).is_none()
