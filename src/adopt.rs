@@ -22,6 +22,7 @@ pub use pattern::{DEFAULT, Pattern, PatternError, Reading, Time};
 use crate::elapsed::whole_second;
 use crate::inventory::{EngineInventory, Image, ImageState, Instance, Inventory, LABEL_HOLD};
 use crate::name::{Key, LABEL_PREFIX, Ownership, PolicyName, Slot};
+use crate::plan::going::{Goes, going, held_back};
 use crate::plan::{Action, Change, ImageRef, Plan, Reason, ReasonCode, Update, of_changes, plan};
 use crate::policy::select::Decision;
 use crate::policy::{Policies, Policy};
@@ -34,6 +35,9 @@ const NAMED_WITHIN: SignedDuration = SignedDuration::from_mins(59);
 /// Labels by which other tools say that an image is theirs.
 const OTHER_TOOLS: [&str; 5] =
     ["managed-by", "managed_by", "managedby", "goog-terraform-provisioned", "goog-managed-by"];
+
+/// So many of the images are named that would lose their place.
+const NAMED_MAX: usize = 3;
 
 /// Which images are meant, and how they are read.
 #[derive(Debug, Clone)]
@@ -116,7 +120,7 @@ pub fn adopt(
         }
         reader.leave_doubles(&mut found);
     }
-    let let_go = leave_what_costs(policies, inventory, &before, &mut found, now);
+    let let_go = leave_what_costs(policies, inventory, engine, &before, &mut found, now);
     let changes = found.candidates.iter().map(|one| change(&engine.name, one)).collect();
     found.left_alone.sort();
     Ok(Adoption {
@@ -365,53 +369,79 @@ fn distance(one: Timestamp, other: Timestamp) -> SignedDuration {
     one.duration_since(other).abs()
 }
 
-/// Leaves alone the images of each series of which the next plan would delete more for them; says
-/// how many of the others it would let go of. Series never influence each other.
+/// Leaves alone the images of each series of which the next plan would take away or let go of something
+/// for them that it keeps now; says how many of the others it would let go of. Series never influence each
+/// other.
 fn leave_what_costs(
     policies: &Policies,
     inventory: &Inventory,
+    engine: &EngineInventory,
     before: &Plan,
     found: &mut Found<'_>,
     now: Timestamp,
 ) -> usize {
-    let deletes = |plan: &Plan| -> BTreeMap<String, Key> {
-        let deletes = plan.changes.iter().filter(|change| change.action == Action::Delete);
-        deletes.filter_map(|change| Some((change.image.id.clone()?, change.key.clone()))).collect()
-    };
-    let known = deletes(before);
+    let (went, was_held) = (going(before, engine), held_back(before, engine));
+    let deleted_anyway = deletes(before);
     while !found.candidates.is_empty() {
         let after = plan(policies, &adopted(inventory, found), now);
-        let new: Vec<(String, Key)> =
-            deletes(&after).into_iter().filter(|(id, _)| !known.contains_key(id)).collect();
-        if new.is_empty() {
-            let ids: BTreeSet<&str> =
-                found.candidates.iter().map(|one| one.image.id.as_str()).collect();
-            let goes = |change: &&Change| {
+        let ids: BTreeSet<&str> =
+            found.candidates.iter().map(|one| one.image.id.as_str()).collect();
+        let (goes, held) = (going(&after, engine), held_back(&after, engine));
+        // What is adopted may be let go, by its retention; nothing is deleted at once.
+        let deleted = deletes(&after);
+        let is_deleted = |id: &str| deleted.contains(id) && !deleted_anyway.contains(id);
+        let is_cost = |id: &str| is_deleted(id) || (!went.contains_key(id) && !ids.contains(id));
+        let new = goes.iter().filter(|(id, _)| is_cost(id));
+        let new_held = held.iter().filter(|(id, _)| is_cost(id) && !was_held.contains_key(*id));
+        let costs: Vec<&Goes<'_>> = new.chain(new_held).map(|(_, goes)| goes).collect();
+        if costs.is_empty() {
+            let lets_go = |change: &&Change| {
                 change.action == Action::Deprecate
                     && change.image.id.as_deref().is_some_and(|id| ids.contains(id))
             };
-            return after.changes.iter().filter(goes).count();
+            return after.changes.iter().filter(lets_go).count();
         }
-        let costly: BTreeSet<_> = new.iter().map(|(_, key)| key.source.clone()).collect();
-        let (left, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut found.candidates)
-            .into_iter()
-            .partition(|one| costly.contains(&one.key.source));
-        found.candidates = kept;
-        if left.is_empty() {
-            // Something else would be deleted for them: none of them is worth that.
-            for one in std::mem::take(&mut found.candidates) {
-                found.leave(one.image, "with it, the next plan would delete something");
-            }
-        }
-        for one in left {
-            let reason = format!(
-                "with it, the next plan would delete images of {} that it keeps now; adopt again once it has let go of them",
-                one.source_name
-            );
-            found.leave(one.image, reason);
-        }
+        leave_costly(found, &costs);
     }
     0
+}
+
+/// The ids of what a plan deletes.
+fn deletes(plan: &Plan) -> BTreeSet<&str> {
+    let deletes = plan.changes.iter().filter(|change| change.action == Action::Delete);
+    deletes.filter_map(|change| change.image.id.as_deref()).collect()
+}
+
+/// Leaves alone what would cost these their place: of their sources what is as new as they are, since
+/// nothing that is older takes the place of what is newer.
+fn leave_costly(found: &mut Found<'_>, costs: &[&Goes<'_>]) {
+    let costs_any = |one: &Candidate<'_>, is_all: bool| {
+        let mut of_source = costs.iter().filter(|goes| goes.key.source == one.key.source);
+        of_source.any(|goes| is_all || goes.key.slot <= one.key.slot)
+    };
+    // Where that is not it, it is one of the others of that source; else nobody knows which.
+    let all = std::mem::take(&mut found.candidates);
+    let is_known = |is_all: bool| all.iter().any(|one| costs_any(one, is_all));
+    let (some, any) = (is_known(false), is_known(true));
+    let (left, kept): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|one| !any || costs_any(one, !some));
+    found.candidates = kept;
+    for one in left {
+        let of_source: Vec<&&Goes<'_>> =
+            costs.iter().filter(|goes| goes.key.source == one.key.source).collect();
+        let named = if of_source.is_empty() { costs.iter().collect() } else { of_source };
+        let names: Vec<&str> = named.iter().take(NAMED_MAX).map(|goes| goes.name).collect();
+        let more = match named.len().saturating_sub(NAMED_MAX) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let why = named.first().map(|goes| goes.why.as_str()).unwrap_or_default();
+        let reason = format!(
+            "with it, the next plan would let go of {}{more}, which it keeps now ({why}); widen the retention, hold what is to stay, or let the policy let go of it first",
+            names.join(", ")
+        );
+        found.leave(one.image, reason);
+    }
 }
 
 /// The inventory as it is once these images are adopted.

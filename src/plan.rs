@@ -9,6 +9,7 @@ mod agree;
 pub mod check;
 mod decide;
 mod document;
+pub mod going;
 pub mod guard;
 pub mod pace;
 mod risk;

@@ -1,17 +1,13 @@
 //! What an import must not cost, asked of the planner: with the image and without it.
 
-use std::collections::BTreeMap;
-
 use super::{COMING, Desk, ImportError, refused};
-use crate::inventory::{ImageState, LABEL_LET_GO};
+use crate::inventory::ImageState;
 use crate::name::{Key, Ownership, Slot};
-use crate::plan::{Action, Change, ImageRef, Plan, Reason, ReasonCode};
+use crate::plan::going::{Goes, Going, going, held_back};
+use crate::plan::{Action, Plan};
 
 /// So many slots before the time of an image are looked at for one that can still be captured.
 const SLOTS_LOOKED_AT: usize = 64;
-
-/// Images that a plan takes away, lets go of or keeps only for their grace: names and last reasons by id.
-type Going<'p> = BTreeMap<&'p str, (&'p str, String)>;
 
 impl Desk<'_> {
     /// Refuses what the next plan would let go of, and that for which it would let go of something else
@@ -22,20 +18,20 @@ impl Desk<'_> {
         after: &Plan,
         key: &Key,
     ) -> Result<(), ImportError> {
-        let (goes, held) = (self.going(after), self.held_back(after));
-        if let Some((_, why)) = goes.get(COMING).or_else(|| held.get(COMING)) {
+        let (goes, held) = (going(after, self.engine), held_back(after, self.engine));
+        if let Some(Goes { why, .. }) = goes.get(COMING).or_else(|| held.get(COMING)) {
             return refused(format!(
                 "the next plan would let go of it: {why}. A rule of {} must keep a restore point of {}",
                 self.policy.name, key.slot
             ));
         }
-        let (went, was_held) = (self.going(before), self.held_back(before));
+        let (went, was_held) = (going(before, self.engine), held_back(before, self.engine));
         let is_new =
             |id: &str, known: [&Going<'_>; 2]| !known.iter().any(|one| one.contains_key(id));
         let new = goes.iter().filter(|(id, _)| is_new(id, [&went, &Going::new()]));
         let new = new.chain(held.iter().filter(|(id, _)| is_new(id, [&went, &was_held])));
         let new: Vec<_> = new.map(|(_, going)| going).collect();
-        if let Some((name, why)) = new.first() {
+        if let Some(Goes { name, why, .. }) = new.first() {
             let more = match new.len() {
                 1 => String::new(),
                 count => format!(" and {} more", count - 1),
@@ -76,47 +72,6 @@ impl Desk<'_> {
             )),
             None => Ok(()),
         }
-    }
-
-    /// What a plan takes away or lets go of, or has let go of: what it brings back is none of these, and
-    /// an image with which it would not be brought back costs it.
-    fn going<'p>(&self, plan: &'p Plan) -> Going<'p> {
-        let lets_go = |change: &&Change| {
-            let update = change.update.as_ref();
-            change.action == Action::Delete
-                || update.is_some_and(|update| update.set_labels.contains_key(LABEL_LET_GO))
-        };
-        let going = plan.changes.iter().filter(lets_go);
-        let mut going = self.of(going.map(|change| (&change.image, &change.reasons[..])));
-        let in_grace = |reason: &&Reason| reason.code == ReasonCode::InGrace;
-        going.extend(plan.kept.iter().filter(|kept| *kept.engine == self.engine.name).filter_map(
-            |kept| {
-                let why = kept.reasons.iter().find(in_grace)?;
-                Some((&*kept.id, (&*kept.name, why.detail.clone())))
-            },
-        ));
-        going
-    }
-
-    /// What would go if nothing held it.
-    fn held_back<'p>(&self, plan: &'p Plan) -> Going<'p> {
-        self.of(plan.held_back.iter().map(|held| (&held.image, &held.reasons[..])))
-    }
-
-    fn of<'p>(&self, images: impl Iterator<Item = (&'p ImageRef, &'p [Reason])>) -> Going<'p> {
-        let is_nothing = |id: &str| {
-            let mut images = self.engine.images.iter();
-            images.any(|image| image.id == id && image.state == ImageState::Failed)
-        };
-        let with_id =
-            images.filter_map(|(image, reasons)| Some((image.id.as_deref()?, image, reasons)));
-        with_id
-            .filter(|(id, ..)| !is_nothing(id))
-            .map(|(id, image, reasons)| {
-                let why = reasons.last().map(|reason| reason.detail.clone()).unwrap_or_default();
-                (id, (image.name.as_str(), why))
-            })
-            .collect()
     }
 }
 

@@ -322,11 +322,53 @@ fn what_would_have_others_deleted_is_left_alone() {
     assert_eq!(stalled.plan.changes, []);
     assert_eq!(count(&plan(&policies, &inventory, now()), Action::Delete), 0);
     let told = reason(scripted("web-1", 1), &images, &by_name());
-    assert!(told.starts_with("with it, the next plan would delete images of web-1"), "{told}");
+    assert!(
+        told.starts_with("with it, the next plan would let go of nightly-web-1-2026"),
+        "{told}"
+    );
     // Another series has nothing to do with that.
     let both = [images, vec![scripted("web-1", 1), scripted("web-2", 1)]].concat();
     let (adoption, ..) = adopted(SPEC, both, &by_name());
     assert_eq!((adoption.plan.summary.relabel, adoption.left_alone.len()), (1, 1));
+}
+
+/// A restore point of the policy that an adopted image would take the place of: it would be let go, and
+/// deleted a grace later.
+#[test]
+fn what_would_take_the_place_of_what_is_kept_is_left_alone() {
+    let daily = "  retention: {daily: 4}\n  lifecycle: {grace: 0h}\n";
+    let own = || (1..4).map(|day| image("web-1", day, None)).collect::<Vec<Image>>();
+    let (before, policies, inventory) = adopted(daily, own(), &by_name());
+    assert_eq!(before.plan.changes, []);
+    let next = plan(&policies, &inventory, now());
+    assert_eq!(count(&next, Action::Deprecate) + count(&next, Action::Delete), 0);
+    // Later on the same day than the restore point there is: it would stand for the day.
+    let named = |id: &str, image: Image| Image { id: id.to_owned(), ..image };
+    let mut later = named("later", scripted("web-1", 2));
+    let at = ago(2) + SignedDuration::from_hours(6);
+    later.created_at = at + SignedDuration::from_secs(3);
+    later.name = format!("web-1-backup-{}", at.strftime("%Y%m%d-%H%M%S"));
+    let told = reason(later.clone(), &own(), &by_name());
+    assert!(
+        told.starts_with("with it, the next plan would let go of nightly-web-1-20261119-1200z-"),
+        "{told}"
+    );
+    // What is older takes no place of what is newer, nor does what is of another source.
+    let others = vec![
+        later,
+        named("early-2", scripted("web-1", 2)),
+        named("early-3", scripted("web-1", 3)),
+        scripted("web-2", 1),
+    ];
+    let (adoption, policies, inventory) = adopted(daily, [own(), others].concat(), &by_name());
+    assert_eq!(
+        (adoption.plan.summary.relabel, adoption.left_alone.len(), adoption.let_go),
+        (3, 1, 2)
+    );
+    let next = plan(&policies, &after(&inventory, &adoption), now());
+    let gone = next.changes.iter().filter(|change| change.action == Action::Deprecate);
+    let gone: Vec<&str> = gone.map(|change| change.image.name.as_str()).collect();
+    assert!(gone.iter().all(|name| name.contains("-backup-")), "{gone:?}");
 }
 
 #[test]

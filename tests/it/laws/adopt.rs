@@ -9,6 +9,7 @@ use stillframe::adopt::{DEFAULT, Pattern, Wanted, adopt, guard};
 use stillframe::inventory::{ImageState, Inventory};
 use stillframe::name::{LABEL_PREFIX, Ownership, PolicyName, Slot, SourceId};
 use stillframe::plan::check::check;
+use stillframe::plan::going::going;
 use stillframe::plan::{Action, plan};
 use stillframe::schedule::Zone;
 
@@ -105,6 +106,13 @@ fn adoption_takes_only_what_is_nobodys_and_costs_nothing() {
         let new: Vec<_> =
             ids(&next, Action::Delete).difference(&ids(&before, Action::Delete)).cloned().collect();
         prop_assert_eq!(new, Vec::<String>::new());
+        // Nor does it let go of anything that it keeps, but of what is adopted.
+        let meant: BTreeSet<String> =
+            adoption.plan.changes.iter().filter_map(|change| change.image.id.clone()).collect();
+        let known = going(&before, &inventory.engines[0]);
+        let goes = going(&next, &after.engines[0]);
+        let lost = |id: &&&str| !known.contains_key(**id) && !meant.contains(**id);
+        prop_assert_eq!(goes.keys().find(lost), None);
         prop_assert_eq!(check(&next, &after, &policies, now()), []);
         let own: BTreeSet<String> =
             adoption.plan.changes.iter().filter_map(|change| change.image.id.clone()).collect();
