@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::GceEngine;
 use super::call::CallError;
 use super::http::{OPERATION_TIME_MAX, WaitError};
 use super::image::{Collection, Found, Wire};
 use super::insertion::{self, Wanted};
+use super::settings::CREATIONS_MAX;
 use super::wire::{self, DiskImage, MachineImage, Snapshot};
 use super::{SET_PATIENCE, Source};
 use crate::engine::http::{Call, Looks};
@@ -244,8 +245,11 @@ impl GceEngine {
         deadline: Timestamp,
         shares: &Shares<'_>,
     ) -> Result<Created, EngineError> {
+        // What is more than a region takes waits until another one has ended.
+        let places = &Semaphore::new(CREATIONS_MAX);
         let members =
             wanted.iter().zip(found).enumerate().map(|(index, (wanted, found))| async move {
+                let _place = places.acquire().await;
                 self.member(wanted, found, deadline, shares, index).await
             });
         let members: Vec<Member> = join_all(members).await.into_iter().collect::<Result<_, _>>()?;

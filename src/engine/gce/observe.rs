@@ -112,8 +112,10 @@ impl GceEngine {
         }
         let regions: BTreeSet<&str> =
             sources.values().map(|source| region_of(&source.zone)).collect();
-        // Each region takes as many as the settings say; that they do is seen to per region.
-        inventory.capabilities.captures_max *= regions.len().max(1);
+        // Each region takes so many; what the settings say is for all of them together.
+        if self.settings.captures.is_none() {
+            inventory.capabilities.captures_max *= regions.len().max(1);
+        }
         let mut images = self.look_at_images(&mut inventory).await;
         let (origins, doubt) = self.name_by_ids(&mut images, origins, uses).await;
         inventory.gaps.extend(doubt.map(|why| gap(GapScope::Images, "who uses images", why)));

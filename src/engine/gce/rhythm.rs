@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::GceEngine;
-use super::settings::{SOURCE_HOURLY, SOURCE_INTERVAL_MINUTES};
+use super::settings::{CREATIONS_MAX, SOURCE_HOURLY, SOURCE_INTERVAL_MINUTES};
 use crate::elapsed::Elapsed;
 use crate::engine::{EngineError, Watcher};
 use crate::name::SourceId;
@@ -126,7 +126,7 @@ impl GceEngine {
         zone: &str,
         creations: usize,
     ) -> Result<OwnedSemaphorePermit, EngineError> {
-        let most = self.settings.captures();
+        let most = self.settings.captures().min(CREATIONS_MAX);
         let creations = u32::try_from(creations.min(most)).unwrap_or(u32::MAX);
         let region = self.rhythm.region(region_of(zone), most);
         let closed = |_| EngineError::Failed("the region takes nothing any more".to_owned());

@@ -33,7 +33,7 @@ const ENDPOINT_DEFAULT: &str = "https://compute.googleapis.com/compute/v1/";
 /// What is behind the host where an endpoint names only a host.
 const API_PATH: &str = "/compute/v1/";
 /// So many creations a region takes at once.
-const CAPTURES_MAX: usize = 20;
+pub(super) const CREATIONS_MAX: usize = 20;
 /// The shortest time between two images of one source, in minutes, and the most within an hour.
 /// Source: cloud.google.com/compute/docs/disks/snapshots, machine-images/create-machine-images.
 pub(super) const SOURCE_INTERVAL_MINUTES: u32 = 10;
@@ -95,8 +95,8 @@ pub struct Settings {
     /// credentials file, and not with one of the type `impersonated_service_account`.
     #[schemars(regex(pattern = PLACE))]
     pub credentials_endpoint: Option<String>,
-    /// How many captures run at once in all of the engine, and how many creations in each region. The
-    /// default is 20, which is what a region takes.
+    /// How many captures run at once in all of the engine, however many regions there are. The default is
+    /// 20 for each region that has instances: a region takes so many creations at once, whatever is said here.
     #[schemars(range(min = 1, max = 200))]
     pub captures: Option<u32>,
     /// How many captures, copies or drills begin within a minute at the most, in all of the engine: they
@@ -149,9 +149,9 @@ impl Settings {
         }
     }
 
-    /// How many creations of a region run at once.
+    /// How many captures run at once, of each region where nothing is said.
     pub fn captures(&self) -> usize {
-        self.captures.map_or(CAPTURES_MAX, |captures| captures as usize)
+        self.captures.map_or(CREATIONS_MAX, |captures| captures as usize)
     }
 
     /// The projects that may hold images.

@@ -197,6 +197,52 @@ async fn members_are_counted_for_the_region() {
     assert_eq!(made.image().members(), 2);
 }
 
+#[tokio::test]
+async fn a_region_takes_no_more_members_at_once_than_it_takes() {
+    let case = Case::new();
+    let mut large = both(2);
+    {
+        let mut state = case.fake.state();
+        for number in 0..23 {
+            let path = format!("projects/p/zones/us-a/disks/more-{number}");
+            let url = format!("https://www.googleapis.com/compute/v1/{path}");
+            let device = format!("more-{number}");
+            state.disks.insert(path, json!({"selfLink": url, "sizeGb": "1"}));
+            let disk =
+                json!({"deviceName": device, "boot": false, "source": url, "type": "PERSISTENT"});
+            let instance =
+                state.instances.get_mut("projects/p/zones/us-a/instances/web-1").unwrap();
+            instance["disks"].as_array_mut().unwrap().push(disk);
+            large.create.disks.push(device);
+        }
+    }
+    let made = case.create(large).await.unwrap();
+    assert_eq!(made.image().members(), 25);
+    let state = case.fake.state();
+    let captures: Vec<usize> =
+        (0..state.log.len()).filter(|at| state.log[*at].ends_with("/createSnapshot")).collect();
+    assert_eq!(captures.len(), 25);
+    // An operation that was looked at twice has ended.
+    let looks: Vec<&String> =
+        state.log[..captures[20]].iter().filter(|line| line.contains("/operations/")).collect();
+    let distinct: BTreeSet<&&String> = looks.iter().collect();
+    assert!(distinct.len() < looks.len(), "{looks:?}");
+}
+
+/// What is said of the engine is for all regions together, what is not said is for each.
+#[tokio::test]
+async fn captures_bound_the_engine_and_not_each_region() {
+    let case = Case::new();
+    case.fake.state().add_instance("p", "eu-a", "web-2", "4202");
+    let most = async |settings: Value| {
+        let clock = Arc::new(FixedClock(now()));
+        let engine = open(&case.fake, "cloud", clock, case.pause.clone(), settings).unwrap();
+        engine.observe().await.capabilities.captures_max
+    };
+    assert_eq!(most(json!({"projects": ["p"]})).await, 40);
+    assert_eq!(most(json!({"projects": ["p"], "captures": 3})).await, 3);
+}
+
 /// Rounds over a service that takes so many changes and is then gone for this run.
 struct Rounds {
     case: Case,
