@@ -21,7 +21,9 @@ use crate::inventory::{
     LABEL_IMPORTED, Stage, Via,
 };
 use crate::name::{Key, Ownership, PolicyName, Slot};
-use crate::plan::{Action, Change, Create, ImageRef, Plan, Reason, ReasonCode, of_changes, plan};
+use crate::plan::{
+    Action, Change, Create, ImageRef, Plan, Reason, ReasonCode, name_taken, of_changes, plan,
+};
 use crate::policy::meant::OnSourceGone;
 use crate::policy::{Policies, Policy};
 use crate::simulate::forecast::{Forecast, of_image};
@@ -374,9 +376,7 @@ impl<'a> Desk<'a> {
             image.name == name && !is_ours
         });
         match taken {
-            Some(_) => refused(format!(
-                "an image named {name} exists already and is not this restore point; rename or delete it"
-            )),
+            Some(_) => refused(name_taken(name, taken, &self.policy.name)),
             None => Ok(failed),
         }
     }

@@ -424,13 +424,20 @@ impl Image {
         is_it.then_some(image.as_str())
     }
 
-    /// How many images of the engine it is made of: more than one for a set.
+    /// How many images of the engine it is made of, once it is whole: more than one for a set.
     pub fn members(&self) -> u64 {
         let count = self.labels.get(LABEL_SET).and_then(|text| text.parse().ok());
         count.unwrap_or(1).max(1)
     }
 
     /// When it was last proven restorable.
+    /// How many of them there are, where the disks are known that they hold, one each; else all.
+    pub fn members_there(&self) -> u64 {
+        let there = self.disks.as_ref().filter(|_| self.state != ImageState::Ready);
+        let all = self.members();
+        there.map_or(all, |disks| all.min(disks.len() as u64)).max(1)
+    }
+
     pub fn drilled_at(&self) -> Option<Timestamp> {
         self.labels.get(LABEL_DRILLED).and_then(|text| name::parse_stamp(text))
     }

@@ -23,7 +23,8 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 pub use action::{Action, Reason, ReasonCode};
-pub use agree::{in_both, still_wanted};
+pub use agree::{changed_since, in_both, still_wanted};
+pub(crate) use decide::name_taken;
 pub use document::{
     Blocked, BrokenLabels, Budget, Change, Copy, Costs, Create, EngineSummary, Exempt,
     FORMAT_VERSION, HeldBack, ImageRef, Kept, Missed, Orphans, Plan, PolicySchedule, QuotaUse,

@@ -24,7 +24,9 @@ use crate::files;
 use crate::inventory::{EngineInventory, FORMAT_VERSION, Inventory};
 use crate::plan::check::{check, check_rest, refusals};
 use crate::plan::guard::{Guard, Override, Refusal, guard, stale, withheld};
-use crate::plan::{Change, Plan, in_both, narrowed, of_changes, plan_after, still_wanted};
+use crate::plan::{
+    Change, Plan, changed_since, in_both, narrowed, of_changes, plan_after, still_wanted,
+};
 use crate::policy::{Finding, Policies, Risk, lint};
 use crate::review::Saved;
 use crate::simulate::expense::budget;
@@ -136,6 +138,8 @@ pub struct Round {
     pub approved: bool,
     /// What was new since the approval and therefore not done.
     pub not_approved: Vec<Change>,
+    /// The engines and ids of those of them whose image has changed since: as it was, it was approved.
+    pub changed: BTreeSet<(String, String)>,
     /// What came of each change.
     pub outcomes: Vec<Outcome>,
     /// What was cleared away, engine by engine.
@@ -264,7 +268,7 @@ impl Room {
         };
         let mut plan = planned(&inventory, self.clock.now(), None);
         let approved = approval.approve(&plan).await;
-        let mut not_approved = Vec::new();
+        let (mut not_approved, mut changed) = (Vec::new(), BTreeSet::new());
         if approved && approval.takes_time() && !stop.is_asked() {
             let now = self.clock.now();
             if let Some(message) = stale(&plan, &self.policies, now) {
@@ -273,6 +277,7 @@ impl Room {
             }
             inventory = self.observe().await;
             let (both, only_fresh) = in_both(&plan, planned(&inventory, now, Some(&plan)));
+            changed = changed_since(&plan, &only_fresh);
             (plan, not_approved) = (both, only_fresh);
         }
         if !approved {
@@ -287,7 +292,7 @@ impl Room {
         // Where nothing was carried out, what was seen still stands.
         let after = if outcomes.is_empty() { inventory } else { self.observe().await };
         let after = Some(after);
-        Ok(Round { plan, approved, not_approved, outcomes, settled, after })
+        Ok(Round { plan, approved, not_approved, changed, outcomes, settled, after })
     }
 
     /// What becomes of a plan that nobody approves: nothing. What engines have promised before is no part
@@ -298,6 +303,7 @@ impl Room {
             plan,
             approved: false,
             not_approved: Vec::new(),
+            changed: BTreeSet::new(),
             outcomes: Vec::new(),
             settled,
             after: None,

@@ -13,8 +13,8 @@ use super::progress::{Bars, Lines, show_keys};
 use super::{Console, Exit, Global, parse_instant, saved, setup};
 use crate::apply::{Ending, Listener, Stop};
 use crate::inventory::Inventory;
-use crate::plan::Plan;
 use crate::plan::guard::{Override, refuses, unused};
+use crate::plan::{Plan, changed_since};
 use crate::policy::Finding;
 use crate::reconcile::{Approval, Room, Round, Within};
 use crate::report::{
@@ -152,13 +152,20 @@ async fn within(
     let mut round = room.round_of(&planned, approval, listener, stop).await?;
     let within = last.into_inner().unwrap_or_else(PoisonError::into_inner);
     if let Some(within) = within {
+        let changed = changed_since(&saved.plan, &within.new);
         for change in &within.gone {
+            let id = change.image.id.clone().unwrap_or_default();
+            // What is still wanted of it is said with what was not approved.
+            if changed.contains(&(change.engine.clone(), id)) {
+                continue;
+            }
             console.note(&format!(
                 "not wanted any more: {} {}\n",
                 change.action.word(),
                 clean(&change.image.name)
             ));
         }
+        round.changed.extend(changed);
         round.not_approved.extend(within.new);
     }
     Ok(round)

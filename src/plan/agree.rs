@@ -18,6 +18,20 @@ pub fn in_both(approved: &Plan, mut fresh: Plan) -> (Plan, Vec<Change>) {
     (fresh, only_fresh)
 }
 
+/// Of what is new since a plan was approved that which it would have done as well, to the image as it was
+/// then: engines and ids.
+pub fn changed_since(approved: &Plan, new: &[Change]) -> BTreeSet<(String, String)> {
+    let was_approved = |change: &&Change| {
+        approved.changes.iter().any(|other| {
+            other.engine == change.engine
+                && other.action == change.action
+                && other.image.id == change.image.id
+        })
+    };
+    let changed = new.iter().filter(was_approved);
+    changed.filter_map(|change| Some((change.engine.clone(), change.image.id.clone()?))).collect()
+}
+
 /// The positions of the changes of a plan that a fresh plan, made when its captures had ended, still
 /// wants.
 pub fn still_wanted(plan: &Plan, fresh: &Plan, inventory: &Inventory) -> BTreeSet<usize> {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+pub(crate) use due::name_taken;
 use gone::obstacle;
 
 use super::Telling;
@@ -342,8 +343,8 @@ impl<'a> SeriesPlan<'a> {
         let family = self.series.policy.capture.family.as_ref()?;
         let is_good = |other: &&Image| {
             other.family.as_ref() == Some(family)
-                && other.state == ImageState::Ready
                 && other.project == image.project
+                && other.state == ImageState::Ready
                 && other.stage == Stage::Active
                 && other.let_go_at().is_none()
                 && other.id != image.id

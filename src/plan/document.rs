@@ -128,7 +128,7 @@ pub struct Summary {
     pub exempt: usize,
     /// Slots that were missed.
     pub missed: usize,
-    /// Images of ours that are being made by another run.
+    /// Images of ours that are being made, by another run or one that has ended.
     pub creating: usize,
     /// Policies that are paused in part or whole.
     pub paused: usize,

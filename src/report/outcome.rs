@@ -239,7 +239,14 @@ fn problem_rows(round: &Round) -> Vec<Row> {
                 clean(&change.image.name)
             ),
         );
-        row.notes.push("new since the plan was approved; the next run shows it".to_owned());
+        let id = change.image.id.clone().unwrap_or_default();
+        let is_changed = round.changed.contains(&(change.engine.clone(), id));
+        let note = if is_changed {
+            "it has changed since the plan was approved, and is left alone; the next run shows it"
+        } else {
+            "new since the plan was approved; the next run shows it"
+        };
+        row.notes.push(note.to_owned());
         rows.push(row);
     }
     rows

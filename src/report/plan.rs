@@ -127,7 +127,7 @@ fn attention(plan: &Plan) -> Vec<Row> {
                 "policies paused or blacked out"
             },
         ),
-        ('»', summary.creating, "being made by another run"),
+        ('»', summary.creating, "begun and not READY yet"),
         ('?', summary.unprotected, "unprotected"),
         ('?', summary.exempt, "exempt"),
     ]

@@ -132,7 +132,7 @@ impl SteadyTotal {
 
     /// One image more.
     fn add(&mut self, image: &Image, engine: &str, prices: Option<&Prices>) {
-        self.images += image.members();
+        self.images += image.members_there();
         let Some(bytes) = image.stored_bytes else {
             self.unsized_series += 1;
             return;

@@ -127,7 +127,7 @@ impl<'a> World<'a> {
         };
         world.base = world.base_hash();
         for point in series.points.iter().chain(&series.copies) {
-            let (bytes, members) = (point.image.stored_bytes, point.image.members());
+            let (bytes, members) = (point.image.stored_bytes, point.image.members_there());
             world.insert(point.key.clone(), point.image.clone(), (bytes, members), prices);
         }
         world.totals.peak_ready = world.ready;

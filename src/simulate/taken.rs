@@ -14,7 +14,7 @@ pub struct Taken {
 impl Taken {
     /// What an image takes.
     pub fn of(image: &Image) -> Self {
-        Self { images: image.members(), bytes: image.stored_bytes.unwrap_or(0) }
+        Self { images: image.members_there(), bytes: image.stored_bytes.unwrap_or(0) }
     }
 
     /// Both together.

@@ -318,7 +318,7 @@ fn a_slot_has_one_restore_point() {
     // Nor is the name free where something else has it.
     let foreign = |image: &mut Image| image.labels.clear();
     let said = refusal(&boot(LAST), of(ImageState::Ready, &foreign), &slot);
-    assert!(said.contains("exists already and is not this restore point"), "{said}");
+    assert!(said.contains("exists already and carries no labels of stillframe"), "{said}");
 }
 
 #[test]

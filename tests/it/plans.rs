@@ -9,17 +9,18 @@ use stillframe::clock::FixedClock;
 use stillframe::elapsed::Elapsed;
 use stillframe::inventory::{
     Capabilities, Disk, Image, ImageKind, ImageSource, ImageState, Inventory, LABEL_HOLD,
-    LABEL_LET_GO, LABEL_MISSING, LABEL_STAGED, Limits, Stage,
+    LABEL_LET_GO, LABEL_MISSING, LABEL_SET, LABEL_STAGED, Limits, Stage,
 };
 use stillframe::name::stamp;
 use stillframe::plan::check::{CheckRule, check};
 use stillframe::plan::guard::{Guard, guard, withheld};
-use stillframe::plan::{Action, Plan, ReasonCode, plan};
+use stillframe::plan::{Action, Plan, ReasonCode, changed_since, in_both, plan};
 use stillframe::policy::meant::Pause;
 use stillframe::policy::{EngineKind, Policies, Risk, SourceFile, load};
-use stillframe::reconcile::Approval;
-use stillframe::report::plan_text;
+use stillframe::reconcile::{Approval, Round};
+use stillframe::report::{apply_text, plan_text};
 use stillframe::review::{SAVED_VERSION, Saved, undo};
+use stillframe::simulate::expense::budget;
 
 use super::engines::policies;
 use super::guards::{ago, image, inventory, now};
@@ -306,6 +307,84 @@ fn what_somebody_has_made_active_again_is_let_go_anew() {
             assert_eq!(of(&plan, Action::Delete), deleted);
         }
     }
+}
+
+/// An image that has the name of what is due may be that very restore point: nobody is told to delete it.
+#[test]
+fn what_has_the_name_of_what_is_due_is_said_with_what_to_do() {
+    let said = |edit: fn(&mut Image)| {
+        let mut there = night(0, None);
+        edit(&mut there);
+        let plan = planned("  retention: {last: 3}\n", vec![there, night(1, None)]);
+        let of_source = plan.blocked.iter().find(|one| one.key.source.as_str() == "web-1");
+        of_source.unwrap().message.clone()
+    };
+    let adopt = "`stillframe adopt --policy nightly` takes it into the policy again";
+    let foreign = said(|image| image.labels.clear());
+    assert!(foreign.contains("exists already and carries no labels of stillframe;"), "{foreign}");
+    let broken = said(|image| drop(image.labels.remove("stillframe-key")));
+    assert!(broken.contains("that do not fit together ("), "{broken}");
+    for said in [&foreign, &broken] {
+        assert!(said.contains(adopt) && said.contains("the next slot"), "{said}");
+        assert!(!said.contains("rename") && !said.contains("delete"), "{said}");
+    }
+    let other = said(|image| {
+        let stillframe::name::Ownership::Ours(key) = image.ownership() else { panic!() };
+        let policy = stillframe::name::PolicyName::parse("weekly").unwrap();
+        image.labels = stillframe::name::Key { policy, ..key }.labels();
+    });
+    assert!(other.contains(" of weekly, source web-1; look at it"), "{other}");
+}
+
+/// What was approved and has changed since is wanted all the same: it is said as that.
+#[test]
+fn what_has_changed_since_it_was_approved_is_not_called_new() {
+    let spec = "  retention: {last: 1}\n";
+    let approved = planned(spec, vec![night(0, None), night(1, None)]);
+    let mut labelled = night(1, None);
+    "another".clone_into(&mut labelled.fingerprint);
+    let fresh = planned(spec, vec![night(0, None), labelled, night(2, None)]);
+    let (both, new) = in_both(&approved, fresh);
+    assert_eq!((of(&both, Action::Deprecate), new.len()), (vec![], 2));
+    let changed = changed_since(&approved, &new);
+    assert_eq!(changed, BTreeSet::from([("memory".to_owned(), "web-1-1".to_owned())]));
+    let round = Round {
+        plan: both,
+        approved: true,
+        not_approved: new,
+        changed,
+        outcomes: Vec::new(),
+        settled: Vec::new(),
+        after: None,
+    };
+    let text = apply_text(&round);
+    let notes: Vec<&str> =
+        text.lines().filter(|line| line.contains("since")).map(str::trim).collect();
+    let wanted = [
+        "new since the plan was approved; the next run shows it",
+        "it has changed since the plan was approved, and is left alone; the next run shows it",
+    ];
+    assert_eq!(notes, wanted, "{text}");
+}
+
+/// Of a set of which one was made and the other failed there is one, whoever made it.
+#[test]
+fn of_a_set_that_is_not_whole_what_is_there_is_counted() {
+    let mut begun = night(0, None);
+    begun.state = ImageState::Creating;
+    begun.labels.insert(LABEL_SET.to_owned(), "2".to_owned());
+    begun.disks = Some(vec!["boot".to_owned()]);
+    assert_eq!((begun.members(), begun.members_there()), (2, 1));
+    let policies = policies("  retention: {last: 3}\n");
+    let mut seen = inventory(vec![begun]);
+    seen.engines[0].capabilities.limits.images.insert(ImageKind::MachineImage, 9);
+    let mut shown = plan(&policies, &seen, now());
+    shown.budget = budget(&policies, &seen, &shown, now());
+    assert_eq!(shown.budget.as_ref().unwrap().quotas[0].now, 1);
+    let text = plan_text(&shown);
+    assert!(text.contains("» 1 begun and not READY yet"), "{text}");
+    seen.engines[0].images[0].state = ImageState::Ready;
+    assert_eq!(seen.engines[0].images[0].members_there(), 2);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::{SeriesPlan, minute};
 use crate::desired::{Due, Presence, SeriesPoint};
 use crate::elapsed::Elapsed;
 use crate::inventory::{Capabilities, Disk, Image, ImageKind, Instance, KeyChoice};
-use crate::name::Slot;
+use crate::name::{Ownership, PolicyName, Slot};
 use crate::plan::action::{Action, Reason, ReasonCode};
 use crate::plan::document::{Blocked, Change, Create, ImageRef, Missed, Waiting};
 use crate::plan::pace;
@@ -158,9 +158,9 @@ impl SeriesPlan<'_> {
         match failed {
             // Only the failed attempt itself may stand in the way: it makes room.
             _ if (self.is_taken)(name) && failed.is_none_or(|failed| failed.image.name != name) => {
-                Err(format!(
-                    "an image named {name} exists already and is not this restore point; rename or delete it"
-                ))
+                let mut images = self.engine.images.iter();
+                let there = images.find(|image| image.name == name);
+                Err(name_taken(name, there, &self.series.policy.name))
             }
             Some(failed) if failed.is_held(self.now) || !failed.image.in_use_by.is_empty() => Err(
                 format!("a failed attempt named {name} is held or in use; release or delete it"),
@@ -168,6 +168,29 @@ impl SeriesPlan<'_> {
             _ => Ok(()),
         }
     }
+}
+
+/// What is in the way where an image has the name of a new one, and what to do. It may be the very
+/// restore point, whose labels somebody has taken: nobody is told to delete it.
+pub(crate) fn name_taken(name: &str, there: Option<&Image>, policy: &PolicyName) -> String {
+    let adopt = format!("`stillframe adopt --policy {policy}` takes it into the policy again");
+    let (what, hint) = match there.map(Image::ownership) {
+        Some(Ownership::Ours(key)) => (
+            format!("belongs to {} of {}, source {}", key.slot, key.policy, key.source),
+            "look at it with `stillframe explain image`".to_owned(),
+        ),
+        Some(Ownership::Broken(error)) => (
+            format!("carries labels of stillframe that do not fit together ({error})"),
+            format!("if it is this restore point, take those labels off it, and {adopt}"),
+        ),
+        Some(Ownership::Foreign) | None => (
+            "carries no labels of stillframe".to_owned(),
+            format!("if it is this restore point and has lost them, {adopt}"),
+        ),
+    };
+    format!(
+        "an image named {name} exists already and {what}; {hint}. It is left alone, and the next slot has a name of its own"
+    )
 }
 
 /// Why there is nothing to be captured, though there may be disks.

@@ -94,7 +94,7 @@ impl<'a> There<'a> {
                 .filter(|image| image.kind == quota.kind && quota.is_of(&image.project));
             counted
                 .map(|image| match quota.unit {
-                    QuotaUnit::Images => image.members(),
+                    QuotaUnit::Images => image.members_there(),
                     QuotaUnit::Bytes => image.stored_bytes.unwrap_or(0),
                 })
                 .fold(0, u64::saturating_add)
