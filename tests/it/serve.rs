@@ -406,6 +406,12 @@ fn faults_come_where_they_were_asked_for() {
     fault(json!({"fault": "quota-in-operation"}));
     let ended = server.change("POST", "/global/machineImages", &body);
     assert_eq!(ended["error"]["errors"][0]["code"], "QUOTA_EXCEEDED");
+    let message = |quota: &str| format!("Quota '{quota}' exceeded. Limit: 0.0 globally.");
+    assert_eq!(ended["error"]["errors"][0]["message"], message("MACHINE_IMAGES"));
+    fault(json!({"fault": "quota-in-operation"}));
+    let disk = json!({"name": "one", "sourceDisk": "zones/hall-a/disks/web-1-boot"});
+    let ended = server.change("POST", "/global/images?forceCreate=true", &disk);
+    assert_eq!(ended["error"]["errors"][0]["message"], message("IMAGES"));
     assert_eq!(server.names("/global/machineImages"), Vec::<String>::new());
 
     let id = "5e5c3cf5-9f0e-4b4c-8a58-0a4f6a5b8d11";

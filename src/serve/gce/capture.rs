@@ -117,7 +117,7 @@ impl Inner {
         let fault = self.fault(request, Fault::is_in_operation);
         self.spawn(move |inner| async move {
             let came = match fault {
-                Some(fault) => Err(fault.refusal()),
+                Some(fault) => Err(fault.ending(kind)),
                 None => inner.capture(order, id, pending).await,
             };
             inner.lock_pending().remove(&name);

@@ -3,7 +3,9 @@
 use serde::Deserialize;
 
 use super::answer::Refusal;
+use super::place::metric;
 use super::request::Request;
+use crate::inventory::ImageKind;
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -53,6 +55,15 @@ impl Fault {
         !self.is_in_operation() && self != Self::ShortPage
     }
 
+    /// What the operation of a new image of a kind ends with.
+    pub fn ending(self, kind: ImageKind) -> Refusal {
+        let mut refusal = self.refusal();
+        if self == Self::QuotaInOperation {
+            refusal.message = format!("Quota '{}' exceeded. Limit: 0.0 globally.", metric(kind));
+        }
+        refusal
+    }
+
     /// What the client is told.
     pub fn refusal(self) -> Refusal {
         let (status, reason, message) = match self {
@@ -66,7 +77,7 @@ impl Fault {
             }
             Self::StaleFingerprint => return Refusal::stale_labels(),
             Self::QuotaInOperation => {
-                (403, "quotaExceeded", "Quota 'MACHINE_IMAGES' exceeded. Limit: 0.0 globally.")
+                (403, "quotaExceeded", "Quota exceeded. Limit: 0.0 globally.")
             }
             Self::RateInOperation => (
                 403,

@@ -30,21 +30,32 @@ pub fn project(
     if request.method != "GET" {
         return Err(request.not_done());
     }
-    let count = |kind: ImageKind| seen.images.iter().filter(|image| image.kind == kind).count();
     let quota =
         |metric: &str, usage: usize| json!({"metric": metric, "limit": LIMIT, "usage": usage});
+    let of_images = |kind: ImageKind| {
+        quota(metric(kind), seen.images.iter().filter(|image| image.kind == kind).count())
+    };
     Ok(json!({
         "kind": "compute#project",
         "id": number_of(&links.project),
         "name": links.project,
         "selfLink": links.link(&Scope::Project, "", ""),
         "quotas": [
-            quota("SNAPSHOTS", count(ImageKind::Snapshot)),
-            quota("IMAGES", count(ImageKind::DiskImage)),
-            quota("MACHINE_IMAGES", count(ImageKind::MachineImage)),
+            of_images(ImageKind::Snapshot),
+            of_images(ImageKind::DiskImage),
+            of_images(ImageKind::MachineImage),
             quota("INSTANCES", instances(machines).count()),
         ],
     }))
+}
+
+/// What the quota of images of a kind is called.
+pub fn metric(kind: ImageKind) -> &'static str {
+    match kind {
+        ImageKind::MachineImage => "MACHINE_IMAGES",
+        ImageKind::DiskImage => "IMAGES",
+        ImageKind::Snapshot => "SNAPSHOTS",
+    }
 }
 
 /// Where snapshots are stored that do not say where: the first location of the engine.
