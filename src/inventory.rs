@@ -5,6 +5,7 @@
 //! that planning needs, the capabilities of each engine included.
 
 mod capabilities;
+pub mod form;
 mod kind;
 mod limits;
 
@@ -430,7 +431,6 @@ impl Image {
         count.unwrap_or(1).max(1)
     }
 
-    /// When it was last proven restorable.
     /// How many of them there are, where the disks are known that they hold, one each; else all.
     pub fn members_there(&self) -> u64 {
         let there = self.disks.as_ref().filter(|_| self.state != ImageState::Ready);
@@ -438,6 +438,7 @@ impl Image {
         there.map_or(all, |disks| all.min(disks.len() as u64)).max(1)
     }
 
+    /// When it was last proven restorable.
     pub fn drilled_at(&self) -> Option<Timestamp> {
         self.labels.get(LABEL_DRILLED).and_then(|text| name::parse_stamp(text))
     }

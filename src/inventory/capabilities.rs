@@ -228,6 +228,17 @@ pub struct Capabilities {
     pub location_choice: LocationChoice,
     /// All storage locations there are, the default one first; empty where the list is open.
     pub locations: Vec<String>,
+    /// How storage locations are written where the list is open ([`super::form`]); empty where nothing is
+    /// known of that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub location_forms: Vec<String>,
+    /// How encryption keys are written, in the same way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub key_forms: Vec<String>,
+    /// What belongs to this engine alone, as far as settings say it: what holds its images. Of no other use,
+    /// and no part of documents.
+    #[serde(skip)]
+    pub claims: Vec<String>,
     /// The most labels one image can carry, those of stillframe included.
     pub labels_max: usize,
     /// The most characters a description can have.
@@ -291,6 +302,9 @@ pub struct Capabilities {
     /// anything stands. Empty where nothing is known of that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub share_with: Vec<String>,
+    /// How roles are written that images are shared with; empty where nothing is known of that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub role_forms: Vec<String>,
     /// How images can be proven restorable.
     #[serde(default)]
     pub drills: Vec<DrillCheck>,
@@ -322,31 +336,6 @@ impl Capabilities {
     /// How it keeps the stage of an image of a kind.
     pub fn deprecation_of(&self, kind: ImageKind) -> Deprecation {
         if self.native_kinds.contains(&kind) { Deprecation::Native } else { self.deprecation }
-    }
-
-    /// Whether images can be shared with somebody, as far as that is known, and what would be right.
-    pub fn knows_member(&self, member: &str) -> Result<(), String> {
-        let is_whole =
-            |name: &str| !name.ends_with(':') && self.share_with.iter().any(|known| known == name);
-        let known = self.share_with.iter().filter(|known| known.ends_with(':'));
-        match member.split_once(':') {
-            _ if self.share_with.is_empty() || is_whole(member) => Ok(()),
-            // What is seen of it later has the short form, and would never be what the policy says.
-            Some((_, name)) if is_whole(name) => Err(format!("write `{name}`")),
-            Some((kind, name)) if !name.is_empty() => {
-                let begins = |known: &String| known.strip_suffix(':') == Some(kind);
-                if known.clone().any(begins) { Ok(()) } else { Err(self.forms()) }
-            }
-            _ => Err(self.forms()),
-        }
-    }
-
-    fn forms(&self) -> String {
-        let form = |known: &String| match known.strip_suffix(':') {
-            Some(kind) => format!("`{kind}:…`"),
-            None => format!("`{known}`"),
-        };
-        format!("write {}", self.share_with.iter().map(form).collect::<Vec<_>>().join(", "))
     }
 
     /// What the disks of a set become that the machine does not start from, where that is another kind.
@@ -472,6 +461,9 @@ impl Default for Capabilities {
             key: KeyChoice::Settable,
             location_choice: LocationChoice::Settable,
             locations: Vec::new(),
+            location_forms: Vec::new(),
+            key_forms: Vec::new(),
+            claims: Vec::new(),
             labels_max: 64,
             description_length_max: 2048,
             captures_max: 4,
@@ -492,6 +484,7 @@ impl Default for Capabilities {
             family_length_min: 1,
             sharing: false,
             share_with: Vec::new(),
+            role_forms: Vec::new(),
             drills: Vec::new(),
             limits: Limits::default(),
         }

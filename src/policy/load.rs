@@ -1,5 +1,6 @@
 //! From the files of a policy directory to policies or findings.
 
+mod claims;
 mod config;
 mod documents;
 mod engines;

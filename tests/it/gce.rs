@@ -27,7 +27,7 @@ use stillframe::engine::{
 use stillframe::inventory::{Consistency, GapScope, ImageKind, ImageState, Stage, Via};
 use stillframe::name::{Key, PolicyName, Slot, SourceId};
 use stillframe::plan::{Create, ImageRef, Update};
-use stillframe::policy::{SourceFile, load};
+use stillframe::policy::{Finding, SourceFile, load};
 
 pub use fake::{Fake, Wrong};
 
@@ -703,13 +703,73 @@ fn a_project_belongs_to_one_engine() {
         );
         let file = SourceFile { path: "stillframe.yaml".to_owned(), text };
         let loaded = load(vec![file], &engine::kinds());
-        let policies = loaded.policies.unwrap_or_else(|| panic!("{:?}", loaded.findings));
+        let said = |finding: &Finding| {
+            let place = finding.place.as_ref()?;
+            Some((finding.code.word(), finding.message.clone(), place.line_column().0))
+        };
+        let findings: Vec<_> = loaded.findings.iter().filter_map(said).collect();
+        let Some(policies) = loaded.policies else { return Err(findings) };
         let clock: Arc<dyn Clock> = Arc::new(FixedClock(now()));
-        engine::open_all(&policies.config, Path::new("/"), &clock).map(|engines| engines.len())
+        let engines = engine::open_all(&policies.config, Path::new("/"), &clock).unwrap();
+        assert_eq!(engine::shared_place(&engines), None);
+        let twice = [Arc::clone(&engines[0]), Arc::clone(&engines[0])];
+        let error = engine::shared_place(&twice).unwrap().to_string();
+        assert!(error.contains("projects/p belongs to the engine one as well"), "{error}");
+        Ok(engines.len())
     };
     assert_eq!(opened("r"), Ok(2));
-    let error = opened("q").unwrap_err().to_string();
-    assert!(error.contains("projects/q belongs to the engine one as well"), "{error}");
+    // It is found where the second one stands, before anything is opened.
+    let message = "http://127.0.0.1:1/compute/v1/projects/q belongs to the engine `one` as well";
+    assert_eq!(opened("q"), Err(vec![("bad-settings", message.to_owned(), 6)]));
+}
+
+/// What cannot be a name at the service is found at its line; what stands in for it has others.
+#[test]
+fn names_that_the_service_cannot_have_are_found_at_their_line() {
+    let found = |engine: &str, spec: &str| {
+        let text = format!(
+            "apiVersion: stillframe/v1\nkind: Config\nspec:\n  engines: {{one: {{gce: {{projects: [p]{engine}}}}}}}\n---\n\
+             apiVersion: stillframe/v1\nkind: BackupPolicy\nmetadata: {{name: nightly}}\nspec:\n  \
+             source: {{match: [{{names: [web-1]}}]}}\n  schedule: {{cron: \"0 2 * * *\"}}\n  retention: {{last: 3}}\n  {spec}\n"
+        );
+        let file = SourceFile { path: "all.yaml".to_owned(), text: text.clone() };
+        let found = load(vec![file], &engine::kinds()).findings;
+        let at = |one: &Finding| {
+            let text = &text[one.place.as_ref().unwrap().span.clone()];
+            (one.code.word(), text.trim_matches('"').to_owned())
+        };
+        found.iter().map(at).collect::<Vec<_>>()
+    };
+    let key = "projects/p/locations/us/keyRings/r/cryptoKeys/k";
+    let share =
+        |role: &str, member: &str| format!("sharing: [{{role: {role}, members: [\"{member}\"]}}]");
+    for spec in [
+        "storage: {location: us}".to_owned(),
+        "storage: {location: northamerica-northeast1}".to_owned(),
+        format!("encryption: {{kmsKey: {key}}}"),
+        share("roles/compute.imageUser", "user:a@example.com"),
+        share("projects/p/roles/own", "allAuthenticatedUsers"),
+    ] {
+        assert_eq!(found("", &spec), [], "{spec}");
+    }
+    for (code, wrong) in [("unknown-location", "mars"), ("unknown-location", "us-central1-a")] {
+        let spec = format!("storage: {{location: {wrong}}}");
+        assert_eq!(found("", &spec), [(code, wrong.to_owned())]);
+        assert_eq!(found(", endpoint: \"http://127.0.0.1:1\"", &spec), []);
+    }
+    for wrong in
+        ["web", "projects/p/keyRings/r/cryptoKeys/k", &format!("{key}/cryptoKeyVersions/1")]
+    {
+        let spec = format!("encryption: {{kmsKey: {wrong}}}");
+        assert_eq!(found("", &spec), [("bad-key", wrong.to_owned())]);
+    }
+    for (role, member, wrong) in [
+        ("roles/compute.imageUser", "allUsers", "allUsers"),
+        ("roles/compute.imageUser", "user:a b", "user:a b"),
+        ("compute.imageUser", "user:a@example.com", "compute.imageUser"),
+    ] {
+        assert_eq!(found("", &share(role, member)), [("missing-capability", wrong.to_owned())]);
+    }
 }
 
 /// The settings of an engine are looked at with the policies, and found where they stand.

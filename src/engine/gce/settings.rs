@@ -15,9 +15,9 @@ use crate::inventory::{
 use crate::policy::BadSetting;
 
 /// Whom images can be shared with (members of a binding, the IAM documentation).
-const MEMBERS: [&str; 11] = [
+/// `allUsers` is not among them: images are shared with nobody who is not known.
+const MEMBERS: [&str; 10] = [
     "allAuthenticatedUsers",
-    "allUsers",
     "user:",
     "group:",
     "serviceAccount:",
@@ -28,6 +28,13 @@ const MEMBERS: [&str; 11] = [
     "projectEditor:",
     "projectViewer:",
 ];
+/// How roles are written: those of the service, of a project and of an organization.
+const ROLES: [&str; 3] =
+    ["roles/{id}", "projects/{id}/roles/{id}", "organizations/{id}/roles/{id}"];
+/// How storage locations are written: multi-regions and regions. A zone is none.
+const LOCATIONS: [&str; 4] = ["us", "eu", "asia", "{letters}-{letters}{digits}"];
+/// How keys are written: a version of a key is none.
+const KEYS: [&str; 1] = ["projects/{id}/locations/{id}/keyRings/{id}/cryptoKeys/{id}"];
 /// Where the API is.
 const ENDPOINT_DEFAULT: &str = "https://compute.googleapis.com/compute/v1/";
 /// What is behind the host where an endpoint names only a host.
@@ -113,7 +120,18 @@ impl Settings {
 
     /// What an engine with these settings can do.
     pub fn capabilities(&self) -> Capabilities {
+        let endpoint = self.endpoint().ok();
+        // What stands in for the service has locations and keys of its own.
+        let is_google = endpoint.as_ref().is_some_and(|endpoint| endpoint.is_google);
+        let of_google = |forms: &[&str]| -> Vec<String> {
+            let forms = forms.iter().filter(|_| is_google);
+            forms.map(|form| (*form).to_owned()).collect()
+        };
         Capabilities {
+            location_forms: of_google(&LOCATIONS),
+            key_forms: of_google(&KEYS),
+            role_forms: ROLES.map(str::to_owned).into(),
+            claims: endpoint.map(|endpoint| self.places(&endpoint)).unwrap_or_default(),
             kinds: vec![ImageKind::MachineImage, ImageKind::DiskImage, ImageKind::Snapshot],
             consistencies: vec![Consistency::Crash, Consistency::Application],
             crash_only_kinds: vec![ImageKind::DiskImage],
@@ -170,6 +188,12 @@ impl Settings {
         self.images_project.iter().filter(|other| !self.projects.contains(other))
     }
 
+    /// What belongs to this engine alone: the projects that may hold its images, at an endpoint.
+    pub fn places(&self, endpoint: &Endpoint) -> Vec<String> {
+        let place = |project| format!("{}projects/{project}", endpoint.place.url);
+        self.image_projects().map(place).collect()
+    }
+
     /// Where the API is.
     pub fn endpoint(&self) -> Result<Endpoint, String> {
         Endpoint::parse(self.endpoint.as_deref().unwrap_or(ENDPOINT_DEFAULT))
@@ -217,6 +241,23 @@ impl Settings {
         if self.token_file.is_some() && self.token_env.is_some() {
             let message = "name one of `tokenFile` and `tokenEnv`, not both";
             wrong(&["/tokenEnv", "/tokenFile"], message);
+        }
+        for (number, project) in self.projects.iter().enumerate() {
+            if self.projects[..number].contains(project) {
+                wrong(&[&format!("/projects/{number}")], &format!("{project} is named twice"));
+            }
+        }
+        let is_project = |text: &String| {
+            let is_of = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+            !text.is_empty() && text.bytes().all(|byte| is_of(byte) || b"-.:".contains(&byte))
+        };
+        if let Some(project) = self.quota_project.as_ref().filter(|project| !is_project(project)) {
+            wrong(&["/quotaProject"], &format!("`{project}` is no project: write its id"));
+        }
+        for (at, text) in [("/tokenFile", &self.token_file), ("/tokenEnv", &self.token_env)] {
+            if text.as_ref().is_some_and(String::is_empty) {
+                wrong(&[at], &format!("`{}` names nothing: leave it out", &at[1..]));
+            }
         }
         let is_named = self.token_file.is_some() || self.token_env.is_some();
         if is_named && self.credentials.is_some() {

@@ -74,7 +74,11 @@ impl Settings {
 
     /// What an engine with these settings can do.
     pub fn capabilities(&self) -> Capabilities {
+        let project = |(place, _): (Place, bool)| {
+            vec![format!("{}{}/projects/{}", place.url, self.platform(), self.project)]
+        };
         Capabilities {
+            claims: self.endpoint().map(project).unwrap_or_default(),
             kinds: vec![ImageKind::DiskImage],
             consistencies: vec![Consistency::Crash],
             deprecation: Deprecation::Label,

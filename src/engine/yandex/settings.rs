@@ -156,7 +156,12 @@ impl Settings {
         let quota = self.quota.clone().unwrap_or_default();
         let images = quota.images.unwrap_or(QUOTA_DEFAULT);
         let pooled = self.is_pooled().then(|| quota.pooled_images.unwrap_or(0));
+        let folders = |place: Place| {
+            let folder = |folder| format!("{}folders/{folder}", place.url);
+            self.image_folders().map(folder).collect()
+        };
         Capabilities {
+            claims: self.endpoint().map(folders).unwrap_or_default(),
             kinds: vec![ImageKind::Snapshot, ImageKind::DiskImage],
             consistencies: vec![Consistency::Crash, Consistency::Stopped],
             // A machine would stand still for as long as an image is made.

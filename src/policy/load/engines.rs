@@ -46,7 +46,8 @@ impl Loader<'_> {
                 let place = layers.place(&written_at(&layers.json, &at, &bad));
                 self.findings.push(Finding::new(Code::BadSettings, place, bad.message));
             }
-            let capabilities = (known.capabilities)(settings);
+            let capabilities = (known.capabilities)(&opened);
+            self.claimed_once(engine, &capabilities, &engines, layers);
             engines.insert(
                 engine.clone(),
                 EngineConfig { kind: kind.clone(), settings: settings.clone(), capabilities },

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use similar::get_close_matches;
 
 use super::Meaning;
+use crate::inventory::form::refused;
 use crate::inventory::{
     Capabilities, Grant, ImageKind, KeyChoice, LocationChoice, RecordPlace, Tier, Via,
 };
@@ -203,6 +204,13 @@ impl Meaning<'_> {
     fn check_members(&mut self, written: &[GrantSpec]) {
         let Some(capabilities) = self.capabilities.filter(|one| one.sharing) else { return };
         for (position, grant) in written.iter().enumerate() {
+            let role = grant.role.as_deref().unwrap_or_default();
+            let hint = refused(&capabilities.role_forms, role).filter(|_| !role.is_empty());
+            if let Some(hint) = hint {
+                let message = format!("the engine has no role `{role}`");
+                let pointer = format!("/sharing/{position}/role");
+                self.reader.find(Code::MissingCapability, &pointer, message).hint = Some(hint);
+            }
             let Some(Texts(members)) = &grant.members else { continue };
             for (number, member) in members.iter().enumerate() {
                 let Err(hint) = capabilities.knows_member(member) else { continue };
@@ -296,6 +304,12 @@ impl Meaning<'_> {
         let known: &[String] =
             self.capabilities.map_or(&[], |capabilities| &capabilities.locations);
         let message = format!("the engine has no storage location `{location}`");
+        let is_open = |one: &&Capabilities| one.locations.is_empty() && !location.is_empty();
+        let forms = self.capabilities.filter(is_open);
+        if let Some(hint) = forms.and_then(|one| refused(&one.location_forms, location)) {
+            self.reader.find(Code::UnknownLocation, pointer, message).hint = Some(hint);
+            return;
+        }
         self.one_of(known, location, pointer, (message, "it has"));
     }
 
@@ -340,6 +354,11 @@ impl Meaning<'_> {
                     format!("`{key}` is not the name of a key"),
                 )
                 .hint = Some("letters, digits and `-_./:@+`".to_owned());
+        } else if let Some(hint) =
+            self.capabilities.and_then(|capabilities| refused(&capabilities.key_forms, &key))
+        {
+            let message = format!("`{key}` is not the name of a key of the engine");
+            self.reader.find(Code::BadKey, "/encryption/kmsKey", message).hint = Some(hint);
         }
         if self.capabilities.is_some_and(|capabilities| capabilities.key == KeyChoice::None) {
             self.reader.find(
