@@ -171,6 +171,25 @@ pub struct Settled {
     pub freed_bytes: u64,
     /// What could not be done yet, and when it will be.
     pub postponed: Vec<String>,
+    /// Machines that stand still for a capture.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub standing: Vec<Standing>,
+}
+
+/// A machine that stands still because it was stopped for a capture.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Standing {
+    /// Which one, and what becomes of it.
+    pub message: String,
+    /// Whether it should run and does not, or nobody can say: the next round tries again.
+    pub is_overdue: bool,
+}
+
+impl Settled {
+    /// What should run and does not.
+    pub fn overdue(&self) -> impl Iterator<Item = &str> {
+        self.standing.iter().filter(|one| one.is_overdue).map(|one| one.message.as_str())
+    }
 }
 
 /// What holds instances and images.

@@ -22,7 +22,7 @@ pub use capabilities::{
 pub use kind::{DisksHeld, KindCapabilities};
 pub use limits::{Limits, Quota, QuotaUnit};
 
-use crate::name::{self, Key, Ownership, SourceId};
+use crate::name::{self, Key, Ownership, SourceId, parse_stamp};
 
 /// The version of the inventory document. The first number changes when a reader must change.
 pub const FORMAT_VERSION: &str = "1.0";
@@ -50,6 +50,8 @@ pub const LABEL_DRILLED_BEFORE: &str = "stillframe-drilled-before";
 pub const LABEL_SET: &str = "stillframe-set";
 /// Label on an image that was imported: a hash of where its disk lay, without what was signed.
 pub const LABEL_IMPORTED: &str = "stillframe-imported";
+/// Label of an instance that was stopped to be captured: by when it must run again.
+pub const LABEL_RESTART: &str = "stillframe-restart";
 /// Label on a snapshot that is a step on the way to an image: the name of that image.
 pub const LABEL_STEP: &str = "stillframe-step";
 
@@ -183,6 +185,19 @@ pub struct Instance {
     /// Its disks, the boot disk first.
     #[serde(default)]
     pub disks: Vec<Disk>,
+}
+
+impl Instance {
+    /// Whether it was stopped for a capture, stands still, and should run again by now.
+    pub fn is_overdue(&self, now: Timestamp) -> bool {
+        let until = self.labels.get(LABEL_RESTART);
+        self.status != "RUNNING" && until.is_some_and(|until| is_over(until, now))
+    }
+}
+
+/// Whether the time in a label has come. One that cannot be read has passed.
+pub fn is_over(until: &str, now: Timestamp) -> bool {
+    parse_stamp(until).is_none_or(|until| until <= now)
 }
 
 /// A disk of an instance.

@@ -66,7 +66,7 @@ pub fn plan_after(
         id: String::new(),
         policies_digest: policies.digest.clone(),
         now,
-        engines: desired.engines.iter().map(engine_summary).collect(),
+        engines: desired.engines.iter().map(|engine| engine_summary(engine, now)).collect(),
         summary: Summary::default(),
         changes: Vec::new(),
         held_back: Vec::new(),
@@ -320,8 +320,11 @@ fn order(change: &Change) -> impl Ord + '_ {
     (change.action, oldest_first, &change.engine, &change.key, &change.image.id)
 }
 
-fn engine_summary(desired: &EngineDesired<'_>) -> EngineSummary {
+fn engine_summary(desired: &EngineDesired<'_>, now: Timestamp) -> EngineSummary {
     let engine = desired.engine;
+    let overdue = engine.instances.iter().filter(|instance| instance.is_overdue(now));
+    let mut overdue: Vec<String> = overdue.map(|instance| instance.name.clone()).collect();
+    overdue.sort();
     EngineSummary {
         name: engine.name.clone(),
         kind: engine.kind.clone(),
@@ -331,6 +334,7 @@ fn engine_summary(desired: &EngineDesired<'_>) -> EngineSummary {
         instances: engine.instances.len(),
         images: engine.images.len(),
         managed: engine.images.len() - desired.foreign - desired.broken.len(),
+        overdue,
     }
 }
 
@@ -346,6 +350,7 @@ fn unseen_engine(name: &str) -> EngineSummary {
         instances: 0,
         images: 0,
         managed: 0,
+        overdue: Vec::new(),
     }
 }
 

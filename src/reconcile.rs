@@ -148,6 +148,25 @@ pub struct Round {
     pub after: Option<Inventory>,
 }
 
+/// What came of a plan.
+struct Carried {
+    plan: Plan,
+    approved: bool,
+    not_approved: Vec<Change>,
+    changed: BTreeSet<(String, String)>,
+    outcomes: Vec<Outcome>,
+    /// What was seen before.
+    inventory: Inventory,
+}
+
+impl Carried {
+    /// A plan of which nothing is carried out.
+    fn nothing(plan: Plan, inventory: Inventory) -> Self {
+        let (not_approved, changed, outcomes) = (Vec::new(), BTreeSet::new(), Vec::new());
+        Self { plan, approved: false, not_approved, changed, outcomes, inventory }
+    }
+}
+
 impl Room {
     /// Opens the engines and the ledger of policies.
     pub fn open(
@@ -261,8 +280,35 @@ impl Room {
         listener: Arc<dyn Listener>,
         stop: &Stop,
     ) -> Result<Round, LedgerError> {
-        let mut inventory = self.observe().await;
+        let inventory = self.observe().await;
         approval.found(&lint::in_round(&self.policies, &inventory, self.clock.now()));
+        // What stands still waits for nobody's approval, and for no capture.
+        let overdue = if approval.shows_only() { Vec::new() } else { self.overdue(&inventory) };
+        let restarted = self.settle_each(&overdue);
+        let carried = self.carry_out(inventory, planned, approval, listener, stop);
+        let (carried, _) = tokio::join!(carried, restarted);
+        // What was promised holds whatever has gone wrong, and above all then.
+        let settled = if approval.shows_only() { Vec::new() } else { self.settle_all().await };
+        let Carried { plan, approved, not_approved, changed, outcomes, inventory } = carried?;
+        // Where nothing was carried out, what was seen still stands.
+        let after = match (approved, outcomes.is_empty()) {
+            (false, _) => None,
+            (true, true) => Some(inventory),
+            (true, false) => Some(self.observe().await),
+        };
+        Ok(Round { plan, approved, not_approved, changed, outcomes, settled, after })
+    }
+
+    /// Plans over what was seen, asks, and carries out what is approved; what engines have promised
+    /// before is no part of that.
+    async fn carry_out(
+        &self,
+        mut inventory: Inventory,
+        planned: &Planned<'_>,
+        approval: &dyn Approval,
+        listener: Arc<dyn Listener>,
+        stop: &Stop,
+    ) -> Result<Carried, LedgerError> {
         let planned = |inventory: &Inventory, now, approved: Option<&Plan>| {
             info_span!("plan").in_scope(|| planned(inventory, now, approved))
         };
@@ -273,7 +319,7 @@ impl Room {
             let now = self.clock.now();
             if let Some(message) = stale(&plan, &self.policies, now) {
                 plan.refusals.push(whole_plan(&plan, message));
-                return Ok(self.not_carried_out(plan, approval).await);
+                return Ok(Carried::nothing(plan, inventory));
             }
             inventory = self.observe().await;
             let (both, only_fresh) = in_both(&plan, planned(&inventory, now, Some(&plan)));
@@ -281,39 +327,36 @@ impl Room {
             (plan, not_approved) = (both, only_fresh);
         }
         if !approved {
-            return Ok(self.not_carried_out(plan, approval).await);
+            return Ok(Carried::nothing(plan, inventory));
         }
         Span::current().record("plan", plan.id.as_str()).record("changes", plan.changes.len());
         tracing::info!(plan = plan.id, changes = plan.changes.len(), "applying");
-        let outcomes = apply(&plan, &self.hands(&plan, &inventory, listener, stop), self).await;
-        // What was promised holds whatever has gone wrong, and above all then.
-        let settled = self.settle_all().await;
-        let outcomes = outcomes?;
-        // Where nothing was carried out, what was seen still stands.
-        let after = if outcomes.is_empty() { inventory } else { self.observe().await };
-        let after = Some(after);
-        Ok(Round { plan, approved, not_approved, changed, outcomes, settled, after })
+        let outcomes = apply(&plan, &self.hands(&plan, &inventory, listener, stop), self).await?;
+        Ok(Carried { plan, approved, not_approved, changed, outcomes, inventory })
     }
 
-    /// What becomes of a plan that nobody approves: nothing. What engines have promised before is no part
-    /// of it, and holds.
-    async fn not_carried_out(&self, plan: Plan, approval: &dyn Approval) -> Round {
-        let settled = if approval.shows_only() { Vec::new() } else { self.settle_all().await };
-        Round {
-            plan,
-            approved: false,
-            not_approved: Vec::new(),
-            changed: BTreeSet::new(),
-            outcomes: Vec::new(),
-            settled,
-            after: None,
-        }
+    /// The engines of machines that stand still and should run again by now.
+    fn overdue(&self, inventory: &Inventory) -> Vec<Arc<dyn Engine>> {
+        let now = self.clock.now();
+        let is_overdue = |engine: &&EngineInventory| {
+            engine.instances.iter().any(|instance| instance.is_overdue(now))
+        };
+        let overdue: BTreeSet<&str> =
+            inventory.engines.iter().filter(is_overdue).map(|engine| &*engine.name).collect();
+        self.engines.iter().filter(|engine| overdue.contains(engine.name())).cloned().collect()
     }
 
     /// Lets all engines put things in order. What could not be is logged by who could not.
-    async fn settle_all(&self) -> Vec<(String, Result<Settled, EngineError>)> {
+    pub async fn settle_all(&self) -> Vec<(String, Result<Settled, EngineError>)> {
+        self.settle_each(&self.engines).await
+    }
+
+    async fn settle_each(
+        &self,
+        engines: &[Arc<dyn Engine>],
+    ) -> Vec<(String, Result<Settled, EngineError>)> {
         let mut settled = Vec::new();
-        for engine in &self.engines {
+        for engine in engines {
             settled.push((engine.name().to_owned(), self.settle(&**engine).await));
         }
         settled

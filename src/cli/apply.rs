@@ -12,6 +12,7 @@ use serde_json::json;
 use super::progress::{Bars, Lines, show_keys};
 use super::{Console, Exit, Global, parse_instant, saved, setup};
 use crate::apply::{Ending, Listener, Stop};
+use crate::engine::{EngineError, Settled};
 use crate::inventory::Inventory;
 use crate::plan::guard::{Override, refuses, unused};
 use crate::plan::{Plan, changed_since};
@@ -54,6 +55,7 @@ impl Apply {
     pub(super) async fn run(&self, global: &Global, console: &Console) -> anyhow::Result<Exit> {
         let asks = !self.auto_approve && !self.dry_run;
         if asks && !console.is_interactive() {
+            self.keep_promises(global, console).await;
             bail!("nobody can be asked here; add --auto-approve, or --dry-run to only look");
         }
         if asks && self.json {
@@ -91,6 +93,13 @@ impl Apply {
         Ok(setup::with_exemptions(exit, &room.policies, round.plan.now, console))
     }
 
+    /// What engines have promised holds also where nobody approves anything.
+    async fn keep_promises(&self, global: &Global, console: &Console) {
+        // What is in the way of opening them is told by a run that can be carried out.
+        let Ok(room) = setup::room(global, console, self.json, None, Vec::new()) else { return };
+        console.note(&settled_text(&room.settle_all().await));
+    }
+
     fn report(&self, room: &Room, round: &Round, console: &Console) -> anyhow::Result<()> {
         let now = room.clock.now();
         let protections = round.after.as_ref().map(|after| protection(&room.policies, after, now));
@@ -118,7 +127,7 @@ impl Apply {
                 console.error(&refusal.message);
             }
             if !self.dry_run {
-                console.print(&format!("Nothing was done.\n{}", settled_text(round)));
+                console.print(&format!("Nothing was done.\n{}", settled_text(&round.settled)));
             }
             return Ok(());
         }
@@ -171,6 +180,11 @@ async fn within(
     Ok(round)
 }
 
+/// Whether a machine should run and does not.
+fn has_overdue(settled: &[(String, Result<Settled, EngineError>)]) -> bool {
+    settled.iter().flat_map(|(_, settled)| settled).any(|one| one.overdue().next().is_some())
+}
+
 /// How a round ends the run.
 pub(super) fn exit_of(round: &Round, dry_run: bool) -> Exit {
     // Also what was refused only when everything was looked at again.
@@ -189,7 +203,8 @@ pub(super) fn exit_of(round: &Round, dry_run: bool) -> Exit {
             outcome.ending,
             Ending::Failed { .. } | Ending::Skipped { .. } | Ending::Left | Ending::GivenUp
         )
-    }) || !round.plan.blocked.is_empty();
+    }) || !round.plan.blocked.is_empty()
+        || has_overdue(&round.settled);
     let unseen = round.plan.engines.iter().any(|engine| !engine.complete);
     let unsettled = round.settled.iter().any(|(_, settled)| settled.is_err());
     if failed && !done && !refused {

@@ -270,7 +270,7 @@ impl Import {
         if round.approved {
             console.print(&format!("\n{}", apply_text(round)));
         } else if !self.dry_run {
-            console.print(&format!("Nothing was done.\n{}", settled_text(round)));
+            console.print(&format!("Nothing was done.\n{}", settled_text(&round.settled)));
         }
         Ok(())
     }

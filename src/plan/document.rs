@@ -94,6 +94,9 @@ pub struct EngineSummary {
     pub images: usize,
     /// How many of them are ours.
     pub managed: usize,
+    /// Machines that were stopped for a capture, stand still and should run again by now, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overdue: Vec<String>,
 }
 
 /// How much of what.

@@ -9,6 +9,7 @@ use super::text::{bytes, clean, count, minute, second, table, withheld};
 use super::{Row, Section, render};
 use crate::apply::{Ending, Outcome};
 use crate::elapsed::Elapsed;
+use crate::engine::{EngineError, Settled};
 use crate::inventory::{ImageState, Instance, Inventory};
 use crate::name::{Ownership, PolicyName, Slot, SourceId};
 use crate::plan::guard::Guard;
@@ -168,9 +169,15 @@ pub fn apply_text(round: &Round) -> String {
         let title = "✓ proven restorable".to_owned();
         sections.push(Section { title, style: "back", rows: drilled });
     }
-    let settled = settled_rows(round);
+    let settled = settled_rows(&round.settled);
     if !settled.is_empty() {
         sections.push(Section { title: "space".to_owned(), style: "heading", rows: settled });
+    }
+    let standing = standing_rows(&round.settled);
+    if !standing.is_empty() {
+        let style = if overdue(&round.settled) > 0 { "delete" } else { "held" };
+        let title = "machines that stand still".to_owned();
+        sections.push(Section { title, style, rows: standing });
     }
     let refused = refused_rows(round);
     if !refused.is_empty() {
@@ -294,13 +301,31 @@ fn drilled_rows(round: &Round) -> Vec<Row> {
 }
 
 /// What engines have kept of their promises beside a plan that nobody approved.
-pub fn settled_text(round: &Round) -> String {
-    settled_rows(round).iter().map(|row| format!("{}\n", row.text)).collect()
+pub fn settled_text(settled: &[(String, Result<Settled, EngineError>)]) -> String {
+    let rows = settled_rows(settled).into_iter().chain(standing_rows(settled));
+    rows.map(|row| format!("{}\n", row.text)).collect()
 }
 
-fn settled_rows(round: &Round) -> Vec<Row> {
+/// How many machines should run and do not.
+fn overdue(settled: &[(String, Result<Settled, EngineError>)]) -> usize {
+    settled.iter().flat_map(|(_, settled)| settled.iter()).flat_map(Settled::overdue).count()
+}
+
+/// Machines that stand still for a capture.
+fn standing_rows(settled: &[(String, Result<Settled, EngineError>)]) -> Vec<Row> {
     let mut rows = Vec::new();
-    for (engine, settled) in &round.settled {
+    for (engine, settled) in settled {
+        for one in settled.iter().flat_map(|settled| &settled.standing) {
+            let (style, mark) = if one.is_overdue { ("delete", "! ") } else { ("held", "") };
+            rows.push(Row::new(style, format!("{mark}{engine}: {}", clean(&one.message))));
+        }
+    }
+    rows
+}
+
+fn settled_rows(settled: &[(String, Result<Settled, EngineError>)]) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (engine, settled) in settled {
         match settled {
             Ok(settled) => {
                 if settled.freed_bytes > 0 {
@@ -350,11 +375,16 @@ fn verdict(round: &Round) -> (String, &'static str) {
     .collect();
     let not_done = not_done + round.plan.blocked.len();
     let unseen = round.plan.engines.iter().any(|engine| !engine.complete);
+    let overdue = overdue(&round.settled);
     if not_done > 0 && parts.is_empty() {
         (format!("Not applied: {} not done.", count(not_done, "change")), "delete")
     } else if not_done > 0 {
         let done = parts.join(", ");
         (format!("Partly applied: {done}; {} not done.", count(not_done, "change")), "delete")
+    } else if overdue > 0 {
+        let done = if parts.is_empty() { "Nothing else to do".to_owned() } else { parts.join(", ") };
+        let machines = count(overdue, "machine");
+        (format!("{done}; {machines} stopped for a capture and not started again."), "delete")
     } else if round.outcomes.is_empty() && unseen {
         ("Nothing can be done: not everything was seen.".to_owned(), "delete")
     } else if round.outcomes.is_empty() && !round.plan.waiting.is_empty() {

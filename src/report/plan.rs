@@ -2,6 +2,7 @@
 
 mod budget;
 mod page;
+mod said;
 mod schedule;
 
 pub use page::plan_page;
@@ -29,6 +30,7 @@ struct PlanView {
 pub fn plan_text(plan: &Plan) -> String {
     let mut sections = Vec::new();
     sections.extend(gaps(plan));
+    sections.extend(said::overdue(plan));
     sections.extend(refusals(plan));
     for risk in [Risk::LastPoint, Risk::ShortensReach, Risk::SourceGone, Risk::Rotation] {
         sections.extend(deletes(plan, risk));

@@ -223,7 +223,10 @@ impl RoundFacts {
         let failed =
             |ending: &Ending| matches!(ending, Ending::Failed { .. } | Ending::Skipped { .. });
         round.outcomes.iter().any(|outcome| failed(&outcome.ending))
-            || round.settled.iter().any(|(_, settled)| settled.is_err())
+            || round.settled.iter().any(|(_, settled)| match settled {
+                Ok(settled) => settled.overdue().next().is_some(),
+                Err(_) => true,
+            })
             || round.plan.engines.iter().any(|engine| !engine.complete)
     }
 }

@@ -12,7 +12,7 @@ use crate::agenda::{Ended, Health, NextDue, next_due};
 use crate::alert::{Condition, Occasion, Seen, Subject, Tried, Turn, conditions};
 use crate::apply::{Ending, Listener, Outcome, Stop};
 use crate::coverage::{Cover, coverage};
-use crate::engine::Progress;
+use crate::engine::{Progress, Settled};
 use crate::name::{PolicyName, SourceId};
 use crate::plan::guard::{Guard, refuses};
 use crate::plan::{Action, Change, Plan};
@@ -141,6 +141,7 @@ impl RoundTask {
             let message = format!("space could not be given back: {error}");
             seen.conditions.push(Condition::new(subject, "", message));
         }
+        seen.conditions.extend(self.standing(round));
         seen
     }
 
@@ -177,6 +178,20 @@ impl RoundTask {
             Some(Condition::new(subject, &source.name, message))
         });
         broken.collect()
+    }
+
+    /// Machines that were stopped for a capture and do not run again.
+    fn standing(&self, round: &Round) -> Option<Condition> {
+        let settled = round.settled.iter().flat_map(|(_, settled)| settled);
+        let overdue: Vec<&str> = settled.flat_map(Settled::overdue).collect();
+        let subject = Subject {
+            occasion: Occasion::Failure,
+            engine: self.engine.clone(),
+            policy: String::new(),
+            source: String::new(),
+            detail: "standing".to_owned(),
+        };
+        (!overdue.is_empty()).then(|| Condition::new(subject, "", overdue.join("; ")))
     }
 
     /// Says what is new: gaps, refusals and what is in the way are told once, not with every round.

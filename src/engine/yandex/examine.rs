@@ -9,7 +9,7 @@ use super::settings::GIB;
 use super::wire::Page;
 use crate::engine::http::Call;
 use crate::engine::{Examined, Topic, Verdict, Wanted};
-use crate::inventory::QuotaUnit;
+use crate::inventory::{LABEL_RESTART, QuotaUnit, is_over};
 
 /// A quota that is used by more than so many of ten is told.
 const NEARLY_FULL: u64 = 9;
@@ -29,10 +29,37 @@ impl YandexEngine {
         for folder in self.settings.image_folders() {
             found.extend(self.folder(folder).await);
         }
+        for folder in &self.settings.folders {
+            found.extend(self.standing(folder).await);
+        }
         found.extend(self.services.ahead_seconds().map(Examined::clock));
         let message = "the service does not say what somebody may do without doing it: stillframe needs `compute.viewer` to plan, `compute.editor` to make and delete images, and `compute.admin` to share them or to stop machines";
         found.push(Examined::new(Topic::Permissions, Verdict::Note, message));
         found
+    }
+
+    /// Machines of a folder that were stopped for a capture and should run again by now. That it does
+    /// not answer was told before.
+    async fn standing(&self, folder: &str) -> Vec<Examined> {
+        let now = self.clock.now();
+        let call = Call::get("compute/v1/instances").with("folderId", folder);
+        let (pages, _) = self.services.pages(&call).await;
+        let instances = pages.into_iter().flat_map(|page| page.instances);
+        let overdue = instances.filter(|instance| {
+            let until = instance.labels.get(LABEL_RESTART);
+            instance.status != "RUNNING" && until.is_some_and(|until| is_over(until, now))
+        });
+        let overdue = overdue.map(|instance| {
+            let message = format!(
+                "{} is {}: it was stopped for a capture and should run again by now",
+                instance.called(),
+                instance.status
+            );
+            Examined::new(Topic::Instances, Verdict::Wrong, message).with_remedy(
+                "`stillframe apply` starts it, and says what is in the way where it cannot",
+            )
+        });
+        overdue.collect()
     }
 
     async fn discovery(&self) -> Examined {

@@ -22,6 +22,10 @@ use crate::engine::{EngineError, Unwatched, Watcher};
 /// So many operations of earlier runs are passed over before the key is one of this moment.
 const ATTEMPTS_MAX: u32 = 20;
 
+/// An operation that has ended with an error, and was begun so long before it was asked for, is an earlier
+/// one: what is asked for anew may go well now, and nothing of it is there. Two clocks may be a second apart.
+const FAILED_EARLIER: Duration = Duration::from_secs(1);
+
 /// A change that was asked for.
 pub(super) struct Begun {
     /// The operation, which need not be done.
@@ -190,7 +194,12 @@ impl From<WaitError> for EngineError {
 
 /// Whether an operation is done, and was begun by an earlier run.
 fn is_over(operation: &Operation, began: Timestamp) -> bool {
-    operation.done && is_earlier(operation.created_at.parse().ok(), began)
+    let created: Option<Timestamp> = operation.created_at.parse().ok();
+    let is_before = |created: Timestamp| {
+        created < began && began.duration_since(created).unsigned_abs() > FAILED_EARLIER
+    };
+    let has_failed_before = operation.error.is_some() && created.is_some_and(is_before);
+    operation.done && (has_failed_before || is_earlier(created, began))
 }
 
 #[cfg(test)]
@@ -211,5 +220,14 @@ mod tests {
         assert!(!of(true, "2026-11-21T11:59:55Z"));
         assert!(!of(true, "2026-11-21T12:30:00Z"));
         assert!(!of(true, ""));
+        // What has ended with an error is asked for anew a second later.
+        let failed = |created: &str| {
+            let error = Some(crate::engine::yandex::wire::Status::default());
+            let created_at = created.to_owned();
+            is_over(&Operation { done: true, created_at, error, ..Operation::default() }, began)
+        };
+        assert!(failed("2026-11-21T11:59:58Z"));
+        assert!(!failed("2026-11-21T11:59:59Z"));
+        assert!(!failed("2026-11-21T12:00:01Z"));
     }
 }

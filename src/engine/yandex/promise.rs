@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use tokio::sync::Mutex;
@@ -17,11 +18,10 @@ use super::call::CallError;
 use super::room::Turn;
 use super::wire;
 use crate::engine::http::{Call, Looks, Method};
-use crate::engine::{EngineError, Settled, Watcher};
+use crate::engine::{EngineError, Settled, Standing, Watcher};
+use crate::inventory::{LABEL_RESTART, is_over};
 use crate::name::{parse_stamp, stamp};
 
-/// Label of an instance that was stopped to be captured: by when it must run again.
-pub const LABEL_RESTART: &str = "stillframe-restart";
 /// So long an instance may stand still for a capture that nobody is at any more.
 const STILL_MAX: SignedDuration = SignedDuration::from_mins(30);
 /// A promise that ends sooner is put off.
@@ -248,27 +248,34 @@ impl YandexEngine {
             let call = Call::get("compute/v1/instances").with("folderId", folder);
             let (pages, error) = self.services.pages(&call).await;
             if let Some(error) = error {
-                settled.postponed.push(format!("{folder}: instances: {error}"));
+                let message = format!(
+                    "{folder}: it cannot be seen which machines were stopped for a capture: {error}"
+                );
+                tracing::error!("{message}");
+                settled.standing.push(Standing { message, is_overdue: true });
             }
             let instances = pages.iter().flat_map(|page| &page.instances);
-            for instance in instances.filter(|one| one.labels.contains_key(LABEL_RESTART)) {
-                settled.postponed.extend(self.keep_promise(instance).await);
-            }
+            let promised = instances.filter(|one| one.labels.contains_key(LABEL_RESTART));
+            // One that does not start keeps no other waiting.
+            let kept = join_all(promised.map(|instance| self.keep_promise(instance))).await;
+            settled.standing.extend(kept.into_iter().flatten());
         }
         Ok(settled)
     }
 
     /// What is left of one of them.
-    async fn keep_promise(&self, instance: &wire::Instance) -> Option<String> {
+    async fn keep_promise(&self, instance: &wire::Instance) -> Option<Standing> {
         let name = &instance.name;
+        let in_time = |message: String| Some(Standing { message, is_overdue: false });
         let Some(_alone) = self.rooms.free_machine(&instance.id) else {
-            return Some(format!("{name} is captured at present, and runs again afterwards"));
+            return in_time(format!("{name} is captured at present, and runs again afterwards"));
         };
         let failed = |error: EngineError| {
-            let failed =
-                format!("{name} was stopped for a capture and does not run again: {error}");
-            tracing::error!("{failed}");
-            Some(failed)
+            let message = format!(
+                "{name} was stopped for a capture and does not run again: {error}; the next run tries again"
+            );
+            tracing::error!("{message}");
+            Some(Standing { message, is_overdue: true })
         };
         // Its run may have ended since the list was read.
         let now = match self.instance(&instance.id).await {
@@ -276,9 +283,8 @@ impl YandexEngine {
             Err(error) => return failed(error),
         };
         let until = now.labels.get(LABEL_RESTART)?;
-        // A time that cannot be read has passed.
-        if parse_stamp(until).is_some_and(|until| until > self.clock.now()) {
-            return Some(format!(
+        if !is_over(until, self.clock.now()) {
+            return in_time(format!(
                 "{name} was stopped for a capture; it must run again by {until}, and is started by the next run after that"
             ));
         }

@@ -13,12 +13,13 @@ use super::YandexEngine;
 use super::image::Found;
 use super::insertion::Wanted;
 use super::member::{Asking, Member, Pace, Until};
-use super::promise::{LABEL_RESTART, Still};
+use super::promise::Still;
 use super::room::Turn;
 use super::service::WaitError;
 use super::wire;
 use crate::engine::http::Call;
 use crate::engine::{CreateRequest, Created, EngineError, Watcher};
+use crate::inventory::LABEL_RESTART;
 
 /// Disks of these types may be written as soon as their snapshot shows: it has what was on the disk
 /// when it was asked for. Of no others the service says that.

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use stillframe::alert::Notification;
 use stillframe::clock::Clock;
 use stillframe::engine::{
-    CopyRequest, CreateRequest, Created, Engine, EngineError, Settled, Watcher,
+    CopyRequest, CreateRequest, Created, Engine, EngineError, Settled, Standing, Watcher,
 };
 use stillframe::inventory::{DrillCheck, EngineInventory, Gap, GapScope, Image};
 use stillframe::plan::{ImageRef, Update};
@@ -38,6 +38,9 @@ struct Faulty {
     unseen: Mutex<Option<(String, bool)>>,
     /// It does not answer for as long.
     is_held: Mutex<bool>,
+    /// A machine that was stopped for a capture does not run again.
+    stands: Mutex<bool>,
+    settled: Mutex<u32>,
 }
 
 impl Faulty {
@@ -48,6 +51,8 @@ impl Faulty {
             is_hidden: Mutex::default(),
             unseen: Mutex::default(),
             is_held: Mutex::default(),
+            stands: Mutex::default(),
+            settled: Mutex::default(),
         })
     }
 
@@ -123,7 +128,13 @@ impl Engine for Faulty {
     }
 
     async fn settle(&self) -> Result<Settled, EngineError> {
-        self.inner.settle().await
+        *self.settled.lock().unwrap() += 1;
+        let mut settled = self.inner.settle().await?;
+        if *self.stands.lock().unwrap() {
+            let message = "s0 was stopped for a capture and does not run again".to_owned();
+            settled.standing.push(Standing { message, is_overdue: true });
+        }
+        Ok(settled)
     }
 }
 
@@ -316,6 +327,25 @@ async fn what_had_not_arrived_when_it_was_stopped_is_told_after_the_next_start()
     stage.start();
     tokio::time::sleep(MINUTE).await;
     assert_eq!(stage.notebook.titles(), [""; 0]);
+    stage.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_stays_behind_is_told_and_tried_again_soon() {
+    let mut stage = Stage::new(EVERYBODY, HOURLY, 1);
+    tokio::time::sleep(HOUR).await;
+    let rounds = |stage: &Stage| std::mem::take(&mut *stage.engine.settled.lock().unwrap());
+    rounds(&stage);
+    tokio::time::sleep(HOUR).await;
+    let well = rounds(&stage);
+    *stage.engine.stands.lock().unwrap() = true;
+    tokio::time::sleep(HOUR).await;
+    assert_eq!(stage.notebook.titles(), ["ops: 1 failure"]);
+    let tried = rounds(&stage);
+    assert!(tried > well, "{tried} rounds instead of {well}");
+    *stage.engine.stands.lock().unwrap() = false;
+    tokio::time::sleep(HOUR).await;
+    assert_eq!(stage.notebook.titles(), ["ops: no longer 1 failure"]);
     stage.stop().await;
 }
 

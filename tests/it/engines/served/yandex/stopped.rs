@@ -3,10 +3,11 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use stillframe::engine::{Created, Progress, Unwatched, Watcher};
+use stillframe::engine::{Created, Progress, Settled, Unwatched, Watcher};
 use stillframe::name::{PolicyName, parse_stamp};
 use stillframe::plan::Plan;
 use stillframe::reconcile::{Approval, Room};
+use stillframe::report::{apply_text, plan_text};
 
 use super::super::*;
 use super::gate::Gate;
@@ -188,8 +189,9 @@ async fn the_end_of_a_round_leaves_a_machine_alone_that_is_captured() {
         engine.settle().await
     };
     let (created, settled) = tokio::join!(create, settle);
-    let postponed = settled.unwrap().postponed;
-    assert!(postponed[0].contains("is captured at present"), "{postponed:?}");
+    let standing = settled.unwrap().standing;
+    assert!(standing[0].message.contains("is captured at present"), "{standing:?}");
+    assert!(!standing[0].is_overdue);
     assert_eq!(created.unwrap().image().state, ImageState::Ready);
 }
 
@@ -206,7 +208,7 @@ async fn a_machine_on_its_way_is_waited_for() {
         }
         world.fault(json!({"fault": "slow-turn", "times": on_its_way})).await;
         let settled = world.engine().settle().await.unwrap();
-        assert!(settled.postponed.is_empty(), "{settled:?}");
+        assert_eq!(settled, Settled::default());
         assert!(world.runs().await, "{after}");
         assert!(world.now() < noon(0) + jiff::SignedDuration::from_mins(1));
     }
@@ -220,12 +222,13 @@ async fn a_machine_that_has_broken_down_is_not_started() {
     let engine = world.engine_behind(&gate.url());
     for status in ["ERROR", "CRASHED", "NOVEL"] {
         gate.state().status = Some(status.to_owned());
-        let postponed = engine.settle().await.unwrap().postponed;
-        assert!(postponed[0].contains(&format!("web-1 is {status}")), "{postponed:?}");
+        let standing = engine.settle().await.unwrap().standing;
+        assert!(standing[0].message.contains(&format!("web-1 is {status}")), "{standing:?}");
+        assert!(standing[0].is_overdue);
         assert!(gate.asked(":start").is_empty());
     }
     gate.state().status = None;
-    assert!(engine.settle().await.unwrap().postponed.is_empty());
+    assert_eq!(engine.settle().await, Ok(Settled::default()));
     assert!(world.runs().await);
 }
 
@@ -295,13 +298,99 @@ async fn a_machine_that_cannot_be_started_is_tried_again_by_every_round() {
     assert!(failed.contains("web-1 was stopped for a capture and does not run again"), "{failed}");
     for _ in 1..rounds {
         world.pass(31);
-        let postponed = world.engine().settle().await.unwrap().postponed;
-        assert!(postponed[0].contains("no room in the zone"), "{postponed:?}");
+        let settled = world.engine().settle().await.unwrap();
+        assert_eq!(settled.overdue().count(), 1, "{settled:?}");
+        assert!(settled.standing[0].message.contains("no room in the zone"), "{settled:?}");
         assert_eq!(world.machine().await.status, "STOPPED");
     }
     world.pass(31);
     let settled = world.engine().settle().await.unwrap();
+    assert_eq!(settled, Settled::default());
+    assert!(world.runs().await);
+}
+
+/// No round in which a machine stays behind has ended well, whatever else there was to do.
+#[tokio::test]
+async fn a_machine_that_stays_behind_is_told_apart_from_everything_else() {
+    let (world, room) = left_behind().await;
+    let inventory = room.observe().await;
+    let plan = plan_text(&room.plan(&inventory, world.now()));
+    assert!(plan.contains("machines that stand still (1)"), "{plan}");
+    assert!(plan.contains("! web-1"), "{plan}");
+    // It is tried beside the captures, and once more at the end.
+    world.fault(json!({"fault": "start-fails", "times": 2})).await;
+    let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+    assert_eq!(world.machine().await.status, "STOPPED");
+    let settled = round.settled[0].1.as_ref().unwrap();
+    assert_eq!(settled.overdue().count(), 1, "{settled:?}");
     assert!(settled.postponed.is_empty(), "{settled:?}");
+    let text = apply_text(&round);
+    assert!(text.contains("machines that stand still"), "{text}");
+    assert!(text.contains("web-1 was stopped for a capture and does not run again"), "{text}");
+    assert!(text.contains("1 machine stopped for a capture and not started again"), "{text}");
+    assert!(!text.contains("space"), "{text}");
+    world.pass(1);
+    let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+    assert_eq!(round.settled[0].1, Ok(Settled::default()));
+    assert!(world.runs().await);
+    let inventory = room.observe().await;
+    assert!(!plan_text(&room.plan(&inventory, world.now())).contains("stand still"));
+}
+
+#[tokio::test]
+async fn a_machine_does_not_stand_still_until_all_is_captured() {
+    let (world, room) = left_behind().await;
+    world.fault(slow_images(60)).await;
+    let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+    assert_eq!(round.plan.summary.create, 2);
+    assert!(round.outcomes.iter().all(|outcome| outcome.ending.is_done()), "{:?}", round.outcomes);
+    let seen = world.seen();
+    let still = seen.iter().filter(|(status, _)| status == "STOPPED").count();
+    assert!(seen.len() > 20 && still < seen.len() / 2, "{still} of {}", seen.len());
+}
+
+/// What was answered two seconds ago says nothing of now.
+#[tokio::test]
+async fn what_has_just_failed_is_asked_for_anew_by_the_next_run() {
+    let (world, _) = left_behind().await;
+    world.fault(json!({"fault": "start-fails", "times": 1})).await;
+    let settled = world.engine().settle().await.unwrap();
+    assert_eq!(settled.overdue().count(), 1, "{settled:?}");
+    *world.served.clock.0.lock().unwrap() += jiff::SignedDuration::from_secs(2);
+    assert_eq!(world.engine().settle().await, Ok(Settled::default()));
+    assert!(world.runs().await);
+}
+
+/// The program over the server, by the clock of this machine: the time that was promised is long over.
+#[tokio::test]
+async fn the_program_says_and_ends_what_stands_still() {
+    let world = World::new();
+    let long_ago = json!({"role": "web", "stillframe-restart": "20200101t000000z"});
+    for (method, path, body) in [labels(&long_ago), turn("stop")] {
+        world.ask(method, &path, Some(body)).await;
+    }
+    let datacenter = &world.served.datacenter;
+    std::fs::create_dir_all(datacenter.path("front")).unwrap();
+    let endpoint = format!("http://{}", world.served.address);
+    let config = json!({
+        "apiVersion": "stillframe/v1", "kind": "Config",
+        "spec": {"engines": {"cloud": {"yandex": {"folders": ["p"], "endpoint": endpoint}}}},
+    });
+    std::fs::write(datacenter.path("front/stillframe.yaml"), config.to_string()).unwrap();
+    let run = |code: i32, verb: &[&str]| {
+        datacenter.run_to(code, &[verb, &["--policies", "front"]].concat())
+    };
+    let plan = run(0, &["plan"]);
+    assert!(plan.out.contains("stopped for a capture and not started again"), "{}", plan.out);
+    let doctor = datacenter.run(&["doctor", "--policies", "front"]);
+    assert!(doctor.out.contains("web-1 is STOPPED"), "{}{}", doctor.out, doctor.err);
+    world.fault(json!({"fault": "start-fails", "times": 2})).await;
+    let apply = run(1, &["apply", "--auto-approve"]);
+    assert!(apply.out.contains("does not run again"), "{}", apply.out);
+    assert_eq!(world.machine().await.status, "STOPPED");
+    world.pass(1);
+    let apply = run(1, &["apply"]);
+    assert!(apply.err.contains("nobody can be asked here"), "{}", apply.err);
     assert!(world.runs().await);
 }
 
