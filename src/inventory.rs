@@ -323,6 +323,9 @@ pub struct ImageSource {
 pub enum ImageState {
     /// Being made.
     Creating,
+    /// Some of its disks are there and the others were not asked for yet: whoever makes it again makes
+    /// what is missing, and nothing twice.
+    Begun,
     /// Restorable. Only this one counts for anything.
     Ready,
     /// It will never be restorable.
@@ -363,6 +366,7 @@ impl ImageState {
     pub fn word(self) -> &'static str {
         match self {
             Self::Creating => "CREATING",
+            Self::Begun => "BEGUN",
             Self::Ready => "READY",
             Self::Failed => "FAILED",
             Self::Partial => "PARTIAL",

@@ -60,7 +60,7 @@ impl StateWord {
     fn takes(self, image: &Image) -> bool {
         let is_at = |stage| image.state == ImageState::Ready && image.stage == stage;
         match self {
-            Self::Creating => image.state == ImageState::Creating,
+            Self::Creating => matches!(image.state, ImageState::Creating | ImageState::Begun),
             Self::Ready => image.state == ImageState::Ready,
             Self::Failed => image.state == ImageState::Failed,
             Self::Partial => image.state == ImageState::Partial,

@@ -138,7 +138,9 @@ impl Slots {
         };
         let horizon = CLOCK_SKEW.after(now);
         let is_done = images.iter().any(|(key, image)| {
-            let is_this = key.slot == slot && !image.state.is_failed_attempt();
+            // What is begun is made by who makes it again under the same key.
+            let is_open = image.state == ImageState::Begun && key.policy == policy.name;
+            let is_this = key.slot == slot && !image.state.is_failed_attempt() && !is_open;
             // After the schedule was changed, a newer point may stand for a slot it had before.
             let is_newer = key.slot > slot
                 && key.slot.instant() <= horizon
@@ -155,7 +157,9 @@ impl Slots {
             return Due::Paused { slot };
         }
         // An attempt under a name that the policy had is no attempt at this key.
-        let is_it = |(key, _): &&(Key, &Image)| key.slot == slot && key.policy == policy.name;
+        let is_it = |(key, image): &&(Key, &Image)| {
+            key.slot == slot && key.policy == policy.name && image.state.is_failed_attempt()
+        };
         let failed = images.iter().find(is_it);
         Due::Create { slot, deadline, replaces: failed.map(|(_, image)| image.id.clone()) }
     }

@@ -25,6 +25,10 @@ pub const LABEL_POINT: &str = "stillframe-point";
 /// Label of an image of the disk that its machine starts from, for services that forget that.
 pub const LABEL_BOOT: &str = "stillframe-boot";
 
+/// Label of a member that nobody but its own run can know to be whole: nobody else makes what is
+/// missing beside it.
+pub const LABEL_UNPROVEN: &str = "stillframe-unproven";
+
 /// Stands between the ids of the members in the id of a set.
 const ID_SEPARATOR: char = '+';
 /// Characters of the hash at the end of a member's name: 40 bits.
@@ -40,6 +44,8 @@ pub struct Patience {
     /// So far apart the members of a restore point may have been made. An engine that makes them one
     /// after the other says how long that takes.
     pub apart: Elapsed,
+    /// So long after its oldest member an engine that is asked again makes what is missing of a set.
+    pub completed: Option<Elapsed>,
 }
 
 /// Members that are asked for at once are made within this time.
@@ -47,7 +53,7 @@ pub const APART: Elapsed = Elapsed::minutes(10);
 
 impl From<Elapsed> for Patience {
     fn from(unfinished: Elapsed) -> Self {
-        Self { unfinished, apart: APART }
+        Self { unfinished, apart: APART, completed: None }
     }
 }
 
@@ -156,6 +162,9 @@ fn belongs(image: &Image) -> Option<Belongs> {
 ///
 /// A member of ours whose labels do not say which set it belongs to is in a state that is not
 /// known: it is a part of something, and never a restore point.
+///
+/// As long as an engine makes what is missing when it is asked again, the set is begun and not being made:
+/// nobody knows whether anybody is at it, and who asks again is answered with what another one makes.
 pub fn gathered(images: Vec<Image>, now: Timestamp, patience: impl Into<Patience>) -> Vec<Image> {
     let patience = patience.into();
     let mut sets: BTreeMap<Belongs, Vec<Image>> = BTreeMap::new();
@@ -333,10 +342,16 @@ fn state(members: &[Image], now: Timestamp, patience: Patience) -> (ImageState, 
             member.message.as_ref().map(|message| format!("{disk}: {message}"))
         })
     };
-    for state in [ImageState::Unknown, ImageState::Deleting, ImageState::Creating] {
+    for state in [ImageState::Unknown, ImageState::Deleting] {
         if in_state(state).next().is_some() {
             return (state, told(state));
         }
+    }
+    if let Some(message) = lacking(members).filter(|_| can_be_completed(members, now, patience)) {
+        return (ImageState::Begun, Some(message));
+    }
+    if in_state(ImageState::Creating).next().is_some() {
+        return (ImageState::Creating, told(ImageState::Creating));
     }
     let failed: Vec<&str> = in_state(ImageState::Failed)
         .map(|member| member.labels.get(LABEL_DISK).map_or(&*member.name, String::as_str))
@@ -363,12 +378,46 @@ fn state(members: &[Image], now: Timestamp, patience: Patience) -> (ImageState, 
             None => (ImageState::Ready, None),
         };
     }
-    let missing = wanted - members.len();
-    let message =
-        format!("{missing} of {wanted} disks missing; there are only: {}", names(members));
     let youngest = members.iter().map(|member| member.created_at).max();
     let is_young = youngest.is_some_and(|youngest| patience.unfinished.after(youngest) > now);
-    (if is_young { ImageState::Creating } else { ImageState::Partial }, Some(message))
+    (if is_young { ImageState::Creating } else { ImageState::Partial }, lacking(members))
+}
+
+/// What there is of a set that is not whole; `None` where nothing is missing, or nobody knows.
+fn lacking(members: &[Image]) -> Option<String> {
+    let wanted = wanted(members).ok()?;
+    let missing = wanted.checked_sub(members.len()).filter(|missing| *missing > 0)?;
+    Some(format!("{missing} of {wanted} disks missing; there are only: {}", names(members)))
+}
+
+/// Whether what is missing can still be made: nothing of it has failed or has something said of it, and
+/// all of it is young enough.
+fn can_be_completed(members: &[Image], now: Timestamp, patience: Patience) -> bool {
+    let Some(completed) = patience.completed else { return false };
+    let is_open = |member: &Image| {
+        matches!(member.state, ImageState::Ready | ImageState::Creating)
+            && member.message.is_none()
+            && !member.is_copy()
+            && !member.labels.contains_key(LABEL_UNPROVEN)
+            && completed.after(member.created_at) > now
+    };
+    members.iter().all(is_open)
+}
+
+/// How a set is shown that is being made where an engine knows that what is missing of it can be made,
+/// however long that takes.
+pub fn begun(image: Image) -> Image {
+    let count = image.labels.get(LABEL_SET).and_then(|count| count.parse::<usize>().ok());
+    let there = member_ids(&image.id).len();
+    let missing = count.and_then(|count| count.checked_sub(there)).filter(|missing| *missing > 0);
+    match (image.state, missing) {
+        (ImageState::Creating, Some(missing)) if image.message.is_none() => Image {
+            state: ImageState::Begun,
+            message: Some(format!("{missing} of {} disks missing", there + missing)),
+            ..image
+        },
+        _ => image,
+    }
 }
 
 /// What is said of members that were not made of one time.

@@ -44,9 +44,9 @@ use crate::policy::{BadSetting, EngineKind};
 /// The name of this kind of engine.
 pub const KIND: &str = "twcc";
 
-/// So long after its youngest member a set counts as being made. All members are asked for one right
-/// after the other; a request may wait for its quota several times.
-const SET_PATIENCE: Elapsed = Elapsed::hours(1);
+/// So long after its image has left the queue nobody knows whether somebody is at a set that is not
+/// whole: what is missing is asked for within ten minutes, and shows at once.
+const SET_PATIENCE: Elapsed = Elapsed::minutes(12);
 
 /// What must be known of this kind of engine.
 pub fn kind() -> EngineKind {
@@ -128,8 +128,9 @@ impl TwccEngine {
     fn patience(&self) -> Patience {
         let queued = Elapsed::minutes(self.settings.queued_minutes());
         Patience {
-            unfinished: SET_PATIENCE,
+            unfinished: Elapsed::seconds(SET_PATIENCE.as_seconds() + queued.as_seconds()),
             apart: Elapsed::seconds(APART.as_seconds() + queued.as_seconds()),
+            completed: Some(APART),
         }
     }
 }

@@ -33,11 +33,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use serde_json::Value;
 
+use member::ASKED_APART;
 use room::Rooms;
 use service::Services;
 use settings::Settings;
 
 use super::http::{Ended, Pause, RealTime};
+use super::set::{APART, Patience};
 use super::{
     Attention, Calls, CopyRequest, CreateRequest, Created, Engine, EngineError, Examined, Import,
     ImportRequest, Rebuild, RebuildRequest, Rebuilt, Settled, Wanted, Watcher,
@@ -53,9 +55,13 @@ use crate::policy::{BadSetting, EngineKind};
 /// The name of this kind of engine.
 pub const KIND: &str = "yandex";
 
-/// So long after its youngest member a set of snapshots counts as being made, and so long after it was
-/// begun an image of which it is not proven that its machine stood still.
-const SET_PATIENCE: Elapsed = Elapsed::hours(1);
+/// So long after it was begun an image counts as being made of which it is not proven that its machine
+/// stood still.
+const PROOF_PATIENCE: Elapsed = Elapsed::hours(1);
+/// How long nobody knows whether somebody is at a set that is not whole: what is missing is asked for
+/// within nine minutes after the first of its members, and shows at once.
+const SET_PATIENCE: Patience =
+    Patience { unfinished: Elapsed::minutes(12), apart: APART, completed: Some(ASKED_APART) };
 
 /// What must be known of this kind of engine.
 pub fn kind() -> EngineKind {

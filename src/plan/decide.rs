@@ -16,7 +16,9 @@ use gone::obstacle;
 
 use super::Telling;
 use super::action::{Action, Reason, ReasonCode};
-use super::document::{Blocked, Change, HeldBack, ImageRef, Kept, Missed, Update, Waiting};
+use super::document::{
+    Blocked, Change, HeldBack, ImageRef, Kept, Missed, Update, Waiting,
+};
 use crate::desired::{Due, Series, SeriesPoint};
 use crate::elapsed::Elapsed;
 use crate::inventory::{
@@ -418,6 +420,7 @@ fn kept_again(reasons: &[Reason]) -> String {
 fn state_detail(image: &Image) -> String {
     let state = match image.state {
         ImageState::Creating => "is being made",
+        ImageState::Begun => "is begun",
         ImageState::Ready => "is READY",
         ImageState::Failed => "failed",
         ImageState::Partial => "is not whole",

@@ -382,7 +382,8 @@ fn verdict(round: &Round) -> (String, &'static str) {
         let done = parts.join(", ");
         (format!("Partly applied: {done}; {} not done.", count(not_done, "change")), "delete")
     } else if overdue > 0 {
-        let done = if parts.is_empty() { "Nothing else to do".to_owned() } else { parts.join(", ") };
+        let done =
+            if parts.is_empty() { "Nothing else to do".to_owned() } else { parts.join(", ") };
         let machines = count(overdue, "machine");
         (format!("{done}; {machines} stopped for a capture and not started again."), "delete")
     } else if round.outcomes.is_empty() && unseen {

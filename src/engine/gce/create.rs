@@ -421,7 +421,7 @@ impl GceEngine {
                 return Ok(now);
             }
             match now.image.state {
-                ImageState::Ready | ImageState::Creating => {}
+                ImageState::Ready | ImageState::Creating | ImageState::Begun => {}
                 ImageState::Failed | ImageState::Partial => {
                     return failed("the service could not make it");
                 }

@@ -82,7 +82,7 @@ fn disks_of_two_times_are_partial() {
     assert_eq!(seen.state, ImageState::Partial);
     assert!(seen.message.unwrap().starts_with("its disks were captured 11m apart"));
     // An engine that makes one after the other says so.
-    let patience = Patience { unfinished: PATIENCE, apart: Elapsed::hours(1) };
+    let patience = Patience { apart: Elapsed::hours(1), ..Patience::from(PATIENCE) };
     assert_eq!(gathered(images.clone(), at(600), patience)[0].state, ImageState::Ready);
     images.truncate(1);
     assert_eq!(shown(images, 600).state, ImageState::Partial);
@@ -130,6 +130,52 @@ fn what_is_not_whole_is_being_made_and_then_partial() {
     // One that is being made says so for all, however old.
     some[0].state = ImageState::Creating;
     assert_eq!(shown(some, 600).state, ImageState::Creating);
+}
+
+#[test]
+fn what_an_engine_can_still_make_is_begun() {
+    let patience = Patience { completed: Some(Elapsed::minutes(9)), ..Patience::from(PATIENCE) };
+    let state =
+        |members: &[Image], minute: i64| gathered(members.to_vec(), at(minute), patience)[0].state;
+    let whole = members(&["boot", "data", "logs"]);
+    let mut some = whole.clone();
+    some.remove(1);
+    for made in [ImageState::Ready, ImageState::Creating] {
+        some[0].state = made;
+        assert_eq!(state(&some, 9), ImageState::Begun, "{made:?}");
+        // The oldest was made a minute after the slot, and nothing of now belongs to it later.
+        assert_eq!(state(&some, 10), ImageState::Creating, "{made:?}");
+    }
+    assert_eq!(state(&whole, 9), ImageState::Ready);
+    let message = gathered(some.clone(), at(9), patience).remove(0).message;
+    assert_eq!(message.as_deref(), Some("1 of 3 disks missing; there are only: boot, logs"));
+    // What has failed, is a copy, or only its own run can end, nobody else completes.
+    let with = |change: &dyn Fn(&mut Image)| {
+        let mut some = some.clone();
+        change(&mut some[0]);
+        state(&some, 9)
+    };
+    assert_eq!(with(&|one| one.state = ImageState::Failed), ImageState::Partial);
+    assert_eq!(with(&|one| one.state = ImageState::Deleting), ImageState::Deleting);
+    assert_eq!(with(&|one| one.message = Some("is stuck".to_owned())), ImageState::Creating);
+    let unproven = |one: &mut Image| {
+        one.labels.insert(LABEL_UNPROVEN.to_owned(), "yes".to_owned());
+    };
+    assert_eq!(with(&unproven), ImageState::Creating);
+    let copies: Vec<Image> = some
+        .iter()
+        .cloned()
+        .map(|mut one| {
+            one.labels.insert(LABEL_COPY.to_owned(), "yes".to_owned());
+            one
+        })
+        .collect();
+    assert_ne!(state(&copies, 9), ImageState::Begun);
+    // An engine that knows more says so however old it is.
+    let old = gathered(some, at(50), patience).remove(0);
+    assert_eq!((old.state, begun(old.clone()).state), (ImageState::Creating, ImageState::Begun));
+    let ready = gathered(whole, at(50), patience).remove(0);
+    assert_eq!(begun(ready.clone()), ready);
 }
 
 #[test]

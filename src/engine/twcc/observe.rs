@@ -1,7 +1,7 @@
 //! What is there: sites with their servers and disks, images of servers and snapshots of volumes.
 //! What was not seen is a gap: a list that fails, an entry that cannot be read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 
 use serde::de::DeserializeOwned;
@@ -12,7 +12,7 @@ use super::image::{Found, GIB, SYSTEM, doubt_snapshots, share_records};
 use super::wire::{Image, Server, Site, Snapshot, Volume};
 use super::{KIND, TwccEngine};
 use crate::engine::set;
-use crate::inventory::{Disk, EngineInventory, Gap, GapScope, Instance};
+use crate::inventory::{self, Disk, EngineInventory, Gap, GapScope, Instance};
 use crate::name::{Ownership, SourceId};
 
 /// What the system disk is called in its server.
@@ -135,8 +135,16 @@ impl TwccEngine {
             one.dress(&seen);
             one.note_stuck(self.settings.queued(), now);
         }
+        // What is QUEUED is of a time to come, however long ago it was asked for.
+        let queued = found.iter().filter(|one| one.is_queued && one.image.message.is_none());
+        let queued: BTreeSet<String> = queued.map(|one| one.image.id.clone()).collect();
+        let is_queued = |image: &inventory::Image| {
+            set::member_ids(&image.id).iter().any(|member| queued.contains(member))
+        };
         let images = found.into_iter().map(|found| found.image).collect();
-        inventory.images = set::gathered_without_twins(images, now, self.patience());
+        let images = set::gathered_without_twins(images, now, self.patience()).into_iter();
+        inventory.images =
+            images.map(|image| if is_queued(&image) { set::begun(image) } else { image }).collect();
         inventory.put_in_order();
         inventory
     }

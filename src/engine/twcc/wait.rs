@@ -132,7 +132,7 @@ impl TwccEngine {
                     return Ok(Reached { found, queued_at });
                 }
                 // A word that is not known may be one on the way.
-                ImageState::Creating | ImageState::Unknown => {}
+                ImageState::Creating | ImageState::Begun | ImageState::Unknown => {}
                 ImageState::Failed | ImageState::Partial => {
                     return failed(&said.unwrap_or_else(|| "the service could not make it".into()));
                 }

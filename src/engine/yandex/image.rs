@@ -6,13 +6,11 @@ use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::{SET_PATIENCE, wire};
+use super::{PROOF_PATIENCE, wire};
+pub use crate::engine::set::LABEL_UNPROVEN;
 use crate::engine::step;
 use crate::inventory::{Image, ImageKind, ImageSource, ImageState, LABEL_STAGE, Stage};
 use crate::name::{Ownership, SourceId};
-
-/// Label of an image of which nobody knows yet that its machine stood still while it was captured.
-pub const LABEL_UNPROVEN: &str = "stillframe-unproven";
 
 /// Where images of a kind are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,7 +186,7 @@ fn unproven(
     now: Timestamp,
 ) -> Option<(ImageState, &'static str)> {
     image.labels.get(LABEL_UNPROVEN)?;
-    Some(if SET_PATIENCE.after(created_at) > now {
+    Some(if PROOF_PATIENCE.after(created_at) > now {
         (ImageState::Creating, "whether its machine stands still is not known yet")
     } else {
         (ImageState::Failed, "nobody has seen its machine stand still until it was made")

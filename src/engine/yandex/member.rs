@@ -32,7 +32,7 @@ const IMPORTS_FAILED_MAX: u32 = 3;
 const CROWDED_PAUSE: Duration = Duration::from_secs(10);
 /// So long after the first image of a set another one may be asked for: a little less than they may
 /// have been made apart.
-const ASKED_APART: Elapsed = Elapsed::minutes(9);
+pub(super) const ASKED_APART: Elapsed = Elapsed::minutes(9);
 
 /// What came of asking for one image.
 pub(super) struct Member {
@@ -262,7 +262,7 @@ impl YandexEngine {
                 return Ok(found);
             }
             match found.image.state {
-                ImageState::Ready | ImageState::Creating => {}
+                ImageState::Ready | ImageState::Creating | ImageState::Begun => {}
                 ImageState::Failed | ImageState::Partial => {
                     let why = found.image.message.as_deref();
                     return failed(why.unwrap_or("the service could not make it"));

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use super::seen::{Point, Presence, Series};
 use super::times::{self, Doing, is_free};
 use super::{CheckRule, EngineCheck};
-use crate::inventory::{Instance, KeyChoice, LABEL_COPY};
-use crate::name::{Key, is_rfc1035_label, spread};
-use crate::plan::action::ReasonCode;
+use crate::inventory::{Image, ImageState, Instance, KeyChoice, LABEL_COPY};
+use crate::name::{Key, Ownership, is_rfc1035_label, spread};
+use crate::plan::action::{Action, ReasonCode};
 use crate::plan::document::{Change, Create, ImageRef};
 use crate::policy::Policy;
 
@@ -171,8 +171,10 @@ impl<'s> EngineCheck<'s, '_> {
         let slot = change.key.slot.instant();
         let mut originals =
             series.points.iter().filter(|point| point.copy_in.is_none() && !point.is_step);
+        let is_begun =
+            |point: &Point<'_>| point.image.state == ImageState::Begun && point.key == change.key;
         let stands = |point: &Point<'_>| {
-            (point.slot == slot && !point.image.state.is_failed_attempt())
+            (point.slot == slot && !point.image.state.is_failed_attempt() && !is_begun(point))
                 || (point.slot > slot && point.is_ready)
         };
         if originals.any(stands) {
@@ -187,7 +189,14 @@ impl<'s> EngineCheck<'s, '_> {
     fn name_is_free(&mut self, change: &Change, name: &str, replaced: Option<&ImageRef>) {
         let id = replaced.and_then(|replaced| replaced.id.as_ref());
         let has_name = self.seen.by_name.get(name);
-        if has_name.is_some_and(|images| images.iter().any(|image| Some(&image.id) != id)) {
+        // What a run has begun is made by who asks for it again.
+        let is_begun = |image: &Image| {
+            change.action == Action::Create
+                && image.state == ImageState::Begun
+                && image.ownership() == Ownership::Ours(change.key.clone())
+        };
+        let is_in_the_way = |image: &&Image| Some(&image.id) != id && !is_begun(image);
+        if has_name.is_some_and(|images| images.iter().any(|image| is_in_the_way(&image))) {
             self.find(CheckRule::CreateTaken, change, format!("an image has the name {name}"));
         }
     }

@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use super::{SeriesPlan, minute};
 use crate::desired::{Due, Presence, SeriesPoint};
 use crate::elapsed::Elapsed;
-use crate::inventory::{Capabilities, Disk, Image, ImageKind, Instance, KeyChoice};
-use crate::name::{Ownership, PolicyName, Slot};
+use crate::inventory::{Capabilities, Disk, Image, ImageKind, ImageState, Instance, KeyChoice};
+use crate::name::{Key, Ownership, PolicyName, Slot};
 use crate::plan::action::{Action, Reason, ReasonCode};
 use crate::plan::document::{Blocked, Change, Create, ImageRef, Missed, Waiting};
 use crate::plan::pace;
@@ -92,7 +92,10 @@ impl SeriesPlan<'_> {
         let name = key.image_name(&policy.naming.prefix(&key, &policy.schedule.zone));
         let failed =
             self.series.points.iter().find(|point| Some(point.image.id.as_str()) == replaces);
-        self.check_name(&name, failed)?;
+        let begun = self.begun(&key, &name)?;
+        if begun.is_none() {
+            self.check_name(&name, failed)?;
+        }
         let failed = failed.map(|point| point.image);
         let mut labels = policy.labels.clone();
         labels.extend(key.labels());
@@ -138,7 +141,7 @@ impl SeriesPlan<'_> {
                 fingerprint: None,
                 stored_bytes: None,
             },
-            reasons: create_reasons(slot, deadline, failed),
+            reasons: create_reasons(slot, deadline, failed, begun),
             risk: None,
             newest_ready: None,
             waits_for: None,
@@ -147,6 +150,17 @@ impl SeriesPlan<'_> {
             copy: None,
             drill: None,
         })
+    }
+
+    /// What a run has begun and not ended of it.
+    fn begun(&self, key: &Key, name: &str) -> Result<Option<&Image>, String> {
+        let points = self.series.points.iter();
+        let mut begun = points.filter(|point| point.image.state == ImageState::Begun);
+        let begun = begun.find(|point| point.key == *key).map(|point| point.image);
+        match begun.filter(|begun| begun.name != name) {
+            Some(other) => Err(format!("a run has begun it under another name: {}", other.name)),
+            None => Ok(begun),
+        }
     }
 
     /// Whether the name of a new image is free, or that of a failed attempt that may be replaced.
@@ -256,12 +270,21 @@ fn names(disks: &[&Disk]) -> String {
     names.join(", ")
 }
 
-fn create_reasons(slot: Slot, deadline: Timestamp, failed: Option<&Image>) -> Vec<Reason> {
+fn create_reasons(
+    slot: Slot,
+    deadline: Timestamp,
+    failed: Option<&Image>,
+    begun: Option<&Image>,
+) -> Vec<Reason> {
+    let begun = begun.map_or_else(String::new, |begun| {
+        let message = begun.message.as_deref().unwrap_or("not whole");
+        format!("; a run has begun it, and what is missing is made: {message}")
+    });
     let mut reasons = vec![Reason::new(
         ReasonCode::SlotDue,
         // The last second counts: 11:14:59 is before 11:15.
         format!(
-            "slot {} is due until {}",
+            "slot {} is due until {}{begun}",
             minute(slot.instant()),
             minute(Elapsed::seconds(1).after(deadline))
         ),

@@ -84,8 +84,8 @@ fn status(kind: ImageKind, state: ImageState) -> &'static str {
     match (kind, state) {
         (_, ImageState::Ready) => "READY",
         (_, ImageState::Deleting) => "DELETING",
-        (ImageKind::DiskImage, ImageState::Creating) => "PENDING",
-        (_, ImageState::Creating) => "CREATING",
+        (ImageKind::DiskImage, ImageState::Creating | ImageState::Begun) => "PENDING",
+        (_, ImageState::Creating | ImageState::Begun) => "CREATING",
         (
             ImageKind::MachineImage,
             ImageState::Failed | ImageState::Partial | ImageState::Unknown,

@@ -101,7 +101,7 @@ pub fn id_field(kind: ImageKind) -> &'static str {
 fn status(state: ImageState) -> &'static str {
     match state {
         ImageState::Ready => "READY",
-        ImageState::Creating => "CREATING",
+        ImageState::Creating | ImageState::Begun => "CREATING",
         ImageState::Deleting => "DELETING",
         ImageState::Failed | ImageState::Partial | ImageState::Unknown => "ERROR",
     }

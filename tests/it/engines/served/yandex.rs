@@ -137,6 +137,74 @@ async fn of_two_images_of_one_slot_one_is_let_go() {
     assert_eq!(images.len(), 6, "{images:#?}");
 }
 
+/// Of a set of which one image was refused the next run makes what is missing, and nothing twice; what is
+/// too old for that makes room for another attempt.
+#[tokio::test]
+async fn what_a_run_has_left_of_a_set_is_made_by_the_next_one() {
+    for (minutes, state) in
+        [(0, ImageState::Begun), (8, ImageState::Begun), (13, ImageState::Partial)]
+    {
+        let world = world::World::new();
+        let engine = Arc::new(world.engine());
+        let clock = world.served.clock.clone();
+        let room = super::super::room(engine, clock, world.case.policies(), &world.case.directory);
+        world.fault(json!({"fault": "forbidden", "method": "POST", "times": 1})).await;
+        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+        let ended = round.outcomes.iter().filter(|outcome| outcome.ending.is_done()).count();
+        assert_eq!((round.outcomes.len(), ended), (2, 1));
+        let snapshots = world.snapshots().await;
+        world.pass(minutes);
+        let states = world.states().await;
+        assert!(states.contains(&state) && states.contains(&ImageState::Ready), "{states:?}");
+        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+        let create = round.plan.changes.iter().find_map(|change| change.create.as_ref()).unwrap();
+        assert_eq!(create.replaces.is_some(), state == ImageState::Partial);
+        assert!(round.outcomes.iter().all(|one| one.ending.is_done()), "{:?}", round.outcomes);
+        assert_eq!(world.states().await, [ImageState::Ready; 2]);
+        assert_eq!(world.snapshots().await, snapshots + 1);
+        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+        assert_eq!(round.plan.changes, []);
+    }
+}
+
+/// Who is told to stop leaves what is made to the service, and the next run finds it.
+#[tokio::test]
+async fn what_an_interrupted_run_has_begun_is_taken_up_by_the_next_one() {
+    #[derive(Default)]
+    struct Enough(std::sync::atomic::AtomicBool);
+    impl stillframe::engine::Watcher for Enough {
+        fn progress(&self, _: stillframe::engine::Progress) {}
+        fn is_cancelled(&self) -> bool {
+            self.0.load(std::sync::atomic::Ordering::SeqCst)
+        }
+    }
+    let world = world::World::new();
+    world.fault(json!({"fault": "slow-image", "collection": "snapshots", "times": 60})).await;
+    let engine = Arc::new(world.engine());
+    let clock = world.served.clock.clone();
+    let ids = |images: &[Image]| images.iter().map(|image| image.id.clone()).collect::<Vec<_>>();
+    let watcher = Arc::new(Enough::default());
+    let (came, ()) = tokio::join!(world.watched(world.request(0), watcher.clone()), async {
+        while world.snapshots().await < 2 {
+            tokio::task::yield_now().await;
+        }
+        watcher.0.store(true, std::sync::atomic::Ordering::SeqCst);
+    });
+    assert_eq!(came, Err(EngineError::Interrupted));
+    world.fault(json!({"fault": "slow-image", "collection": "snapshots", "times": 0})).await;
+    let begun = world.engine().observe().await.images;
+    let room = super::super::room(engine, clock, world.case.policies(), &world.case.directory);
+    for _ in 0..2 {
+        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+        assert!(round.outcomes.iter().all(|one| one.ending.is_done()), "{:?}", round.outcomes);
+        world.pass(1);
+    }
+    let after = world.engine().observe().await.images;
+    assert!(after.iter().all(|image| image.state == ImageState::Ready), "{after:#?}");
+    assert_eq!(after.len(), 2, "{after:#?}");
+    assert!(ids(&after).iter().any(|id| ids(&begun).contains(id)), "{begun:#?} {after:#?}");
+}
+
 const STOPPED: &str = "  capture: {kind: snapshot, consistency: stopped}\n";
 
 /// Policies that stop their machines.

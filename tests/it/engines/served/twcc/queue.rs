@@ -71,7 +71,7 @@ async fn an_image_that_never_begins_has_no_snapshots() {
     assert!(message.contains("isupport@twcc.ai"), "{message}");
     assert_eq!((service.images().await.len(), service.of("snapshots").await.len()), (1, 0));
     let seen = case.observe(0).await.images;
-    assert_eq!(seen[0].state, ImageState::Creating);
+    assert_eq!(seen[0].state, ImageState::Begun);
     // It begins after all, and nobody is there to ask for the rest in time.
     service.fault(json!({"fault": "revival", "collection": "images"})).await;
     while service.images().await[0]["status"] != "ACTIVE" {
@@ -216,4 +216,59 @@ async fn an_order_that_waits_hears_that_it_is_to_stop() {
     assert_eq!(ended, Err(EngineError::Interrupted));
     assert!(watcher.heard().contains("429"), "{}", watcher.heard());
     assert_eq!(service.images().await.len(), 0);
+}
+
+/// Killed or told to stop while the image is QUEUED: the next run makes the rest, of the same time.
+#[tokio::test]
+async fn what_a_run_leaves_in_the_queue_is_made_whole_by_the_next_one() {
+    for is_killed in [true, false] {
+        let service = Arc::new(Served::twcc());
+        let case = case(&service, "");
+        service.fault(json!({"fault": "stuck", "method": "PUT"})).await;
+        let watcher = Arc::new(Hears::default());
+        let (own, has_enough) = (Arc::clone(&service), Arc::clone(&watcher));
+        let engine = service.engine(move |_, _| {
+            let (service, watcher) = (Arc::clone(&own), Arc::clone(&has_enough));
+            async move {
+                let is_queued = service.images().await.iter().any(|one| one["status"] == "QUEUED");
+                watcher.is_over.store(is_queued && !is_killed, Ordering::SeqCst);
+                if is_queued && is_killed {
+                    std::future::pending::<()>().await;
+                }
+            }
+        });
+        let request = case.request(0);
+        let create = engine.create(request.clone(), watcher);
+        let queued = async {
+            while service.images().await.is_empty() {
+                tokio::task::yield_now().await;
+            }
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+        };
+        if is_killed {
+            tokio::select! {
+                came = create => panic!("{came:?}"),
+                () = queued => {}
+            }
+        } else {
+            assert_eq!(create.await, Err(EngineError::Interrupted));
+        }
+        // Many minutes later as well: what is QUEUED is of a time to come.
+        service.pass(20 * MINUTE);
+        let engine = Arc::new(until_revival(&service, 30 * MINUTE));
+        let room = room(engine.clone(), service.clock.clone(), case.policies(), &case.directory);
+        let inventory = room.observe().await;
+        assert_eq!(inventory.engines[0].images[0].state, ImageState::Begun);
+        let plan = room.plan(&inventory, service.clock.now());
+        assert!(plan.changes.iter().any(|change| change.key == request.key), "{plan:#?}");
+        let created = engine.create(request, Arc::new(Unwatched)).await;
+        assert!(matches!(created, Ok(Created::Found(_))), "{created:?}");
+        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+        assert_eq!((round.plan.summary.create, failures(&round).len()), (1, 0), "{round:#?}");
+        let seen = room.observe().await.engines.remove(0).images;
+        assert!(seen.iter().all(|image| image.state == ImageState::Ready), "{seen:#?}");
+        assert_eq!((service.images().await.len(), service.of("snapshots").await.len()), (2, 2));
+    }
 }
