@@ -27,6 +27,9 @@ use crate::name::{self, Key, Ownership, SourceId, parse_stamp};
 /// The version of the inventory document. The first number changes when a reader must change.
 pub const FORMAT_VERSION: &str = "1.0";
 
+/// Stands between the ids of the members in the id of a set.
+pub(crate) const ID_SEPARATOR: &str = "+";
+
 /// Label with the time at which no rule kept an image any more.
 pub const LABEL_LET_GO: &str = "stillframe-let-go";
 /// Label with the time at which stillframe last moved an image's stage.
@@ -193,6 +196,17 @@ impl Instance {
         let until = self.labels.get(LABEL_RESTART);
         self.status != "RUNNING" && until.is_some_and(|until| is_over(until, now))
     }
+}
+
+/// Where the image of an id is: the members of a set are side by side.
+pub(crate) fn place(id: &str) -> &str {
+    id.rfind('/').map_or("", |at| &id[..=at])
+}
+
+/// The ids of the members behind the id of a set; of any other image its own.
+pub fn member_ids(id: &str) -> Vec<String> {
+    let (place, own) = id.split_at(place(id).len());
+    own.split(ID_SEPARATOR).map(|own| format!("{place}{own}")).collect()
 }
 
 /// Whether the time in a label has come. One that cannot be read has passed.

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::inventory::{Image, ImageState, Inventory, LABEL_HOLD};
+use crate::inventory::{Image, ImageState, Inventory, LABEL_HOLD, member_ids};
 use crate::name::{LABEL_PREFIX, Ownership};
 use crate::policy::Policies;
 
@@ -136,7 +136,17 @@ pub fn drift(lines: &[Value], policies: &Policies, inventory: &Inventory) -> Dri
             match now.get(id.as_str()) {
                 Some(is) => compare(&engine.name, &was.image, is, &mut drift.items),
                 None if engine.is_complete() => {
-                    let kind = DriftKind::DeletedOutside;
+                    // Of a set one may be there that nobody knows by its labels any more.
+                    let members = member_ids(id);
+                    let is_lost = |image: &Image| {
+                        members.contains(&image.id)
+                            && !matches!(image.ownership(), Ownership::Ours(_))
+                    };
+                    let kind = if engine.images.iter().any(is_lost) {
+                        DriftKind::OwnershipLost
+                    } else {
+                        DriftKind::DeletedOutside
+                    };
                     drift.items.push(item(kind, &engine.name, &was.image, None, None));
                 }
                 None => {}

@@ -14,7 +14,10 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use crate::elapsed::Elapsed;
-use crate::inventory::{Grant, Image, ImageState, LABEL_COPY, LABEL_HOLD, LABEL_SET};
+pub use crate::inventory::member_ids;
+use crate::inventory::{
+    Grant, ID_SEPARATOR, Image, ImageState, LABEL_COPY, LABEL_HOLD, LABEL_SET, place,
+};
 use crate::name::{Key, LABEL_PREFIX, NAME_LENGTH_MAX, Ownership, parse_stamp};
 
 /// Label with the device that a member is of.
@@ -29,8 +32,6 @@ pub const LABEL_BOOT: &str = "stillframe-boot";
 /// missing beside it.
 pub const LABEL_UNPROVEN: &str = "stillframe-unproven";
 
-/// Stands between the ids of the members in the id of a set.
-const ID_SEPARATOR: char = '+';
 /// Characters of the hash at the end of a member's name: 40 bits.
 const HASH_LENGTH: usize = 10;
 /// Characters of time and hash at the end of a restore point's name.
@@ -136,10 +137,6 @@ struct Belongs {
     point: String,
     key: Key,
     is_copy: bool,
-}
-
-fn place(id: &str) -> &str {
-    id.rfind('/').map_or("", |at| &id[..=at])
 }
 
 fn belongs(image: &Image) -> Option<Belongs> {
@@ -285,14 +282,7 @@ fn disks(members: &[Image], state: ImageState) -> Option<Vec<String>> {
 fn id(members: &[Image]) -> String {
     let place = members.first().map_or("", |first| place(&first.id));
     let own = members.iter().map(|member| member.id.strip_prefix(place).unwrap_or(&member.id));
-    let separator = ID_SEPARATOR.to_string();
-    format!("{place}{}", own.collect::<Vec<_>>().join(&separator))
-}
-
-/// The ids of the members behind the id of a set; of any other image its own.
-pub fn member_ids(id: &str) -> Vec<String> {
-    let (place, own) = id.split_at(place(id).len());
-    own.split(ID_SEPARATOR).map(|own| format!("{place}{own}")).collect()
+    format!("{place}{}", own.collect::<Vec<_>>().join(ID_SEPARATOR))
 }
 
 /// Any change of any member changes it.

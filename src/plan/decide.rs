@@ -17,7 +17,7 @@ use gone::obstacle;
 use super::Telling;
 use super::action::{Action, Reason, ReasonCode};
 use super::document::{
-    Blocked, Change, HeldBack, ImageRef, Kept, Missed, Update, Waiting,
+    BEING_MADE, Blocked, Change, HeldBack, ImageRef, Kept, Missed, NOT_KNOWN, Update, Waiting,
 };
 use crate::desired::{Due, Series, SeriesPoint};
 use crate::elapsed::Elapsed;
@@ -111,9 +111,12 @@ impl<'a> SeriesPlan<'a> {
         match point.image.state {
             ImageState::Ready => self.ready(point, is_newest, coming),
             state if state.is_failed_attempt() => self.failed(point, newest_ready.is_some()),
-            _ => {
-                let why = Reason::new(ReasonCode::NotReady, state_detail(point.image));
-                self.keep(point, vec![why]);
+            state => {
+                let mut detail = state_detail(point.image);
+                if state == ImageState::Unknown && newest_ready.is_none() {
+                    detail.push_str("; there is no READY one of its source beside it");
+                }
+                self.keep(point, vec![Reason::new(ReasonCode::NotReady, detail)]);
             }
         }
     }
@@ -419,13 +422,13 @@ fn kept_again(reasons: &[Reason]) -> String {
 
 fn state_detail(image: &Image) -> String {
     let state = match image.state {
-        ImageState::Creating => "is being made",
+        ImageState::Creating => BEING_MADE,
         ImageState::Begun => "is begun",
         ImageState::Ready => "is READY",
         ImageState::Failed => "failed",
         ImageState::Partial => "is not whole",
         ImageState::Deleting => "is being deleted",
-        ImageState::Unknown => "is in a state this version does not know",
+        ImageState::Unknown => NOT_KNOWN,
     };
     match &image.message {
         Some(message) => format!("{state}: {message}"),

@@ -21,6 +21,12 @@ use crate::inventory::{Consistency, DrillCheck, Gap, Grant, Image, ImageKind, St
 use crate::name::{Key, PolicyName, Slot, SourceId};
 use crate::policy::Risk;
 
+/// What reasons say of an image that is being made.
+pub(super) const BEING_MADE: &str = "is being made";
+
+/// The same of one of which nobody knows what it is.
+pub(super) const NOT_KNOWN: &str = "is in a state this version does not know";
+
 /// The version of the plan document. The first number changes when a reader must change.
 pub const FORMAT_VERSION: &str = "1.1";
 
@@ -384,6 +390,23 @@ pub struct Kept {
     pub name: String,
     /// Why it stays.
     pub reasons: Vec<Reason>,
+}
+
+impl Kept {
+    /// What is to be said of an image that is being made: it is not as it should be, or not whole yet.
+    pub fn being_made(&self) -> Option<&str> {
+        self.said(BEING_MADE)
+    }
+
+    /// What is to be said of an image of which nobody knows what it is.
+    pub fn not_known(&self) -> Option<&str> {
+        self.said(NOT_KNOWN)
+    }
+
+    fn said(&self, state: &str) -> Option<&str> {
+        let detail = self.reasons.first().map(|reason| reason.detail.as_str())?;
+        detail.strip_prefix(state)?.strip_prefix(": ")
+    }
 }
 
 /// A text that many hold, as JSON.

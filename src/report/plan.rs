@@ -42,6 +42,8 @@ pub fn plan_text(plan: &Plan) -> String {
     sections.extend(creates(plan));
     sections.extend(copies(plan));
     sections.extend(drills(plan));
+    sections.extend(said::being_made(plan));
+    sections.extend(said::not_known(plan));
     sections.extend(held_back(plan));
     sections.extend(others(plan));
     sections.extend(unprotected(plan));

@@ -15,7 +15,7 @@ use crate::coverage::{Cover, coverage};
 use crate::engine::{Progress, Settled};
 use crate::name::{PolicyName, SourceId};
 use crate::plan::guard::{Guard, refuses};
-use crate::plan::{Action, Change, Plan};
+use crate::plan::{Action, Change, Kept, Plan};
 use crate::policy::Finding;
 use crate::reconcile::{Approval, Room, Round};
 use crate::report::overview::{RoundRow, engine_overview, planned};
@@ -281,6 +281,13 @@ struct Approved {
 #[async_trait]
 impl Approval for Approved {
     async fn approve(&self, plan: &Plan) -> bool {
+        let engine = &self.scribe.engine;
+        let said =
+            |kept: &Kept| Some(format!("{} is being made: {}", kept.name, kept.being_made()?));
+        let holds = plan.kept.iter().filter_map(said).collect();
+        for text in self.status.told(&format!("being made on {engine}"), holds).0 {
+            tracing::warn!(engine, "{text}");
+        }
         let _ = self.scribe.changes.set(plan.changes.iter().map(Title::of).collect());
         true
     }

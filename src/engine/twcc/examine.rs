@@ -4,7 +4,7 @@
 use super::TwccEngine;
 use super::call::CallError;
 use crate::engine::{Examined, Topic, Verdict};
-use crate::inventory::{Gap, GapScope};
+use crate::inventory::{Gap, GapScope, ImageState};
 
 /// The lists of a round.
 const LISTS: [&str; 5] = ["sites", "servers", "volumes", "images", "snapshots"];
@@ -35,6 +35,10 @@ impl TwccEngine {
         let has_gap = inventory.gaps.iter().any(|gap| gap.scope == GapScope::Instances);
         let verdict = if has_gap { Verdict::Note } else { Verdict::Well };
         found.push(Examined::new(Topic::Instances, verdict, message));
+        // What is being made and has something said of it does not end.
+        let made = inventory.images.iter().filter(|image| image.state == ImageState::Creating);
+        let stuck = made.filter_map(|image| image.message.clone());
+        found.extend(stuck.map(|why| Examined::new(Topic::Instances, Verdict::Wrong, why)));
         for list in LISTS {
             let place = self.place_of(list);
             let of_list = inventory.gaps.iter().filter(|gap| gap.place == place);

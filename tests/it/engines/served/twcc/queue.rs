@@ -272,3 +272,23 @@ async fn what_a_run_leaves_in_the_queue_is_made_whole_by_the_next_one() {
         assert_eq!((service.images().await.len(), service.of("snapshots").await.len()), (2, 2));
     }
 }
+
+/// Every plan says it, and what to tell whom.
+#[tokio::test]
+async fn a_job_that_is_stuck_is_told_by_every_plan_and_by_doctor() {
+    let service = Arc::new(Served::twcc_with_system_disks());
+    let case = case(&service, "");
+    service.fault(json!({"fault": "stuck", "method": "PUT"})).await;
+    let ended = service.open(clock(0)).create(case.request(0), Arc::new(Unwatched)).await;
+    assert!(ended.is_err());
+    service.pass(61 * MINUTE);
+    let engine = Arc::new(service.engine(|_, _| async {}));
+    let room = room(engine.clone(), service.clock.clone(), case.policies(), &case.directory);
+    let inventory = room.observe().await;
+    let plan = stillframe::report::plan_text(&room.plan(&inventory, service.clock.now()));
+    assert!(plan.contains("» being made, with something to say of it (1)"), "{plan}");
+    assert!(plan.contains("isupport@twcc.ai"), "{plan}");
+    let found = engine.examine(&Wanted::default()).await;
+    let stuck = found.iter().find(|one| one.message.contains("isupport@twcc.ai")).unwrap();
+    assert_eq!((stuck.topic, stuck.verdict), (Topic::Instances, Verdict::Wrong));
+}

@@ -196,3 +196,28 @@ async fn what_a_stopped_server_has_left_is_looked_after_once_it_can_be_seen() {
     }
     assert_eq!(service.images().await[0]["status"], "ERROR");
 }
+
+/// A description that somebody has written over: what was made is there, and nobody knows whose it is.
+#[tokio::test]
+async fn a_set_whose_image_has_lost_its_record_is_not_said_to_be_deleted() {
+    let service = Arc::new(Served::twcc());
+    let case = case(&service, "");
+    case.round(0).await;
+    let snapshot = service.of("snapshots").await.remove(0);
+    let images = service.images().await;
+    let image = images.iter().find(|image| image["name"] == snapshot["name"]).unwrap();
+    service.ask("PATCH", &format!("images/{}", image["id"]), Some(json!({"desc": "mine"}))).await;
+    let room = case.room(0);
+    let inventory = room.observe().await;
+    let plan = stillframe::report::plan_text(&room.plan(&inventory, noon(0)));
+    assert!(plan.contains("? no restore points as they are; left alone (1)"), "{plan}");
+    assert!(plan.contains("was its description edited?"), "{plan}");
+    assert!(plan.contains("there is no READY one of its source beside it"), "{plan}");
+    let ledger = std::fs::read_to_string(case.directory.path().join("ledger.ndjson")).unwrap();
+    let lines: Vec<Value> =
+        ledger.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let drift = stillframe::audit::drift::drift(&lines, &case.policies(), &inventory);
+    let kinds: Vec<_> = drift.items.iter().map(|item| (item.kind, item.image.as_str())).collect();
+    let lost = stillframe::audit::drift::DriftKind::OwnershipLost;
+    assert_eq!(kinds, [(lost, snapshot["name"].as_str().unwrap())]);
+}
