@@ -6,6 +6,7 @@
 
 mod capabilities;
 pub mod form;
+mod format;
 mod kind;
 mod limits;
 
@@ -17,8 +18,9 @@ use serde::{Deserialize, Serialize};
 
 pub use capabilities::{
     Capabilities, Consistency, DeleteRule, Deprecation, DrillCheck, Idempotency, ImageKind,
-    ImportFormat, KeyChoice, LocationChoice, OWN_LABELS, RecordPlace, Tier, Via,
+    KeyChoice, LocationChoice, OWN_LABELS, RecordPlace, Tier, Via,
 };
+pub use format::ImportFormat;
 pub use kind::{DisksHeld, KindCapabilities};
 pub use limits::{Limits, Quota, QuotaUnit};
 

@@ -282,7 +282,11 @@ fn plan_engine(
         engine: engine.clone(),
         id: image.id.clone(),
         name: image.name.clone(),
-        message: error.to_string(),
+        // Who keeps the record elsewhere than in labels says what is wrong with it.
+        message: match &image.message {
+            Some(message) if image.state != ImageState::Failed => message.clone(),
+            _ => error.to_string(),
+        },
     }));
 }
 

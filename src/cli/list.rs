@@ -11,6 +11,7 @@ use serde_json::json;
 use super::plan::Format;
 use super::{Console, Exit, Global, parse_instant, parse_label, plan, saved, setup};
 use crate::inventory::{Image, ImageState, Inventory, Stage};
+use crate::name::Ownership;
 use crate::policy::select::Patterns;
 use crate::policy::written::Texts;
 use crate::report::{ImageRow, clean, image_rows, list, show};
@@ -134,7 +135,9 @@ impl List {
 
     fn takes(&self, row: &ImageRow, source: Option<&Patterns>) -> bool {
         let key = row.key.as_ref();
-        (self.all || key.is_some())
+        // What is damaged somebody must look at.
+        let is_ours = !matches!(row.image.ownership(), Ownership::Foreign);
+        (self.all || is_ours)
             && self
                 .policy
                 .as_ref()
@@ -202,7 +205,14 @@ pub(super) fn find_image(inventory: &Inventory, image: &str) -> anyhow::Result<I
                 None => bail!("there is no image `{asked}`; `stillframe list` shows all"),
             }
         }
-        _ => bail!("there are several images named `{}`; give an id", clean(image)),
+        several => {
+            let ids: Vec<String> = several.iter().map(|row| clean(&row.image.id)).collect();
+            bail!(
+                "there are several images named `{}`; give the id of one: {}",
+                clean(image),
+                ids.join(", ")
+            )
+        }
     }
 }
 

@@ -86,6 +86,13 @@ impl Restore {
             let rebuilt = rebuild.rebuild(request, bar).await?;
             return self.show_rebuilt(&rebuilt, console);
         }
+        let Some(store) = engine.and_then(|engine| engine.store()) else {
+            bail!(
+                "the engine {} neither reads images back nor makes machines of them: restore {} with the tools of its service",
+                row.engine,
+                clean(&row.image.name)
+            );
+        };
         if self.disks_only || self.like.is_some() || self.zone.is_some() {
             bail!(
                 "--disks-only, --like and --zone are for engines of a cloud; {} writes files",
@@ -105,7 +112,7 @@ impl Restore {
             overwrite: self.overwrite,
             qcow2: self.format == DiskWord::Qcow2,
         };
-        let restored = setup::store_of(&room, &row.engine)?.restore(request, bar).await?;
+        let restored = store.restore(request, bar).await?;
         if self.json {
             console.json(&json!({"format_version": "1.0", "restored": restored}))?;
             return Ok(Exit::Success);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::format::ImportFormat;
 use super::limits::Limits;
 
 /// Labels that stillframe itself, and a person who holds an image, may put on it. A member of a set
@@ -293,6 +294,12 @@ pub struct Capabilities {
     /// Whether disk images have families, in which the newest replaces older ones.
     #[serde(default)]
     pub families: bool,
+    /// Whether sources have labels that a policy can select them by.
+    #[serde(skip_serializing_if = "is_true")]
+    pub source_labels: bool,
+    /// Which settings would let an engine of this kind have families that has none as it is set up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub families_need: Option<String>,
     /// The fewest characters that the name of a family has.
     pub family_length_min: usize,
     /// Whether images can be shared with others.
@@ -311,6 +318,11 @@ pub struct Capabilities {
     /// What the engine takes before it refuses.
     #[serde(default)]
     pub limits: Limits,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_true(is: &bool) -> bool {
+    *is
 }
 
 impl Capabilities {
@@ -359,31 +371,6 @@ impl Capabilities {
         let of_zone = self.default_locations.iter().filter(|(begin, _)| zone.starts_with(&**begin));
         let of_zone = of_zone.max_by_key(|(begin, _)| begin.len()).map(|(_, location)| location);
         self.locations.first().or(of_zone).map_or("", String::as_str)
-    }
-}
-
-/// What a file is that holds a disk and is imported as an image.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum ImportFormat {
-    /// The format of QEMU.
-    Qcow2,
-    /// The bytes of the disk themselves.
-    Raw,
-    /// The format of `VMware`.
-    Vmdk,
-}
-
-impl ImportFormat {
-    /// As it is written.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Qcow2 => "qcow2",
-            Self::Raw => "raw",
-            Self::Vmdk => "vmdk",
-        }
     }
 }
 
@@ -481,6 +468,8 @@ impl Default for Capabilities {
             archived_kinds: Vec::new(),
             default_locations: BTreeMap::new(),
             families: false,
+            source_labels: true,
+            families_need: None,
             family_length_min: 1,
             sharing: false,
             share_with: Vec::new(),

@@ -183,6 +183,13 @@ impl<'a> Meaning<'a> {
                 }
                 continue;
             }
+            let has_labels = self.capabilities.is_none_or(|known| known.source_labels);
+            if spec.labels.is_some() && !has_labels {
+                let message = "sources of this engine have no labels: nothing ever fits";
+                let pointer = format!("{pointer}/labels");
+                self.reader.find(Code::MissingCapability, &pointer, message).hint =
+                    Some("select by `names`".to_owned());
+            }
             match Condition::new(spec) {
                 Ok(mut condition) => {
                     condition.place = Some(self.reader.layers.place(&pointer).first_line());

@@ -92,7 +92,10 @@ pub fn list(rows: &[ImageRow], now: Timestamp) -> String {
             row.key.as_ref().map(|key| key.policy.to_string()).unwrap_or_default(),
             slot.map(minute).unwrap_or_default(),
             Elapsed::between(slot.unwrap_or(row.image.created_at), now).rough(),
-            state(&row.image).to_owned(),
+            match row.image.ownership() {
+                Ownership::Broken(_) => format!("{}, broken", state(&row.image)),
+                Ownership::Ours(_) | Ownership::Foreign => state(&row.image).to_owned(),
+            },
             row.image.stored_bytes.map(bytes).unwrap_or_default(),
             place(row),
         ]

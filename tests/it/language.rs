@@ -1572,3 +1572,41 @@ fn an_engine_that_is_not_opened_says_everything() {
         }
     }
 }
+
+/// What the engines that there are say of themselves, at the lines of policies.
+#[test]
+fn what_an_engine_can_never_fit_is_found_at_its_line() {
+    let of = |engine: &str, policy: &str| {
+        let text = format!(
+            "apiVersion: stillframe/v1\nkind: Config\nspec:\n  engines: {{cloud: {engine}}}\n---\n\
+             apiVersion: stillframe/v1\nkind: BackupPolicy\nmetadata: {{name: nightly}}\nspec:\n{policy}{AT_TWO}"
+        );
+        let file = SourceFile { path: "all.yaml".to_owned(), text };
+        let kinds = stillframe::engine::kinds();
+        let loaded = load_with(vec![Arc::new(file)], &kinds, Reading::default());
+        let hints = loaded.findings.iter().filter_map(|finding| finding.hint.clone());
+        (codes(&loaded), hints.collect::<Vec<_>>().join("\n"))
+    };
+    let found = |code: &str, text: &str| vec![(code.to_owned(), text.to_owned())];
+    let twcc = "{twcc: {project: GOV000001, endpoint: \"http://127.0.0.1:1\"}}";
+    let match_labels = "  source: {match: [{labels: {role: web}}]}\n";
+    let exclude_labels = "  source: {match: [{names: [w]}], exclude: [{labels: {role: web}}]}\n";
+    for policy in [match_labels, exclude_labels] {
+        let (codes, hint) = of(twcc, policy);
+        assert_eq!(codes, found("missing-capability", "labels"), "{policy}");
+        assert!(hint.contains("select by `names`"), "{hint}");
+    }
+    let names = "  source: {match: [{names: [w]}]}\n";
+    assert_eq!(of(twcc, names).0, []);
+    let yandex = "{yandex: {folders: [a, b], endpoint: \"http://127.0.0.1:1\"}}";
+    assert_eq!(of(yandex, match_labels).0, []);
+    let path = "projects/p/locations/l/keyRings/r/cryptoKeys/y";
+    let keyed = |key: &str| format!("{names}  encryption: {{kmsKey: {key}}}\n");
+    assert_eq!(of(yandex, &keyed(path)).0, found("bad-key", path));
+    assert_eq!(of(yandex, &keyed("abj0123456789abcdefg")).0, []);
+    let family =
+        format!("{names}  capture: {{kind: disk-image, disks: boot, family: web-golden}}\n");
+    let (codes, hint) = of(yandex, &family);
+    assert_eq!(codes, found("missing-capability", "web-golden"));
+    assert!(hint.contains("`imagesFolder`"), "{hint}");
+}

@@ -83,6 +83,7 @@ impl Settings {
             consistencies: vec![Consistency::Crash],
             deprecation: Deprecation::Label,
             record: RecordPlace::Text,
+            source_labels: false,
             idempotency: Idempotency::Search,
             delete_rules: vec![DeleteRule::Unused, DeleteRule::Vanished, DeleteRule::RecordLast],
             key: KeyChoice::None,

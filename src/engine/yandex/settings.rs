@@ -155,6 +155,10 @@ impl Settings {
     pub fn capabilities(&self) -> Capabilities {
         let quota = self.quota.clone().unwrap_or_default();
         let images = quota.images.unwrap_or(QUOTA_DEFAULT);
+        // All images of a family are in one folder.
+        let has_families = self.folders.len() < 2 || self.images_folder.is_some();
+        let families_need =
+            "with several `folders`, name one that all images are made in: `imagesFolder`";
         let pooled = self.is_pooled().then(|| quota.pooled_images.unwrap_or(0));
         let folders = |place: Place| {
             let folder = |folder| format!("{}folders/{folder}", place.url);
@@ -170,12 +174,14 @@ impl Settings {
             idempotency: Idempotency::RequestId,
             delete_rules: vec![DeleteRule::Operation, DeleteRule::Unused],
             key: KeyChoice::Inherited,
+            // The id of a key, and not its path in another cloud.
+            key_forms: vec!["{id}".to_owned()],
             location_choice: LocationChoice::Fixed,
             labels_max: 64,
             description_length_max: 256,
             captures_max: self.captures(),
-            // All images of a family are in one folder.
-            families: self.folders.len() < 2 || self.images_folder.is_some(),
+            families: has_families,
+            families_need: (!has_families).then(|| families_need.to_owned()),
             family_length_min: FAMILY_LENGTH_MIN,
             sharing: true,
             copies: !self.copy_folders().is_empty(),
@@ -384,6 +390,8 @@ mod tests {
         assert!(families(json!({"folders": ["a"]})));
         assert!(!families(json!({"folders": ["a", "b"]})));
         assert!(families(json!({"folders": ["a", "b"], "imagesFolder": "c"})));
+        let need = read(&json!({"folders": ["a", "b"]})).capabilities().families_need;
+        assert!(need.unwrap().contains("`imagesFolder`"));
     }
 
     #[test]

@@ -128,8 +128,10 @@ impl Meaning<'_> {
             let message = format!("a {} belongs to no family", kind.word());
             self.reader.find(Code::MissingCapability, pointer, message).hint =
                 Some("only disk images have families: write `kind: disk-image`".to_owned());
-        } else if self.capabilities.is_some_and(|capabilities| !capabilities.families) {
-            self.reader.find(Code::MissingCapability, pointer, "the engine has no image families");
+        } else if let Some(capabilities) = self.capabilities.filter(|known| !known.families) {
+            let message = "the engine has no image families";
+            self.reader.find(Code::MissingCapability, pointer, message).hint =
+                capabilities.families_need.clone();
         }
         Some(family)
     }

@@ -221,3 +221,43 @@ async fn a_set_whose_image_has_lost_its_record_is_not_said_to_be_deleted() {
     let lost = stillframe::audit::drift::DriftKind::OwnershipLost;
     assert_eq!(kinds, [(lost, snapshot["name"].as_str().unwrap())]);
 }
+
+/// The program says what is damaged, which of several is meant, and that it cannot restore.
+#[tokio::test]
+async fn the_program_says_what_it_finds_and_what_it_cannot_do() {
+    let service = Arc::new(Served::twcc_with_system_disks());
+    let case = case(&service, "");
+    case.round(0).await;
+    let endpoint = format!("http://{}", service.address);
+    let config = json!({
+        "apiVersion": "stillframe/v1", "kind": "Config",
+        "spec": {"engines": {"memory": {"twcc": {"project": "GOV000001", "endpoint": endpoint}}}},
+    });
+    std::fs::create_dir_all(service.datacenter.path("front")).unwrap();
+    std::fs::write(service.datacenter.path("front/stillframe.yaml"), config.to_string()).unwrap();
+    let run = |code: i32, verb: &[&str]| {
+        service.datacenter.run_to(code, &[verb, &["--policies", "front"]].concat())
+    };
+    let image = service.images().await.remove(0);
+    let (name, path) = (image["name"].as_str().unwrap(), format!("images/{}", image["id"]));
+    let restore = run(1, &["restore", name, "--name", "web-9"]);
+    assert!(restore.err.contains("with the tools of its service"), "{}", restore.err);
+    assert!(!restore.err.contains("--to"), "{}", restore.err);
+    // A record that was cut short is damaged.
+    let desc = service.desc(&path).await;
+    service.describe(&path, &desc[..40]).await;
+    let list = run(0, &["list"]);
+    let line = list.out.lines().find(|line| line.contains(name)).unwrap();
+    assert!(line.contains("broken"), "{line}");
+    let plan = run(0, &["plan"]);
+    assert!(plan.out.contains("the record in its description is damaged"), "{}", plan.out);
+    assert!(!plan.out.contains("is missing"), "{}", plan.out);
+    // A name is there as often as somebody wants.
+    let server = service.ask("GET", "servers", None).await[0]["id"].to_string();
+    let body = json!({"name": name, "desc": "", "os": "Linux", "os_version": "1"});
+    let second = service.ask("PUT", &format!("images/{server}/save"), Some(body)).await;
+    let show = run(1, &["show", name]);
+    for id in [&image["id"], &second["id"]] {
+        assert!(show.err.contains(&format!("GOV000001/i{id}")), "{}", show.err);
+    }
+}
