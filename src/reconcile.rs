@@ -148,22 +148,18 @@ pub struct Round {
     pub after: Option<Inventory>,
 }
 
-/// What came of a plan.
-struct Carried {
-    plan: Plan,
-    approved: bool,
-    not_approved: Vec<Change>,
-    changed: BTreeSet<(String, String)>,
-    outcomes: Vec<Outcome>,
-    /// What was seen before.
-    inventory: Inventory,
-}
-
-impl Carried {
+impl Round {
     /// A plan of which nothing is carried out.
-    fn nothing(plan: Plan, inventory: Inventory) -> Self {
-        let (not_approved, changed, outcomes) = (Vec::new(), BTreeSet::new(), Vec::new());
-        Self { plan, approved: false, not_approved, changed, outcomes, inventory }
+    fn not_carried_out(plan: Plan) -> Self {
+        Self {
+            plan,
+            approved: false,
+            not_approved: Vec::new(),
+            changed: BTreeSet::new(),
+            outcomes: Vec::new(),
+            settled: Vec::new(),
+            after: None,
+        }
     }
 }
 
@@ -289,14 +285,13 @@ impl Room {
         let (carried, _) = tokio::join!(carried, restarted);
         // What was promised holds whatever has gone wrong, and above all then.
         let settled = if approval.shows_only() { Vec::new() } else { self.settle_all().await };
-        let Carried { plan, approved, not_approved, changed, outcomes, inventory } = carried?;
+        let mut round = carried?;
+        round.settled = settled;
         // Where nothing was carried out, what was seen still stands.
-        let after = match (approved, outcomes.is_empty()) {
-            (false, _) => None,
-            (true, true) => Some(inventory),
-            (true, false) => Some(self.observe().await),
-        };
-        Ok(Round { plan, approved, not_approved, changed, outcomes, settled, after })
+        if !round.outcomes.is_empty() {
+            round.after = Some(self.observe().await);
+        }
+        Ok(round)
     }
 
     /// Plans over what was seen, asks, and carries out what is approved; what engines have promised
@@ -308,7 +303,7 @@ impl Room {
         approval: &dyn Approval,
         listener: Arc<dyn Listener>,
         stop: &Stop,
-    ) -> Result<Carried, LedgerError> {
+    ) -> Result<Round, LedgerError> {
         let planned = |inventory: &Inventory, now, approved: Option<&Plan>| {
             info_span!("plan").in_scope(|| planned(inventory, now, approved))
         };
@@ -319,7 +314,7 @@ impl Room {
             let now = self.clock.now();
             if let Some(message) = stale(&plan, &self.policies, now) {
                 plan.refusals.push(whole_plan(&plan, message));
-                return Ok(Carried::nothing(plan, inventory));
+                return Ok(Round::not_carried_out(plan));
             }
             inventory = self.observe().await;
             let (both, only_fresh) = in_both(&plan, planned(&inventory, now, Some(&plan)));
@@ -327,23 +322,23 @@ impl Room {
             (plan, not_approved) = (both, only_fresh);
         }
         if !approved {
-            return Ok(Carried::nothing(plan, inventory));
+            return Ok(Round::not_carried_out(plan));
         }
         Span::current().record("plan", plan.id.as_str()).record("changes", plan.changes.len());
         tracing::info!(plan = plan.id, changes = plan.changes.len(), "applying");
         let outcomes = apply(&plan, &self.hands(&plan, &inventory, listener, stop), self).await?;
-        Ok(Carried { plan, approved, not_approved, changed, outcomes, inventory })
+        let (settled, after) = (Vec::new(), Some(inventory));
+        Ok(Round { plan, approved, not_approved, changed, outcomes, settled, after })
     }
 
     /// The engines of machines that stand still and should run again by now.
     fn overdue(&self, inventory: &Inventory) -> Vec<Arc<dyn Engine>> {
         let now = self.clock.now();
-        let is_overdue = |engine: &&EngineInventory| {
-            engine.instances.iter().any(|instance| instance.is_overdue(now))
+        let is_overdue = |name: &str| {
+            let mut seen = inventory.engines.iter().filter(|seen| seen.name == name);
+            seen.any(|seen| seen.instances.iter().any(|one| one.is_overdue(now)))
         };
-        let overdue: BTreeSet<&str> =
-            inventory.engines.iter().filter(is_overdue).map(|engine| &*engine.name).collect();
-        self.engines.iter().filter(|engine| overdue.contains(engine.name())).cloned().collect()
+        self.engines.iter().filter(|engine| is_overdue(engine.name())).cloned().collect()
     }
 
     /// Lets all engines put things in order. What could not be is logged by who could not.

@@ -92,10 +92,7 @@ impl SeriesPlan<'_> {
         let name = key.image_name(&policy.naming.prefix(&key, &policy.schedule.zone));
         let failed =
             self.series.points.iter().find(|point| Some(point.image.id.as_str()) == replaces);
-        let begun = self.begun(&key, &name)?;
-        if begun.is_none() {
-            self.check_name(&name, failed)?;
-        }
+        let begun = self.begun(&key, &name, failed)?;
         let failed = failed.map(|point| point.image);
         let mut labels = policy.labels.clone();
         labels.extend(key.labels());
@@ -152,14 +149,20 @@ impl SeriesPlan<'_> {
         })
     }
 
-    /// What a run has begun and not ended of it.
-    fn begun(&self, key: &Key, name: &str) -> Result<Option<&Image>, String> {
-        let points = self.series.points.iter();
-        let mut begun = points.filter(|point| point.image.state == ImageState::Begun);
-        let begun = begun.find(|point| point.key == *key).map(|point| point.image);
-        match begun.filter(|begun| begun.name != name) {
-            Some(other) => Err(format!("a run has begun it under another name: {}", other.name)),
-            None => Ok(begun),
+    /// What a run has begun and not ended of it; where there is nothing, its name is free.
+    fn begun(
+        &self,
+        key: &Key,
+        name: &str,
+        failed: Option<&SeriesPoint<'_>>,
+    ) -> Result<Option<&Image>, String> {
+        let mut begun = self.series.points.iter().filter(|point| point.key == *key);
+        match begun.find(|point| point.image.state == ImageState::Begun) {
+            None => self.check_name(name, failed).map(|()| None),
+            Some(point) if point.image.name == name => Ok(Some(point.image)),
+            Some(other) => {
+                Err(format!("a run has begun it under another name: {}", other.image.name))
+            }
         }
     }
 
