@@ -393,7 +393,19 @@ fn leave_what_costs(
         let is_cost = |id: &str| is_deleted(id) || (!went.contains_key(id) && !ids.contains(id));
         let new = goes.iter().filter(|(id, _)| is_cost(id));
         let new_held = held.iter().filter(|(id, _)| is_cost(id) && !was_held.contains_key(*id));
-        let costs: Vec<&Goes<'_>> = new.chain(new_held).map(|(_, goes)| goes).collect();
+        // A failed attempt is nothing to lose, but the first plan deletes nothing at all for this.
+        let cleared: Vec<Goes<'_>> = after
+            .changes
+            .iter()
+            .filter(|change| change.action == Action::Delete)
+            .filter(|change| {
+                let id = change.image.id.as_deref().unwrap_or_default();
+                !goes.contains_key(id) && is_deleted(id)
+            })
+            .map(Goes::of)
+            .collect();
+        let costs: Vec<&Goes<'_>> =
+            new.chain(new_held).map(|(_, goes)| goes).chain(&cleared).collect();
         if costs.is_empty() {
             let lets_go = |change: &&Change| {
                 change.action == Action::Deprecate
@@ -430,7 +442,7 @@ fn leave_costly(found: &mut Found<'_>, costs: &[&Goes<'_>]) {
         let of_source: Vec<&&Goes<'_>> =
             costs.iter().filter(|goes| goes.key.source == one.key.source).collect();
         let named = if of_source.is_empty() { costs.iter().collect() } else { of_source };
-        let names: Vec<&str> = named.iter().take(NAMED_MAX).map(|goes| goes.name).collect();
+        let told: Vec<&str> = named.iter().take(NAMED_MAX).map(|goes| goes.name).collect();
         let more = match named.len().saturating_sub(NAMED_MAX) {
             0 => String::new(),
             more => format!(" and {more} more"),
@@ -438,7 +450,7 @@ fn leave_costly(found: &mut Found<'_>, costs: &[&Goes<'_>]) {
         let why = named.first().map(|goes| goes.why.as_str()).unwrap_or_default();
         let reason = format!(
             "with it, the next plan would let go of {}{more}, which it keeps now ({why}); widen the retention, hold what is to stay, or let the policy let go of it first",
-            names.join(", ")
+            told.join(", ")
         );
         found.leave(one.image, reason);
     }

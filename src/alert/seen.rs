@@ -89,11 +89,7 @@ pub fn conditions<'a>(
         source: source.to_string(),
         ..subject(occasion, detail)
     };
-    let newest = covers.iter().map(|cover| {
-        let series = (cover.policy.name.as_str(), cover.instance.id.as_str());
-        (series, cover.newest.map(Slot::instant))
-    });
-    let newest: BTreeMap<_, _> = newest.collect();
+    let newest = newest(covers);
     // The plan was made before the round: what the round has made good is not the matter any more.
     let is_newer = |policy: &PolicyName, source: &SourceId, than: Option<Slot>| {
         let found = newest.get(&(policy.as_str(), source.as_str())).copied().flatten();
@@ -147,12 +143,26 @@ pub fn conditions<'a>(
         let subject = &condition.subject;
         condition.newest = newest.get(&(&*subject.policy, &*subject.source)).copied().flatten();
     }
-    let never = covers.iter().filter(|cover| cover.rpo == Rpo::Broken(None)).filter_map(|cover| {
+    let (engine, never) = (engine.to_owned(), never(covers));
+    Seen { engine, is_complete, conditions: found, open, mended, newest, never }
+}
+
+/// The objectives of the series that have never had a restore point.
+fn never<'a>(covers: &'a [Cover<'_>]) -> BTreeMap<(&'a str, &'a str), Elapsed> {
+    let never = covers.iter().filter(|cover| cover.rpo == Rpo::Broken(None));
+    let objectives = never.filter_map(|cover| {
         Some(((cover.policy.name.as_str(), cover.instance.id.as_str()), cover.policy.rpo?))
     });
-    let never = never.collect();
-    let engine = engine.to_owned();
-    Seen { engine, is_complete, conditions: found, open, mended, newest, never }
+    objectives.collect()
+}
+
+/// The newest READY restore point of each series.
+fn newest<'a>(covers: &'a [Cover<'_>]) -> BTreeMap<(&'a str, &'a str), Option<Timestamp>> {
+    let newest = covers.iter().map(|cover| {
+        let series = (cover.policy.name.as_str(), cover.instance.id.as_str());
+        (series, cover.newest.map(Slot::instant))
+    });
+    newest.collect()
 }
 
 /// The condition that a slot has no restore point and can have none any more, nor so many before it.

@@ -99,20 +99,7 @@ impl Restore {
                 row.engine
             );
         }
-        let Some(to) = self.to.clone() else {
-            bail!("say where the disks are to be written: --to DIR");
-        };
-        let request = RestoreRequest {
-            image: row.image.id.clone(),
-            to,
-            disks: self.disks.clone(),
-            name: self.name.clone(),
-            machine_type: self.machine_type.clone(),
-            labels: self.labels.iter().cloned().collect(),
-            overwrite: self.overwrite,
-            qcow2: self.format == DiskWord::Qcow2,
-        };
-        let restored = store.restore(request, bar).await?;
+        let restored = store.restore(self.restore_request(&row.image)?, bar).await?;
         if self.json {
             console.json(&json!({"format_version": "1.0", "restored": restored}))?;
             return Ok(Exit::Success);
@@ -136,6 +123,22 @@ impl Restore {
         text.push_str(&format!("  instance  {}\n", restored.instance.display()));
         console.print(&text);
         Ok(Exit::Success)
+    }
+
+    fn restore_request(&self, image: &Image) -> anyhow::Result<RestoreRequest> {
+        let Some(to) = self.to.clone() else {
+            bail!("say where the disks are to be written: --to DIR");
+        };
+        Ok(RestoreRequest {
+            image: image.id.clone(),
+            to,
+            disks: self.disks.clone(),
+            name: self.name.clone(),
+            machine_type: self.machine_type.clone(),
+            labels: self.labels.iter().cloned().collect(),
+            overwrite: self.overwrite,
+            qcow2: self.format == DiskWord::Qcow2,
+        })
     }
 
     fn rebuild_request(&self, image: &Image) -> anyhow::Result<RebuildRequest> {

@@ -201,6 +201,7 @@ pub enum DeleteRule {
 }
 
 /// What an engine can do.
+#[allow(clippy::struct_excessive_bools, reason = "each says by itself what an engine can do")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Capabilities {

@@ -19,6 +19,14 @@ pub struct Goes<'p> {
     pub why: String,
 }
 
+impl<'p> Goes<'p> {
+    /// The image of a change.
+    pub fn of(change: &'p Change) -> Self {
+        let why = change.reasons.last().map(|reason| reason.detail.clone()).unwrap_or_default();
+        Self { key: &change.key, name: &change.image.name, why }
+    }
+}
+
 /// Images that go, by their ids.
 pub type Going<'p> = BTreeMap<&'p str, Goes<'p>>;
 

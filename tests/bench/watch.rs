@@ -148,6 +148,7 @@ fn start(images: usize, directory: &tempfile::TempDir) -> (Arc<Generated>, Arc<S
         status: Arc::clone(&status),
         system: System::default(),
         pace: Pace::default(),
+        identity: "bench".to_owned(),
         grace: None,
         files: None,
         courier: Arc::new(Post::new(|_| None)),

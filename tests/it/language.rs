@@ -1347,7 +1347,7 @@ fn what_a_service_would_refuse_is_a_finding_at_its_line() {
         |name: &str| format!("  capture: {{kind: disk-image, disks: boot, family: {name}}}\n");
     let shared = |kind: &str, member: &str| {
         format!(
-            "  capture: {{kind: {kind}}}\n  sharing: [{{role: r, members: [\"group:g\", \"{member}\"]}}]\n"
+            "  capture: {{kind: {kind}}}\n  sharing: [{{role: roles/r, members: [\"group:g\", \"{member}\"]}}]\n"
         )
     };
     let disks = |disks: &str| format!("  capture: {{kind: disk-image, disks: {disks}}}\n");

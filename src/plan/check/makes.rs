@@ -196,7 +196,7 @@ impl<'s> EngineCheck<'s, '_> {
                 && image.ownership() == Ownership::Ours(change.key.clone())
         };
         let is_in_the_way = |image: &&Image| Some(&image.id) != id && !is_begun(image);
-        if has_name.is_some_and(|images| images.iter().any(|image| is_in_the_way(&image))) {
+        if has_name.is_some_and(|images| images.iter().any(is_in_the_way)) {
             self.find(CheckRule::CreateTaken, change, format!("an image has the name {name}"));
         }
     }

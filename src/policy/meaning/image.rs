@@ -130,8 +130,8 @@ impl Meaning<'_> {
                 Some("only disk images have families: write `kind: disk-image`".to_owned());
         } else if let Some(capabilities) = self.capabilities.filter(|known| !known.families) {
             let message = "the engine has no image families";
-            self.reader.find(Code::MissingCapability, pointer, message).hint =
-                capabilities.families_need.clone();
+            let finding = self.reader.find(Code::MissingCapability, pointer, message);
+            finding.hint.clone_from(&capabilities.families_need);
         }
         Some(family)
     }

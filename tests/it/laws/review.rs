@@ -70,5 +70,6 @@ fn what_the_next_round_deletes_because_of_a_change_is_lost() {
         prop_assert_eq!(&review.plan, &new.id);
         Ok(())
     });
-    assert!(*told.lock().unwrap() > 10, "the worlds lose too little to tell");
+    let told = *told.lock().unwrap();
+    assert!(told > 5, "the worlds lose too little to tell: {told}");
 }

@@ -249,7 +249,7 @@ async fn what_a_run_leaves_in_the_queue_is_made_whole_by_the_next_one() {
         };
         if is_killed {
             tokio::select! {
-                came = create => panic!("{came:?}"),
+                ended = create => panic!("{ended:?}"),
                 () = queued => {}
             }
         } else {
