@@ -59,6 +59,8 @@ pub struct Book {
     over: BTreeMap<Subject, Told>,
     /// The engines that there are, once that was said: of others nothing holds.
     engines: Option<BTreeSet<String>>,
+    /// Nobody is told of anything: nothing waits for that.
+    is_unheard: bool,
 }
 
 impl Book {
@@ -108,13 +110,15 @@ impl Book {
             let found = seen.newest.get(&(&*subject.policy, &*subject.source));
             !subject.wants_newer() || found.is_none_or(|newest| newest > before)
         };
+        let is_unheard = self.is_unheard;
         self.end(|told| {
             let subject = &told.condition.subject;
             // What is not seen nothing is deleted of, whatever a guard would say.
             let is_guarded = subject.occasion == Occasion::GuardRefusal;
             let is_unseen = !seen.is_complete && (is_guarded || !subject.source.is_empty());
             // That a slot was missed stays true: people are told, also where a newer one was made.
-            let is_untold = subject.occasion == Occasion::MissedSlot && told.told_at.is_none();
+            let is_missed = subject.occasion == Occasion::MissedSlot;
+            let is_untold = is_missed && told.told_at.is_none() && !is_unheard;
             subject.engine == seen.engine
                 && subject.occasion != Occasion::InvalidPolicy
                 && !(holds.contains(subject) || seen.open.contains(subject))
@@ -264,6 +268,11 @@ impl Book {
             }
         }
         said
+    }
+
+    /// Whether there is anybody to tell.
+    pub fn heard(&mut self, is_heard: bool) {
+        self.is_unheard = !is_heard;
     }
 
     /// What did not arrive was not told: after a restart it is told as new.

@@ -161,6 +161,19 @@ fn a_missed_slot_is_told_also_where_the_next_is_made_at_once() {
     assert_eq!(told(&mut book, 130), [""; 0]);
 }
 
+/// Who is told from later on hears nothing of slots that were missed and made good long before.
+#[test]
+fn where_nobody_is_told_a_missed_slot_waits_for_nobody() {
+    let mut book = Book::default();
+    book.heard(false);
+    book.round(missed(0, Some(60)), at(60));
+    let well = || Seen { newest: [(("nightly", "a"), Some(at(60)))].into(), ..failed("one", &[]) };
+    assert_eq!(book.round(well(), at(120)).over.len(), 1);
+    book.heard(true);
+    book.round(well(), at(180));
+    assert_eq!(told(&mut book, 190), [""; 0]);
+}
+
 #[test]
 fn a_missed_slot_that_was_told_ends_with_the_round_that_makes_a_newer_one() {
     let mut book = Book::default();

@@ -167,6 +167,7 @@ impl Notices {
 
     /// Only these receivers are there.
     fn receivers(&self, names: &BTreeSet<&str>) {
+        locked(&self.book).heard(!names.is_empty());
         let mut tally = locked(&self.tally);
         tally.messages.retain(|(name, _), _| names.contains(name.as_str()));
         tally.waiting.retain(|name, _| names.contains(name.as_str()));

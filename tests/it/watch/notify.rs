@@ -294,6 +294,22 @@ async fn each_slot_that_was_missed_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_is_told_from_now_on_hears_of_nothing_that_was_made_good_before() {
+    let policy = HOURLY.replace(", deadline: 30m", "");
+    let mut stage = Stage::new("", &policy, 1);
+    tokio::time::sleep(HOUR).await;
+    stage.engine.hides(true);
+    tokio::time::sleep(2 * HOUR).await;
+    stage.engine.hides(false);
+    tokio::time::sleep(3 * HOUR).await;
+    stage.script.write(&text(&["one"], EVERYBODY, &[("hourly", "one", &policy)]));
+    stage.running().bell.files_changed();
+    tokio::time::sleep(2 * HOUR).await;
+    assert_eq!(stage.notebook.titles(), [""; 0]);
+    stage.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_objective_that_breaks_out_of_sight_is_told() {
     let policy = format!("{HOURLY}  objectives: {{rpo: 2h}}\n");
     let mut stage = Stage::new(EVERYBODY, &policy, 1);
