@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use stillframe::apply::Stop;
+use stillframe::apply::{Ending, Outcome, Stop};
 use stillframe::clock::Clock;
 use stillframe::engine::gce::GceEngine;
 use stillframe::engine::http::Pause;
@@ -383,7 +383,7 @@ troubles! {
     an_answer_about_a_new_image_is_lost(json!({"fault": "reply-lost", "method": "POST", "collection": "machineImages", "times": 2}))
     answers_about_deleted_images_are_lost(json!({"fault": "reply-lost", "method": "DELETE", "times": 2}))
     the_service_is_away_and_comes_back(json!({"fault": "unavailable", "times": 3}))
-    new_images_come_too_fast(json!({"fault": "rate-in-operation", "times": 2}))
+    a_new_image_comes_too_fast_and_waits(json!({"fault": "rate-in-operation", "times": 1}))
     a_storm_of_refusals_for_the_rate(json!({"fault": "rate-limit", "times": 6}))
     labels_are_changed_meanwhile(json!({"fault": "stale-fingerprint", "times": 2}))
     operations_take_their_time(json!({"fault": "slow-operation", "times": 20}))
@@ -395,6 +395,17 @@ async fn new_images_fail_in_their_operations() {
     let trouble = Trouble::after_two_days().await;
     trouble.case.round(2).await;
     trouble.day(3, &[json!({"fault": "quota-in-operation", "times": 2})]).await;
+    trouble.ends_well(4).await;
+}
+
+/// Each waits once. That two wait at the same time is sure only where both are refused twice.
+#[tokio::test]
+async fn new_images_come_too_fast_however_long_they_wait() {
+    let trouble = Trouble::after_two_days().await;
+    trouble.case.round(2).await;
+    let round = trouble.day(3, &[json!({"fault": "rate-in-operation", "times": 4})]).await;
+    let is_failed = |outcome: &&Outcome| matches!(outcome.ending, Ending::Failed { .. });
+    assert_eq!(round.outcomes.iter().filter(is_failed).count(), 2, "{:#?}", round.outcomes);
     trouble.ends_well(4).await;
 }
 
