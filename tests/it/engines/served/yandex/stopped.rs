@@ -185,8 +185,12 @@ async fn the_end_of_a_round_leaves_a_machine_alone_that_is_captured() {
         while world.seen().is_empty() || world.snapshots().await < 2 {
             tokio::task::yield_now().await;
         }
+        // However busy the machine is, the capture goes on only after that.
+        world.ticking.held.send_replace(true);
         world.pass(31);
-        engine.settle().await
+        let settled = engine.settle().await;
+        world.ticking.held.send_replace(false);
+        settled
     };
     let (created, settled) = tokio::join!(create, settle);
     let standing = settled.unwrap().standing;
