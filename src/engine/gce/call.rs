@@ -166,6 +166,11 @@ impl CallError {
         is_refused || matches!(self, Self::Token(_))
     }
 
+    /// Whether what was asked for is nothing that the service does, whoever asks and however often.
+    pub fn is_invalid(&self) -> bool {
+        self.status() == 400 && !self.is_passing()
+    }
+
     /// Whether its source has had too many images taken of it lately.
     pub fn is_too_soon(&self) -> bool {
         self.reason() == "RESOURCE_OPERATION_RATE_EXCEEDED"

@@ -130,9 +130,22 @@ impl GceEngine {
             if is_marked && update.set_labels.contains_key(LABEL_LET_GO) {
                 found = self.relabel(found, agreed, update).await?;
             }
-            self.deprecate(&found, update).await?;
+            let is_final = match self.deprecate(&found, update).await {
+                // Then there is nothing to take back but the marks: it is kept, and shown as it is.
+                Err(error) if update.stage_after < found.image.stage && error.is_invalid() => {
+                    tracing::warn!(
+                        "{} is kept again, and the service does not take its deprecation back: {error}",
+                        found.image.name
+                    );
+                    true
+                }
+                ended => {
+                    ended?;
+                    false
+                }
+            };
             found = self.at(&found.place).await?;
-            if found.image.stage != update.stage_after {
+            if found.image.stage != update.stage_after && !is_final {
                 return Err(EngineError::Busy(
                     "its stage does not change; the next run tries again".to_owned(),
                 ));
@@ -179,7 +192,7 @@ impl GceEngine {
         Err(EngineError::Busy("its labels keep changing; the next run tries again".to_owned()))
     }
 
-    async fn deprecate(&self, found: &Found, update: &Update) -> Result<(), EngineError> {
+    async fn deprecate(&self, found: &Found, update: &Update) -> Result<(), CallError> {
         let place = &found.place;
         let replacement =
             update.replacement.as_ref().filter(|_| update.stage_after > Stage::Active);
@@ -191,7 +204,7 @@ impl GceEngine {
         let call = Call::post(&format!("{}/deprecate", place.path())).with_body(&status)?;
         let seen = &found.image.fingerprint;
         match self.carry_out(&place.project, &call, seen, 0, &Unwatched, &|_| {}).await.result {
-            Err(WaitError::Call(error)) => Err(error.into()),
+            Err(WaitError::Call(error)) => Err(error),
             Ok(()) | Err(WaitError::Interrupted) => Ok(()),
         }
     }

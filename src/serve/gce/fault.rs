@@ -1,6 +1,7 @@
 //! What can go wrong on purpose.
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::answer::Refusal;
 use super::place::metric;
@@ -23,6 +24,8 @@ pub enum Fault {
     QuotaInOperation,
     /// The operation of a new image ends with the rate of its source.
     RateInOperation,
+    /// A deprecation cannot be taken back.
+    FinalDeprecation,
     /// An operation that is looked at is still running, whatever has become of it.
     SlowOperation,
     /// A page of a list ends after its first item.
@@ -37,6 +40,11 @@ impl Fault {
         match self {
             Self::StaleFingerprint => {
                 matches!(request.verb.as_deref(), Some("setLabels" | "setIamPolicy"))
+            }
+            Self::FinalDeprecation => {
+                let state = request.body.get("state").and_then(Value::as_str);
+                request.verb.as_deref() == Some("deprecate")
+                    && matches!(state, None | Some("ACTIVE"))
             }
             Self::SlowOperation => request.collection == "operations" && request.name.is_some(),
             Self::ShortPage => request.method == "GET" && request.name.is_none(),
@@ -83,6 +91,11 @@ impl Fault {
                 403,
                 "operationRateExceeded",
                 "Operation rate exceeded for resource. Too frequent operations from the source resource.",
+            ),
+            Self::FinalDeprecation => (
+                400,
+                "invalid",
+                "Invalid value for field 'resource.state': 'ACTIVE'. It cannot be set again.",
             ),
             Self::SlowOperation => (400, "resourceNotReady", "The operation has not ended."),
             Self::ShortPage | Self::VanishedPage => {

@@ -23,7 +23,7 @@ use stillframe::engine::local::LocalEngine;
 use stillframe::engine::twcc::TwccEngine;
 use stillframe::engine::yandex::YandexEngine;
 use stillframe::engine::{Engine, EngineError};
-use stillframe::inventory::{EngineInventory, Image, ImageState, LABEL_HOLD};
+use stillframe::inventory::{EngineInventory, Image, ImageState, LABEL_HOLD, Stage};
 use stillframe::reconcile::Round;
 use stillframe::serve::access::Access;
 use stillframe::serve::{self, Dialect, Service};
@@ -85,6 +85,12 @@ impl Served {
     /// Compute Engine.
     pub fn gce() -> Self {
         Self::new(Dialect::Gce, ("", &["boot", "content", "data"]))
+    }
+
+    /// Compute Engine, with images of boot disks.
+    pub fn gce_with_disk_images() -> Self {
+        let capture = "  capture: {kind: disk-image, disks: boot}\n";
+        Self::new(Dialect::Gce, (capture, &["boot"]))
     }
 
     /// VCS, with restore points of all disks: an image and snapshots as one set.

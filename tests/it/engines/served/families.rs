@@ -41,3 +41,40 @@ async fn of_images_of_one_moment_the_last_is_the_newest() {
         .collect();
     assert!(["g-1", "g-2", "g-3"].iter().all(|name| used.contains(name)), "{used:?}");
 }
+
+/// The pages of the service do not agree on whether it does that.
+#[tokio::test]
+async fn a_deprecation_that_cannot_be_taken_back_is_kept_as_it_is() {
+    let served = Arc::new(Served::gce_with_disk_images());
+    let case = |spec| Case {
+        bench: Box::new(Arc::clone(&served)),
+        directory: tempfile::tempdir().unwrap(),
+        spec,
+    };
+    let short = case("  retention: {last: 1}\n  lifecycle: {grace: 1d}\n");
+    for day in 0..2 {
+        short.round(day).await;
+    }
+    let images = short.observe(1).await.images;
+    let old = |image: &&Image| image.created_at < noon(1);
+    assert!(images.iter().filter(old).all(|image| image.stage == Stage::Deprecated));
+
+    // Somebody has second thoughts, and the service says no.
+    let long = case("  retention: {last: 3}\n  lifecycle: {grace: 1d}\n");
+    served.fault(json!({"fault": "final-deprecation", "times": 100})).await;
+    let round = long.round(1).await;
+    let failed = |outcome: &&Outcome| matches!(outcome.ending, Ending::Failed { .. });
+    assert_eq!(round.outcomes.iter().find(failed), None);
+    assert_eq!(round.plan.summary.reactivate, 2);
+    long.nothing_to_do(1).await;
+    let kept = long.observe(1).await.images;
+    assert!(kept.iter().all(|image| image.let_go_at().is_none()), "{kept:#?}");
+    assert!(kept.iter().filter(old).all(|image| image.stage == Stage::Deprecated));
+
+    // With a new mark it goes, a grace later.
+    short.round(1).await;
+    assert_eq!(short.observe(1).await.images.len(), 4);
+    short.nothing_to_do(1).await;
+    short.round(2).await;
+    assert_eq!(short.observe(2).await.images.iter().filter(old).count(), 0);
+}
