@@ -18,7 +18,7 @@ pub use due::{Due, MISSED_MAX, MissedSlots, Slots, start_of};
 pub use source::{Presence, SourceState, is_settled, mark_of};
 
 use crate::elapsed::Elapsed;
-use crate::inventory::{EngineInventory, Image, ImageState, Instance, Inventory, Via};
+use crate::inventory::{Content, EngineInventory, Image, ImageState, Instance, Inventory, Via};
 use crate::name::{Key, NameError, Ownership, PolicyName, Slot, SourceId};
 use crate::policy::meant::{Exemption, OnSourceGone, Pause};
 use crate::policy::select::{Decision, Index};
@@ -365,6 +365,7 @@ impl<'a> Judge<'a, '_> {
             .map(|((key, image), hold)| Point {
                 slot: key.slot,
                 id: &image.id,
+                content: image.content(),
                 ready: image.state == ImageState::Ready,
                 held: hold.is_some() || image.is_held(now),
             })
@@ -376,7 +377,8 @@ impl<'a> Judge<'a, '_> {
                 let (name, source) = (policy.name.clone(), self.source.clone());
                 let key = Key { policy: name, source, slot };
                 let held = policy.will_hold(&key, self.source_name, now);
-                points.push(Point { slot, id: "", ready: true, held });
+                let content = Content::default();
+                points.push(Point { slot, id: "", content, ready: true, held });
                 let mut fates = retain(&points, self.retention, zone, now);
                 fates.truncate(images.len());
                 fates

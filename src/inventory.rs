@@ -5,6 +5,7 @@
 //! that planning needs, the capabilities of each engine included.
 
 mod capabilities;
+mod content;
 pub mod form;
 mod format;
 mod kind;
@@ -20,6 +21,7 @@ pub use capabilities::{
     Capabilities, Consistency, DeleteRule, Deprecation, DrillCheck, Idempotency, ImageKind,
     KeyChoice, LocationChoice, OWN_LABELS, RecordPlace, Tier, Via,
 };
+pub use content::Content;
 pub use format::ImportFormat;
 pub use kind::{DisksHeld, KindCapabilities};
 pub use limits::{Limits, Quota, QuotaUnit};
@@ -427,12 +429,6 @@ impl Image {
     /// When no rule kept it any more, as its label says.
     pub fn let_go_at(&self) -> Option<Timestamp> {
         self.labels.get(LABEL_LET_GO).and_then(|text| name::parse_stamp(text))
-    }
-
-    /// Since when it is on its way out: no rule kept it any more, and nobody has taken its deprecation
-    /// back since.
-    pub fn going_since(&self) -> Option<Timestamp> {
-        self.let_go_at().filter(|_| self.stage > Stage::Active)
     }
 
     /// Whether a hold keeps it at `now`. A hold that cannot be read holds.

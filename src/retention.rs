@@ -20,6 +20,7 @@ pub use period::Period;
 use period::WallClock;
 
 use crate::elapsed::Elapsed;
+use crate::inventory::Content;
 use crate::name::Slot;
 use crate::schedule::Zone;
 
@@ -139,6 +140,9 @@ pub struct Point<'a> {
     pub slot: Slot,
     /// Tells apart two points of one slot; the greater one counts as the newer.
     pub id: &'a str,
+    /// What it holds: of two points of one slot the newer one stands for both where it has all that the
+    /// other one has.
+    pub content: Content<'a>,
     /// Whether it can be restored.
     pub ready: bool,
     /// Whether a hold keeps it.
@@ -289,7 +293,7 @@ pub fn retain(
     }
     let has_rules = retention.effective().next().is_some();
     let at_least = retention.at_least.max(1);
-    for (place, index, twin) in places(points, &newest_first) {
+    for Placed { place, index, twin } in places(points, &newest_first) {
         let verdict = &mut verdicts[index];
         if place <= at_least && twin.is_none() {
             verdict.keeps.push(Keep::AtLeast { place, of: at_least });
@@ -301,21 +305,28 @@ pub fn retain(
     verdicts.into_iter().map(Verdict::fate).collect()
 }
 
-/// Each point with its place among the slots, from 1. Two images of one slot are one restore point:
-/// the second comes with the one that stands for both.
-fn places(
-    points: &[Point<'_>],
-    newest_first: &[usize],
-) -> impl Iterator<Item = (u32, usize, Option<usize>)> {
+/// A point with its place among the slots.
+struct Placed {
+    /// From 1; images of one slot have the same.
+    place: u32,
+    index: usize,
+    /// The image of the same slot that stands for this one as well: it has all that this one has.
+    twin: Option<usize>,
+}
+
+/// Each point with its place. Two images of one slot are one restore point.
+fn places(points: &[Point<'_>], newest_first: &[usize]) -> impl Iterator<Item = Placed> {
     let mut place = 0;
-    let mut first: Option<usize> = None;
-    newest_first.iter().map(move |index| {
-        let twin = first.filter(|first| points[*first].slot == points[*index].slot);
-        if twin.is_none() {
+    let mut begin = 0;
+    newest_first.iter().enumerate().map(move |(position, &index)| {
+        let point = &points[index];
+        if place == 0 || points[newest_first[begin]].slot != point.slot {
             place += 1;
-            first = Some(*index);
+            begin = position;
         }
-        (place, *index, twin)
+        let mut newer = newest_first[begin..position].iter().copied();
+        let twin = newer.find(|newer| points[*newer].content.has_all_of(&point.content));
+        Placed { place, index, twin }
     })
 }
 
@@ -332,7 +343,7 @@ fn apply_rule(
     let limit = rule.age_limit(count);
     // The period of the last point seen, its place, and the point that stands for it.
     let mut period: Option<(i64, u32, usize)> = None;
-    for (rank, index, twin) in places(points, newest_first) {
+    for Placed { place: rank, index, twin } in places(points, newest_first) {
         let instant = points[index].slot.instant();
         let verdict = &mut verdicts[index];
         if let Some(limit) = limit {
@@ -353,6 +364,14 @@ fn apply_rule(
             (Some(kind), _) => {
                 let key = kind.key_on(instant, clock);
                 match period {
+                    // It is of the slot that is kept, and holds something of its own.
+                    Some((same, place, by))
+                        if same == key
+                            && points[by].slot == points[index].slot
+                            && twin.is_none() =>
+                    {
+                        place
+                    }
                     Some((same, _, by)) if same == key => {
                         verdict.miss(rule, Miss::Represented { by });
                         continue;

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{Series, SeriesPoint, expired};
-use crate::inventory::{Image, ImageState};
+use crate::inventory::{Content, Image, ImageState};
 use crate::name::Slot;
 use crate::retention::{Fate, Point, retain};
 
@@ -51,6 +51,7 @@ impl<'a> Series<'a> {
             .map(|point| Point {
                 slot: point.key.slot,
                 id: "",
+                content: point.image.content(),
                 ready: true,
                 held: self.holds_copy(point, location, now),
             })
@@ -58,10 +59,12 @@ impl<'a> Series<'a> {
         there.extend(self.copies_in(location).map(|copy| Point {
             slot: copy.key.slot,
             id: &copy.image.id,
+            content: copy.image.content(),
             ready: copy.image.state == ImageState::Ready,
             held: copy.is_held(now),
         }));
-        there.extend(coming.map(|slot| Point { slot, id: "", ready: true, held: false }));
+        let content = Content::default();
+        there.extend(coming.map(|slot| Point { slot, id: "", content, ready: true, held: false }));
         let policy = self.policy;
         let expired = expired(policy, &self.state, now);
         let retention = expired.as_ref().unwrap_or(&policy.retention);

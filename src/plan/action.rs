@@ -142,6 +142,7 @@ reason_codes! {
     NoRuleKeeps "no-rule-keeps" "No retention rule keeps the restore point."
     GracePassed "grace-passed" "The restore point was let go and the grace has passed."
     DeprecationUndone "deprecation-undone" "It was let go, and somebody has made it active again since: it is let go anew."
+    OldMark "old-mark" "Its labels say that it was let go before it was made: they are those of another image, and it is let go anew."
     KeptAgain "kept-again" "A rule or a hold keeps the restore point again."
     DeprecateAfter "deprecate-after" "The restore point is kept and older than `deprecateAfter`."
     ObsoleteAfter "obsolete-after" "The restore point is kept and older than `obsoleteAfter`."

@@ -325,10 +325,10 @@ impl<'s> EngineCheck<'s, '_> {
                 .points
                 .iter()
                 .filter(of_place)
-                .map(|other| (other.slot, other.image.id.as_str()))
+                .map(|other| (other.slot, other.image.id.as_str(), Some(other.image)))
                 .collect();
             let coming = coming.filter(|(slot, _)| !series.is_slot_held(*slot, None, now));
-            points.extend(coming.map(|(slot, _)| (slot, "")));
+            points.extend(coming.map(|(slot, _)| (slot, "", None)));
             let zone = policy.schedule.zone.time_zone();
             match retention(series, now) {
                 Some(retention) => keep::kept(&points, &retention, zone, now),

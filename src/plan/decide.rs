@@ -404,9 +404,21 @@ pub(super) fn describe_pause(pause: &Pause) -> String {
     format!("{what} {verb}{until}{reason}")
 }
 
-/// That somebody has made an image active again that was let go.
+/// That the mark of an image does not count: it was given the labels of another one, or somebody has made
+/// it active again.
 fn taken_back(image: &Image) -> Option<Reason> {
-    let since = image.let_go_at().filter(|_| image.stage == Stage::Active)?;
+    let since = image.let_go_at()?;
+    if image.has_old_mark() {
+        let detail = format!(
+            "its labels say that it was let go {}, before it was made: they are those of another image, \
+             and its grace begins now",
+            minute(since)
+        );
+        return Some(Reason::new(ReasonCode::OldMark, detail));
+    }
+    if image.stage > Stage::Active {
+        return None;
+    }
     let detail = format!(
         "let go {}, and somebody has taken the deprecation back since: the grace begins anew; \
          a hold (`{LABEL_HOLD}`) keeps it",

@@ -12,7 +12,6 @@ mod remainder;
 mod share;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -32,6 +31,7 @@ use crate::name::{Key, Ownership, PolicyName, Slot, SourceId};
 use crate::policy::Policies;
 use crate::policy::meant::OnSourceGone;
 use crate::policy::select::Decision;
+use crate::retention::CLOCK_SKEW;
 
 /// An inventory that has shrunk by more than one part in this many deletes nothing.
 const SHRUNKEN_PART: u64 = 3;
@@ -181,7 +181,7 @@ impl<'a> EngineChecks<'a> {
     /// Reads the READY points of the inventory: those of the series that something is taken from,
     /// and how many there are in all.
     fn count_ready(&mut self, now: Timestamp) {
-        let horizon = crate::retention::CLOCK_SKEW.after(now);
+        let horizon = CLOCK_SKEW.after(now);
         for (change, image) in &self.deletes {
             if let Some(image) = image {
                 let name = series_name(self.policies, &change.key, image);
@@ -374,14 +374,16 @@ impl<'a> EngineChecks<'a> {
         policy.retention.at_least.max(1)
     }
 
-    /// What holds data is deleted only if its label says that it was let go at least the grace ago, and
-    /// nobody has made it active again since.
+    /// What holds data is deleted only if its label says that it was let go at least the grace ago, since it
+    /// is there, and nobody has made it active again since.
     fn deprecate_first(&self, now: Timestamp) -> Option<Refusal> {
         let too_soon = self.data_deletes().filter(|(change, image)| {
             let policy = self.policies.keeper(&change.key.policy);
             let grace = policy.map(|policy| policy.lifecycle.grace);
+            let made = CLOCK_SKEW.before(image.created_at);
+            let since = image.let_go_at().filter(|since| *since >= made);
             image.stage == Stage::Active
-                || !matches!((image.let_go_at(), grace), (Some(since), Some(grace)) if grace.after(since) <= now)
+                || !matches!((since, grace), (Some(since), Some(grace)) if grace.after(since) <= now)
         });
         let message = "these images were not deprecated for the whole grace of their policy";
         self.refuse(Guard::DeprecateFirst, too_soon.map(|(change, _)| change), message)
@@ -395,20 +397,21 @@ impl<'a> EngineChecks<'a> {
         for (change, image) in self.ready_deletes() {
             let floor = self.always_kept(&change.key);
             let name = series_name(self.policies, &change.key, image);
-            // Slots that are left, each once, whatever number of images it has.
-            let left: BTreeSet<Slot> = self
-                .series
-                .get(&name)
-                .into_iter()
-                .flatten()
+            let points = self.series.get(&name).into_iter().flatten();
+            let left: Vec<&(Key, &Image)> = points
                 .filter(|(key, other)| {
                     !deleted.contains(other.id.as_str()) && !self.is_held(key, other, now)
                 })
-                .map(|(key, _)| key.slot)
                 .collect();
             let slot = change.key.slot;
-            let newer = left.range((Bound::Excluded(slot), Bound::Unbounded)).count();
-            if newer < floor as usize && !left.contains(&slot) {
+            // Slots, each once, whatever number of images it has.
+            let newer: BTreeSet<Slot> =
+                left.iter().map(|(key, _)| key.slot).filter(|other| *other > slot).collect();
+            let stands_in = |(key, other): &&(Key, &Image)| {
+                key.slot == slot && other.content().has_all_of(&image.content())
+            };
+            if newer.len() < floor as usize && !left.iter().copied().any(|other| stands_in(&other))
+            {
                 below.push(change);
             }
         }

@@ -32,6 +32,7 @@ fn check(table: &str) {
         .map(|(mark, slot, _)| Point {
             slot: *slot,
             id: "",
+            content: Content::default(),
             ready: !mark.contains('f'),
             held: mark.contains('h'),
         })
@@ -177,7 +178,8 @@ fn without_rules_nothing_is_let_go() {
 #[test]
 fn two_points_of_one_slot_have_one_representative_in_any_order() {
     let slot = Slot::at("2026-11-21T02:00:00Z".parse().unwrap());
-    let point = |id| Point { slot, id, ready: true, held: false };
+    let content = Content::default();
+    let point = |id| Point { slot, id, content, ready: true, held: false };
     let retention = Retention { rules: BTreeMap::from([(Rule::Daily, 1)]), at_least: 1 };
     for points in [[point("a"), point("b")], [point("b"), point("a")]] {
         let fates = retain(&points, &retention, &Zone::UTC, slot.instant());

@@ -109,7 +109,7 @@ fn staying<'a>(series: &Series<'a>, now: Timestamp) -> Vec<&'a Image> {
             .iter()
             .map(|point| {
                 let (slot, id) = (point.key.slot, point.image.id.as_str());
-                Point { slot, id, ready: true, held: false }
+                Point { slot, id, content: point.image.content(), ready: true, held: false }
             })
             .collect();
         let fates = retain(&seen, &retention, &policy.schedule.zone, last);

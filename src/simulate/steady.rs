@@ -14,6 +14,7 @@ use jiff::Timestamp;
 
 use super::outlook::{history, within};
 use crate::elapsed::Elapsed;
+use crate::inventory::Content;
 use crate::name::Slot;
 use crate::policy::Policy;
 use crate::policy::meant::Window;
@@ -91,8 +92,16 @@ fn in_the_long_run(policy: &Policy) -> Cow<'_, Policy> {
 }
 
 fn kept_of(policy: &Policy, slots: &BTreeSet<Slot>, at: Timestamp) -> BTreeSet<Slot> {
-    let points: Vec<Point<'_>> =
-        slots.iter().map(|slot| Point { slot: *slot, id: "", ready: true, held: false }).collect();
+    let points: Vec<Point<'_>> = slots
+        .iter()
+        .map(|slot| Point {
+            slot: *slot,
+            id: "",
+            content: Content::default(),
+            ready: true,
+            held: false,
+        })
+        .collect();
     let fates = retain(&points, &policy.retention, &policy.schedule.zone, at);
     slots
         .iter()

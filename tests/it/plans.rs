@@ -391,11 +391,94 @@ fn of_a_set_that_is_not_whole_what_is_there_is_counted() {
 fn two_images_of_one_slot_are_one_point() {
     let mut twin = night(0, None);
     twin.id = "a-twin".to_owned();
-    let images = vec![night(0, None), twin, night(1, Some(3)), night(2, Some(3))];
+    let images = vec![night(0, None), twin, night(1, Some(1)), night(2, Some(1))];
     let plan = planned("  retention: {last: 2, atLeast: 2}\n  lifecycle: {grace: 1d}\n", images);
     assert_eq!(of(&plan, Action::Delete), ["web-1-2"]);
     assert_eq!(of(&plan, Action::Reactivate), ["web-1-1"]);
     assert_eq!(of(&plan, Action::Deprecate), ["a-twin"]);
+}
+
+/// Somebody has copied one disk of a restore point with its labels, under an id that is the larger one: it
+/// takes the place of nothing that holds more, and goes with it.
+#[test]
+fn what_holds_less_stands_for_nothing_that_holds_more() {
+    let disks = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
+    let of_disks = |id: &str, days, let_go, names: &[&str]| {
+        let mut image = night(days, let_go);
+        image.id = id.to_owned();
+        image.disks = disks(names);
+        image
+    };
+    let spec = "  retention: {last: 2}\n  lifecycle: {grace: 1d}\n";
+    for days in [0, 1] {
+        let whole = of_disks("a-whole", days, None, &["boot", "data"]);
+        let part = of_disks("z-part", days, None, &["boot"]);
+        let plan = planned(spec, vec![whole.clone(), part.clone(), night(1 - days, None)]);
+        assert_eq!(of(&plan, Action::Deprecate), [""; 0], "{days}");
+        // The other way round one of them is enough.
+        let mut twin = of_disks("z-twin", days, None, &["data", "boot"]);
+        let plan = planned(spec, vec![whole.clone(), twin.clone(), night(1 - days, None)]);
+        assert_eq!(of(&plan, Action::Deprecate), ["a-whole"], "{days}");
+        // Unless it is of another kind, or nobody knows what it holds.
+        twin.kind = ImageKind::Snapshot;
+        let plan = planned(spec, vec![whole.clone(), twin.clone(), night(1 - days, None)]);
+        assert_eq!(of(&plan, Action::Deprecate), [""; 0], "{days}");
+        twin.kind = whole.kind;
+        twin.disks = None;
+        let plan = planned(spec, vec![whole, twin, night(1 - days, None)]);
+        assert_eq!(of(&plan, Action::Deprecate), [""; 0], "{days}");
+    }
+    // Once no rule keeps their slot, all of it goes.
+    let gone = |id, names: &[&str]| of_disks(id, 5, Some(3), names);
+    let images =
+        vec![gone("a", &["boot", "data"]), gone("z", &["boot"]), night(0, None), night(1, None)];
+    assert_eq!(of(&planned(spec, images), Action::Delete), ["a", "z"]);
+}
+
+/// The guard and the check find it by themselves.
+#[test]
+fn the_newest_goes_for_nothing_that_holds_less() {
+    let disks = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
+    let policies = policies("  retention: {last: 1}\n  lifecycle: {grace: 1d}\n");
+    let mut whole = night(0, Some(3));
+    whole.created_at = ago(5);
+    whole.id = "a-whole".to_owned();
+    whole.disks = disks(&["boot", "data"]);
+    let mut part = night(0, None);
+    part.id = "z-part".to_owned();
+    part.disks = disks(&["boot", "data"]);
+    let careless = plan(&policies, &inventory(vec![whole.clone(), part.clone()]), now());
+    assert_eq!(of(&careless, Action::Delete), ["a-whole"]);
+    part.disks = disks(&["boot"]);
+    let seen = inventory(vec![whole, part]);
+    let refusals = guard(&careless, &seen, &policies, &[], now());
+    assert!(refusals.iter().any(|refusal| refusal.guard == Guard::Floor), "{refusals:?}");
+    let found = check(&careless, &seen, &policies, now());
+    assert!(found.iter().any(|finding| finding.rule == CheckRule::StillKept), "{found:?}");
+}
+
+/// Labels that were copied with an image are those of another one: it has its grace from now on.
+#[test]
+fn a_mark_that_is_older_than_its_image_is_none() {
+    let policies = policies("  retention: {last: 1}\n  lifecycle: {grace: 1d}\n");
+    let mut copied = night(5, Some(3));
+    copied.created_at = ago(1);
+    let seen = inventory(vec![night(0, None), copied.clone()]);
+    let made = plan(&policies, &seen, now());
+    assert_eq!(of(&made, Action::Delete), [""; 0]);
+    assert_eq!(of(&made, Action::Deprecate), ["web-1-5"]);
+    let change = made.changes.iter().find(|change| change.action == Action::Deprecate).unwrap();
+    assert!(change.reasons.iter().any(|reason| reason.code == ReasonCode::OldMark));
+    assert_eq!(check(&made, &seen, &policies, now()), []);
+    // A planner that believed it would be refused, and found out.
+    copied.created_at = ago(5);
+    let believed = plan(&policies, &inventory(vec![night(0, None), copied]), now());
+    assert_eq!(of(&believed, Action::Delete), ["web-1-5"]);
+    let refusals = guard(&believed, &seen, &policies, &[], now());
+    assert!(refusals.iter().any(|refusal| refusal.guard == Guard::DeprecateFirst));
+    let found = check(&believed, &seen, &policies, now());
+    let rule = CheckRule::DeprecateFirst;
+    assert!(found.iter().any(|finding| finding.rule == rule), "{found:?}");
 }
 
 #[test]
@@ -619,8 +702,8 @@ fn of_what_is_partial_the_newest_of_each_disk_stays() {
 #[test]
 fn what_is_partial_does_not_go_for_what_may_be_replaced() {
     let both = &["boot", "data"][..];
-    let images = vec![part(0, None, both), part(1, Some(30), both)];
-    let mut policies = policies("  retention: {last: 3}\n  lifecycle: {grace: 2d}\n");
+    let images = vec![part(0, None, both), part(1, Some(1), both)];
+    let mut policies = policies("  retention: {last: 3}\n  lifecycle: {grace: 1d}\n");
     policies.policies[0].schedule.deadline = Some(Elapsed::hours(13));
     let mut seen = inventory(images);
     seen.engines[0].instances.truncate(1);
@@ -817,7 +900,7 @@ fn what_is_late_or_early_is_not_made() {
 fn a_source_is_gone_since_the_earliest_mark() {
     let spec = "  retention: {last: 1}\n  lifecycle: {grace: 0, sourceGoneGrace: 14d}\n";
     let deletes = |marks: [i64; 2]| {
-        let mut images = [night(3, Some(9)), night(4, Some(9)), night(5, Some(9))];
+        let mut images = [night(3, Some(2)), night(4, Some(2)), night(5, Some(2))];
         for (image, days) in images.iter_mut().zip(marks) {
             image.labels.insert(LABEL_MISSING.to_owned(), stamp(ago(days)));
         }

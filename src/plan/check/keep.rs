@@ -6,10 +6,11 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::{AmbiguousOffset, TimeZone};
 
+use crate::inventory::Image;
 use crate::retention::{Retention, Rule};
 
-/// A slot and the id of its image.
-pub(super) type Point<'a> = (Timestamp, &'a str);
+/// A slot, the id of its image, and what that holds; of a coming one nobody asks.
+pub(super) type Point<'a> = (Timestamp, &'a str, Option<&'a Image>);
 
 /// The ids that some rule keeps, of points that are READY, not held and not from the future.
 pub(super) fn kept<'a>(
@@ -25,33 +26,43 @@ pub(super) fn kept<'a>(
         .map(|(rule, count)| (*rule, *count as usize))
         .collect();
     if rules.is_empty() {
-        return points.iter().map(|(_, id)| *id).collect();
+        return points.iter().map(|one| one.1).collect();
     }
-    // Of two images of one slot the one with the greater id stands for both.
-    let mut standing: BTreeMap<Timestamp, &str> = BTreeMap::new();
-    for (slot, id) in points {
-        let stands = standing.entry(*slot).or_insert(id);
-        *stands = (*stands).max(id);
-    }
+    let standing: BTreeSet<Timestamp> = points.iter().map(|one| one.0).collect();
     let floor = retention.at_least.max(1) as usize;
-    let mut slots: BTreeSet<Timestamp> = standing.keys().rev().take(floor).copied().collect();
+    let mut slots: BTreeSet<Timestamp> = standing.iter().rev().take(floor).copied().collect();
     let mut ids = BTreeSet::new();
     for (rule, count) in rules {
         if let Some(oldest) = oldest_by_age(rule, count, now) {
-            ids.extend(
-                points.iter().filter(|(slot, _)| slot.as_second() >= oldest).map(|one| one.1),
-            );
+            ids.extend(points.iter().filter(|one| one.0.as_second() >= oldest).map(|one| one.1));
         } else if rule == Rule::Last {
-            slots.extend(standing.keys().rev().take(count));
+            slots.extend(standing.iter().rev().take(count));
         } else {
             // Slots come in order: the last of a period is what stays in the map.
             let newest: BTreeMap<(i64, i64), Timestamp> =
-                standing.keys().map(|slot| (period(rule, *slot, zone), *slot)).collect();
+                standing.iter().map(|slot| (period(rule, *slot, zone), *slot)).collect();
             slots.extend(newest.into_values().rev().take(count));
         }
     }
-    ids.extend(slots.iter().map(|slot| standing[slot]));
+    let of_slots = points.iter().filter(|one| slots.contains(&one.0));
+    ids.extend(of_slots.filter(|one| !is_double(one, points)).map(|one| one.1));
     ids
+}
+
+/// Whether another image of the slot, of a greater id, has all that one has: it stands for both.
+fn is_double((slot, id, image): &Point<'_>, points: &[Point<'_>]) -> bool {
+    points.iter().filter(|other| other.0 == *slot && other.1 > *id).any(|other| {
+        let (Some(image), Some(other)) = (image, other.2) else { return true };
+        let disks = |image: &Image| -> Option<BTreeSet<String>> {
+            image.disks.as_ref().map(|disks| disks.iter().cloned().collect())
+        };
+        let has_all = match (disks(image), disks(other)) {
+            (None, None) => true,
+            (Some(own), Some(others)) => own.is_subset(&others),
+            _ => false,
+        };
+        image.kind == other.kind && has_all
+    })
 }
 
 /// The second of the oldest slot that a rule of age keeps; `None` for other rules.

@@ -12,6 +12,7 @@ use crate::inventory::{ImageState, Stage};
 use crate::plan::action::{Action, ReasonCode};
 use crate::plan::document::Change;
 use crate::policy::meant::{OnSourceGone, WhenStalled};
+use crate::retention::CLOCK_SKEW;
 
 /// A failed attempt goes after this many seconds, whatever has come since: a week.
 const FAILED_KEPT: i64 = 7 * 86_400;
@@ -62,7 +63,9 @@ impl<'s> EngineCheck<'s, '_> {
 
     fn was_let_go(&mut self, change: &Change, series: &Series<'_>, point: &Point<'_>) {
         let grace = series.policy.lifecycle.grace.as_seconds();
-        let ripe = let_go_since(point.image).map(|since| moved(since, grace));
+        let made = moved(point.image.created_at, -CLOCK_SKEW.as_seconds());
+        let since = let_go_since(point.image).filter(|since| *since >= made);
+        let ripe = since.map(|since| moved(since, grace));
         if ripe.is_none_or(|ripe| ripe > self.seen.now) {
             self.find(CheckRule::DeprecateFirst, change, "it was not let go for the whole grace");
         }

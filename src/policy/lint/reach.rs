@@ -7,6 +7,7 @@
 
 use super::rhythm::{BEGIN, Rhythm, period_length};
 use crate::elapsed::Elapsed;
+use crate::inventory::Content;
 use crate::name::Slot;
 use crate::retention::{Period, Point, Retention, Rule, retain};
 use crate::schedule::Schedule;
@@ -268,7 +269,8 @@ pub(super) fn kept_in_the_long_run(
     if slots.len() > SLOTS_MAX {
         return None;
     }
-    let point = |slot| Point { slot, id: "", ready: true, held: false };
+    let point =
+        |slot| Point { slot, id: "", content: Content::default(), ready: true, held: false };
     let points: Vec<Point<'_>> = slots.iter().copied().map(point).collect();
     let now = slots.last()?.instant();
     let fates = retain(&points, retention, &schedule.zone, now);
@@ -303,7 +305,8 @@ mod tests {
     }
 
     fn kept(slots: &[Slot], keeper: Keeper, zone: &Zone, now: Timestamp) -> Vec<bool> {
-        let point = |slot| Point { slot, id: "", ready: true, held: false };
+        let point =
+            |slot| Point { slot, id: "", content: Content::default(), ready: true, held: false };
         let points: Vec<Point<'_>> = slots.iter().copied().map(point).collect();
         let rules = BTreeMap::from([(keeper.rule, keeper.count)]);
         retain(&points, &Retention { rules, at_least: 1 }, zone, now)

@@ -10,7 +10,7 @@ use super::super::outlook::HORIZON;
 use super::{Forecast, Influence, Never, Prospect, RuleEnd};
 use crate::desired::{Presence, SeriesPoint};
 use crate::elapsed::Elapsed;
-use crate::inventory::{ImageState, Stage};
+use crate::inventory::{Content, ImageState, Stage};
 use crate::name::Slot;
 use crate::retention::{CLOCK_SKEW, Fate, Keep, Point, Retention, Rule, retain};
 
@@ -312,6 +312,7 @@ impl<'v, 'p> View<'v, 'p> {
         let mut points: Vec<Point<'_>> = vec![Point {
             slot: self.point.key.slot,
             id: &self.point.image.id,
+            content: self.point.image.content(),
             ready: self.point.image.state == ImageState::Ready,
             held: false,
         }];
@@ -319,6 +320,7 @@ impl<'v, 'p> View<'v, 'p> {
         points.extend(others.map(|peer| Point {
             slot: peer.key.slot,
             id: &peer.image.id,
+            content: peer.image.content(),
             ready: peer.image.state == ImageState::Ready,
             held: peer.image.is_held(at) || prospect.hold_on(peer, at).is_some(),
         }));
@@ -326,6 +328,7 @@ impl<'v, 'p> View<'v, 'p> {
         points.extend(came.map(|(slot, _)| Point {
             slot: *slot,
             id: "",
+            content: Content::default(),
             ready: true,
             held: false,
         }));

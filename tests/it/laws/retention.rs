@@ -1,10 +1,12 @@
 //! Laws 1 to 10 and 12 to 17 of retention.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use jiff::Timestamp;
 use proptest::prelude::*;
 use stillframe::elapsed::Elapsed;
+use stillframe::inventory::Content;
 use stillframe::name::Slot;
 use stillframe::retention::{CLOCK_SKEW, Fate, Period, Point, Retention, Rule, retain};
 use stillframe::schedule::Zone;
@@ -31,6 +33,8 @@ const COUNTS: [Rule; 6] =
 struct Owned {
     slot: i64,
     id: String,
+    /// The first so many disks are in it; none where nobody knows.
+    disks: usize,
     ready: bool,
     held: bool,
 }
@@ -97,7 +101,28 @@ impl World {
 
 impl Owned {
     fn point(&self) -> Point<'_> {
-        Point { slot: Slot::at(at(self.slot)), id: &self.id, ready: self.ready, held: self.held }
+        let slot = Slot::at(at(self.slot));
+        Point { slot, id: &self.id, content: self.content(), ready: self.ready, held: self.held }
+    }
+
+    fn content(&self) -> Content<'_> {
+        static DISKS: LazyLock<[String; 2]> = LazyLock::new(|| ["boot".into(), "data".into()]);
+        Content {
+            kind: "snapshot",
+            disks: DISKS.get(..self.disks).filter(|disks| !disks.is_empty()),
+        }
+    }
+
+    /// Whether a newer image of its slot has all that this one has.
+    fn is_double(&self, newest_first: &[&Self]) -> bool {
+        newest_first.iter().any(|other| {
+            let has_all = match (self.disks, other.disks) {
+                (0, 0) => true,
+                (0, _) | (_, 0) => false,
+                (own, others) => own <= others,
+            };
+            other.slot == self.slot && other.id > self.id && has_all
+        })
     }
 }
 
@@ -112,8 +137,8 @@ fn points(count: usize) -> impl Strategy<Value = Vec<Owned>> {
         (-60 * DAY..2 * DAY).prop_map(|offset| MIDDLE + offset / 3600 * 3600),
         (-700 * DAY..60 * DAY).prop_map(|offset| MIDDLE + offset / 3600 * 3600),
     ];
-    let point = (slot, "[ab]", prop::bool::weighted(0.85), prop::bool::weighted(0.1))
-        .prop_map(|(slot, id, ready, held)| Owned { slot, id, ready, held });
+    let point = (slot, "[ab]", 0_usize..3, prop::bool::weighted(0.85), prop::bool::weighted(0.1))
+        .prop_map(|(slot, id, disks, ready, held)| Owned { slot, id, disks, ready, held });
     proptest::collection::vec(point, 0..count).prop_map(|mut points| {
         // Two points of one series differ in slot or id.
         points.sort_by(|one, other| (one.slot, &one.id).cmp(&(other.slot, &other.id)));
@@ -265,10 +290,12 @@ fn law_09_a_new_point_lets_go_of_at_most_one_per_rule() {
         with_new.points.push(Owned {
             slot: later.now,
             id: "new".to_owned(),
+            disks: 0,
             ready: true,
             held: false,
         });
-        let newly: Vec<Owned> = with_new.let_go().difference(&before).cloned().collect();
+        let newly: BTreeSet<i64> =
+            with_new.let_go().difference(&before).map(|point| point.slot).collect();
         let counting = COUNTS
             .iter()
             .filter(|rule| later.retention.rules.get(rule).is_some_and(|count| *count > 0));
@@ -294,8 +321,12 @@ fn law_10_duplicates_have_one_representative() {
                 by_period.entry(period.key(at(point.slot), &zone)).or_default().push(point);
             }
             for points in by_period.values() {
-                let kept: Vec<_> = points.iter().filter(|point| kept.contains(**point)).collect();
-                prop_assert_eq!(kept, vec![&points[0]]);
+                // Of one slot, also what holds something that no newer one of it does.
+                let wanted = points
+                    .iter()
+                    .filter(|point| point.slot == points[0].slot && !point.is_double(points));
+                let kept = points.iter().filter(|point| kept.contains(**point));
+                prop_assert!(kept.eq(wanted), "{points:?}");
             }
         }
         Ok(())
@@ -349,7 +380,7 @@ fn law_14_rolling_is_one_shot() {
         let all: Vec<Owned> = (0..)
             .map(|step| MIDDLE + step * hours * 3600 * 7 / 5)
             .take_while(|slot| *slot <= end)
-            .map(|slot| Owned { slot, id: String::new(), ready: true, held: false })
+            .map(|slot| Owned { slot, id: String::new(), disks: 0, ready: true, held: false })
             .collect();
         let mut rolling = world.with_points([]);
         for point in all.iter().step_by(3) {
@@ -383,6 +414,7 @@ fn law_16_a_point_in_the_future_moves_no_other() {
         let future = Owned {
             slot: world.now + CLOCK_SKEW.as_seconds() + ahead,
             id: "future".to_owned(),
+            disks: 0,
             ready: true,
             held: false,
         };

@@ -64,7 +64,8 @@ impl<'a> There<'a> {
             } else if image.state == ImageState::Ready {
                 let location = image.is_copy().then_some(image.location.as_str());
                 let group = gone.entry((&policy.name, key.source, location));
-                let point = Point { slot: key.slot, id: &image.id, ready: true, held: false };
+                let (id, content) = (image.id.as_str(), image.content());
+                let point = Point { slot: key.slot, id, content, ready: true, held: false };
                 let group = group.or_insert_with(|| Group { policy, points: Vec::new() });
                 group.points.push((point, image));
             }
