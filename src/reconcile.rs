@@ -3,6 +3,8 @@
 //! There is no other way through the house. `plan` the command stops before apply; whatever runs
 //! for long repeats rounds. Everything is read afresh each time.
 
+mod look;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,9 +21,9 @@ use crate::apply::{
 };
 use crate::clock::Clock;
 use crate::elapsed::Elapsed;
-use crate::engine::{self, Attention, Engine, EngineError, OpenError, Settled};
+use crate::engine::{self, Engine, EngineError, OpenError, Settled};
 use crate::files;
-use crate::inventory::{EngineInventory, FORMAT_VERSION, Inventory};
+use crate::inventory::{FORMAT_VERSION, Inventory};
 use crate::plan::check::{check, check_rest, refusals};
 use crate::plan::guard::{Guard, Override, Refusal, guard, stale, withheld};
 use crate::plan::{
@@ -30,6 +32,7 @@ use crate::plan::{
 use crate::policy::{Finding, Policies, Risk, lint};
 use crate::review::Saved;
 use crate::simulate::expense::budget;
+use look::{attention, look};
 
 /// Everything a round is made of.
 pub struct Room {
@@ -406,30 +409,6 @@ impl Room {
             limit: Some(recurrence.limit),
         }
     }
-}
-
-/// Looks at an engine. One that does not answer in time is not seen.
-#[tracing::instrument(name = "look", skip_all, fields(engine = engine.name()))]
-async fn look(engine: &dyn Engine, limit: Option<Elapsed>) -> EngineInventory {
-    let Some(limit) = limit else { return engine.observe().await };
-    match tokio::time::timeout(timer(limit), engine.observe()).await {
-        Ok(seen) => seen,
-        Err(_) => EngineInventory::unseen(engine.name(), &format!("no answer within {limit}")),
-    }
-}
-
-/// What plans over these policies look at of some images only.
-fn attention(policies: &Policies) -> Attention {
-    let mut attention = Attention::default();
-    for policy in policies.all() {
-        let Some(sharing) = &policy.sharing else { continue };
-        let roles: BTreeSet<String> = sharing.iter().map(|grant| grant.role.clone()).collect();
-        let former = policies.moved.iter().filter(|(_, now)| **now == policy.name);
-        for name in former.map(|(former, _)| former).chain([&policy.name]) {
-            attention.sharing.insert(name.clone(), roles.clone());
-        }
-    }
-    attention
 }
 
 #[async_trait]
