@@ -30,7 +30,7 @@ pub use underway::{Late, Load, Underway};
 
 use crate::clock::Clock;
 use crate::elapsed::Elapsed;
-use crate::engine::{Engine, Progress};
+use crate::engine::{Author, Engine, Progress};
 use crate::inventory::{Capabilities, Image};
 use crate::plan::guard::{Approval, Refusal};
 use crate::plan::{Action, Change, Plan};
@@ -61,6 +61,9 @@ pub enum Ending {
         /// The image as it is now.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         image: Option<Box<Image>>,
+        /// Who has done it, where that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<Doer>,
     },
     /// It went wrong.
     Failed {
@@ -82,6 +85,15 @@ pub enum Ending {
     GivenUp,
     /// It goes on after the round, or waits for what does.
     UnderWay,
+}
+
+/// Who has done what another run had done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doer {
+    /// The host that it ran on.
+    pub host: String,
+    /// Whether that is the host of this run.
+    pub is_here: bool,
 }
 
 impl Ending {
@@ -230,6 +242,8 @@ pub struct Hands<'a> {
     pub ledger: Arc<Ledger>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// Who makes images.
+    pub author: Option<Author>,
     /// Is told what happens.
     pub listener: Arc<dyn Listener>,
     /// Asks to stop.
@@ -299,7 +313,7 @@ fn made_so_far(plan: &Plan, outcomes: &[Outcome]) -> Made {
         .iter()
         .filter_map(|outcome| {
             let change = &plan.changes[outcome.change];
-            let (Ending::Done { image } | Ending::Found { image }) = &outcome.ending else {
+            let (Ending::Done { image } | Ending::Found { image, .. }) = &outcome.ending else {
                 return None;
             };
             let image = Image::clone(image.as_ref()?);
@@ -342,6 +356,7 @@ async fn run_engines(
             made: made.clone(),
             ledger: Arc::clone(&hands.ledger),
             clock: Arc::clone(&hands.clock),
+            author: hands.author.clone(),
             listener: Arc::clone(&hands.listener),
             stop: hands.stop.clone(),
             is_stuck: AtomicBool::new(false),

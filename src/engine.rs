@@ -7,6 +7,7 @@
 //!
 //! The registry at the end of this file is the one place that knows which kinds there are.
 
+pub mod author;
 #[cfg(feature = "http")]
 mod bound;
 mod examine;
@@ -36,6 +37,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 use serde_json::Value;
 
+pub use author::Author;
 pub use examine::{Examined, Role, Task, Topic, Verdict, Wanted};
 pub use fault::{Fault, Faulty};
 pub use import::{Import, ImportRequest, ImportUri, ImportUriError, Importer};
@@ -116,6 +118,8 @@ pub struct CreateRequest {
     pub location: String,
     /// What to capture.
     pub create: Create,
+    /// Who makes it, which is written behind its description.
+    pub by: Option<Author>,
 }
 
 /// A copy to be made in another location.
@@ -127,6 +131,8 @@ pub struct CopyRequest {
     pub image: ImageRef,
     /// The copy.
     pub copy: Copy,
+    /// Who makes it, which is written behind its description.
+    pub by: Option<Author>,
 }
 
 /// What came of making a restore point.
@@ -135,14 +141,35 @@ pub enum Created {
     /// It was made.
     Made(Image),
     /// Another run had made it, or was at it and has finished: the image carries the same key.
-    Found(Image),
+    Found {
+        /// The image.
+        image: Image,
+        /// Who has made it, where it says so.
+        by: Option<Author>,
+    },
 }
 
 impl Created {
+    /// What came of asking for an image that says who has made it. A service may give the same answer to
+    /// two runs at once that ask for the same: then the image says whose request it was.
+    pub fn of(image: Image, is_made: bool, by: Option<Author>, own: Option<&Author>) -> Self {
+        let is_others = matches!((&by, own), (Some(by), Some(own)) if by != own);
+        if is_made && !is_others { Self::Made(image) } else { Self::Found { image, by } }
+    }
+
     /// The image.
     pub fn image(&self) -> &Image {
         match self {
-            Self::Made(image) | Self::Found(image) => image,
+            Self::Made(image) | Self::Found { image, .. } => image,
+        }
+    }
+
+    /// The same with its image changed.
+    #[must_use]
+    pub fn with(self, change: impl FnOnce(Image) -> Image) -> Self {
+        match self {
+            Self::Made(image) => Self::Made(change(image)),
+            Self::Found { image, by } => Self::Found { image: change(image), by },
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::apply::{
 };
 use crate::clock::Clock;
 use crate::elapsed::Elapsed;
-use crate::engine::{self, Engine, EngineError, OpenError, Settled};
+use crate::engine::{self, Author, Engine, EngineError, OpenError, Settled};
 use crate::files;
 use crate::inventory::{FORMAT_VERSION, Inventory};
 use crate::plan::check::{check, check_rest, refusals};
@@ -42,6 +42,8 @@ pub struct Room {
     pub engines: Vec<Arc<dyn Engine>>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// Who makes images, as they say of themselves.
+    pub author: Option<Author>,
     /// The ledger.
     pub ledger: Arc<Ledger>,
     /// What a person has said is meant.
@@ -171,12 +173,14 @@ impl Room {
     pub fn open(
         policies: Arc<Policies>,
         clock: Arc<dyn Clock>,
+        author: Option<Author>,
         overrides: Vec<Override>,
     ) -> Result<Self, RoomError> {
         let base = base(&policies)?;
         let engines = engine::open_all(&policies.config, &base, &clock)?;
         let ledger = Arc::new(Ledger::new(files::joined(&base, &policies.config.ledger)));
-        Ok(Self { policies, engines, clock, ledger, overrides, caution: None, recurrence: None })
+        let (caution, recurrence) = (None, None);
+        Ok(Self { policies, engines, clock, author, ledger, overrides, caution, recurrence })
     }
 
     /// Looks at all engines side by side.
@@ -390,6 +394,7 @@ impl Room {
             withheld,
             ledger: Arc::clone(&self.ledger),
             clock: Arc::clone(&self.clock),
+            author: self.author.clone(),
             listener,
             stop: stop.clone(),
             lasting: self.lasting(plan, inventory),

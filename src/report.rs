@@ -24,7 +24,9 @@ pub use adoption::adoption_text;
 pub use audit::{audit_page, deletions_csv, drift_page};
 pub use doctor::{Diagnosis, EngineDiagnosis, diagnosis_text};
 pub use images::{ImageRow, image_rows, list, show, state};
-pub use outcome::{Protection, apply_text, protection, protection_text, settled_text};
+pub use outcome::{
+    Protection, apply_text, done_by, host_of, protection, protection_text, settled_text,
+};
 pub use plan::{plan_page, plan_text};
 pub use review::{mistakes_page, review_annotations, review_page};
 pub use text::{bytes, clean, count, minute, table};

@@ -44,6 +44,7 @@ pub use world::{Files, Opened, Reading, World, WorldError};
 use crate::agenda::{Agenda, Circuit, Ended, LAST_RETRY};
 use crate::apply::{Ending, Stop, timer};
 use crate::clock::Clock;
+use crate::engine::Author;
 use crate::policy::meant::{LeasePlace, Watch as Settings};
 use control::InForce;
 use notify::Desk;
@@ -97,6 +98,8 @@ pub struct Watch {
     pub world: Arc<dyn World>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// Who makes images, as they say of themselves.
+    pub author: Option<Author>,
     /// Wakes it.
     pub bell: Bell,
     /// What is seen of it from outside.

@@ -9,12 +9,14 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::underway::{Entry, Lane};
-use super::{Ending, LONG, Lasting, Ledger, Listener, Made, Outcome, Stop, timer};
+use super::{Doer, Ending, LONG, Lasting, Ledger, Listener, Made, Outcome, Stop, timer};
 use tracing::{Instrument, Span};
 
 use crate::clock::Clock;
 use crate::elapsed::Elapsed;
-use crate::engine::{CopyRequest, CreateRequest, Created, Engine, EngineError, Progress, Watcher};
+use crate::engine::{
+    Author, CopyRequest, CreateRequest, Created, Engine, EngineError, Progress, Watcher,
+};
 use crate::inventory::ImageState;
 use crate::plan::check::takes_away;
 use crate::plan::{Action, Change, Copy, Create, ImageRef};
@@ -48,6 +50,8 @@ pub(super) struct EngineRun {
     pub(super) made: Made,
     pub(super) ledger: Arc<Ledger>,
     pub(super) clock: Arc<dyn Clock>,
+    /// Who makes images.
+    pub(super) author: Option<Author>,
     pub(super) listener: Arc<dyn Listener>,
     pub(super) stop: Stop,
     /// Something that takes no time was given up: the engine does not answer.
@@ -204,8 +208,9 @@ impl EngineRun {
             name: change.image.name.clone(),
             location: change.image.location.clone(),
             create: create.clone(),
+            by: self.author.clone(),
         };
-        made(engine.create(request, self.watcher(index, change)).await)
+        self.made(engine.create(request, self.watcher(index, change)).await)
     }
 
     async fn copy(
@@ -219,8 +224,9 @@ impl EngineRun {
         if let Some(ending) = self.make_room(engine, change, copy.replaces.as_ref()).await {
             return ending;
         }
-        let request = CopyRequest { key: change.key.clone(), image, copy: copy.clone() };
-        made(engine.copy(request, self.watcher(index, change)).await)
+        let by = self.author.clone();
+        let request = CopyRequest { key: change.key.clone(), image, copy: copy.clone(), by };
+        self.made(engine.copy(request, self.watcher(index, change)).await)
     }
 
     /// The image that a change is about, as it is if this run has made it.
@@ -357,7 +363,7 @@ impl EngineRun {
         match (change.action, result) {
             (_, Ok(image)) => Ending::Done { image: image.map(Box::new) },
             // Somebody else has deleted it: it is gone, as the plan wanted.
-            (Action::Delete, Err(EngineError::NotFound)) => Ending::Found { image: None },
+            (Action::Delete, Err(EngineError::NotFound)) => Ending::Found { image: None, by: None },
             (_, Err(error)) => failed(error.to_string()),
         }
     }
@@ -380,19 +386,26 @@ impl EngineRun {
         }
         ending
     }
-}
 
-fn made(result: Result<Created, EngineError>) -> Ending {
-    match result {
-        // What an engine hands over is only what it can be relied on for.
-        Ok(Created::Made(image) | Created::Found(image)) if image.state != ImageState::Ready => {
-            let why = image.message.map(|message| format!(": {message}")).unwrap_or_default();
-            failed(format!("what was made is {}{why}", image.state.word()))
+    /// What came of making an image.
+    fn made(&self, result: Result<Created, EngineError>) -> Ending {
+        match result {
+            // What an engine hands over is only what it can be relied on for.
+            Ok(created) if created.image().state != ImageState::Ready => {
+                let image = created.image();
+                let why = image.message.as_ref().map(|message| format!(": {message}"));
+                let why = why.unwrap_or_default();
+                failed(format!("what was made is {}{why}", image.state.word()))
+            }
+            Ok(Created::Made(image)) => Ending::Done { image: Some(Box::new(image)) },
+            Ok(Created::Found { image, by }) => {
+                let is_here = by.is_some() && by == self.author;
+                let by = by.map(|by| Doer { host: by.host().to_owned(), is_here });
+                Ending::Found { image: Some(Box::new(image)), by }
+            }
+            Err(EngineError::Interrupted) => Ending::GivenUp,
+            Err(error) => failed(error.to_string()),
         }
-        Ok(Created::Made(image)) => Ending::Done { image: Some(Box::new(image)) },
-        Ok(Created::Found(image)) => Ending::Found { image: Some(Box::new(image)) },
-        Err(EngineError::Interrupted) => Ending::GivenUp,
-        Err(error) => failed(error.to_string()),
     }
 }
 

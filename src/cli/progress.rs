@@ -12,7 +12,7 @@ use super::Console;
 use crate::apply::{Ending, Listener, Stop};
 use crate::engine::{Progress, Watcher};
 use crate::plan::{Action, Plan};
-use crate::report::{bytes, clean};
+use crate::report::{bytes, clean, done_by};
 
 /// How often a bar is drawn while nothing happens.
 const TICK: Duration = Duration::from_millis(200);
@@ -123,7 +123,15 @@ impl Listener for Bars {
         if let Some(bar) = bar {
             bar.finish_and_clear();
         }
-        let _ = self.all.println(format!("  {}: {}", self.title(change), ending.word()));
+        let _ = self.all.println(format!("  {}: {}", self.title(change), word(ending)));
+    }
+}
+
+/// What came of a change, in a few words.
+fn word(ending: &Ending) -> String {
+    match ending {
+        Ending::Found { by: Some(by), .. } => done_by(by),
+        ending => ending.word().to_owned(),
     }
 }
 
@@ -158,7 +166,7 @@ impl Listener for Lines {
         let size = size.map(|size| format!(", {} stored", bytes(size))).unwrap_or_default();
         let why =
             ending.message().map(|message| format!(": {}", clean(message))).unwrap_or_default();
-        self.console.note(&format!("{title}: {}{size}{why}\n", ending.word()));
+        self.console.note(&format!("{title}: {}{size}{why}\n", word(ending)));
     }
 }
 

@@ -16,7 +16,7 @@ use tracing_subscriber::{EnvFilter, Registry, fmt};
 use super::telemetry::Telemetry;
 use super::{Color, Console, Exit, Global, LogFormat};
 use crate::clock::{Clock, FixedClock, SystemClock};
-use crate::engine;
+use crate::engine::{self, Author};
 use crate::expect::{Reader, Suite};
 use crate::files;
 use crate::inventory::{FORMAT_VERSION, Inventory};
@@ -262,7 +262,7 @@ pub(super) fn room_of(
     now: Option<Timestamp>,
     overrides: Vec<Override>,
 ) -> Result<Room, Early> {
-    Room::open(Arc::new(policies), clock(now), overrides)
+    Room::open(Arc::new(policies), clock(now), Author::here(), overrides)
         .map_err(|error| Early::Failed(error.into()))
 }
 

@@ -12,6 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{Console, Exit, Global, setup};
 use crate::apply::timer;
 use crate::elapsed::Elapsed;
+use crate::engine::Author;
 use crate::policy::Policies;
 use crate::policy::meant::LeasePlace;
 use crate::report::findings;
@@ -89,12 +90,8 @@ impl WatchCommand {
         let adjust = move |policies: &mut Policies| {
             setup::override_endpoints(policies, &endpoints).map_err(|error| error.to_string())
         };
-        let world = Files::new(
-            global.policies.clone(),
-            global.given(),
-            Arc::clone(&clock),
-            Box::new(adjust),
-        );
+        let (named, given) = (global.policies.clone(), global.given());
+        let world = Files::new(named, given, Arc::clone(&clock), Box::new(adjust));
         let watch = Watch {
             world: Arc::new(world),
             clock,
@@ -102,6 +99,7 @@ impl WatchCommand {
             status,
             system,
             pace: Pace::default(),
+            author: Author::here(),
             identity: watch::identity(),
             grace: self.grace.map(timer),
             files: Some(files),

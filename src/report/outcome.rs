@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::text::{bytes, clean, count, minute, second, table, withheld};
 use super::{Row, Section, render};
-use crate::apply::{Ending, Outcome};
+use crate::apply::{Doer, Ending, Outcome};
 use crate::elapsed::Elapsed;
 use crate::engine::{EngineError, Settled};
 use crate::inventory::{ImageState, Instance, Inventory};
@@ -281,12 +281,25 @@ fn found_rows(round: &Round) -> Vec<Row> {
     round
         .outcomes
         .iter()
-        .filter(|outcome| matches!(outcome.ending, Ending::Found { .. }))
-        .filter_map(|outcome| change_of(round, outcome))
-        .map(|change| {
-            Row::new("plain", format!("= {} {}", change.action.word(), clean(&change.image.name)))
+        .filter_map(|outcome| {
+            let Ending::Found { by, .. } = &outcome.ending else { return None };
+            let change = change_of(round, outcome)?;
+            let (action, image) = (change.action.word(), clean(&change.image.name));
+            let on = by.as_ref().map(|by| format!(", {}", host_of(by))).unwrap_or_default();
+            Some(Row::new("plain", format!("= {action} {image}{on}")))
         })
         .collect()
+}
+
+/// What is said of a change that was found done.
+pub fn done_by(by: &Doer) -> String {
+    let comma = if by.is_here { "" } else { "," };
+    format!("done by another run{comma} {}", host_of(by))
+}
+
+/// Where a run was that has done something.
+pub fn host_of(by: &Doer) -> String {
+    if by.is_here { "on this host".to_owned() } else { format!("on {}", clean(&by.host)) }
 }
 
 fn drilled_rows(round: &Round) -> Vec<Row> {

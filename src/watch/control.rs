@@ -101,6 +101,7 @@ fn rooms(
         },
         engines: vec![Arc::clone(engine)],
         clock: Arc::clone(&watch.clock),
+        author: watch.author.clone(),
         ledger: Arc::clone(&opened.ledger),
         overrides: Vec::new(),
         caution: Some(Arc::clone(delay) as Arc<dyn Caution>),

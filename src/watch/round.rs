@@ -19,6 +19,7 @@ use crate::plan::{Action, Change, Kept, Plan};
 use crate::policy::Finding;
 use crate::reconcile::{Approval, Room, Round};
 use crate::report::overview::{RoundRow, engine_overview, planned};
+use crate::report::{clean, host_of};
 
 /// A round that is to be carried out.
 pub(super) struct RoundTask {
@@ -356,7 +357,12 @@ impl Listener for Scribe {
         let (engine, action) = (&self.engine, action.word());
         match ending {
             Ending::Done { .. } => tracing::info!(engine, source, image, "{action}: done"),
-            Ending::Found { .. } => {
+            Ending::Found { by: Some(by), .. } => {
+                let (host, on) = (clean(&by.host), host_of(by));
+                let text = "another run has done it";
+                tracing::info!(engine, source, image, host, "{action}: {text}, {on}");
+            }
+            Ending::Found { by: None, .. } => {
                 tracing::info!(engine, source, image, "{action}: another run has done it");
             }
             Ending::Failed { message } => {
@@ -381,5 +387,67 @@ impl Listener for Scribe {
                 );
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::apply::Doer;
+
+    /// Keeps what is written.
+    #[derive(Clone, Default)]
+    struct Recorder(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Recorder {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_says_who_has_done_what_another_run_has_done() {
+        let recorder = Recorder::default();
+        let writer = recorder.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .without_time()
+            .with_writer(move || writer.clone())
+            .finish();
+        let title = Title {
+            action: Action::Create,
+            source: "web-1".to_owned(),
+            image: "nightly-web-1".to_owned(),
+        };
+        let scribe = Scribe { engine: "one".to_owned(), changes: OnceLock::from(vec![title]) };
+        let by = |host: &str, is_here| Some(Doer { host: host.to_owned(), is_here });
+        tracing::subscriber::with_default(subscriber, || {
+            // A host comes from a text of the cloud.
+            for by in [by("ci-7", false), by("here", true), by("ci\u{202e}\u{1b}[2J", false), None]
+            {
+                scribe.ended(0, &Ending::Found { image: None, by });
+            }
+        });
+        let said = String::from_utf8(recorder.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<&str> = said.lines().collect();
+        for (line, text, host) in [
+            (lines[0], "create: another run has done it, on ci-7 ", Some("host=\"ci-7\"")),
+            (lines[1], "create: another run has done it, on this host ", Some("host=\"here\"")),
+            (lines[2], "another run has done it, on ci\\u{202e}\\u{1b}[2J ", Some("host=")),
+            (lines[3], "create: another run has done it ", None),
+        ] {
+            assert!(line.contains(text), "{line}");
+            assert_eq!(line.contains("host="), host.is_some(), "{line}");
+            assert!(host.is_none_or(|host| line.contains(host)), "{line}");
+            assert!(!line.contains(['\u{202e}', '\u{1b}']), "{line}");
+        }
+        assert_eq!(lines.len(), 4);
     }
 }

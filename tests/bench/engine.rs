@@ -113,6 +113,7 @@ fn request(day: i64, disks: &[&str]) -> CreateRequest {
             family: None,
             sharing: None,
         },
+        by: None,
         key,
     }
 }

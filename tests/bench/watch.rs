@@ -142,6 +142,7 @@ fn start(images: usize, directory: &tempfile::TempDir) -> (Arc<Generated>, Arc<S
     let ledger = Arc::new(Ledger::new(directory.path().join("ledger.ndjson")));
     let (bell, status) = (Bell::default(), Arc::new(Status::default()));
     let watch = Watch {
+        author: None,
         world: Arc::new(Installation { engine: Arc::clone(&engine), ledger }),
         clock: Arc::new(Passing(tokio::time::Instant::now())),
         bell: bell.clone(),

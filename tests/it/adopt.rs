@@ -470,6 +470,7 @@ async fn a_round_adopts_and_the_next_finds_nothing() {
         overrides: Vec::new(),
         caution: None,
         recurrence: None,
+        author: None,
     };
     let planned = |inventory: &Inventory, now: Timestamp, _: Option<&Plan>| {
         let mut adoption = adopt(&room.policies, inventory, &by_name(), now).unwrap();
@@ -519,7 +520,7 @@ async fn foreign(engine: &dyn Engine, source: &str, name: &str, labels: &[(&str,
         sharing: None,
     };
     let location = inventory.capabilities.locations[0].clone();
-    let request = CreateRequest { key, name: name.to_owned(), location, create };
+    let request = CreateRequest { key, name: name.to_owned(), location, create, by: None };
     engine.create(request, Arc::new(Unwatched)).await.unwrap();
 }
 

@@ -946,6 +946,7 @@ async fn carried_out(
         listener: notes.clone(),
         stop: Stop::default(),
         lasting: Lasting::default(),
+        author: None,
     };
     let changes = (0..case.plan.changes.len()).collect();
     let confirmed = Confirmed { changes, withheld: owned(second), refusals: second.to_vec() };

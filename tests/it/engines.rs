@@ -3,6 +3,7 @@
 //! To put an engine through it, implement [`Bench`]: something that can open the engine on a world
 //! with two instances, `web-1` and `web-2`. Each case ends with "plan again: nothing to do".
 
+mod authors;
 #[cfg(feature = "serve")]
 mod served;
 mod via;
@@ -16,8 +17,8 @@ use stillframe::apply::{Ending, Ledger, Listener, Stop};
 use stillframe::clock::{Clock, FixedClock};
 use stillframe::engine::local::LocalEngine;
 use stillframe::engine::{
-    self, CopyRequest, CreateRequest, Created, Engine, EngineError, Fault, Faulty, Progress,
-    Unwatched, Watcher,
+    self, Author, CopyRequest, CreateRequest, Created, Engine, EngineError, Fault, Faulty,
+    Progress, Unwatched, Watcher,
 };
 use stillframe::inventory::{
     DrillCheck, EngineInventory, Image, ImageKind, ImageState, LABEL_COPY, Stage, Via,
@@ -217,6 +218,9 @@ impl Listener for Quiet {
     fn ended(&self, _: usize, _: &Ending) {}
 }
 
+/// The host of all runs that do not say otherwise.
+pub const HOST: &str = "here";
+
 /// A room with one engine at one time.
 pub fn room(
     engine: Arc<dyn Engine>,
@@ -233,6 +237,7 @@ pub fn room(
         overrides: Vec::new(),
         caution: None,
         recurrence: None,
+        author: Author::new(HOST),
     }
 }
 
@@ -307,6 +312,7 @@ impl Case {
                 tier: None,
                 via: policy.capture.via,
             },
+            by: Author::new(HOST),
             key,
         }
     }
@@ -328,7 +334,10 @@ impl Case {
             sharing: None,
             replaces: None,
         };
-        (original.clone(), CopyRequest { key, image: ImageRef::of(&original), copy })
+        (
+            original.clone(),
+            CopyRequest { key, image: ImageRef::of(&original), copy, by: Author::new(HOST) },
+        )
     }
 
     /// Whether the engine can do what a case is about; where it cannot, that stands in `skips.txt`, and
@@ -354,6 +363,19 @@ impl Case {
         let made = [one, other].map(|created| matches!(created, Created::Made(_)));
         assert!(made[0] || made[1]);
         assert!(made[0] != made[1] || !self.bench.tells_runs_apart());
+    }
+
+    /// Of two hosts at once one has made it, and the other one says which. Back comes that one.
+    fn maker(came: [(&str, &Created); 2]) -> Option<Author> {
+        let made = came.iter().filter(|(_, created)| matches!(created, Created::Made(_)));
+        let [(maker, _)] = made.collect::<Vec<_>>()[..] else { panic!("{came:?}") };
+        let maker = Author::new(maker);
+        for (_, created) in came {
+            if let Created::Found { by, .. } = created {
+                assert_eq!(*by, maker, "{came:?}");
+            }
+        }
+        maker
     }
 
     async fn can_copy(&self) -> bool {
@@ -570,7 +592,7 @@ suite! {
         let first = engine.create(request.clone(), Arc::new(Unwatched)).await.unwrap();
         assert!(matches!(first, Created::Made(_)));
         let again = case.bench.open(clock(0)).create(request.clone(), Arc::new(Unwatched)).await.unwrap();
-        assert!(matches!(&again, Created::Found(image) if image.id == first.image().id));
+        assert!(matches!(&again, Created::Found { image, .. } if image.id == first.image().id));
         // What comes back carries the key that was asked for.
         assert_eq!(again.image().ownership(), stillframe::name::Ownership::Ours(request.key));
         case.round(0).await;
@@ -589,6 +611,42 @@ suite! {
         case.one_made(&one, &other);
         case.round(0).await;
         case.nothing_to_do(0).await;
+    }
+
+    of_two_hosts_at_the_same_time_one_makes_it_and_the_other_one_says_which("", case) {
+        let request = |host: &str| CreateRequest { by: Author::new(host), ..case.request(0) };
+        let (one, other) = (case.bench.open(clock(0)), case.bench.open(clock(0)));
+        let (one, other) = tokio::join!(
+            one.create(request("ci-7"), Arc::new(Unwatched)),
+            other.create(request("watch.example.com"), Arc::new(Unwatched)),
+        );
+        let (one, other) = (one.unwrap(), other.unwrap());
+        assert_eq!(one.image().id, other.image().id);
+        let maker = Case::maker([("ci-7", &one), ("watch.example.com", &other)]);
+        let again = case.bench.open(clock(0)).create(request(HOST), Arc::new(Unwatched)).await.unwrap();
+        assert!(matches!(&again, Created::Found { by, .. } if *by == maker), "{again:?}");
+        assert_eq!(again.image().id, one.image().id);
+        case.round(0).await;
+        case.nothing_to_do(0).await;
+        assert_eq!(case.observe(0).await.images.len(), 2);
+    }
+
+    of_two_hosts_at_the_same_time_one_copies_and_the_other_one_says_which("", case) {
+        if !case.can_copy().await {
+            return;
+        }
+        let (_, request) = case.copy_request().await;
+        let request = |host: &str| CopyRequest { by: Author::new(host), ..request.clone() };
+        let (one, other) = (case.bench.open(clock(0)), case.bench.open(clock(0)));
+        let (one, other) = tokio::join!(
+            one.copy(request("ci-7"), Arc::new(Unwatched)),
+            other.copy(request("watch.example.com"), Arc::new(Unwatched)),
+        );
+        let (one, other) = (one.unwrap(), other.unwrap());
+        let maker = Case::maker([("ci-7", &one), ("watch.example.com", &other)]);
+        let again = case.bench.open(clock(0)).copy(request(HOST), Arc::new(Unwatched)).await.unwrap();
+        assert!(matches!(&again, Created::Found { by, .. } if *by == maker), "{again:?}");
+        assert_eq!(only(&case.observe(0).await.images, true), [one.image().clone()]);
     }
 
     a_name_of_another_restore_point_is_refused("", case) {
@@ -790,7 +848,7 @@ suite! {
         let engine = case.bench.open(clock(1));
         engine.delete(&ImageRef::of(&original)).await.unwrap();
         let again = engine.copy(request, Arc::new(Unwatched)).await.unwrap();
-        assert_eq!(again, Created::Found(one.image().clone()));
+        assert_eq!(again, Created::Found { image: one.image().clone(), by: Author::new(HOST) });
         assert_eq!(case.observe(1).await.images, [one.image().clone()]);
     }
 

@@ -22,7 +22,7 @@ use stillframe::clock::{Clock, FixedClock};
 use stillframe::engine::gce::GceEngine;
 use stillframe::engine::http::Pause;
 use stillframe::engine::{
-    self, CreateRequest, Created, Engine, EngineError, Progress, Unwatched, Watcher,
+    self, Author, CreateRequest, Created, Engine, EngineError, Progress, Unwatched, Watcher,
 };
 use stillframe::inventory::{Consistency, GapScope, ImageKind, ImageState, Stage, Via};
 use stillframe::name::{Key, PolicyName, Slot, SourceId};
@@ -143,6 +143,7 @@ fn request(kind: ImageKind, hour: i8) -> CreateRequest {
             tier: None,
             via: Via::Disk,
         },
+        by: Author::new("here"),
         key,
     }
 }
@@ -391,7 +392,7 @@ async fn a_machine_image_is_asked_for_with_all_that_was_planned() {
         state.bodies,
         [json!({
             "name": wanted.name,
-            "description": "a description",
+            "description": "a description (by here)",
             "labels": wanted.create.labels,
             "storageLocations": ["us"],
             "sourceInstance": "projects/p/zones/us-a/instances/web-1",
@@ -423,7 +424,7 @@ async fn disk_images_and_snapshots_are_of_one_disk() {
             assert_eq!(case.fake.state().asked(&line), 1);
         }
         // A round that sees it knows it again.
-        assert!(matches!(case.create(wanted.clone()).await.unwrap(), Created::Found(_)));
+        assert!(matches!(case.create(wanted.clone()).await.unwrap(), Created::Found { .. }));
         assert_eq!(case.count(collection), 1);
     }
     let mut two = request(ImageKind::DiskImage, 3);
@@ -446,7 +447,7 @@ async fn an_answer_that_was_lost_makes_one_image() {
     // The same request was sent again, and the service knew it.
     assert_eq!(case.fake.state().asked("POST projects/p/global/machineImages"), 2);
     assert_eq!(case.count("machineImages"), 1);
-    assert!(matches!(case.create(machine_image(2)).await.unwrap(), Created::Found(_)));
+    assert!(matches!(case.create(machine_image(2)).await.unwrap(), Created::Found { .. }));
     assert_eq!(case.fake.state().asked("POST projects/p/global/machineImages"), 2);
 }
 
@@ -528,7 +529,7 @@ async fn a_name_that_is_taken_is_ours_only_with_key_and_source() {
     change("status", json!("INVALID"));
     assert!(matches!(case.create(wanted.clone()).await, Err(EngineError::Failed(_))));
     change("status", json!("READY"));
-    assert!(matches!(case.create(wanted).await, Ok(Created::Found(_))));
+    assert!(matches!(case.create(wanted).await, Ok(Created::Found { .. })));
     assert_eq!(case.count("machineImages"), 1);
 }
 

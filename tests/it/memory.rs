@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use stillframe::clock::Clock;
 use stillframe::engine::{
-    CopyRequest, CreateRequest, Created, Engine, EngineError, Settled, Watcher,
+    Author, CopyRequest, CreateRequest, Created, Engine, EngineError, Settled, Watcher,
 };
 use stillframe::inventory::{
     Capabilities, Consistency, Disk, DrillCheck, EngineInventory, Image, ImageKind, ImageSource,
@@ -27,6 +27,8 @@ pub struct MemoryEngine {
 pub struct World {
     pub instances: BTreeMap<String, Instance>,
     pub images: BTreeMap<String, Image>,
+    /// Who has made each image, by its id.
+    authors: BTreeMap<String, Option<Author>>,
     next_id: u64,
     /// Ids of images that cannot be restored.
     pub damaged: BTreeSet<String>,
@@ -134,7 +136,8 @@ impl World {
                 if image.ownership() == Ownership::Ours(key.clone())
                     && image.is_copy() == is_copy =>
             {
-                Ok(Some(Created::Found(image.clone())))
+                let by = self.authors.get(&image.id).cloned().flatten();
+                Ok(Some(Created::Found { image: image.clone(), by }))
             }
             Some(_) => Err(EngineError::NameTaken(name.to_owned())),
         }
@@ -208,6 +211,7 @@ impl Engine for MemoryEngine {
             message: None,
         };
         image.fingerprint = fingerprint(&image);
+        world.authors.insert(image.id.clone(), request.by);
         world.images.insert(image.id.clone(), image.clone());
         Ok(Created::Made(image))
     }
@@ -235,6 +239,7 @@ impl Engine for MemoryEngine {
             ..original
         };
         image.fingerprint = fingerprint(&image);
+        world.authors.insert(image.id.clone(), request.by);
         world.images.insert(image.id.clone(), image.clone());
         Ok(Created::Made(image))
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
+use stillframe::engine::Author;
 use tempfile::TempDir;
 
 /// The instant at which golden cases begin.
@@ -154,10 +155,12 @@ impl Datacenter {
         sum(&self.path(relative))
     }
 
-    /// Text without what differs from run to run: the directory, random ids, what hangs on them.
+    /// Text without what differs from run to run: directory, host, random ids, what hangs on them.
     fn harmonised(&self, text: &str) -> String {
         let real = self.directory.path().canonicalize().unwrap();
         let text = text.replace(&real.display().to_string(), "$DIR");
+        let author = Author::here().unwrap();
+        let text = text.replace(&author.mark(), "(by HOST)");
         let text = replace_runs(
             &text,
             |c| c.is_ascii_hexdigit() && !c.is_ascii_uppercase(),

@@ -23,7 +23,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use stillframe::apply::Ledger;
 use stillframe::clock::Clock;
-use stillframe::engine::{Engine, OpenError};
+use stillframe::engine::{Author, Engine, OpenError};
 use stillframe::inventory::{Image, ImageState};
 use stillframe::name::{Ownership, Slot};
 use stillframe::policy::{EngineKind, Loaded, Policies, SourceFile, load};
@@ -196,6 +196,7 @@ impl Running {
             status: Arc::clone(&status),
             system: System::default(),
             pace,
+            author: Author::new(identity),
             identity: identity.to_owned(),
             grace: None,
             files: None,

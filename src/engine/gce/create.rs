@@ -18,7 +18,7 @@ use super::wire::{self, DiskImage, MachineImage, Snapshot};
 use super::{SET_PATIENCE, Source};
 use crate::engine::http::{Call, Looks};
 use crate::engine::set::{self, APART};
-use crate::engine::{CopyRequest, CreateRequest, Created, EngineError, Progress, Watcher};
+use crate::engine::{Author, CopyRequest, CreateRequest, Created, EngineError, Progress, Watcher};
 use crate::inventory::{Image, ImageState, LABEL_SET, Via};
 use crate::name::{Ownership, SourceId, is_rfc1035_label};
 use crate::plan::ImageRef;
@@ -110,7 +110,7 @@ impl GceEngine {
         // To wait may have taken long.
         let is_part = missing > 0 && missing < found.len();
         let created = match if is_part { self.refuse_old(&found) } else { Ok(()) } {
-            Ok(()) => self.all(wanted, found, deadline, &shares).await,
+            Ok(()) => self.all(wanted, found, deadline, &shares, request.by.as_ref()).await,
             Err(error) => Err(error),
         };
         if let (Err(_), Some((_, start)), false) = (&created, &turn, shares.was_begun()) {
@@ -181,8 +181,8 @@ impl GceEngine {
         if watcher.is_cancelled() {
             return Err(EngineError::Interrupted);
         }
-        let shares = Shares::new(watcher, 1, bytes);
-        let created = self.all(&wanted, found, Timestamp::MAX, &shares).await?;
+        let (shares, by) = (Shares::new(watcher, 1, bytes), request.by.as_ref());
+        let created = self.all(&wanted, found, Timestamp::MAX, &shares, by).await?;
         match &request.copy.sharing {
             Some(sharing) => self.shared(created, sharing).await,
             None => Ok(created),
@@ -201,14 +201,7 @@ impl GceEngine {
                 EngineError::Failed(format!("it was made and could not be shared: {error}"))
             })?;
         }
-        let with = |mut image: Image| {
-            image.sharing = Some(sharing.to_vec());
-            image
-        };
-        Ok(match created {
-            Created::Made(image) => Created::Made(with(image)),
-            Created::Found(image) => Created::Found(with(image)),
-        })
+        Ok(created.with(|image| Image { sharing: Some(sharing.to_vec()), ..image }))
     }
 
     /// The images that have the names already; each is what is wanted, or in its way.
@@ -244,6 +237,7 @@ impl GceEngine {
         found: Vec<Option<Found>>,
         deadline: Timestamp,
         shares: &Shares<'_>,
+        own: Option<&Author>,
     ) -> Result<Created, EngineError> {
         // What is more than a region takes waits until another one has ended.
         let places = &Semaphore::new(CREATIONS_MAX);
@@ -255,6 +249,7 @@ impl GceEngine {
         let members: Vec<Member> = join_all(members).await.into_iter().collect::<Result<_, _>>()?;
         // Two runs at once may each have made some of a set: the first of its disks decides.
         let is_made = members.first().is_some_and(|first| first.is_made);
+        let by = members.first().and_then(|first| first.found.by.clone());
         let images = members.into_iter().map(|member| member.found.image).collect();
         let mut images = set::gathered(images, self.clock.now(), SET_PATIENCE);
         match (images.pop(), images.is_empty()) {
@@ -262,8 +257,7 @@ impl GceEngine {
                 let why = image.message.unwrap_or_else(|| image.state.word().to_owned());
                 Err(EngineError::Failed(format!("it was made, and is no restore point: {why}")))
             }
-            (Some(image), true) if is_made => Ok(Created::Made(image)),
-            (Some(image), true) => Ok(Created::Found(image)),
+            (Some(image), true) => Ok(Created::of(image, is_made, by, own)),
             _ => Err(EngineError::Failed("what was made is not of one restore point".to_owned())),
         }
     }
@@ -308,26 +302,42 @@ impl GceEngine {
                     }
                 },
                 Err(WaitError::Interrupted) => return Err(EngineError::Interrupted),
-                // The other disks of a set do not wait: it would be of two times.
-                Err(WaitError::Call(error))
-                    if error.is_too_soon() && !has_waited && wanted.members == 1 =>
-                {
+                Err(WaitError::Call(error)) => {
+                    if let Some(found) = self.made_by_another(wanted, &error).await? {
+                        let found = self.until_ready(wanted, found, watcher).await?;
+                        return Ok(Member { found, is_made: false });
+                    }
+                    // The other disks of a set do not wait: it would be of two times.
+                    if !error.is_too_soon() || has_waited || wanted.members > 1 {
+                        return Err(error.into());
+                    }
                     has_waited = true;
                     attempt = ended.attempt + 1;
                     self.wait_once(deadline, watcher).await?;
                 }
-                // Another run was faster, or it was made and what told of it was lost.
-                Err(WaitError::Call(error))
-                    if error.is_taken() || error.is_open() || error.is_gone() =>
-                {
-                    let Some(found) = self.named(wanted).await? else { return Err(error.into()) };
-                    is_wanted(wanted, &found)?;
-                    let found = self.until_ready(wanted, found, watcher).await?;
-                    return Ok(Member { found, is_made: false });
-                }
-                Err(WaitError::Call(error)) => return Err(error.into()),
             }
         }
+    }
+
+    /// What is there although it was not made for this request: another run was faster, whatever the
+    /// service has refused this one for, or what told of it was lost.
+    async fn made_by_another(
+        &self,
+        wanted: &Wanted,
+        error: &CallError,
+    ) -> Result<Option<Found>, EngineError> {
+        let found = if error.is_taken() {
+            self.appeared(wanted).await?
+        } else if error.is_open() || error.is_gone() {
+            self.named(wanted).await?
+        } else {
+            // Why it was refused says more than why nobody can look.
+            self.named(wanted).await.unwrap_or_default()
+        };
+        if let Some(found) = &found {
+            is_wanted(wanted, found)?;
+        }
+        Ok(found)
     }
 
     /// The source as it is now.
@@ -369,7 +379,9 @@ impl GceEngine {
         collection: Collection,
         path: &str,
     ) -> Result<Option<Found>, EngineError> {
-        let call = Call::get(path).with("fields", collection.fields());
+        // Who has made it is asked of the one that is in question, and not in lists of thousands.
+        let fields = format!("{},description", collection.fields());
+        let call = Call::get(path).with("fields", fields);
         let found = match collection {
             Collection::MachineImages => self.read::<MachineImage>(project, &call).await,
             Collection::Images => self.read::<DiskImage>(project, &call).await,

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 
 use super::wire::{DiskImage, EncryptionKey, MachineImage, Snapshot, last_segment, resource_path};
-use crate::engine::step;
+use crate::engine::{Author, step};
 use crate::inventory::{Image, ImageKind, ImageSource, ImageState, LABEL_STAGE, Stage};
 use crate::name::{Ownership, SourceId};
 
@@ -166,6 +166,8 @@ pub(super) struct Found {
     pub(super) is_made: bool,
     /// The paths of the disks that a machine image holds.
     pub(super) saved_disks: Vec<String>,
+    /// Who has made it, where that was asked for and it says so.
+    pub(super) by: Option<Author>,
 }
 
 impl Found {
@@ -198,6 +200,7 @@ struct Common {
     key: EncryptionKey,
     made_of: String,
     region: Option<String>,
+    description: String,
 }
 
 /// What an image of the API has in common with the others: it calls its key otherwise than they do.
@@ -214,6 +217,7 @@ macro_rules! common {
             key: $image.$key,
             made_of: $made_of,
             region: None,
+            description: $image.description,
         }
     };
 }
@@ -276,6 +280,7 @@ impl Common {
             made_of,
             is_made,
             saved_disks: Vec::new(),
+            by: Author::read(&self.description),
         })
     }
 }

@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use super::image::{Collection, Place};
+use super::settings::DESCRIPTION_MAX;
 use super::wire::{self, resource_path};
+use crate::engine::author::signed;
 use crate::engine::http::Call;
 use crate::engine::set::{Part, parts};
 use crate::engine::{CopyRequest, CreateRequest, EngineError, step};
@@ -92,7 +94,8 @@ impl Asked<'_> {
     /// The request for one image of it.
     fn part(&self, part: &Part, made_of: String) -> Result<Wanted, EngineError> {
         let (request, create) = (self.request, &self.request.create);
-        let mut body = body(&part.name, &create.description, &part.labels, &request.location);
+        let description = signed(request.by.as_ref(), &create.description, DESCRIPTION_MAX);
+        let mut body = body(&part.name, &description, &part.labels, &request.location);
         let mut set = |field: &str, value: Option<Value>| {
             if let Some(value) = value {
                 body[field] = value;
@@ -192,6 +195,7 @@ fn snapshot_of(project: &str, disk: &str) -> (Call, bool) {
 pub(super) fn copy(original: &Place, request: &CopyRequest) -> Result<Wanted, EngineError> {
     let copy = &request.copy;
     let description = format!("copy of {}", request.image.name);
+    let description = signed(request.by.as_ref(), &description, DESCRIPTION_MAX);
     let mut body = body(&copy.name, &description, &copy.labels, &copy.location);
     body["sourceImage"] = json!(original.path());
     if let Some(key) = &copy.kms_key {

@@ -39,6 +39,8 @@ const KEYS: [&str; 1] = ["projects/{id}/locations/{id}/keyRings/{id}/cryptoKeys/
 const ENDPOINT_DEFAULT: &str = "https://compute.googleapis.com/compute/v1/";
 /// What is behind the host where an endpoint names only a host.
 const API_PATH: &str = "/compute/v1/";
+/// The most characters of a description.
+pub(super) const DESCRIPTION_MAX: usize = 2048;
 /// So many creations a region takes at once.
 pub(super) const CREATIONS_MAX: usize = 20;
 /// The shortest time between two images of one source, in minutes, and the most within an hour.
@@ -142,7 +144,7 @@ impl Settings {
             key: KeyChoice::Settable,
             locations: Vec::new(),
             labels_max: 64,
-            description_length_max: 2048,
+            description_length_max: DESCRIPTION_MAX,
             captures_max: self.captures(),
             families: true,
             sharing: true,

@@ -13,7 +13,7 @@ use super::image::{Collection, Found};
 use super::insertion::{self, Wanted};
 use super::{GceEngine, Source};
 use crate::engine::step::{self, Ends, Use};
-use crate::engine::{CreateRequest, Created, EngineError, Watcher};
+use crate::engine::{Author, CreateRequest, Created, EngineError, Watcher};
 use crate::inventory::{ImageState, LABEL_STEP};
 
 impl GceEngine {
@@ -27,9 +27,12 @@ impl GceEngine {
     ) -> Result<Created, EngineError> {
         let snapshot = insertion::step(image, request)?;
         let shares = Shares::new(watcher, 2, request.create.disk_bytes);
+        let own = request.by.as_ref();
         if let Some(found) = self.named(image).await? {
             let found = self.until_ready(image, found, watcher).await?;
-            return Ok(self.arrived(&snapshot, Member { found, is_made: false }, watcher).await);
+            return Ok(self
+                .arrived(&snapshot, Member { found, is_made: false }, own, watcher)
+                .await);
         }
         let taken_up = self.step_to_take_up(&snapshot, request).await?;
         let deadline = request.create.deadline;
@@ -60,7 +63,7 @@ impl GceEngine {
         }
         // What it holds was captured in time.
         match self.member(image, found, Timestamp::MAX, &shares, 1).await {
-            Ok(member) => Ok(self.arrived(&snapshot, member, watcher).await),
+            Ok(member) => Ok(self.arrived(&snapshot, member, own, watcher).await),
             Err(error) => {
                 self.came_to_nothing(image, &snapshot).await;
                 Err(error)
@@ -69,7 +72,13 @@ impl GceEngine {
     }
 
     /// The image is READY: the step to it goes. That it cannot be deleted now costs nobody the image.
-    async fn arrived(&self, snapshot: &Wanted, member: Member, watcher: &dyn Watcher) -> Created {
+    async fn arrived(
+        &self,
+        snapshot: &Wanted,
+        member: Member,
+        own: Option<&Author>,
+        watcher: &dyn Watcher,
+    ) -> Created {
         if let Err(error) = self.clear_step(snapshot).await {
             let name = &snapshot.name;
             tracing::warn!("{name}: {error}");
@@ -77,10 +86,8 @@ impl GceEngine {
                 "the snapshot {name}, of which the image was made, stays until a plan deletes it: {error}"
             ));
         }
-        match member {
-            Member { found, is_made: true } => Created::Made(found.image),
-            Member { found, .. } => Created::Found(found.image),
-        }
+        let Member { found, is_made } = member;
+        Created::of(found.image, is_made, found.by, own)
     }
 
     /// Clears the step away where the image of it has failed. Otherwise it stays for the next run: an

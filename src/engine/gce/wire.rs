@@ -174,6 +174,8 @@ pub struct MachineImage {
     #[serde(deserialize_with = "identifier")]
     pub id: String,
     pub name: String,
+    /// Where it was asked for.
+    pub description: String,
     pub creation_timestamp: String,
     /// `CREATING`, `READY`, `UPLOADING`, `DELETING`, `INVALID`.
     pub status: String,
@@ -211,6 +213,8 @@ pub struct DiskImage {
     #[serde(deserialize_with = "identifier")]
     pub id: String,
     pub name: String,
+    /// Where it was asked for.
+    pub description: String,
     pub creation_timestamp: String,
     /// `PENDING`, `READY`, `FAILED`, `DELETING`.
     pub status: String,
@@ -241,6 +245,8 @@ pub struct Snapshot {
     #[serde(deserialize_with = "identifier")]
     pub id: String,
     pub name: String,
+    /// Where it was asked for.
+    pub description: String,
     pub creation_timestamp: String,
     /// `CREATING`, `UPLOADING`, `READY`, `FAILED`, `DELETING`.
     pub status: String,

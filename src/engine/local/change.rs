@@ -10,8 +10,10 @@ use super::instance::{self, LocalInstance};
 use super::key::{KeyError, random};
 use super::record::{Manifest, Record};
 use super::repository::{Repaired, Stored};
+use super::settings::DESCRIPTION_MAX;
 use super::{Inner, disk, image_of};
-use crate::engine::{CreateRequest, Created, EngineError, Settled, Watcher};
+use crate::engine::author::signed;
+use crate::engine::{Author, CreateRequest, Created, EngineError, Settled, Watcher};
 use crate::inventory::{Image, ImageKind, ImageSource, LABEL_STAGE};
 use crate::name::{Key, Ownership};
 use crate::plan::{ImageRef, Update};
@@ -102,7 +104,8 @@ impl Inner {
         self.attempts.remove(name)?;
         let image = image_of(home, &stored);
         if image.ownership() == Ownership::Ours(key.clone()) && image.is_copy() == is_copy {
-            Ok(Some(Created::Found(image)))
+            let by = Author::read(&stored.record.description);
+            Ok(Some(Created::Found { image, by }))
         } else {
             Err(EngineError::NameTaken(image.name))
         }
@@ -233,7 +236,8 @@ impl Inner {
             self.clock.now(),
         );
         record.added_by_disk.clone_from(&draft.added_by_disk);
-        record.description.clone_from(&request.create.description);
+        record.description =
+            signed(request.by.as_ref(), &request.create.description, DESCRIPTION_MAX);
         record.labels.clone_from(&request.create.labels);
         record.total_storage_bytes = draft.added_bytes;
         record.disk_bytes = draft.disk_bytes;
@@ -252,7 +256,8 @@ impl Inner {
         let name = draft.snapshot.label.clone();
         if let Some(stored) = opened.named(&name)? {
             home.mark_dirty()?;
-            return Ok(Created::Found(image_of(home, &stored)));
+            let by = Author::read(&stored.record.description);
+            return Ok(Created::Found { image: image_of(home, &stored), by });
         }
         opened.publish(draft.snapshot, record)?;
         Ok(Created::Made(record.image(&name, &home.location, &home.key)))

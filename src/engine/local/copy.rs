@@ -17,8 +17,10 @@ use super::home::Home;
 use super::observe::Found;
 use super::record::Record;
 use super::repository::describe;
+use super::settings::DESCRIPTION_MAX;
 use super::{Inner, restore, share};
-use crate::engine::{CopyRequest, Created, EngineError, Progress, Watcher};
+use crate::engine::author::signed;
+use crate::engine::{Author, CopyRequest, Created, EngineError, Progress, Watcher};
 
 impl Inner {
     /// Copies an image; `None` where another run is at it.
@@ -56,7 +58,7 @@ impl Inner {
             record.source.clone(),
             &copy.labels,
         )?;
-        let made = self.make_copy(&original, &home, &attempt, watcher);
+        let made = self.make_copy(&original, &home, &attempt, request.by.as_ref(), watcher);
         self.conclude(&home, attempt, made).map(Some)
     }
 
@@ -65,6 +67,7 @@ impl Inner {
         original: &Found,
         home: &Home,
         attempt: &Attempt,
+        by: Option<&Author>,
         watcher: &Arc<dyn Watcher>,
     ) -> Result<Created, CaptureError> {
         let draft = self.transfer(original, home, &attempt.name, watcher)?;
@@ -74,7 +77,8 @@ impl Inner {
             attempt.source.clone(),
             original.stored.record.created_at,
         );
-        record.description.clone_from(&original.stored.record.description);
+        let description = Author::without(&original.stored.record.description);
+        record.description = signed(by, description, DESCRIPTION_MAX);
         record.labels.clone_from(&attempt.labels);
         record.total_storage_bytes = draft.added_bytes;
         record.disk_bytes = draft.disk_bytes;

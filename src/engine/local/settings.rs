@@ -18,6 +18,8 @@ const LOCATION_DEFAULT: &str = "local";
 const STORE_DEFAULT: &str = "../.stillframe/store";
 /// The key images are encrypted under where nobody names one.
 const KEY_DEFAULT: &str = "default";
+/// The most characters of a description.
+pub(super) const DESCRIPTION_MAX: usize = 2048;
 /// How many captures run at once where nothing else is said.
 const CAPTURES_DEFAULT: usize = 2;
 
@@ -93,7 +95,7 @@ impl Settings {
             key: KeyChoice::Settable,
             locations: self.location_names(),
             labels_max: 64,
-            description_length_max: 2048,
+            description_length_max: DESCRIPTION_MAX,
             // A copy in the same place protects from nothing.
             copies: self.location_names().len() > 1,
             drills: vec![DrillCheck::Verify, DrillCheck::Restore],

@@ -16,7 +16,7 @@ use super::wait::{Goal, Limit};
 use super::wire::{Server, Site, Volume};
 use crate::engine::http::Method;
 use crate::engine::set::{self, APART, LABEL_DISK, LABEL_POINT};
-use crate::engine::{CreateRequest, Created, EngineError, Progress, Watcher};
+use crate::engine::{Author, CreateRequest, Created, EngineError, Progress, Watcher};
 use crate::inventory::{Image, ImageState, LABEL_SET, Stage};
 use crate::name::{Key, is_rfc1035_label};
 
@@ -138,7 +138,8 @@ impl TwccEngine {
                 labels.insert(LABEL_POINT.to_owned(), request.name.clone());
             }
             let text = create.description.split_whitespace().collect::<Vec<_>>().join(" ");
-            let record = Record { labels, stage: Stage::Active, text, is_damaged: false };
+            let mut record = Record { labels, stage: Stage::Active, text, is_damaged: false };
+            record.sign(request.by.as_ref(), &request.name)?;
             wanted.push(Wanted {
                 key: &request.key,
                 name: &request.name,
@@ -259,9 +260,10 @@ impl TwccEngine {
         for twin in members.iter().filter_map(|member| member.twin.as_ref()) {
             self.step_back_again(capture, twin).await;
         }
+        let by = ready.first().and_then(|image| Author::read(&image.record.text));
         let image = self.shown(ready).await?;
         // Two runs at once may each have made some of a set: the image decides.
-        Ok(if members[0].is_made { Created::Made(image) } else { Created::Found(image) })
+        Ok(Created::of(image, members[0].is_made, by, capture.request.by.as_ref()))
     }
 
     /// What members that are READY are shown as: a restore point, or they are none.

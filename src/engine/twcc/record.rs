@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use sha2::{Digest, Sha256};
 
-use crate::engine::EngineError;
 use crate::engine::set::{LABEL_DISK, LABEL_POINT};
+use crate::engine::{Author, EngineError};
 use crate::inventory::{
     LABEL_HOLD, LABEL_LET_GO, LABEL_MISSING, LABEL_REMOVED, LABEL_SET, LABEL_STAGED, Stage,
 };
@@ -102,6 +102,22 @@ impl Record {
     fn damage(&mut self) {
         self.is_damaged = true;
         self.labels.insert(LABEL_KEY.to_owned(), "damaged".to_owned());
+    }
+
+    /// Says in the free text who makes the image of that name, where there is room for that beside the
+    /// record. A host whose name is a mark of this record is not named.
+    pub fn sign(&mut self, author: Option<&Author>, name: &str) -> Result<(), EngineError> {
+        let is_mark = |author: &&Author| {
+            let mark = author.mark();
+            mark.split_whitespace().any(|word| has_record(word) || held(word).is_some())
+        };
+        let Some(author) = author.filter(|author| !is_mark(author)) else { return Ok(()) };
+        let unsaid = Self { text: String::new(), ..self.clone() };
+        let record = unsaid.write(name)?;
+        let gap = usize::from(!record.is_empty());
+        let room = LENGTH_MAX.saturating_sub(record.chars().count() + gap);
+        self.text = author.sign(&self.text, room);
+        Ok(())
     }
 
     /// The description of an image of that name. Free text is cut where there is no room for it.
@@ -477,7 +493,57 @@ mod tests {
         assert!(record(&[(LABEL_HOLD, &long)]).write(NAME).is_err());
     }
 
+    #[test]
+    fn who_makes_an_image_stands_behind_the_record() {
+        let author = |host: &str| Author::new(host).unwrap();
+        let mut new = record(&[]);
+        new.sign(Some(&author("ci-7")), NAME).unwrap();
+        let written = new.write(NAME).unwrap();
+        let read = Record::read(&written, NAME);
+        assert_eq!(Author::read(&read.text), Some(author("ci-7")), "{written}");
+        assert_eq!(read.labels, new.labels);
+        // What is too long gives way before the host, as long as there is room for that.
+        let mut long = Record { text: "x".repeat(300), ..record(&[]) };
+        long.sign(Some(&author("ci-7")), NAME).unwrap();
+        let written = long.write(NAME).unwrap();
+        assert_eq!(written.chars().count(), LENGTH_MAX);
+        assert_eq!(Record::read(&written, NAME), long);
+        assert_eq!(Author::read(&long.text), Some(author("ci-7")));
+        // A record that grows takes room from it, and half a host is none.
+        let mut grown = Record { text: author(&"h".repeat(64)).sign("nightly", 130), ..read };
+        let hold = format!("until-{}", "x".repeat(60));
+        grown.labels.insert(LABEL_HOLD.to_owned(), hold);
+        let written = grown.write(NAME).unwrap();
+        assert_eq!(written.chars().count(), LENGTH_MAX);
+        assert_eq!(Author::read(&Record::read(&written, NAME).text), None, "{written}");
+        // A host that is called like a mark of the record would hold the image.
+        let mut new = record(&[]);
+        new.sign(Some(&author("stillframe-hold-1")), NAME).unwrap();
+        assert_eq!(new, record(&[]));
+    }
+
     proptest! {
+        #[test]
+        fn whoever_makes_an_image_its_record_is_whole(
+            policy in "[a-z]{63}", site in 1..u64::MAX, text in "\\PC{0,300}", host in "[a-z0-9.-]{1,70}",
+        ) {
+            let key = Key {
+                policy: PolicyName::parse(&policy).unwrap(),
+                source: SourceId::parse(&site.to_string()).unwrap(),
+                slot: Slot::parse("20261121t020000z").unwrap(),
+            };
+            let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            let bare = Record { labels: key.labels(), ..Record::default() };
+            let mut new = Record { text, ..bare.clone() };
+            new.sign(Author::new(&host).as_ref(), NAME).unwrap();
+            let written = new.write(NAME).unwrap();
+            prop_assert!(written.chars().count() <= LENGTH_MAX);
+            prop_assert!(written.starts_with(&bare.write(NAME).unwrap()));
+            let read = Record::read(&written, NAME);
+            let said = Author::read(&read.text);
+            prop_assert!(said.is_none() || said == Author::new(&host), "{written}");
+        }
+
         #[test]
         fn no_edit_of_a_record_is_taken_for_one(at in 0usize..50, to in "[!-~]") {
             let written = record(&[(LABEL_LET_GO, "20261122t030405z")]).write(NAME).unwrap();

@@ -93,8 +93,7 @@ impl YandexEngine {
         drop(turn);
         let found = self.until_ready(&wanted, found, watcher).await?;
         watcher.progress(Progress { done: bytes, total: bytes });
-        let image = found.image;
-        Ok(if is_made { Created::Made(image) } else { Created::Found(image) })
+        Ok(Created::of(found.image, is_made, found.by, request.by.as_ref()))
     }
 
     /// The original, which is what the plan was made over.

@@ -13,7 +13,7 @@ use super::{SET_PATIENCE, YandexEngine};
 use super::{sharing, wire};
 use crate::engine::http::Call;
 use crate::engine::set::{self, APART};
-use crate::engine::{CreateRequest, Created, EngineError, Progress, Watcher};
+use crate::engine::{Author, CreateRequest, Created, EngineError, Progress, Watcher};
 use crate::inventory::{Consistency, Grant, Image, ImageState, LABEL_IMPORTED, LABEL_SET, Via};
 use crate::name::{Ownership, is_rfc1035_label};
 use crate::plan::ImageRef;
@@ -149,11 +149,7 @@ impl YandexEngine {
                 EngineError::Failed(format!("it was made and could not be shared: {error}"))
             })?;
         }
-        let with = |image: Image| Image { sharing: Some(sharing.to_vec()), ..image };
-        Ok(match created {
-            Created::Made(image) => Created::Made(with(image)),
-            Created::Found(image) => Created::Found(with(image)),
-        })
+        Ok(created.with(|image| Image { sharing: Some(sharing.to_vec()), ..image }))
     }
 
     /// The images that have the names already; each is what is wanted, or in its way.
@@ -230,13 +226,18 @@ impl YandexEngine {
         let members: Vec<Result<Member, EngineError>> = join_all(members).await;
         let members: Vec<Member> = members.into_iter().collect::<Result<_, _>>()?;
         watcher.progress(Progress { done: bytes, total: bytes });
-        self.conclude(members)
+        self.conclude(members, request.by.as_ref())
     }
 
     /// What members come to.
-    pub(super) fn conclude(&self, members: Vec<Member>) -> Result<Created, EngineError> {
+    pub(super) fn conclude(
+        &self,
+        members: Vec<Member>,
+        own: Option<&Author>,
+    ) -> Result<Created, EngineError> {
         // Two runs at once may each have made some of a set: the first of its disks decides.
         let is_made = members.first().is_some_and(|first| first.is_made);
+        let by = members.first().and_then(|first| first.found.by.clone());
         let images = members.into_iter().map(|member| member.found.image).collect();
         let mut images = set::gathered(images, self.clock.now(), SET_PATIENCE);
         match (images.pop(), images.is_empty()) {
@@ -244,8 +245,7 @@ impl YandexEngine {
                 let why = image.message.unwrap_or_else(|| image.state.word().to_owned());
                 Err(EngineError::Failed(format!("it was made, and is no restore point: {why}")))
             }
-            (Some(image), true) if is_made => Ok(Created::Made(image)),
-            (Some(image), true) => Ok(Created::Found(image)),
+            (Some(image), true) => Ok(Created::of(image, is_made, by, own)),
             _ => Err(EngineError::Failed("what was made is not of one restore point".to_owned())),
         }
     }

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::{PROOF_PATIENCE, wire};
 pub use crate::engine::set::LABEL_UNPROVEN;
-use crate::engine::step;
+use crate::engine::{Author, step};
 use crate::inventory::{Image, ImageKind, ImageSource, ImageState, LABEL_STAGE, Stage};
 use crate::name::{Ownership, SourceId};
 
@@ -107,6 +107,8 @@ pub(super) struct Found {
     pub(super) made_of: Option<String>,
     /// Whether the service is done with it. It may be no restore point all the same.
     pub(super) is_made: bool,
+    /// Who has made it, where it says so.
+    pub(super) by: Option<Author>,
 }
 
 impl Found {
@@ -139,6 +141,7 @@ impl Found {
             _ => (state, None),
         };
         let fingerprint = fingerprint(&image);
+        let by = Author::read(&image.description);
         let mut found = Image {
             id: place.text(),
             // An image without a name is named by its id.
@@ -166,7 +169,7 @@ impl Found {
             found.source = name_of(&key.source).map(|name| ImageSource { id: key.source, name });
         }
         let made_of = Some(image.source_disk_id).filter(|disk| !disk.is_empty());
-        Ok(Self { place, image: found, made_of, is_made })
+        Ok(Self { place, image: found, made_of, is_made, by })
     }
 
     /// Fills in the name of the source.

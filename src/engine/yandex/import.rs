@@ -11,7 +11,9 @@ use super::YandexEngine;
 use super::call::CallError;
 use super::image::Collection;
 use super::insertion::{self, Said, Wanted};
+use super::settings::DESCRIPTION_MAX;
 use super::sharing;
+use crate::engine::author::signed;
 use crate::engine::http::Call;
 use crate::engine::set::LABEL_BOOT;
 use crate::engine::{CreateRequest, Created, EngineError, ImportRequest, ImportUri, Watcher};
@@ -21,6 +23,8 @@ use crate::name::is_rfc1035_label;
 
 /// The field of a request that holds a URL.
 const URI: &str = "uri";
+/// The field of a request that is for people.
+const DESCRIPTION: &str = "description";
 
 impl YandexEngine {
     pub(super) async fn bring_in(
@@ -50,7 +54,8 @@ impl YandexEngine {
 
     /// The image that is asked for.
     async fn wanted_of_uri(&self, request: &ImportRequest) -> Result<Wanted, EngineError> {
-        let CreateRequest { key, name, create, .. } = &request.create;
+        let CreateRequest { key, name, create, by, .. } = &request.create;
+        let description = signed(by.as_ref(), &create.description, DESCRIPTION_MAX);
         let refused = |message: &str| Err(EngineError::Refused(message.to_owned()));
         if !is_rfc1035_label(name) {
             return refused(&format!("{name} is no name of an image"));
@@ -83,7 +88,7 @@ impl YandexEngine {
         let said = Said {
             folder: &folder,
             name,
-            description: &create.description,
+            description: &description,
             labels,
             family: create.family.as_deref(),
             images,
@@ -132,11 +137,15 @@ pub(super) fn uri_of(call: &Call) -> Option<ImportUri> {
     ImportUri::parse(call.body.as_ref()?.get(URI)?.as_str()?).ok()
 }
 
-/// The body of a request without what is secret in it: a URL that is signed anew asks for the same.
+/// The body of a request without what is secret in it, and without what is only said: a URL that is
+/// signed anew asks for the same, and so does another host, which is named in the description.
 pub(super) fn asked_for(call: &Call) -> Option<Value> {
     let mut body = call.body.clone();
-    if let (Some(uri), Some(Value::Object(body))) = (uri_of(call), &mut body) {
-        body.insert(URI.to_owned(), json!(uri.open()));
+    if let Some(Value::Object(body)) = &mut body {
+        body.remove(DESCRIPTION);
+        if let Some(uri) = uri_of(call) {
+            body.insert(URI.to_owned(), json!(uri.open()));
+        }
     }
     body
 }
@@ -179,6 +188,13 @@ mod tests {
             ImportUri::parse("https://h/b/x.qcow2?X-Amz-Signature=fedcba9876543210").unwrap();
         assert_eq!(asked_for(&call_for(&again, &said).unwrap()), asked_for(&call));
         let other = insertion::image("disk", &said).unwrap();
-        assert_eq!(asked_for(&other), other.body);
+        let mut body = other.body.clone();
+        body.as_mut().unwrap().as_object_mut().unwrap().remove(DESCRIPTION);
+        assert_eq!(asked_for(&other), body);
+        // Whoever asks for it.
+        let of_another = Said { description: "nightly (by ci)", ..said };
+        let of_another = insertion::image("disk", &of_another).unwrap();
+        assert_ne!(of_another.body, other.body);
+        assert_eq!(asked_for(&of_another), asked_for(&other));
     }
 }

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use super::call::CallError;
 use super::image::{Collection, Found, LABEL_UNPROVEN, Place};
-use super::settings::{GIB, Images};
+use super::settings::{DESCRIPTION_MAX, GIB, Images};
 use super::wire;
+use crate::engine::author::signed;
 use crate::engine::http::Call;
 use crate::engine::set::{LABEL_BOOT, Part, parts};
 use crate::engine::{CopyRequest, CreateRequest, EngineError, step};
@@ -160,6 +161,7 @@ pub(super) fn wanted(
         && images.windows.iter().all(|(label, value)| instance.labels.get(label) == Some(value));
     let parts = parts(&request.name, &create.labels, &create.disks);
     let members = parts.len();
+    let description = signed(request.by.as_ref(), &create.description, DESCRIPTION_MAX);
     let one = |Part { disk: device, name, labels }: Part| {
         let attached = instance.disks().find(|(disk, _)| disk.name() == device);
         let Some((attached, is_boot)) = attached else {
@@ -176,7 +178,7 @@ pub(super) fn wanted(
         let said = Said {
             folder,
             name: &name,
-            description: &create.description,
+            description: &description,
             labels,
             family: create.family.as_deref(),
             images: images.clone(),
@@ -209,10 +211,12 @@ pub(super) fn wanted(
 /// service knows of the original which system it has.
 pub(super) fn copy(original: &Place, request: &CopyRequest) -> Result<Wanted, CallError> {
     let copy = &request.copy;
+    let description = format!("copy of {}", request.image.name);
+    let description = signed(request.by.as_ref(), &description, DESCRIPTION_MAX);
     let said = Said {
         folder: &copy.location,
         name: &copy.name,
-        description: &format!("copy of {}", request.image.name),
+        description: &description,
         labels: copy.labels.clone(),
         ..Said::default()
     };

@@ -156,7 +156,13 @@ impl YandexEngine {
                     passed_over_max -= 1;
                     attempt = ended.attempt + 1;
                 }
-                Err(WaitError::Call(error)) => return Err(error.into()),
+                // Where a key is for one body only, another run may have asked under it with its own.
+                Err(WaitError::Call(error)) => {
+                    let found = self.named(wanted).await.unwrap_or_default();
+                    let found = found.filter(|found| is_begun(found.image.state));
+                    return found
+                        .map_or(Err(error.into()), |found| Ok(of(found, false, None, None)));
+                }
             }
         }
     }

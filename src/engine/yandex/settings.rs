@@ -33,6 +33,8 @@ const SNAPSHOTS_GIB_DEFAULT: u64 = 400;
 /// Compute Cloud API).
 const FAMILY_LENGTH_MIN: usize = 3;
 /// Bytes of the unit that sizes are set in.
+/// The most characters of a description.
+pub(super) const DESCRIPTION_MAX: usize = 256;
 pub(super) const GIB: u64 = 1 << 30;
 
 /// Yandex Compute Cloud: snapshots and images of the disks of instances in folders.
@@ -178,7 +180,7 @@ impl Settings {
             key_forms: vec!["{id}".to_owned()],
             location_choice: LocationChoice::Fixed,
             labels_max: 64,
-            description_length_max: 256,
+            description_length_max: DESCRIPTION_MAX,
             captures_max: self.captures(),
             families: has_families,
             families_need: (!has_families).then(|| families_need.to_owned()),

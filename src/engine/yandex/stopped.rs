@@ -56,7 +56,7 @@ impl YandexEngine {
         let members =
             wanted.iter().zip(members).map(|(wanted, member)| self.proven(wanted, member, watcher));
         let members: Vec<Result<Member, EngineError>> = join_all(members).await;
-        self.conclude(members.into_iter().collect::<Result<_, _>>()?)
+        self.conclude(members.into_iter().collect::<Result<_, _>>()?, request.by.as_ref())
     }
 
     /// Waits for what another run has made, or is making.

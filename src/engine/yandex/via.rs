@@ -45,8 +45,7 @@ impl YandexEngine {
                 let bytes = request.create.disk_bytes;
                 watcher.progress(Progress { done: bytes, total: bytes });
                 self.arrived(&snapshot, watcher).await;
-                let found = found.image;
-                Ok(if is_made { Created::Made(found) } else { Created::Found(found) })
+                Ok(Created::of(found.image, is_made, found.by, request.by.as_ref()))
             }
             Err(error) => {
                 self.came_to_nothing(image, &snapshot).await;

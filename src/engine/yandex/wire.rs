@@ -42,6 +42,8 @@ pub struct Image {
     pub created_at: String,
     /// Its name, which may be empty.
     pub name: String,
+    /// Its description.
+    pub description: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// The family of an image.

@@ -159,7 +159,8 @@ impl Inner {
             tier: None,
             via: Via::Disk,
         };
-        let request = CreateRequest { key, name: name.clone(), location: order.location, create };
+        let request =
+            CreateRequest { key, name: name.clone(), location: order.location, create, by: None };
         let watch = Arc::new(Watch { inner: Arc::clone(self), operation });
         let origin = order.of.origin();
         match self.engine.create_of(request, image.id, origin, watch).await {
@@ -172,7 +173,7 @@ impl Inner {
                 }
                 Ok(self.shelf.put(&image.id, kept)?)
             }
-            Ok(Created::Found(image)) => Err(Refusal::exists(&self.links.path(
+            Ok(Created::Found { image, .. }) => Err(Refusal::exists(&self.links.path(
                 &scope_of(&kept),
                 collection_of(image.kind),
                 &image.name,

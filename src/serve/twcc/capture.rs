@@ -256,7 +256,7 @@ impl Inner {
             via: Via::Disk,
         };
         let location = self.location.clone();
-        let request = CreateRequest { key, name: kept.engine_name(), location, create };
+        let request = CreateRequest { key, name: kept.engine_name(), location, create, by: None };
         let watch = Arc::new(Watch(Arc::clone(self)));
         let id = LocalEngine::new_id()?;
         let made = self.engine.create_of(request, id, Origin::Instance, watch).await;

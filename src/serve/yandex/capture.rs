@@ -186,7 +186,8 @@ impl Inner {
             tier: None,
             via: Via::Disk,
         };
-        let request = CreateRequest { key, name: name.clone(), location: order.location, create };
+        let request =
+            CreateRequest { key, name: name.clone(), location: order.location, create, by: None };
         let watch = Arc::new(Watch(Arc::clone(self)));
         // The file is there until the image is made.
         let (origin, _fetched) = match order.contents {
@@ -202,7 +203,7 @@ impl Inner {
                 self.shelf.put(&image.id, order.kept.clone())?;
                 Ok(Seen { image, kept: order.kept })
             }
-            Ok(Created::Found(image)) => Err(Refusal::new(
+            Ok(Created::Found { image, .. }) => Err(Refusal::new(
                 super::answer::Code::AlreadyExists,
                 format!("{} with name {} already exists", word_of(image.kind), image.name),
             )),

@@ -123,9 +123,11 @@ impl Request {
         Refusal::not_done(format!("{} {} {verb}", self.method, self.collection).trim_end())
     }
 
-    /// What makes two requests the same. It is kept, so it has nothing of what a URL was signed with.
+    /// What makes two requests the same. It is kept, so it has nothing of what a URL was signed with. What
+    /// they say of it for people is theirs: the service answers by the key alone.
     pub fn summary(&self) -> String {
         let mut body = self.body.clone();
+        body.remove("description");
         if let Some(Value::String(uri)) = body.get_mut("uri") {
             uri.truncate(uri.find('?').unwrap_or(uri.len()));
         }

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use super::LeaseError;
 use super::file::stand_by;
 use crate::clock::Clock;
+use crate::engine::author::host;
 use crate::watch::{Bell, Role, Status, System};
 
 /// What a lease says.
@@ -106,7 +107,7 @@ impl Election {
 
 /// Who this process is among those that watch: host, number and start.
 pub fn identity() -> String {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host = host();
     let started = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
     format!("{host}_{}_{started:x}", std::process::id())
 }

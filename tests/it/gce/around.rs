@@ -171,7 +171,7 @@ async fn projects_are_known_by_their_numbers() {
     assert_eq!(machine.source.as_ref().unwrap().id.as_str(), "4201");
     assert_eq!(machine.in_use_by, ["instance web-1"]);
     // And what is there is found again, and not in the way.
-    assert!(matches!(case.create(of_all).await, Ok(Created::Found(_))));
+    assert!(matches!(case.create(of_all).await, Ok(Created::Found { .. })));
     // Another project of that name is another project.
     let named_otherwise = by_number.replace("projects/", "projects/9");
     for snapshot in case.fake.state().images.get_mut("snapshots").unwrap().values_mut() {
@@ -281,6 +281,7 @@ async fn a_disk_image_is_copied_and_nothing_else() {
     let copy = |image: &stillframe::inventory::Image| CopyRequest {
         key: key.clone(),
         image: ImageRef::of(image),
+        by: Author::new("here"),
         copy: Copy {
             name: key.copy_name("nightly", "eu"),
             location: "eu".to_owned(),
@@ -313,7 +314,7 @@ async fn a_disk_image_is_copied_and_nothing_else() {
     assert!(matches!(taken, Err(EngineError::NameTaken(_))), "{taken:?}");
     of(number);
     let found = case.engine().copy(copy(&original), Arc::new(Unwatched)).await.unwrap();
-    assert!(matches!(found, Created::Found(_)));
+    assert!(matches!(found, Created::Found { .. }));
     let snapshot = case.create(request(ImageKind::Snapshot, 3)).await.unwrap().image().clone();
     let refused = case.engine().copy(copy(&snapshot), Arc::new(Unwatched)).await;
     assert!(

@@ -281,7 +281,7 @@ async fn copied(case: &Case, original: &Image) {
         sharing: None,
         replaces: None,
     };
-    let asked = CopyRequest { key, image: ImageRef::of(original), copy };
+    let asked = CopyRequest { key, image: ImageRef::of(original), copy, by: None };
     case.engine().copy(asked, Arc::new(Unwatched)).await.unwrap();
 }
 

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
+use stillframe::engine::Author;
 
 /// What goes wrong, once each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +73,10 @@ pub enum Wrong {
     InsertUnavailable,
     /// No operation ever ends; as long as it is there.
     NeverEnds,
+    /// A run on the host `ci-7` makes an image right before it is asked for.
+    Overtaken,
+    /// The same, and that image is not shown to the next three who look for it by its name.
+    OvertakenUnseen,
     /// Who looks at an operation finds the quota of the minute used up: 403.
     RateAtOperation,
 }
@@ -91,6 +96,8 @@ pub struct State {
     last_number: u64,
     pub page_length: usize,
     pub wrong: Vec<Wrong>,
+    /// So many more looks for an image by its name find none.
+    unseen: u32,
     /// Requests as `METHOD path`, in order.
     pub log: Vec<String>,
     /// Bodies of requests that have one.
@@ -239,6 +246,7 @@ fn look(state: &mut State, request: &Request) {
 }
 
 /// A request as it came.
+#[derive(Clone)]
 struct Request {
     method: String,
     path: String,
@@ -400,6 +408,12 @@ fn answer(state: &mut State, request: &Request) -> Answer {
         }
         ("POST", ["projects", project, "global", collection]) => {
             insert(state, project, collection, request)
+        }
+        ("GET", ["projects", _, "global", _, wanted])
+            if state.unseen > 0 && wanted.parse::<u64>().is_err() =>
+        {
+            state.unseen -= 1;
+            not_found(wanted)
         }
         (method, ["projects", project, "global", collection, wanted, rest @ ..]) => {
             match find(state, (project, None), collection, wanted) {
@@ -723,8 +737,11 @@ fn insert(state: &mut State, project: &str, collection: &str, request: &Request)
         let name = known["name"].as_str().unwrap();
         return (200, state.operations.get(name).unwrap_or(known).clone());
     }
+    overtake(state, project, collection, request);
+    let is_late =
+        [Wrong::InsertFails, Wrong::QuotaFails].iter().any(|one| state.wrong.contains(one));
     let name = request.body["name"].as_str().unwrap();
-    if find(state, (project, None), collection, name).is_some() {
+    if !is_late && find(state, (project, None), collection, name).is_some() {
         return refusal(409, "alreadyExists", &format!("The resource '{name}' already exists"));
     }
     let mut done = operation(state, request);
@@ -778,6 +795,24 @@ fn insert(state: &mut State, project: &str, collection: &str, request: &Request)
         return HANG_UP;
     }
     (200, done)
+}
+
+/// Has a run on another host ask for the same, where one does.
+fn overtake(state: &mut State, project: &str, collection: &str, request: &Request) {
+    let is_unseen = state.strike(Wrong::OvertakenUnseen);
+    if !is_unseen && !state.strike(Wrong::Overtaken) {
+        return;
+    }
+    state.unseen = if is_unseen { 3 } else { 0 };
+    let wrong = std::mem::take(&mut state.wrong);
+    let mut others = request.clone();
+    others.query.insert("requestId".to_owned(), format!("of-another-{}", state.number()));
+    let described = others.body["description"].as_str().unwrap_or_default();
+    others.body["description"] =
+        json!(Author::new("ci-7").unwrap().sign(Author::without(described), 2048));
+    let answer = insert(state, project, collection, &others);
+    assert_eq!(answer.0, 200, "{:?}", answer.1);
+    state.wrong = wrong;
 }
 
 fn delete(state: &mut State, collection: &str, number: u64, request: &Request) -> Answer {

@@ -54,7 +54,7 @@ async fn a_disk_of_a_region_is_captured_by_an_operation_of_the_region() {
     assert_eq!(image.source.as_ref().unwrap().name, "web-1");
     assert_eq!(image.disks.as_deref(), Some(&["data".to_owned()][..]));
     let again = case.create(request(ImageKind::Snapshot, 2)).await.unwrap();
-    assert!(matches!(again, Created::Found(_)), "{again:?}");
+    assert!(matches!(again, Created::Found { .. }), "{again:?}");
     // The disk of another instance under the same name, in a zone, is another one.
     let before = std::mem::take(&mut case.fake.state().instances);
     case.fake.state().add_instance("p", "us-a", "web-1", "4201");
@@ -74,7 +74,7 @@ async fn a_disk_image_may_be_of_a_disk_of_a_region() {
     assert_eq!(body["sourceDisk"], DISK);
     assert_eq!(case.fake.state().asked("GET projects/p/global/operations/"), 2);
     let again = case.create(request(ImageKind::DiskImage, 2)).await.unwrap();
-    assert!(matches!(again, Created::Found(_)), "{again:?}");
+    assert!(matches!(again, Created::Found { .. }), "{again:?}");
 }
 
 #[tokio::test]

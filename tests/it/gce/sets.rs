@@ -64,7 +64,7 @@ async fn a_restore_point_over_two_disks_is_two_snapshots_and_one_image() {
             assert!(one["sourceDisk"].as_str().unwrap().ends_with(&format!("web-1-{disk}")));
         }
     }
-    assert_eq!(case.create(both(2)).await, Ok(Created::Found(image)));
+    assert_eq!(case.create(both(2)).await, Ok(Created::Found { image, by: Author::new("here") }));
     assert_eq!(case.count("snapshots"), 2);
 }
 

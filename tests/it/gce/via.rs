@@ -96,7 +96,10 @@ async fn an_image_is_made_from_a_snapshot_which_goes() {
         );
     }
     let again = case.create(wanted).await.unwrap();
-    assert!(matches!(&again, Created::Found(found) if found.id == image.id), "{again:?}");
+    assert!(
+        matches!(&again, Created::Found { image: found, .. } if found.id == image.id),
+        "{again:?}"
+    );
     assert_eq!(case.fake.state().asked(CREATE_SNAPSHOT), 1);
 }
 

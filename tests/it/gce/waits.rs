@@ -36,7 +36,7 @@ async fn a_change_that_does_not_end_is_given_up_after_half_an_hour_and_a_capture
     case.wrong(&[Wrong::NeverEnds]);
     let before = waited();
     let made = case.create(machine_image(3)).await;
-    assert!(matches!(&made, Ok(Created::Found(_))), "it is there all the same: {made:?}");
+    assert!(matches!(&made, Ok(Created::Found { .. })), "it is there all the same: {made:?}");
     let capture = waited().saturating_sub(before);
     assert!((minutes(12 * 60)..minutes(12 * 60 + 1)).contains(&capture), "{capture:?}");
 }
@@ -221,4 +221,45 @@ async fn what_may_have_been_begun_keeps_its_time() {
     let before = case.pause.sum();
     engine.create(machine_image(3), Arc::new(Unwatched)).await.unwrap();
     assert!(case.pause.sum() >= before + minutes(10));
+}
+
+/// Two hosts ask under request ids of their own: what the service knows of the other one is the image.
+#[tokio::test]
+async fn a_host_that_was_faster_is_found_whatever_the_service_says() {
+    let mut both = request(ImageKind::Snapshot, 2);
+    both.create.disks = vec!["boot".to_owned(), "data".to_owned()];
+    both.create.disk_by_disk = true;
+    let by = Author::new("ci-7");
+    for wrong in [
+        // The name is taken; by what is not shown yet.
+        &[Wrong::Overtaken; 2][..],
+        &[Wrong::OvertakenUnseen; 2],
+        // The rate of the source, or the quota, is used up by the other one.
+        &[Wrong::Overtaken, Wrong::Overtaken, Wrong::InsertFails, Wrong::InsertFails],
+        &[Wrong::Overtaken, Wrong::Overtaken, Wrong::QuotaFails, Wrong::QuotaFails],
+    ] {
+        for request in [both.clone(), machine_image(2), request(ImageKind::DiskImage, 2)] {
+            let case = Case::new();
+            let count = if request.create.kind == ImageKind::Snapshot { 2 } else { 1 };
+            // One for each image that is asked for.
+            let wrong: Vec<Wrong> =
+                wrong.chunks(2).flat_map(|one| &one[..count]).copied().collect();
+            case.wrong(&wrong);
+            let created = case.create(request.clone()).await;
+            assert!(
+                matches!(&created, Ok(Created::Found { by: found, .. }) if *found == by),
+                "{wrong:?}: {created:?}"
+            );
+            let kind = created.unwrap().image().kind;
+            assert_eq!(kind, request.create.kind);
+            let collections = ["machineImages", "images", "snapshots"];
+            let images: usize = collections.iter().map(|all| case.count(all)).sum();
+            assert_eq!(images, count, "{wrong:?}");
+            assert!(case.pause.sum() < minutes(10), "{wrong:?}: {:?}", case.pause.sum());
+            // What it asked for says who asks.
+            let state = case.fake.state();
+            let asked = state.bodies.iter().filter_map(|body| body["description"].as_str());
+            assert!(asked.into_iter().all(|text| text == "a description (by here)"));
+        }
+    }
 }

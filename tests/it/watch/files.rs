@@ -78,6 +78,7 @@ impl Case {
             status: Arc::clone(&status),
             system: System::default(),
             pace: Pace { settle, ..Pace::default() },
+            author: None,
             identity: String::new(),
             grace: None,
             courier: Arc::new(Post::new(|_| None)),

@@ -1,5 +1,8 @@
 //! Several images of one name, which the service allows.
 
+use crate::engines::HOST;
+use stillframe::engine::Author;
+
 use super::*;
 
 /// A set of which every member is there twice.
@@ -31,7 +34,7 @@ async fn a_set_whose_members_are_there_twice_is_a_restore_point() {
     // Whoever asks again finds it.
     let engine = service.open(clock(0));
     let again = engine.create(case.request(0), Arc::new(Unwatched)).await.unwrap();
-    assert_eq!(again, Created::Found(image.clone()));
+    assert_eq!(again, Created::Found { image: image.clone(), by: Author::new(HOST) });
     // It can be deleted, and nothing else goes with it: the others are a set of their own then.
     engine.delete(&ImageRef::of(&image)).await.unwrap();
     let left = case.observe(0).await.images;
@@ -81,7 +84,7 @@ async fn of_two_runs_at_once_the_later_one_steps_back() {
             service.fault(refusal).await;
         }
         let created = engine.create(request, Arc::new(Unwatched)).await;
-        let Ok(Created::Found(image)) = created else { panic!("{created:?}") };
+        let Ok(Created::Found { image, .. }) = created else { panic!("{created:?}") };
         let images = service.images().await;
         assert_eq!(images.len(), left, "{refusals}: {images:#?}");
         assert_eq!(path(&image.id), format!("images/{}", images[0]["id"]));

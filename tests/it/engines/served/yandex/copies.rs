@@ -2,8 +2,8 @@
 //! after it has nothing to do.
 
 use stillframe::engine::{
-    CopyRequest, Created, Progress, RebuildRequest, Topic, Unwatched, Verdict, Wanted, Watcher,
-    yandex,
+    Author, CopyRequest, Created, Progress, RebuildRequest, Topic, Unwatched, Verdict, Wanted,
+    Watcher, yandex,
 };
 use stillframe::inventory::{GapScope, Grant, ImageKind, LABEL_COPY};
 use stillframe::name::{Ownership, Slot};
@@ -96,7 +96,7 @@ async fn original(world: &World) -> (Image, CopyRequest) {
         sharing: None,
         replaces: None,
     };
-    (original.clone(), CopyRequest { key, image: ImageRef::of(&original), copy })
+    (original.clone(), CopyRequest { key, image: ImageRef::of(&original), copy, by: None })
 }
 
 async fn copy(world: &World, request: &CopyRequest) -> Result<Created, EngineError> {
@@ -162,7 +162,7 @@ async fn what_another_run_copies_while_others_are_waited_for_is_not_asked_for_ag
     let watcher = Arc::new(Faster(Arc::clone(&world.ticking), deed));
     world.fault(of_images("operations-limit-in-operation", 1)).await;
     let created = world.engine_with(through(&gate)).copy(request, watcher).await;
-    assert!(matches!(&created, Ok(Created::Found(_))), "{created:?}");
+    assert!(matches!(&created, Ok(Created::Found { .. })), "{created:?}");
     assert_eq!(gate.asked("POST /compute/v1/images").len(), 1);
     assert_eq!(images(&world, VAULT).await.len(), 1);
 }
@@ -311,7 +311,7 @@ async fn a_copy_has_what_restoring_hangs_on_and_nothing_else_of_its_original() {
         assert_eq!((&copy["pooled"], &copy["family"]), (&Value::Null, &Value::Null), "{copy}");
         assert_eq!((&copy["minDiskSize"], &copy["folderId"]), (&json!(gib), &json!(VAULT)));
         assert_eq!(copy["labels"]["stillframe-boot"], "yes");
-        let text = copy["description"].as_str().unwrap();
+        let text = Author::without(copy["description"].as_str().unwrap());
         assert!(there.iter().any(|one| text.ends_with(one["name"].as_str().unwrap())), "{text}");
     }
     // Both quotas hold where images are optimised for deployment.
@@ -376,7 +376,7 @@ async fn a_copy_under_another_key_than_the_policys_is_told() {
         assert_eq!(images(&world, VAULT).await.len(), 1);
     }
     request.copy.kms_key = None;
-    assert!(matches!(copy(&world, &request).await, Ok(Created::Found(_))));
+    assert!(matches!(copy(&world, &request).await, Ok(Created::Found { .. })));
 }
 
 #[tokio::test]

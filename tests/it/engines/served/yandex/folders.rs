@@ -1,6 +1,6 @@
 //! Several folders, what may not be looked into, and what keys and labels come to.
 
-use stillframe::engine::{Created, Topic, Unwatched, Verdict, Wanted, set};
+use stillframe::engine::{Author, CreateRequest, Created, Topic, Unwatched, Verdict, Wanted, set};
 use stillframe::plan::{ImageRef, Update};
 
 use super::super::*;
@@ -164,7 +164,7 @@ async fn a_change_of_labels_resets_nothing_else() {
     };
     world.engine().update(&ImageRef::of(created.image()), &update).await.unwrap();
     let listed = world.ask("GET", "compute/v1/snapshots?folderId=p", None).await;
-    assert_eq!(of_all(&listed, "description"), ["a description", "a description"]);
+    assert_eq!(of_all(&listed, "description"), ["a description (by here)"; 2]);
     // The service does as its manual says where nobody names what is meant.
     let id = of_all(&listed, "id").remove(0);
     let body = json!({"labels": {"a": "b"}});
@@ -202,7 +202,8 @@ async fn another_run_asks_for_the_same_under_the_same_key() {
     let failed = world.engine_behind(&gate.url()).create(world.request(0), unwatched()).await;
     assert!(failed.is_err());
     world.fault(json!({"fault": "slow-operation", "times": 3})).await;
-    let created = world.engine_behind(&gate.url()).create(world.request(0), unwatched()).await;
+    let of_another = CreateRequest { by: Author::new("ci-7"), ..world.request(0) };
+    let created = world.engine_behind(&gate.url()).create(of_another, unwatched()).await;
     assert!(created.is_ok(), "{created:?}");
     let mut keys: std::collections::BTreeMap<String, std::collections::BTreeSet<String>> =
         [].into();
@@ -213,6 +214,31 @@ async fn another_run_asks_for_the_same_under_the_same_key() {
     }
     assert!(asked.len() >= 4 && keys.len() == 2, "{asked:?}");
     assert!(keys.values().all(|keys| keys.len() == 1), "{keys:?}");
+}
+
+/// Both have looked before anything was there, and ask under one key with descriptions of their own. Whatever the
+/// service makes of that, there is one image, and it says whose it is.
+#[tokio::test]
+async fn a_host_that_was_faster_is_named_by_what_it_has_made() {
+    for is_strict in [false, true] {
+        let world = World::new();
+        let gate = Gate::new(world.served.address);
+        gate.state().is_strict = is_strict;
+        let create = async |host: &str| {
+            let request = CreateRequest { by: Author::new(host), ..world.request(0) };
+            world.engine_behind(&gate.url()).create(request, unwatched()).await
+        };
+        let made = create("ci-7").await.unwrap();
+        assert!(matches!(made, Created::Made(_)), "{made:?}");
+        let asked = gate.asked("POST /compute/v1/snapshots").len();
+        gate.state().blind = 2;
+        let found = create("watch").await;
+        let by = Author::new("ci-7");
+        assert_eq!(found, Ok(Created::Found { image: made.image().clone(), by }));
+        assert_eq!(world.snapshots().await, 2);
+        assert_eq!(gate.state().blind, 0);
+        assert_eq!(gate.asked("POST /compute/v1/snapshots").len(), asked + 2);
+    }
 }
 
 #[tokio::test]

@@ -52,6 +52,11 @@ pub struct State {
     pub torn: BTreeSet<String>,
     /// Bytes that each image takes.
     pub stored: Option<u64>,
+    /// So many lists of snapshots have none of them yet.
+    pub blind: usize,
+    /// Whether a key is for one body only, and those that were asked under.
+    pub is_strict: bool,
+    pub keys: BTreeMap<String, Value>,
     /// The request, counted from now, that is carried out and not answered as long as this stands here.
     pub frozen_at: Option<usize>,
     /// Whether that request has come.
@@ -135,6 +140,19 @@ fn answer(server: SocketAddr, state: &Mutex<State>, asked: &Asked) -> (u16, Valu
     let refused = |status: u16, code: u8| (status, json!({"code": code, "message": "refused"}));
     if asked.line.contains("/tokens") || asked.line.contains("/computeMetadata/") {
         return token(&mut state.lock().unwrap(), asked);
+    }
+    {
+        let mut state = state.lock().unwrap();
+        if state.blind > 0 && asked.line.starts_with("GET /compute/v1/snapshots?") {
+            state.blind -= 1;
+            return (200, json!({}));
+        }
+        if let Some(key) = asked.headers.get("idempotency-key").filter(|_| state.is_strict) {
+            let known = state.keys.entry(key.clone()).or_insert_with(|| asked.body.clone());
+            if *known != asked.body {
+                return refused(400, 3);
+            }
+        }
     }
     {
         let state = state.lock().unwrap();

@@ -233,6 +233,7 @@ impl World {
             name: change.image.name,
             location: change.image.location,
             create: change.create.unwrap(),
+            by: None,
         };
         ImportRequest { create, uri, is_gone: false, is_boot: true, is_windows: false }
     }

@@ -137,7 +137,7 @@ async fn half_a_set_is_made_whole_within_minutes_and_not_later() {
         world.pass(minutes);
         let came = world.create(request).await;
         if is_whole {
-            assert!(matches!(came, Ok(Created::Made(_) | Created::Found(_))), "{came:?}");
+            assert!(matches!(came, Ok(Created::Made(_) | Created::Found { .. })), "{came:?}");
             assert_eq!(world.states().await, [ImageState::Ready]);
         } else {
             let Err(EngineError::Failed(why)) = &came else { panic!("{minutes}: {came:?}") };
