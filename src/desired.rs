@@ -123,6 +123,19 @@ impl<'a> Series<'a> {
         self.steps.iter().find(is_it)
     }
 
+    /// Whether what makes the point that is due takes up what a run before has captured for it: a step to
+    /// it, or a set that was begun. No disk is captured a second time then.
+    pub fn takes_up(&self) -> bool {
+        let Due::Create { slot, .. } = &self.due else { return false };
+        let is_begun = |point: &SeriesPoint<'_>| {
+            let key = &point.key;
+            point.image.state == ImageState::Begun
+                && key.slot == *slot
+                && key.policy == self.policy.name
+        };
+        self.step_to_due().is_some() || self.points.iter().any(is_begun)
+    }
+
     /// The name of the source: its own, or the one its newest image remembers.
     pub fn source_name(&self) -> &'a str {
         if let Some(instance) = self.state.instance() {

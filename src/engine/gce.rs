@@ -38,6 +38,7 @@ use rhythm::Rhythm;
 use settings::Settings;
 
 use super::http::{Ended, Pause, RealTime};
+use super::set::{APART, Patience};
 use super::{
     Attention, Calls, CopyRequest, CreateRequest, Created, Engine, EngineError, Examined, Role,
     Settled, Wanted, Watcher,
@@ -53,9 +54,14 @@ use crate::policy::{BadSetting, EngineKind};
 /// The name of this kind of engine.
 pub const KIND: &str = "gce";
 
-/// So long after its youngest member a set of snapshots counts as being made. All members are asked
-/// for at once; what is not there ten minutes after the first is made by nobody any more.
-const SET_PATIENCE: Elapsed = Elapsed::minutes(15);
+/// A set of snapshots counts as being made until so long after its youngest member. All members are
+/// asked for at once; what is not there ten minutes after the first is made by nobody any more, and a
+/// little less than that after it whoever is asked again makes it.
+const SET_PATIENCE: Patience = Patience {
+    unfinished: Elapsed::minutes(15),
+    apart: APART,
+    completed: Some(Elapsed::minutes(9)),
+};
 
 /// What must be known of this kind of engine.
 pub fn kind() -> EngineKind {

@@ -48,9 +48,12 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// What a series wants, where it wants something.
+    /// What a series wants, where it wants something. What takes up what is there had its turn.
     pub fn of(series: &Series<'_>) -> Option<Self> {
         let Due::Create { slot, deadline, .. } = series.due else { return None };
+        if series.takes_up() {
+            return None;
+        }
         Some(Self {
             last: series.points.iter().map(|point| point.image.created_at).max(),
             deadline,
@@ -202,9 +205,7 @@ pub(super) fn waits(
     }
     let mut wanted: BTreeMap<&SourceId, Vec<(usize, Candidate)>> = BTreeMap::new();
     for (index, one) in series.iter().enumerate() {
-        // What takes up a step captures nothing.
-        let candidate = Candidate::of(one).filter(|_| one.step_to_due().is_none());
-        if let Some(mut candidate) = candidate {
+        if let Some(mut candidate) = Candidate::of(one) {
             let policy = candidate.policy.clone();
             let key = Key { policy, source: one.source.clone(), slot: candidate.slot };
             candidate.is_approved = approved.contains(&key);

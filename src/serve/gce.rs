@@ -34,6 +34,7 @@ use std::fs::File;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use async_trait::async_trait;
+use jiff::fmt::rfc2822::DateTimePrinter;
 use serde_json::{Map, Value, json};
 use tokio::sync::{OnceCell, Semaphore, watch};
 
@@ -145,10 +146,15 @@ impl ComputeEngine {
 #[async_trait]
 impl Service for ComputeEngine {
     async fn answer(&self, call: Call) -> Reply {
-        if call.method == "POST" && call.path.starts_with("/batch/compute/") {
-            return self.inner.batch(&call).await;
-        }
-        answer::reply(self.inner.answer(&call).await)
+        let mut reply = if call.method == "POST" && call.path.starts_with("/batch/compute/") {
+            self.inner.batch(&call).await
+        } else {
+            answer::reply(self.inner.answer(&call).await)
+        };
+        // The time of the images is that of this clock: clients compare the two.
+        let now = DateTimePrinter::new().timestamp_to_rfc9110_string(&self.inner.clock.now());
+        reply.headers.extend(now.ok().map(|now| ("date", now)));
+        reply
     }
 
     fn unauthenticated(&self, _: &Call) -> Reply {

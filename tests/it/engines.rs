@@ -516,6 +516,13 @@ macro_rules! suite {
 
                 #[cfg(feature = "serve")]
                 #[tokio::test]
+                async fn gce_engine_with_sets_of_snapshots_and_server() {
+                    let bench = Box::new(served::Served::gce_with_sets());
+                    check(Case { bench, directory: tempfile::tempdir().unwrap(), spec: $spec }).await;
+                }
+
+                #[cfg(feature = "serve")]
+                #[tokio::test]
                 async fn gce_engine_with_disk_images_via_snapshots_and_server() {
                     let bench = Box::new(served::Served::gce_via_snapshot());
                     check(Case { bench, directory: tempfile::tempdir().unwrap(), spec: $spec }).await;

@@ -102,20 +102,27 @@ impl GceEngine {
             self.refuse_old(&found)?;
         }
         let deadline = request.create.deadline;
+        let is_part = missing > 0 && missing < found.len();
+        let mut room = None;
         let mut turn = None;
-        if missing > 0 {
-            turn = Some(self.begin(source, request, missing, deadline, watcher).await?);
+        if is_part {
+            // Its turn was taken when it was begun: a disk that is missing was not captured since, and
+            // another turn would be too late for the others.
+            room = Some(self.place_in(source, missing, deadline, watcher).await?);
+        } else if missing > 0 {
+            let (place, start) = self.begin(source, request, missing, deadline, watcher).await?;
+            (room, turn) = (Some(place), Some(start));
         }
         let shares = Shares::new(watcher, wanted.len(), request.create.disk_bytes);
         // To wait may have taken long.
-        let is_part = missing > 0 && missing < found.len();
         let created = match if is_part { self.refuse_old(&found) } else { Ok(()) } {
             Ok(()) => self.all(wanted, found, deadline, &shares, request.by.as_ref()).await,
             Err(error) => Err(error),
         };
-        if let (Err(_), Some((_, start)), false) = (&created, &turn, shares.was_begun()) {
-            self.rhythm.give_back(&request.key.source, *start);
+        if let (Err(_), Some(start), false) = (&created, turn, shares.was_begun()) {
+            self.rhythm.give_back(&request.key.source, start);
         }
+        drop(room);
         created
     }
 

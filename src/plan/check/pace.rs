@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Change, CheckRule, EngineCheck};
-use crate::inventory::{EngineInventory, LABEL_COPY, LABEL_STEP, Via};
+use crate::inventory::{EngineInventory, ImageState, LABEL_COPY, LABEL_STEP, Via};
 use crate::name::{Key, Ownership};
 use crate::plan::action::Action;
 use crate::retention::CLOCK_SKEW;
@@ -17,6 +17,8 @@ pub(super) struct Paces<'a> {
     coming: BTreeMap<&'a str, usize>,
     /// What is captured already: a step on the way to it is there.
     captured: BTreeSet<String>,
+    /// What is captured in part: whoever makes it makes only the disks that are missing.
+    begun: BTreeSet<String>,
 }
 
 fn text_of(key: &Key) -> String {
@@ -34,10 +36,13 @@ impl<'a> Paces<'a> {
         if limits.source_interval_seconds.is_none() && limits.source_hourly.is_none() {
             return paces;
         }
-        let steps = engine.images.iter().filter(|image| image.labels.contains_key(LABEL_STEP));
-        for step in steps {
-            if let Ownership::Ours(key) = Key::from_labels(&step.labels) {
-                paces.captured.insert(text_of(&key));
+        for image in &engine.images {
+            let is_step = image.labels.contains_key(LABEL_STEP);
+            if (is_step || image.state == ImageState::Begun)
+                && let Ownership::Ours(key) = Key::from_labels(&image.labels)
+            {
+                let known = if is_step { &mut paces.captured } else { &mut paces.begun };
+                known.insert(text_of(&key));
             }
         }
         let creates = changes.iter().filter(|change| change.action == Action::Create);
@@ -65,10 +70,11 @@ impl<'a> Paces<'a> {
         paces
     }
 
-    /// Whether what a create makes was captured before.
+    /// Whether what a create makes was captured before, or begun.
     fn is_captured(&self, change: &Change) -> bool {
-        let create = change.create.as_ref().filter(|create| create.via == Via::Snapshot);
-        create.is_some() && self.captured.contains(&text_of(&change.key))
+        let is_via = change.create.as_ref().is_some_and(|create| create.via == Via::Snapshot);
+        let key = text_of(&change.key);
+        (is_via && self.captured.contains(&key)) || self.begun.contains(&key)
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod families;
 mod instances;
+mod sets;
 mod templates;
 mod twcc;
 mod via;
@@ -91,6 +92,12 @@ impl Served {
     pub fn gce_with_disk_images() -> Self {
         let capture = "  capture: {kind: disk-image, disks: boot}\n";
         Self::new(Dialect::Gce, (capture, &["boot"]))
+    }
+
+    /// Compute Engine, with restore points of all disks: snapshots as one set.
+    pub fn gce_with_sets() -> Self {
+        let capture = "  capture: {kind: snapshot}\n";
+        Self::new(Dialect::Gce, (capture, &["boot", "content"]))
     }
 
     /// VCS, with restore points of all disks: an image and snapshots as one set.
