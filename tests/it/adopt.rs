@@ -13,7 +13,7 @@ use stillframe::clock::{Clock, FixedClock};
 use stillframe::engine::{CreateRequest, Engine, Unwatched};
 use stillframe::inventory::{
     Gap, GapScope, Image, ImageKind, ImageSource, ImageState, Inventory, LABEL_HOLD, LABEL_LET_GO,
-    Stage,
+    OWN_LABELS, Stage,
 };
 use stillframe::name::{Key, Ownership, PolicyName, Slot, SourceId};
 use stillframe::plan::guard::Guard;
@@ -228,6 +228,26 @@ fn what_is_somebodys_is_never_touched() {
     let (adoption, _, inventory) = adopted(SPEC, vec![image], &meant);
     assert_eq!(adoption.plan.summary.relabel, 1);
     assert!(after(&inventory, &adoption).engines[0].images[0].is_held(now()));
+}
+
+/// Marks that are written on it later need room as well, or it could never be let go.
+#[test]
+fn what_has_no_room_for_all_labels_is_left_alone() {
+    let with = |others: usize| {
+        let mut image = scripted("web-1", 1);
+        image.labels = (0..others).map(|one| (format!("l-{one}"), "x".to_owned())).collect();
+        image.labels.insert(LABEL_HOLD.to_owned(), "audit".to_owned());
+        image
+    };
+    let labels_max = inventory(Vec::new()).engines[0].capabilities.labels_max;
+    let room = labels_max - OWN_LABELS;
+    let (adoption, ..) = adopted(SPEC, vec![with(room)], &by_name());
+    assert_eq!((adoption.plan.summary.relabel, adoption.left_alone), (1, Vec::new()));
+    for others in [room + 1, labels_max - 4, labels_max] {
+        let told = reason(with(others), &[], &by_name());
+        let why = "and no room for the 14 that stillframe may put on it";
+        assert_eq!(told, format!("it has {others} labels, {why}"));
+    }
 }
 
 #[test]
