@@ -3,6 +3,7 @@
 mod access;
 mod batch;
 mod described;
+mod listed;
 mod places;
 mod recorded;
 mod repeated;

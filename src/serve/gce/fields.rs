@@ -61,6 +61,13 @@ impl Fields {
         Some(rest)
     }
 
+    /// Whether anything at a path is wanted.
+    pub fn want(&self, path: &[&str]) -> bool {
+        let Some((first, rest)) = path.split_first() else { return true };
+        let mut below = [self.wanted.get(*first), self.wanted.get("*")].into_iter().flatten();
+        self.wanted.is_empty() || below.any(|below| below.want(rest))
+    }
+
     /// What is wanted of a value. In a list it is looked for in each element.
     pub fn of(&self, value: Value) -> Value {
         if self.wanted.is_empty() || self.wanted.contains_key("*") && self.wanted.len() == 1 {
@@ -131,6 +138,19 @@ mod tests {
         );
         assert_eq!(of("*"), of("kind,items,zones,next"));
         assert_eq!(of("items(name),items"), of("items"));
+    }
+
+    #[test]
+    fn what_is_wanted_is_known_beforehand() {
+        let wants = |fields: &str| Fields::read(fields).unwrap().want(&["items", "name"]);
+        for fields in
+            ["items", "items(id,name)", "items/name", "*", "items/*", "items/name/x", "*/name"]
+        {
+            assert!(wants(fields), "{fields}");
+        }
+        for fields in ["kind", "items/id", "items(id)", "names", "kind,next", "*/id"] {
+            assert!(!wants(fields), "{fields}");
+        }
     }
 
     #[test]

@@ -73,9 +73,22 @@ impl Filter {
     pub fn matches(&self, item: &Value) -> bool {
         self.whole.matches(item)
     }
+
+    /// Whether it depends on a field of items, or on what is below it.
+    pub fn is_about(&self, field: &str) -> bool {
+        self.whole.is_about(field)
+    }
 }
 
 impl Expression {
+    fn is_about(&self, field: &str) -> bool {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().any(|part| part.is_about(field)),
+            Self::Not(part) => part.is_about(field),
+            Self::Test { path, .. } => path.first().is_some_and(|first| first == field),
+        }
+    }
+
     fn matches(&self, item: &Value) -> bool {
         match self {
             Self::All(parts) => parts.iter().all(|part| part.matches(item)),
@@ -385,6 +398,23 @@ mod tests {
             "(name = img-0) (labels.env = test)",
         ] {
             assert!(!matches(filter), "{filter}");
+        }
+    }
+
+    #[test]
+    fn what_it_is_about_is_known() {
+        let is_about = |filter: &str| Filter::read(filter).unwrap().is_about("description");
+        for filter in [
+            "description:*",
+            "name = a (NOT description = b OR status = c)",
+            "-description = a",
+            "description eq a",
+        ] {
+            assert!(is_about(filter), "{filter}");
+        }
+        for filter in ["name = description", "labels.description = a", "name eq \"description.*\""]
+        {
+            assert!(!is_about(filter), "{filter}");
         }
     }
 

@@ -13,6 +13,8 @@ use serde_json::{Map, Value, json};
 use super::Inner;
 use super::answer::{Answer, Refusal};
 use super::disk::GIB;
+use super::fields::Fields;
+use super::filter::Filter;
 use super::label;
 use super::link::{Links, Scope};
 use super::operation::Begun;
@@ -26,8 +28,13 @@ use crate::plan::{ImageRef, Update};
 use crate::serve::stock::{Machine, MachineDisk, MadeDisk};
 
 /// Fields that only the images themselves know.
-const RECORDED: [&str; 5] =
-    ["*", "description", "nstanceProperties", "savedDisks", "sourceInstance"];
+const RECORDED: [&str; 5] = [
+    "description",
+    "instanceProperties",
+    "savedDisks",
+    "sourceInstance",
+    "sourceInstanceProperties",
+];
 
 /// What is remembered of an image beyond what it records itself.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -182,11 +189,7 @@ impl Inner {
             .map(|image| (image, self.kept(image, &seen)))
             .filter(|(_, kept)| scope_of(kept) == request.scope)
             .collect();
-        // Who does not ask for what only the images themselves know does not wait for it.
-        let is_asked = request
-            .query("fields")
-            .is_none_or(|fields| RECORDED.iter().any(|one| fields.contains(one)));
-        if is_asked {
+        if is_recorded_asked(request)? {
             self.read_records(listed.iter().map(|(image, _)| *image)).await?;
         }
         let shown = listed.into_iter().map(|(image, mut kept)| {
@@ -352,6 +355,18 @@ impl Inner {
         let id = Some(image.id.clone());
         self.done_at_once(request, Begun::new(request.scope.clone(), what, target, id))
     }
+}
+
+/// Whether a list shows, or is chosen by, what only the images themselves know. Who does not ask for that does
+/// not wait for it.
+fn is_recorded_asked(request: &Request) -> Result<bool, Refusal> {
+    let fields = request.query("fields").map(Fields::read).transpose()?;
+    let filter = request.query("filter").map(Filter::read).transpose()?;
+    let is_asked = |field: &&str| {
+        fields.as_ref().is_none_or(|fields| fields.want(&["items", field]))
+            || filter.as_ref().is_some_and(|filter| filter.is_about(field))
+    };
+    Ok(RECORDED.iter().any(is_asked))
 }
 
 /// What an image says of itself that this server did not make.
