@@ -62,7 +62,7 @@ impl Filter {
             return Err(wrong("Comparisons and `eq`, `ne` cannot be mixed.".to_owned()));
         }
         let mut reader = Reader { tokens: tokens.into_iter().peekable(), depth: 0 };
-        let whole = reader.any().map_err(wrong)?;
+        let whole = reader.all().map_err(wrong)?;
         match reader.tokens.next() {
             None => Ok(Self { whole }),
             Some(_) => Err(wrong("A parenthesis is closed that was not opened.".to_owned())),
@@ -180,28 +180,28 @@ impl Reader {
         matches!(self.tokens.peek(), Some(Token::Word(found)) if found == word)
     }
 
-    /// Parts of which one holds.
-    fn any(&mut self) -> Result<Expression, String> {
-        let mut parts = vec![self.all()?];
-        while self.is_next("OR") {
-            self.tokens.next();
-            parts.push(self.all()?);
-        }
-        Ok(Expression::Any(parts))
-    }
-
     /// Parts that all hold, with or without AND between them.
     fn all(&mut self) -> Result<Expression, String> {
-        let mut parts = vec![self.one()?];
+        let mut parts = vec![self.any()?];
         loop {
             if self.is_next("AND") {
                 self.tokens.next();
-            } else if self.is_next("OR") || matches!(self.tokens.peek(), None | Some(Token::Close))
-            {
+            } else if matches!(self.tokens.peek(), None | Some(Token::Close)) {
                 return Ok(Expression::All(parts));
             }
+            parts.push(self.any()?);
+        }
+    }
+
+    /// Parts of which one holds. OR binds more tightly than AND (AIP-160, which the reference of the API
+    /// follows): `a OR b AND c` is `(a OR b) AND c`.
+    fn any(&mut self) -> Result<Expression, String> {
+        let mut parts = vec![self.one()?];
+        while self.is_next("OR") {
+            self.tokens.next();
             parts.push(self.one()?);
         }
+        Ok(Expression::Any(parts))
     }
 
     fn deeper(&mut self) -> Result<(), String> {
@@ -224,7 +224,7 @@ impl Reader {
         match self.tokens.next() {
             Some(Token::Open) => {
                 self.deeper()?;
-                let inner = self.any()?;
+                let inner = self.all()?;
                 self.depth -= 1;
                 match self.tokens.next() {
                     Some(Token::Close) => Ok(inner),
@@ -398,6 +398,20 @@ mod tests {
             "(name = img-0) (labels.env = test)",
         ] {
             assert!(!matches(filter), "{filter}");
+        }
+    }
+
+    #[test]
+    fn or_binds_more_tightly_than_and() {
+        for (filter, is_it) in [
+            ("name = img-0 OR name = x AND status = FAILED", false),
+            ("(name = img-0) OR (name = x) AND (status = READY)", true),
+            ("status = FAILED AND name = x OR name = img-0", false),
+            ("status = READY name = x OR name = img-0", true),
+            ("status = FAILED name = x OR name = img-0", false),
+            ("name = img-0 OR (name = x AND status = FAILED)", true),
+        ] {
+            assert_eq!(matches(filter), is_it, "{filter}");
         }
     }
 
