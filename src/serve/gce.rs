@@ -28,6 +28,7 @@ mod page;
 mod place;
 mod request;
 mod restore;
+mod shape;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -230,6 +231,7 @@ impl Inner {
 
     async fn dispatch(&self, request: &Request) -> Answer {
         let links = &self.links;
+        shape::check(request)?;
         self.refuse_nowhere(request).await?;
         match (&request.scope, request.collection.as_str()) {
             (Scope::Project, "") => {

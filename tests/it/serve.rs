@@ -9,6 +9,7 @@ mod recorded;
 mod repeated;
 mod restore;
 mod state;
+mod types;
 mod vcs;
 
 use std::fs;

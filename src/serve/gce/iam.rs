@@ -71,7 +71,8 @@ impl Inner {
     ) -> Answer {
         let seen = self.seen().await?;
         self.find_image(&seen, kind, &request.scope, name)?;
-        let asked = request.body.get("permissions").cloned().unwrap_or_else(|| json!([]));
+        let asked = request.body.get("permissions").filter(|asked| !asked.is_null());
+        let asked = asked.cloned().unwrap_or_else(|| json!([]));
         Ok(json!({"permissions": asked}))
     }
 }

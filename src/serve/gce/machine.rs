@@ -245,6 +245,7 @@ impl Inner {
             return Ok(operation.json(&self.links));
         }
         let device = request.query("deviceName").ok_or_else(|| Refusal::required("deviceName"))?;
+        request.query("autoDelete").ok_or_else(|| Refusal::required("autoDelete"))?;
         let machines = self.world().await?;
         let machine = find(&machines, &named(request, name), &self.links)?;
         let mut document = machine.local.document.clone();
