@@ -155,18 +155,26 @@ impl Inner {
             Some(machine) if machine.scope() == *scope => {
                 Err(Refusal::exists(&self.links.path(scope, "instances", name)))
             }
-            Some(machine) => Err(Refusal {
-                message: format!(
-                    "The resource '{}' has this name; the embedded engine keeps a name for one instance of any zone",
-                    self.links.path(&machine.scope(), "instances", name)
-                ),
-                ..Refusal::exists("")
-            }),
-            None if self.is_reserved(&self.links.link(scope, "instances", name)) => {
-                Err(Refusal::exists(&self.links.path(scope, "instances", name)))
+            Some(machine) => {
+                Err(one_of_any_zone(&self.links.path(&machine.scope(), "instances", name)))
             }
-            None => Ok(()),
+            None => match self.reserved_instance(name) {
+                Some(link) if link == self.links.link(scope, "instances", name) => {
+                    Err(Refusal::exists(&self.links.path(scope, "instances", name)))
+                }
+                Some(link) => {
+                    let path = link.find("projects/").map_or(&*link, |at| &link[at..]);
+                    Err(one_of_any_zone(path))
+                }
+                None => Ok(()),
+            },
         }
+    }
+
+    /// The link of an instance of that name that is being made, in whatever zone.
+    fn reserved_instance(&self, name: &str) -> Option<String> {
+        let end = format!("/instances/{name}");
+        self.lock_reserved().iter().find(|link| link.ends_with(&end)).cloned()
     }
 
     /// The zone that a request is for, if there is one of that name.
@@ -267,5 +275,15 @@ impl Inner {
     /// Everything that there is.
     pub(super) async fn world(&self) -> Result<Vec<Machine>, Refusal> {
         Ok(self.stock.world().await?)
+    }
+}
+
+/// The refusal of a name that an instance of another zone has.
+fn one_of_any_zone(other: &str) -> Refusal {
+    Refusal {
+        message: format!(
+            "The resource '{other}' has this name; the embedded engine keeps a name for one instance of any zone"
+        ),
+        ..Refusal::exists("")
     }
 }

@@ -400,3 +400,34 @@ fn snapshots_of_a_region_are_stored_in_it() {
     assert_eq!(server.names(snapshots), Vec::<String>::new());
     server.stop();
 }
+
+/// What is being made counts as what is there: the second one is refused before anything is begun.
+#[test]
+fn two_instances_of_one_name_are_not_begun_in_two_zones() {
+    let datacenter = Datacenter::new();
+    let server = Server::start(&datacenter, &[]);
+    server.insert("golden");
+    let insert = |zone: &str, name: &str| {
+        let body = json!({"name": name, "sourceMachineImage": "global/machineImages/golden"});
+        server.ask("POST", &format!("/zones/{zone}/instances"), &body)
+    };
+    // They make one after the other, so that the last are still to come.
+    let before: Vec<Value> =
+        (0..12).map(|one| insert("hall-a", &format!("busy-{one}")).1).collect();
+    let (status, first) = insert("hall-a", "twin");
+    assert_eq!(status, 200, "{first}");
+    let (status, second) = insert("hall-b", "twin");
+    let message = second["error"]["message"].as_str().unwrap_or_default();
+    assert_eq!(
+        (status, message),
+        (
+            409,
+            "The resource 'projects/p1/zones/hall-a/instances/twin' has this name; the embedded engine keeps a name for one instance of any zone"
+        )
+    );
+    assert_eq!(insert("hall-a", "twin").0, 409);
+    for operation in before.iter().chain([&first]) {
+        well(&server.wait(operation));
+    }
+    server.stop();
+}
