@@ -236,8 +236,9 @@ impl Engine for GceEngine {
     }
 
     fn places(&self) -> Vec<PathBuf> {
-        let project = |project| PathBuf::from(format!("{}projects/{project}", self.endpoint));
-        self.settings.image_projects().map(project).collect()
+        let endpoint = self.settings.endpoint();
+        let places = endpoint.map(|endpoint| self.settings.places(&endpoint)).unwrap_or_default();
+        places.into_iter().map(PathBuf::from).collect()
     }
 
     async fn settle(&self) -> Result<Settled, EngineError> {

@@ -696,11 +696,11 @@ async fn only_the_image_that_was_meant_is_deleted() {
 
 #[test]
 fn a_project_belongs_to_one_engine() {
-    let opened = |of_other: &str| {
+    let opened = |endpoint: &str, of_other: &str| {
         let text = format!(
             "apiVersion: stillframe/v1\nkind: Config\nspec:\n  engines:\n    \
              one: {{gce: {{projects: [p, q], endpoint: \"http://127.0.0.1:1\"}}}}\n    \
-             other: {{gce: {{projects: [{of_other}], endpoint: \"http://127.0.0.1:1\"}}}}\n"
+             other: {{gce: {{projects: [{of_other}], endpoint: \"{endpoint}\"}}}}\n"
         );
         let file = SourceFile { path: "stillframe.yaml".to_owned(), text };
         let loaded = load(vec![file], &engine::kinds());
@@ -718,10 +718,22 @@ fn a_project_belongs_to_one_engine() {
         assert!(error.contains("projects/p belongs to the engine one as well"), "{error}");
         Ok(engines.len())
     };
-    assert_eq!(opened("r"), Ok(2));
-    // It is found where the second one stands, before anything is opened.
-    let message = "http://127.0.0.1:1/compute/v1/projects/q belongs to the engine `one` as well";
-    assert_eq!(opened("q"), Err(vec![("bad-settings", message.to_owned(), 6)]));
+    // It is found where the second one stands, before anything is opened: whatever version of the API it
+    // asks, and whatever the machine is called.
+    let message = "http://127.0.0.1:1/compute/projects/q belongs to the engine `one` as well";
+    for endpoint in [
+        "http://127.0.0.1:1",
+        "http://127.0.0.1:1/compute/v1/",
+        "http://127.0.0.1:1/compute/beta",
+        "http://localhost:1/compute/alpha/",
+    ] {
+        assert_eq!(opened(endpoint, "r"), Ok(2), "{endpoint}");
+        let refused = Err(vec![("bad-settings", message.to_owned(), 6)]);
+        assert_eq!(opened(endpoint, "q"), refused, "{endpoint}");
+    }
+    for endpoint in ["http://127.0.0.1:2", "http://127.0.0.1:1/other"] {
+        assert_eq!(opened(endpoint, "q"), Ok(2), "{endpoint}");
+    }
 }
 
 /// What cannot be a name at the service is found at its line; what stands in for it has others.

@@ -49,6 +49,12 @@ pub(super) const SOURCE_INTERVAL_MINUTES: u32 = 10;
 pub(super) const SOURCE_HOURLY: u64 = 6;
 /// Where something is that a token is shown to: with TLS, or on this machine.
 const PLACE: &str = r"^(https://|http://(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]+)?(/|$))";
+/// What stands for Google's own service, by whatever host it is reached.
+const SERVICE: &str = "https://compute.googleapis.com/compute/";
+/// The versions of the API.
+const VERSIONS: [&str; 3] = ["v1", "beta", "alpha"];
+/// What this machine is called, the first of them in what belongs to an engine.
+const LOOPBACKS: [&str; 3] = ["127.0.0.1", "localhost", "[::1]"];
 /// How the hosts of Google's services end.
 const GOOGLE: &str = ".googleapis.com";
 /// Where the service stores what nobody has said a location for, by the beginning of the zone: the
@@ -190,10 +196,11 @@ impl Settings {
         self.images_project.iter().filter(|other| !self.projects.contains(other))
     }
 
-    /// What belongs to this engine alone: the projects that may hold its images, at an endpoint.
+    /// What belongs to this engine alone: the projects that may hold its images, at an endpoint. It is the
+    /// same whatever the version of the API, and under each name that a host is known by.
     pub fn places(&self, endpoint: &Endpoint) -> Vec<String> {
-        let place = |project| format!("{}projects/{project}", endpoint.place.url);
-        self.image_projects().map(place).collect()
+        let service = endpoint.service();
+        self.image_projects().map(|project| format!("{service}projects/{project}")).collect()
     }
 
     /// Where the API is.
@@ -349,6 +356,26 @@ impl Endpoint {
         let is_google = host.ends_with(GOOGLE) && place.url.scheme() == "https";
         Ok(Self { place, is_default, is_google })
     }
+
+    /// The service that is there, by one name: all of Google's hosts lead to the same projects, and so do all
+    /// versions of the API.
+    fn service(&self) -> String {
+        if self.is_google {
+            return SERVICE.to_owned();
+        }
+        let mut url = self.place.url.clone();
+        if url.host_str().is_some_and(|host| LOOPBACKS.contains(&host)) {
+            // What has been parsed has a host that can be set.
+            let _ = url.set_host(Some(LOOPBACKS[0]));
+        }
+        let path = url.path().trim_end_matches('/');
+        let (before, last) = path.rsplit_once('/').unwrap_or(("", path));
+        if VERSIONS.contains(&last) {
+            let before = format!("{before}/");
+            url.set_path(&before);
+        }
+        url.into()
+    }
 }
 
 #[cfg(test)]
@@ -384,6 +411,27 @@ mod tests {
             assert_eq!(Endpoint::parse(text).unwrap().place.url.as_str(), url);
         }
         assert!(Endpoint::parse(ENDPOINT_DEFAULT).unwrap().is_default);
+    }
+
+    #[test]
+    fn a_service_has_one_name() {
+        for (text, service) in [
+            (ENDPOINT_DEFAULT, SERVICE),
+            ("https://www.googleapis.com/compute/beta", SERVICE),
+            ("https://compute.us-central1.rep.googleapis.com", SERVICE),
+            ("https://compute-backup.p.googleapis.com/compute/v1/", SERVICE),
+            (
+                "https://compute.googleapis.com.example.com",
+                "https://compute.googleapis.com.example.com/compute/",
+            ),
+            ("http://localhost:8080", "http://127.0.0.1:8080/compute/"),
+            ("http://[::1]:8080/compute/alpha/", "http://127.0.0.1:8080/compute/"),
+            ("http://127.0.0.2:8080", "http://127.0.0.2:8080/compute/"),
+            ("https://example.com/v1", "https://example.com/"),
+            ("https://example.com/tenant-a/", "https://example.com/tenant-a/"),
+        ] {
+            assert_eq!(Endpoint::parse(text).unwrap().service(), service, "{text}");
+        }
     }
 
     #[test]
