@@ -1,7 +1,8 @@
 //! Which deletes wait because the policies have changed.
 //!
-//! A delete goes ahead when all policies that were in force lately want it: then no change of them
-//! has caused it. Of what was in force before a start nothing is known, so after a start all wait.
+//! A delete goes ahead when all policies that were in force lately want it and their guards let it
+//! pass: then no change of them has caused it. Of what was in force before a start nothing is known,
+//! so after a start all wait.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -140,7 +141,7 @@ impl<T: Clone> Lately<T> {
 }
 
 /// The deletes of a plan that not all of these have, made over the same inventory for the same
-/// instant by policies that were in force before.
+/// instant by policies that were in force before, without what their guards would have kept.
 pub fn premature<'p>(plan: &'p Plan, former: &[Plan]) -> Vec<&'p Change> {
     let deletes = |plan: &'p Plan| plan.changes.iter().filter(|one| one.action == Action::Delete);
     let wanted: Vec<BTreeSet<(&str, Option<&String>)>> = former

@@ -7,10 +7,10 @@ use jiff::Timestamp;
 
 use crate::agenda::{Lately, Waits, premature};
 use crate::inventory::Inventory;
-use crate::plan::guard::{Guard, Refusal};
+use crate::plan::guard::{Guard, Refusal, withheld};
 use crate::plan::{Action, Change, Plan, plan};
 use crate::policy::Policies;
-use crate::reconcile::Caution;
+use crate::reconcile::{Caution, guarded};
 use crate::report::minute;
 
 /// What was in force lately, and what is now.
@@ -72,7 +72,8 @@ impl Delay {
         // A round that began under other policies deletes nothing that these would keep.
         let newer = (made.policies_digest != current.digest).then_some(current);
         let asked = |former: &[Arc<Policies>]| -> Vec<Plan> {
-            former.iter().chain(&newer).map(|one| plan(one, inventory, now)).collect()
+            let asked = former.iter().chain(&newer);
+            asked.map(|one| passed(&one.of_engine(engine), inventory, now)).collect()
         };
         let (mut held, why) = match waits {
             Waits::All(until) => (
@@ -104,6 +105,19 @@ impl Delay {
         held.retain(|change: &&Change| change.engine == engine);
         (held, why)
     }
+}
+
+/// What the round of an engine would have done under these policies: what their own guards would have
+/// kept is not in it. Loosening a guard causes deletes as any other change does.
+fn passed(policies: &Policies, inventory: &Inventory, now: Timestamp) -> Plan {
+    let mut plan = guarded(plan(policies, inventory, now), policies, inventory, &[], now);
+    let refusals = std::mem::take(&mut plan.refusals);
+    let withheld = withheld(&refusals);
+    plan.changes.retain(|change| {
+        let is_kept = |id: &String| withheld.contains(&(change.engine.as_str(), id.as_str()));
+        !change.image.id.as_ref().is_some_and(is_kept)
+    });
+    plan
 }
 
 fn deletes(plan: &Plan) -> impl Iterator<Item = &Change> {

@@ -3,8 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use stillframe::clock::Clock;
 use stillframe::engine::Engine;
-use stillframe::inventory::Image;
+use stillframe::inventory::{FORMAT_VERSION, Image, Inventory};
+use stillframe::plan::guard::Guard;
+use stillframe::plan::plan;
+use stillframe::reconcile::Caution;
+use stillframe::watch::{Delay, World as _};
 
 use super::super::memory::{MemoryEngine, instance};
 use super::reload::{SETTINGS, World, day, hourly};
@@ -13,6 +18,9 @@ use super::{Running, Script, VirtualClock, text};
 const HOUR: Duration = Duration::from_hours(1);
 const MINUTE: Duration = Duration::from_mins(1);
 const NO_DELAY: &str = "  watch: {reconcileEvery: 1m, deleteDelay: 0}\n";
+
+/// Guards that refuse nothing for its share.
+const LOOSE: &str = "  guards: {seriesPercent: 100, enginePercent: 100}\n";
 
 fn write(world: &World, running: &Running, more: &str, retention: &str) {
     world.script.write(&text(&["one"], more, &[("hourly", "one", &hourly(retention))]));
@@ -62,6 +70,74 @@ async fn a_delay_that_was_shortened_right_before_counts_as_it_was() {
     tokio::time::sleep(MINUTE * 3).await;
     assert!(world.images() < before);
     running.stop().await;
+}
+
+/// The guards that kept something in the last round.
+fn held(running: &Running) -> Vec<Guard> {
+    let facts = running.status.snapshot().engines["one"].facts.clone().unwrap();
+    facts.round.held.keys().copied().collect()
+}
+
+/// The former policies want these deletes too, but not all at once.
+#[tokio::test(start_paused = true)]
+async fn what_only_the_guards_of_before_have_kept_waits_when_they_are_loosened() {
+    let (world, running) = day("{last: 30}").await;
+    let before = world.images();
+    assert!(before >= 20, "{before}");
+    write(&world, &running, SETTINGS, "{last: 6}");
+    tokio::time::sleep(MINUTE * 15).await;
+    assert_eq!(world.images(), before, "far too large a share");
+    assert_eq!(held(&running), [Guard::SeriesShare, Guard::EngineShare]);
+    write(&world, &running, &format!("{SETTINGS}{LOOSE}"), "{last: 6}");
+    tokio::time::sleep(MINUTE * 9).await;
+    assert_eq!(world.images(), before, "the delay has not passed");
+    assert_eq!(held(&running), [Guard::DeleteDelay]);
+    tokio::time::sleep(MINUTE * 3).await;
+    assert!(world.images() < before);
+    running.stop().await;
+}
+
+/// Somebody sees it and tightens them again.
+#[tokio::test(start_paused = true)]
+async fn guards_that_are_loosened_by_mistake_and_mended_in_time_delete_nothing() {
+    let (world, running) = day("{last: 30}").await;
+    let before = world.images();
+    write(&world, &running, SETTINGS, "{last: 6}");
+    tokio::time::sleep(MINUTE * 15).await;
+    write(&world, &running, &format!("{SETTINGS}{LOOSE}"), "{last: 6}");
+    tokio::time::sleep(MINUTE * 8).await;
+    write(&world, &running, SETTINGS, "{last: 6}");
+    tokio::time::sleep(MINUTE * 20).await;
+    assert_eq!(world.images(), before);
+    running.stop().await;
+}
+
+/// The files have tightened them since it has begun.
+#[tokio::test(start_paused = true)]
+async fn a_round_deletes_nothing_that_the_guards_of_now_would_keep() {
+    let (world, running) = day("{last: 30}").await;
+    write(&world, &running, SETTINGS, "{last: 6}");
+    tokio::time::sleep(MINUTE * 15).await;
+    running.stop().await;
+    let read = |guards: &str| {
+        let more = format!("{NO_DELAY}{guards}");
+        world.script.write(&text(&["one"], &more, &[("hourly", "one", &hourly("{last: 6}"))]));
+        Arc::new(world.script.read().policies.unwrap())
+    };
+    let (loose, tight) = (read(LOOSE), read(""));
+    let now = world.clock.now();
+    let inventory = Inventory {
+        format_version: FORMAT_VERSION.to_owned(),
+        observed_at: now,
+        engines: vec![world.engine.observe().await],
+    };
+    let made = plan(&loose, &inventory, now);
+    assert!(made.summary.delete > 10, "{:?}", made.summary);
+    let delay = Delay::new(Arc::clone(&loose), now);
+    assert_eq!(delay.refuse(&made, &inventory, now), []);
+    delay.replace(tight, [], now);
+    let refused = delay.refuse(&made, &inventory, now);
+    assert_eq!(refused[0].images.len(), made.summary.delete, "{refused:?}");
 }
 
 /// An engine of the same name that holds two images more, which the policy would let go.
