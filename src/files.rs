@@ -29,6 +29,8 @@ pub struct Read {
     pub files: Vec<PathBuf>,
     /// The links to directories on the way to them, and those that lead nowhere.
     pub links: Vec<PathBuf>,
+    /// The files and directories that are included, also those that are not there.
+    pub included: Vec<PathBuf>,
 }
 
 /// What is said of a configuration beside its files.
@@ -75,7 +77,7 @@ pub fn load_under(
 }
 
 fn loaded(reading: Reading, given: Given<'_>, origins: bool, now: Option<Timestamp>) -> Read {
-    let Reading { files, findings: unreadable, links, .. } = reading;
+    let Reading { files, findings: unreadable, links, included, .. } = reading;
     let names = files.iter().map(|file| PathBuf::from(&file.path)).collect();
     let Given { environment, endpoints } = given;
     let unread = !unreadable.is_empty();
@@ -85,7 +87,7 @@ fn loaded(reading: Reading, given: Given<'_>, origins: bool, now: Option<Timesta
         loaded.policies = None;
         loaded.findings.extend(unreadable);
     }
-    Read { loaded, files: names, links }
+    Read { loaded, files: names, links, included }
 }
 
 /// All `*.yaml` and `*.yml` files under a directory that are no tests, in the order of their paths.
@@ -154,6 +156,7 @@ struct Reading {
     findings: Vec<Finding>,
     /// Links to directories, and those that lead nowhere.
     links: Vec<PathBuf>,
+    included: Vec<PathBuf>,
     seen: BTreeSet<PathBuf>,
 }
 
@@ -210,7 +213,9 @@ impl Reading {
         }
         let directory = path.parent().unwrap_or(Path::new(""));
         for (included, place) in includes(&file) {
-            self.path(&beside(directory, &included), Some(&place));
+            let included = beside(directory, &included);
+            self.path(&included, Some(&place));
+            self.included.push(included);
         }
     }
 

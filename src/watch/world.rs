@@ -18,7 +18,8 @@ pub struct Reading {
     pub policies: Option<Policies>,
     /// What was found.
     pub findings: Vec<Finding>,
-    /// The files that were read, and the links to directories on the way to them.
+    /// The files that were read, the links to directories on the way to them, and what is included,
+    /// whether anything was there to be read or not.
     pub files: Vec<PathBuf>,
 }
 
@@ -187,7 +188,7 @@ impl World for Files {
                 let mut reading = Reading {
                     policies: read.loaded.policies,
                     findings: read.loaded.findings,
-                    files: read.files.into_iter().chain(read.links).collect(),
+                    files: [read.files, read.links, read.included].concat(),
                 };
                 let adjusted = reading.policies.as_mut().map(|policies| (self.adjust)(policies));
                 if let Some(Err(message)) = adjusted {

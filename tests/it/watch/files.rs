@@ -234,6 +234,32 @@ async fn a_linked_directory_is_watched_where_it_lies() {
     running.stop().await;
 }
 
+/// Also where nothing was read there yet.
+#[tokio::test]
+async fn an_included_directory_is_watched_with_everything_below_it() {
+    for polls in [false, true] {
+        let case = Case::new();
+        case.fill("policies", 5);
+        let file = case.root.join("policies/stillframe.yaml");
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, format!("{text}  include: [../teams]\n")).unwrap();
+        let teams = case.root.join("teams");
+        fs::create_dir_all(teams.join("new")).unwrap();
+        let running = case.watch("policies", polls).await;
+        // What is watched for the first time is read once more.
+        let again = running.status.until(|now| now.validity.readings.0 > 1);
+        tokio::time::timeout(PATIENCE, again).await.unwrap();
+        for (count, name) in (2..).zip(["new/db", "mail"]) {
+            let own = name.rsplit('/').next().unwrap();
+            let file = teams.join(format!("{name}.yaml"));
+            fs::write(file, policy(9).replace("web", own)).unwrap();
+            running.follows().await;
+            assert_eq!(running.status.snapshot().policies.len(), count);
+        }
+        running.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn a_work_tree_that_git_sync_swaps() {
     let case = Case::new();
