@@ -99,10 +99,32 @@ impl Policies {
         }
     }
 
+    /// Whether what stands beside the meaning is the same as in others: what is called how, who answers
+    /// for it, which warnings are meant, and the configuration as it is written. Where it stands in
+    /// the files does not count.
+    pub fn reads_like(&self, other: &Self) -> bool {
+        let mut pairs = self.policies.iter().zip(&other.policies);
+        self.config.name == other.config.name
+            && same_allowed(&self.config.allowed, &other.config.allowed)
+            && self.written_config == other.written_config
+            && self.policies.len() == other.policies.len()
+            && pairs.all(|(one, other)| {
+                one.owner == other.owner
+                    && one.description == other.description
+                    && same_allowed(&one.allowed, &other.allowed)
+            })
+    }
+
     /// All policies that have restore points, the removed ones last.
     pub fn all(&self) -> impl Iterator<Item = &Policy> {
         self.policies.iter().chain(&self.removed)
     }
+}
+
+/// Whether the same warnings are meant, wherever that is written.
+fn same_allowed(one: &[Allowed], other: &[Allowed]) -> bool {
+    let said = |allowed: &Allowed| (allowed.code, allowed.reason.clone());
+    one.iter().map(said).eq(other.iter().map(said))
 }
 
 /// The policy of a name among policies in the order of their names.

@@ -37,7 +37,8 @@ impl InForce {
         Ok(Self { policies, opened, rooms, delay, underway })
     }
 
-    /// Puts other policies in force; back comes whether they are any different.
+    /// Puts other policies in force; back comes whether they are any different. What only people read
+    /// is, too; it causes no deletes, so none wait for it.
     pub(super) fn replace(
         &mut self,
         watch: &Watch,
@@ -46,7 +47,7 @@ impl InForce {
     ) -> Result<bool, WorldError> {
         let opened = watch.world.open(&policies, Some((&self.policies, &self.opened)))?;
         let is_same = policies.digest == self.policies.digest
-            && policies.config.watch == self.policies.config.watch
+            && policies.reads_like(&self.policies)
             && opened.is_same(&self.opened);
         if is_same {
             return Ok(false);

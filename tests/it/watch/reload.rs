@@ -10,6 +10,7 @@ use stillframe::engine::{CreateRequest, Created, Engine, EngineError, Settled, W
 use stillframe::inventory::{EngineInventory, Gap, GapScope, Image};
 use stillframe::plan::guard::Guard;
 use stillframe::plan::{ImageRef, Update};
+use stillframe::report::overview::PolicyRow;
 use stillframe::watch::{Pace, Post, Role};
 use tempfile::TempDir;
 
@@ -166,6 +167,36 @@ async fn a_change_that_nobody_tells_of_is_seen_all_the_same() {
     world.script.write(&text.replace("last: 9", "last: 10"));
     tokio::time::sleep(MINUTE * 20).await;
     assert_ne!(running.status.snapshot().digest, changed);
+    running.stop().await;
+}
+
+/// The page, the messages and what images are called say them.
+#[tokio::test(start_paused = true)]
+async fn names_and_owners_are_followed_though_the_policies_mean_the_same() {
+    let (world, running) = day("{last: 8}").await;
+    running.status.keep_page();
+    let digest = running.status.snapshot().digest;
+    let plain = text(&["one"], SETTINGS, &[("hourly", "one", &hourly("{last: 8}"))]);
+    let named = plain.replace("kind: Config\n", "kind: Config\nmetadata: {name: renamed}\n");
+    let owned = named.replace("{name: hourly}", "{name: hourly, owner: ops}");
+    let mut since = None;
+    for (written, name, owner) in
+        [(&plain, "", ""), (&named, "renamed", ""), (&owned, "renamed", "ops")]
+    {
+        world.script.write(written);
+        running.bell.files_changed();
+        tokio::time::sleep(MINUTE).await;
+        let now = running.status.snapshot();
+        let is_owner = |row: &PolicyRow| row.owner == owner;
+        assert_eq!((now.name.as_str(), now.policy_rows.iter().all(is_owner)), (name, true));
+        assert_eq!(now.digest, digest, "nothing else has changed");
+        since = now.since;
+    }
+    // Where nobody could see a difference, nothing is put in force anew.
+    world.script.write(&format!("# A comment moves every line.\n{owned}"));
+    running.bell.files_changed();
+    tokio::time::sleep(MINUTE).await;
+    assert_eq!(running.status.snapshot().since, since);
     running.stop().await;
 }
 
