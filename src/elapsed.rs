@@ -76,6 +76,18 @@ impl Elapsed {
         })
     }
 
+    /// Both one after the other.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self::seconds(self.0 + other.0)
+    }
+
+    /// What is left of it after another one; zero where that is longer.
+    #[must_use]
+    pub const fn minus(self, other: Self) -> Self {
+        Self::seconds(self.0 - other.0)
+    }
+
     /// From `from` to `to`, zero where `to` comes first.
     pub fn between(from: Timestamp, to: Timestamp) -> Self {
         Self::seconds(to.as_second() - from.as_second())

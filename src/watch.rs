@@ -161,7 +161,7 @@ impl Control {
         }
         watch.status.read(&reading, now);
         let policies = reading.policies.ok_or(WatchError::Invalid)?;
-        let force = InForce::new(&watch, Arc::new(policies), now)?;
+        let force = InForce::new(&watch, Arc::new(policies))?;
         watch.status.accepted(now);
         let agenda = Agenda::new(force.engines(), force.settings().reconcile_every)
             .of(watch.identity.as_str());
@@ -339,7 +339,7 @@ impl Control {
         self.watch.status.read(&reading, now);
         let lease = self.force.settings().lease.clone();
         let replaced = match reading.policies {
-            Some(policies) => self.force.replace(&self.watch, Arc::new(policies), now).map(Some),
+            Some(policies) => self.force.replace(&self.watch, Arc::new(policies)).map(Some),
             None => Ok(None),
         };
         match &replaced {

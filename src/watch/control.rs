@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::Timestamp;
-
 use super::notify::Orders;
 use super::world::{Opened, WorldError};
 use super::{Delay, Watch};
@@ -25,13 +23,9 @@ pub(super) struct InForce {
 
 impl InForce {
     /// Opens what the policies name.
-    pub(super) fn new(
-        watch: &Watch,
-        policies: Arc<Policies>,
-        now: Timestamp,
-    ) -> Result<Self, WorldError> {
+    pub(super) fn new(watch: &Watch, policies: Arc<Policies>) -> Result<Self, WorldError> {
         let opened = watch.world.open(&policies, None)?;
-        let delay = Arc::new(Delay::new(Arc::clone(&policies), now));
+        let delay = Arc::new(Delay::new(Arc::clone(&policies)));
         let underway = Underway::default();
         let rooms = rooms(watch, &policies, &opened, &delay, &underway);
         Ok(Self { policies, opened, rooms, delay, underway })
@@ -43,7 +37,6 @@ impl InForce {
         &mut self,
         watch: &Watch,
         policies: Arc<Policies>,
-        now: Timestamp,
     ) -> Result<bool, WorldError> {
         let opened = watch.world.open(&policies, Some((&self.policies, &self.opened)))?;
         let is_same = policies.digest == self.policies.digest
@@ -53,7 +46,7 @@ impl InForce {
             return Ok(false);
         }
         let others = opened.others(&self.opened);
-        self.delay.replace(Arc::clone(&policies), others, now);
+        self.delay.replace(Arc::clone(&policies), others);
         self.rooms = rooms(watch, &policies, &opened, &self.delay, &self.underway);
         (self.policies, self.opened) = (policies, opened);
         Ok(true)

@@ -1,11 +1,13 @@
 //! Holds deletes that a change of the policies would cause.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use crate::agenda::{Lately, Waits, premature};
+use crate::elapsed::Elapsed;
 use crate::inventory::Inventory;
 use crate::plan::guard::{Guard, Refusal, withheld};
 use crate::plan::{Action, Change, Plan, plan};
@@ -15,7 +17,11 @@ use crate::report::minute;
 
 /// What was in force lately, and what is now.
 #[derive(Debug)]
-pub struct Delay(Mutex<Inner>);
+pub struct Delay {
+    /// When it began. This goes on while the machine is awake, whatever its clock is set to.
+    began: Instant,
+    inner: Mutex<Inner>,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -25,19 +31,30 @@ struct Inner {
 
 impl Delay {
     /// Nothing is known of what was in force before these.
-    pub fn new(current: Arc<Policies>, now: Timestamp) -> Self {
-        let lately = Lately::new(current.config.watch.delete_delay, now);
-        Self(Mutex::new(Inner { current, lately }))
+    pub fn new(current: Arc<Policies>) -> Self {
+        let lately = Lately::new(current.config.watch.delete_delay, Elapsed::ZERO);
+        Self { began: Instant::now(), inner: Mutex::new(Inner { current, lately }) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long it was awake by now.
+    pub(super) fn awake(&self) -> Elapsed {
+        Elapsed::seconds(i64::try_from(self.began.elapsed().as_secs()).unwrap_or(i64::MAX))
+    }
+
+    /// What the clock will show when it was awake for so long, if nobody sets it.
+    fn shown(&self, until: Elapsed, now: Timestamp) -> Timestamp {
+        // Both are in whole seconds, begun ones left out: a second later it is over by both.
+        until.minus(self.awake()).plus(Elapsed::seconds(1)).after(now)
     }
 
     /// These are in force from now on; `others` are the engines that are not those of before.
-    pub fn replace<'n>(
-        &self,
-        policies: Arc<Policies>,
-        others: impl IntoIterator<Item = &'n str>,
-        now: Timestamp,
-    ) {
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn replace<'n>(&self, policies: Arc<Policies>, others: impl IntoIterator<Item = &'n str>) {
+        let now = self.awake();
+        let mut inner = self.lock();
         let Inner { current, lately } = &mut *inner;
         lately.delays(policies.config.watch.delete_delay, now);
         // What the policies mean is the same: nothing was caused.
@@ -48,15 +65,22 @@ impl Delay {
         *current = policies;
     }
 
-    /// When the first of the waits on an engine is over.
-    pub(super) fn ends_at(&self, engine: &str, now: Timestamp) -> Option<Timestamp> {
-        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.lately.ends_at(engine, now)
+    /// When the first of the waits on an engine is over that was not over at a time `awake`; that may
+    /// be past.
+    pub(super) fn ends_at(
+        &self,
+        engine: &str,
+        awake: Elapsed,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let until = self.lock().lately.ends_at(engine, awake)?;
+        Some(self.shown(until, now))
     }
 
     /// Which deletes on an engine wait, and the policies that are asked about the rest.
-    fn waits(&self, engine: &str, now: Timestamp) -> (Waits<Arc<Policies>>, Arc<Policies>) {
-        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn waits(&self, engine: &str) -> (Waits<Arc<Policies>>, Arc<Policies>) {
+        let now = self.awake();
+        let inner = self.lock();
         (inner.lately.waits(engine, now), Arc::clone(&inner.current))
     }
 
@@ -68,7 +92,7 @@ impl Delay {
         inventory: &Inventory,
         now: Timestamp,
     ) -> (Vec<&'p Change>, String) {
-        let (waits, current) = self.waits(engine, now);
+        let (waits, current) = self.waits(engine);
         // A round that began under other policies deletes nothing that these would keep.
         let newer = (made.policies_digest != current.digest).then_some(current);
         let asked = |former: &[Arc<Policies>]| -> Vec<Plan> {
@@ -80,21 +104,21 @@ impl Delay {
                 deletes(made).collect(),
                 format!(
                     "deletes wait until {} after a start, or where policies change all the time",
-                    minute(until)
+                    minute(self.shown(until, now))
                 ),
             ),
             Waits::Other(until) => (
                 deletes(made).collect(),
                 format!(
                     "the engine is new or configured differently; its deletes wait until {}",
-                    minute(until)
+                    minute(self.shown(until, now))
                 ),
             ),
             Waits::Unless(former, until) => (
                 premature(made, &asked(&former)),
                 format!(
                     "the policies have changed; what that causes waits until {}",
-                    minute(until)
+                    minute(self.shown(until, now))
                 ),
             ),
             Waits::None => (

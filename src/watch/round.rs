@@ -12,6 +12,7 @@ use crate::agenda::{Ended, Health, NextDue, next_due};
 use crate::alert::{Condition, Occasion, Seen, Subject, Tried, Turn, conditions};
 use crate::apply::{Ending, Listener, Outcome, Stop};
 use crate::coverage::{Cover, coverage};
+use crate::elapsed::Elapsed;
 use crate::engine::{Progress, Settled};
 use crate::name::{PolicyName, SourceId};
 use crate::plan::guard::{Guard, refuses};
@@ -40,9 +41,10 @@ impl RoundTask {
     pub(super) async fn run(self) -> Finished {
         let scribe = Arc::new(Scribe { engine: self.engine.clone(), changes: OnceLock::new() });
         let approval = Approved { scribe: Arc::clone(&scribe), status: Arc::clone(&self.status) };
+        let awake = self.delay.awake();
         let round = self.room.round(&approval, scribe, &self.stop).await;
         let ended = match round {
-            Ok(round) => self.look_back(&round),
+            Ok(round) => self.look_back(&round, awake),
             Err(error) => {
                 tracing::error!(engine = self.engine, "the round was not carried out: {error}");
                 let message = format!("the round was not carried out: {error}");
@@ -56,7 +58,7 @@ impl RoundTask {
         Finished { engine: self.engine, ended }
     }
 
-    fn look_back(&self, round: &Round) -> Ended {
+    fn look_back(&self, round: &Round, awake: Elapsed) -> Ended {
         let now = self.room.clock.now();
         let seen = round.after.as_ref();
         let covers = seen.map(|seen| coverage(&self.room.policies, seen, now)).unwrap_or_default();
@@ -72,7 +74,8 @@ impl RoundTask {
         let instances = instances.flat_map(|engine| &engine.instances).cloned();
         let instances: Vec<_> = instances.collect();
         let due = next_due(&self.room.policies, &instances, round.plan.now);
-        let due = due.into_iter().chain(next_turn(&round.plan)).chain(self.next_delete(round));
+        let due =
+            due.into_iter().chain(next_turn(&round.plan)).chain(self.next_delete(round, awake));
         let due = NextDue::first(due);
         let has_failed = RoundFacts::has_failed(round);
         let health = if is_unseen(&round.plan) {
@@ -89,10 +92,12 @@ impl RoundTask {
         Ended { health, due, goes_on, is_lasting }
     }
 
-    /// When deletes of the round go that wait because the policies have changed.
-    fn next_delete(&self, round: &Round) -> Option<NextDue> {
+    /// When deletes of the round, which began at a time `awake`, go that wait because the policies have
+    /// changed.
+    fn next_delete(&self, round: &Round, awake: Elapsed) -> Option<NextDue> {
         let waits = round.plan.refusals.iter().any(|one| one.guard == Guard::DeleteDelay);
-        let at = self.delay.ends_at(&self.engine, round.plan.now).filter(|_| waits)?;
+        let at =
+            self.delay.ends_at(&self.engine, awake, self.room.clock.now()).filter(|_| waits)?;
         Some(NextDue::without_deadline(at))
     }
 

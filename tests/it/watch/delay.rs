@@ -133,11 +133,58 @@ async fn a_round_deletes_nothing_that_the_guards_of_now_would_keep() {
     };
     let made = plan(&loose, &inventory, now);
     assert!(made.summary.delete > 10, "{:?}", made.summary);
-    let delay = Delay::new(Arc::clone(&loose), now);
+    let delay = Delay::new(Arc::clone(&loose));
     assert_eq!(delay.refuse(&made, &inventory, now), []);
-    delay.replace(tight, [], now);
+    delay.replace(tight, []);
     let refused = delay.refuse(&made, &inventory, now);
     assert_eq!(refused[0].images.len(), made.summary.delete, "{refused:?}");
+}
+
+/// Nobody can set the time that a wait lasts.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_forward_makes_nothing_go_sooner() {
+    let (world, running) = day("{last: 8}").await;
+    let before = world.images();
+    world.write(&running, "{last: 6}");
+    tokio::time::sleep(MINUTE).await;
+    world.clock.step(15 * 60);
+    running.bell.reload();
+    tokio::time::sleep(MINUTE * 8).await;
+    assert_eq!(world.images(), before, "the delay has not passed");
+    tokio::time::sleep(MINUTE * 3).await;
+    assert!(world.images() < before);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_corrected_right_after_a_start_makes_nothing_go_sooner() {
+    let (world, running) = day("{last: 8}").await;
+    let before = world.images();
+    running.kill().await;
+    world.script.write(&text(&["one"], SETTINGS, &[("hourly", "one", &hourly("{last: 6}"))]));
+    let running = Running::start(world.script.clone(), world.clock.clone(), MINUTE);
+    tokio::time::sleep(MINUTE).await;
+    world.clock.step(15 * 60);
+    running.bell.reload();
+    tokio::time::sleep(MINUTE * 8).await;
+    assert_eq!(world.images(), before, "the delay has not passed");
+    tokio::time::sleep(MINUTE * 3).await;
+    assert!(world.images() < before);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_keeps_nothing_for_longer() {
+    let (world, running) = day("{last: 8}").await;
+    let before = world.images();
+    world.write(&running, "{last: 6}");
+    tokio::time::sleep(MINUTE).await;
+    world.clock.step(-10 * 60);
+    tokio::time::sleep(MINUTE * 8).await;
+    assert_eq!(world.images(), before, "the delay has not passed");
+    tokio::time::sleep(MINUTE * 4).await;
+    assert!(world.images() < before);
+    running.stop().await;
 }
 
 /// An engine of the same name that holds two images more, which the policy would let go.
