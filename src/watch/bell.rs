@@ -17,6 +17,7 @@ struct Inner {
     files: AtomicBool,
     reload: AtomicBool,
     stop: AtomicU8,
+    is_lost: AtomicBool,
     has_ended: AtomicBool,
     ended: Notify,
 }
@@ -50,9 +51,16 @@ impl Bell {
         self.0.rung.notify_one();
     }
 
+    /// Watching is to end because another one may work: that nobody has asked for, so what is under
+    /// way may finish whatever else was or will be asked.
+    pub(super) fn lose(&self) {
+        self.0.is_lost.store(true, Ordering::SeqCst);
+        self.0.rung.notify_one();
+    }
+
     /// Whether watching is to end.
     pub fn is_stopping(&self) -> bool {
-        self.0.stop.load(Ordering::SeqCst) > 0
+        self.0.is_lost.load(Ordering::SeqCst) || self.0.stop.load(Ordering::SeqCst) > 0
     }
 
     /// Whether what is under way is to be given up.

@@ -217,7 +217,7 @@ impl Candidate {
             async move {
                 candidate.renew(asked, &bell).await;
                 lost.store(true, Ordering::SeqCst);
-                bell.stop();
+                bell.lose();
             }
         });
         Elected { candidate, keeper, lost }
@@ -439,6 +439,8 @@ mod tests {
         memory.with(|state| state.is_away = true);
         tokio::time::sleep(Duration::from_millis(14_999)).await;
         assert!(bell.is_stopping());
+        bell.stop();
+        assert!(!bell.is_urgent(), "nobody has asked for that");
         assert!(matches!(first.release().await, Err(LeaseError::Lost(_))));
     }
 

@@ -75,7 +75,7 @@ impl FileLease {
                 place.display()
             );
             lost.store(true, Ordering::SeqCst);
-            bell.stop();
+            bell.lose();
         });
         Self { path: path.to_owned(), is_lost, keeper }
     }

@@ -12,6 +12,8 @@ use stillframe::engine::{
 };
 use stillframe::inventory::{EngineInventory, Image, Limits};
 use stillframe::plan::{Action, ImageRef, Update};
+use stillframe::policy::meant::LeasePlace;
+use stillframe::watch::{Lease, LeaseError, System};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
@@ -150,7 +152,7 @@ struct Fleet {
     engine: Arc<MemoryEngine>,
     slow: Arc<Slow>,
     script: Arc<Script>,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 const HOURLY: &str = "  source: {match: [{names: [\"web-*\"]}]}\n  schedule: {cron: \"0 * * * *\"}\n  \
@@ -170,7 +172,7 @@ fn fleet(length: Duration, rest: &str) -> Fleet {
     let directory = tempfile::tempdir().unwrap();
     let text = text(&["one"], SETTINGS, &[("hourly", "one", &format!("{HOURLY}{rest}"))]);
     let script = Script::new(&text, vec![slow.clone()], directory.path());
-    Fleet { clock, engine, slow, script, _directory: directory }
+    Fleet { clock, engine, slow, script, directory }
 }
 
 impl Fleet {
@@ -449,6 +451,36 @@ async fn a_stop_lets_what_goes_on_beside_rounds_finish() {
     assert_eq!(fleet.made("web-1"), 0);
     fleet.stop(running).await;
     assert_eq!(fleet.made("web-1"), 1);
+}
+
+/// Nobody has asked twice: the lease goes and a stop comes, in whichever order.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_lost_gives_up_nothing_that_is_under_way() {
+    for is_first in [true, false] {
+        let fleet = fleet(MINUTE * 57, "");
+        let running = fleet.start();
+        let path = fleet.directory.path().join("lease");
+        let (place, clock) =
+            (LeasePlace::File(path.clone()), fleet.clock.clone() as Arc<dyn Clock>);
+        let held = Lease::wait(&place, &clock, &running.bell, &running.status, System::default());
+        let held = held.await.unwrap().unwrap();
+        tokio::time::sleep(MINUTE * 54).await;
+        let lose = async || {
+            std::fs::remove_file(&path).unwrap();
+            tokio::time::sleep(MINUTE).await;
+        };
+        if is_first {
+            lose().await;
+            assert!(running.bell.is_stopping());
+        }
+        running.bell.stop();
+        if !is_first {
+            lose().await;
+        }
+        running.task.await.unwrap();
+        assert_eq!(fleet.made("web-1"), 1, "first: {is_first}");
+        assert!(matches!(held.release().await, Err(LeaseError::Lost(_))));
+    }
 }
 
 #[tokio::test(start_paused = true)]
