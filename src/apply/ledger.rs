@@ -7,8 +7,10 @@
 
 pub(super) mod chain;
 
-use std::fs::{self, File};
+use std::collections::BTreeMap;
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -25,6 +27,8 @@ use crate::plan::{Change, Plan};
 
 /// So much of what others have appended is searched first for its last line.
 const TAIL_FIRST: u64 = 64 << 10;
+/// A file that is another one at each look (some file systems say so) is written all the same.
+const LOOKS: usize = 3;
 /// So much of the end of a ledger is searched for the last round, then so much.
 const TAILS: [u64; 2] = [64 << 10, 4 << 20];
 
@@ -41,12 +45,21 @@ pub struct LedgerError {
 pub struct Ledger {
     path: PathBuf,
     open: Mutex<Option<Open>>,
+    /// The last rounds of this process, by engine: the file may be gone, or may not have taken them.
+    rounds: Mutex<BTreeMap<String, LastRound>>,
+}
+
+/// The last round of an engine.
+#[derive(Debug, Clone, Copy)]
+struct LastRound {
+    images: u64,
+    is_written: bool,
 }
 
 impl Ledger {
     /// The ledger in a file, which is made when the first line is written.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, open: Mutex::new(None) }
+        Self { path, open: Mutex::default(), rounds: Mutex::default() }
     }
 
     /// The file.
@@ -71,7 +84,7 @@ impl Ledger {
             .iter()
             .map(|engine| json!({"name": engine.name, "identity": engine.identity, "images": engine.images}))
             .collect();
-        self.append(&json!({
+        let written = self.append(&json!({
             "event": "round-began",
             "at": now,
             "plan": plan.id,
@@ -80,7 +93,17 @@ impl Ledger {
             "summary": plan.summary,
             "refusals": plan.refusals,
             "approvals": approvals,
-        }))
+        }));
+        let mut rounds = self.rounds.lock().unwrap_or_else(PoisonError::into_inner);
+        for engine in &plan.engines {
+            let (images, is_written) = (engine.images as u64, written.is_ok());
+            let before =
+                rounds.get(&engine.name).filter(|before| !before.is_written && !is_written);
+            // The most there were since the file has taken one, so that nothing shrinks unnoticed.
+            let images = before.map_or(images, |before| before.images.max(images));
+            rounds.insert(engine.name.clone(), LastRound { images, is_written });
+        }
+        written
     }
 
     pub(super) fn round_ended(
@@ -141,8 +164,19 @@ impl Ledger {
         self.append(&line)
     }
 
-    /// How many images an engine held in the last round, as far as the ledger says.
+    /// How many images an engine held in the last round, as far as the ledger says, or this process
+    /// knows where the ledger has not taken it or is another one since.
     pub fn images_seen(&self, engine: &str) -> Option<u64> {
+        let written = self.images_written(engine);
+        let rounds = self.rounds.lock().unwrap_or_else(PoisonError::into_inner);
+        match (written, rounds.get(engine)) {
+            (Some(written), Some(last)) if !last.is_written => Some(written.max(last.images)),
+            (None, Some(last)) => Some(last.images),
+            (written, _) => written,
+        }
+    }
+
+    fn images_written(&self, engine: &str) -> Option<u64> {
         let mut file = File::open(&self.path).ok()?;
         let length = file.metadata().ok()?.len();
         // Most often the last few lines say it.
@@ -160,11 +194,7 @@ impl Ledger {
         let error = |source| LedgerError { path: self.path.clone(), source };
         let mut line = serde_json::to_value(line).map_err(io::Error::other).map_err(error)?;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = match &mut *open {
-            Some(open) => open,
-            none => none.insert(Open::new(&self.path).map_err(error)?),
-        };
-        open.append(&mut line).map_err(error)
+        Open::append(&mut open, &self.path, &mut line).map_err(error)
     }
 }
 
@@ -187,12 +217,34 @@ impl Open {
         Ok(Self { file, length: 0, last: chain::BEGINNING.to_owned() })
     }
 
-    fn append(&mut self, line: &mut Value) -> io::Result<()> {
-        self.file.lock()?;
-        let written = self.append_locked(line);
+    /// Appends to the file that is at the path. The one that is open may have been moved away or
+    /// removed, as whoever keeps logs short does: what is written there nobody would find.
+    fn append(open: &mut Option<Self>, path: &Path, line: &mut Value) -> io::Result<()> {
+        let mut own = match open.take() {
+            Some(own) => own,
+            None => Self::new(path)?,
+        };
+        own.file.lock()?;
+        for _ in 0..LOOKS {
+            if own.is_at(path) {
+                break;
+            }
+            own = Self::new(path)?;
+            own.file.lock()?;
+        }
+        let written = own.append_locked(line);
         // An error of the write says more.
-        let unlocked = self.file.unlock();
+        let unlocked = own.file.unlock();
+        *open = Some(own);
         written.and(unlocked)
+    }
+
+    /// Whether it still is the file at the path.
+    fn is_at(&self, path: &Path) -> bool {
+        let which = |of: Metadata| (of.dev(), of.ino());
+        let own = self.file.metadata().map(which);
+        let there = fs::metadata(path).map(which);
+        own.is_ok_and(|own| there.is_ok_and(|there| own == there))
     }
 
     fn append_locked(&mut self, line: &mut Value) -> io::Result<()> {
@@ -302,6 +354,33 @@ mod tests {
         }
         assert_eq!(ledger.images_seen("a"), Some(5));
         assert_eq!(ledger.images_seen("b"), None);
+    }
+
+    /// As programs do that keep logs short; another process writes beside.
+    #[test]
+    fn what_was_moved_away_or_removed_is_begun_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ledger.ndjson");
+        let (one, other) = (Ledger::new(path.clone()), Ledger::new(path.clone()));
+        let both = |number: u32| {
+            one.append(&json!({"number": number, "by": 1})).unwrap();
+            other.append(&json!({"number": number, "by": 2})).unwrap();
+        };
+        both(0);
+        fs::rename(&path, directory.path().join("ledger.ndjson.1")).unwrap();
+        both(1);
+        fs::remove_file(&path).unwrap();
+        both(2);
+        fs::write(directory.path().join("new"), "").unwrap();
+        fs::rename(directory.path().join("new"), &path).unwrap();
+        both(3);
+        for (name, number) in [("ledger.ndjson.1", 0), ("ledger.ndjson", 3)] {
+            let text = fs::read(directory.path().join(name)).unwrap();
+            let checked = chain::check(&text);
+            assert_eq!((checked.lines, checked.breaks.len()), (2, 0), "{name}: {checked:?}");
+            let text = String::from_utf8(text).unwrap();
+            assert_eq!(text.matches(&format!("\"number\":{number}")).count(), 2, "{text}");
+        }
     }
 
     #[test]
