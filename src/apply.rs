@@ -270,19 +270,26 @@ pub struct Confirmed {
     pub refusals: Vec<Refusal>,
 }
 
-/// Carries out a plan. The outcomes come back in the order of the changes.
+/// What came of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Applied {
+    /// The outcomes, in the order of the changes.
+    pub outcomes: Vec<Outcome>,
+    /// That the ledger could not be written, and why: nothing was taken away without a line.
+    pub unwritten: Option<String>,
+}
+
+/// Carries out a plan. Where the ledger cannot be written nothing is taken away; that there is no
+/// room for a line costs no restore point.
 #[tracing::instrument(name = "apply", skip_all)]
-pub async fn apply(
-    plan: &Plan,
-    hands: &Hands<'_>,
-    second: &dyn SecondLook,
-) -> Result<Vec<Outcome>, LedgerError> {
-    hands.ledger.round_began(plan, &hands.approvals, hands.clock.now())?;
+pub async fn apply(plan: &Plan, hands: &Hands<'_>, second: &dyn SecondLook) -> Applied {
+    let began = hands.ledger.round_began(plan, &hands.approvals, hands.clock.now());
+    let fault = began.err().map(|error| error.to_string());
     let mut outcomes: Vec<Outcome> = Vec::new();
     for action in LONG {
         let made = made_so_far(plan, &outcomes);
         let takes = |change: &Change| change.action == action;
-        outcomes.extend(run_engines(plan, hands, takes, &made, None).await);
+        outcomes.extend(run_engines(plan, hands, takes, (&made, None), fault.as_ref()).await);
     }
     let rest = |change: &Change| !LONG.contains(&change.action);
     // That may have taken hours: what follows is held against the world as it is then.
@@ -290,15 +297,19 @@ pub async fn apply(
     let confirmed = if looks { Some(second.look(plan).await) } else { None };
     tell_refused(plan, hands, confirmed.as_ref());
     let made = made_so_far(plan, &outcomes);
-    outcomes.extend(run_engines(plan, hands, rest, &made, confirmed.as_ref()).await);
+    let known = (&made, confirmed.as_ref());
+    outcomes.extend(run_engines(plan, hands, rest, known, fault.as_ref()).await);
     for change in 0..plan.changes.len() {
         if !outcomes.iter().any(|outcome| outcome.change == change) {
             outcomes.push(Outcome { change, ending: Ending::Left });
         }
     }
     outcomes.sort_by_key(|outcome| outcome.change);
-    hands.ledger.round_ended(plan, &outcomes, hands.clock.now())?;
-    Ok(outcomes)
+    let ended = hands.ledger.round_ended(plan, &outcomes, hands.clock.now());
+    let unwritten = fault.or_else(|| ended.err().map(|error| error.to_string()));
+    let means = "images are made all the same, and nothing is taken away without a line";
+    let note = |why| format!("the ledger cannot be written, {means}: {why}");
+    Applied { outcomes, unwritten: unwritten.map(note) }
 }
 
 /// What takes time, one after the other. Copies and drills are bound to what their image is in the
@@ -322,13 +333,14 @@ fn made_so_far(plan: &Plan, outcomes: &[Outcome]) -> Made {
         .collect()
 }
 
-/// Carries out some of the changes, the engines side by side.
+/// Carries out some of the changes, the engines side by side: with what was made so far and what a
+/// second look has confirmed, and why the round is not in the ledger, if it is not.
 async fn run_engines(
     plan: &Plan,
     hands: &Hands<'_>,
     takes: impl Fn(&Change) -> bool,
-    made: &Made,
-    confirmed: Option<&Confirmed>,
+    (made, confirmed): (&Made, Option<&Confirmed>),
+    unwritten: Option<&String>,
 ) -> Vec<Outcome> {
     let mut by_engine: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (index, change) in plan.changes.iter().enumerate().filter(|(_, change)| takes(change)) {
@@ -355,6 +367,7 @@ async fn run_engines(
             confirmed: confirmed.map(|confirmed| confirmed.changes.clone()),
             made: made.clone(),
             ledger: Arc::clone(&hands.ledger),
+            unwritten: unwritten.cloned(),
             clock: Arc::clone(&hands.clock),
             author: hands.author.clone(),
             listener: Arc::clone(&hands.listener),

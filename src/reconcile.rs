@@ -16,7 +16,7 @@ use tracing::{Instrument, Span, info_span};
 
 use crate::agenda::next_due;
 use crate::apply::{
-    Confirmed, Hands, Lasting, Ledger, LedgerError, Listener, Outcome, SecondLook, Stop, Tempo,
+    Applied, Confirmed, Hands, Lasting, Ledger, Listener, Outcome, SecondLook, Stop, Tempo,
     Underway, apply, timer,
 };
 use crate::clock::Clock;
@@ -147,6 +147,8 @@ pub struct Round {
     pub changed: BTreeSet<(String, String)>,
     /// What came of each change.
     pub outcomes: Vec<Outcome>,
+    /// That the ledger could not be written, and why: nothing was taken away without a line.
+    pub unwritten: Option<String>,
     /// What was cleared away, engine by engine.
     pub settled: Vec<(String, Result<Settled, EngineError>)>,
     /// What is there now.
@@ -162,6 +164,7 @@ impl Round {
             not_approved: Vec::new(),
             changed: BTreeSet::new(),
             outcomes: Vec::new(),
+            unwritten: None,
             settled: Vec::new(),
             after: None,
         }
@@ -192,8 +195,7 @@ impl Room {
             engine.attend(&attention);
             let engine = Arc::clone(engine);
             let limit = self.recurrence.as_ref().map(|_| LOOK_LIMIT);
-            let look = async move { look(&*engine, limit).await };
-            looks.spawn(look.in_current_span());
+            looks.spawn(async move { look(&*engine, limit).await }.in_current_span());
         }
         let mut engines = looks.join_all().await;
         engines.sort_by(|one, other| one.name.cmp(&other.name));
@@ -263,7 +265,7 @@ impl Room {
         approval: &dyn Approval,
         listener: Arc<dyn Listener>,
         stop: &Stop,
-    ) -> Result<Round, LedgerError> {
+    ) -> Round {
         let planned = |inventory: &Inventory, now, approved: Option<&Plan>| {
             let mut plan = self.plan_after(inventory, now, approved);
             plan.budget = budget(&self.policies, inventory, &plan, plan.now);
@@ -282,23 +284,21 @@ impl Room {
         approval: &dyn Approval,
         listener: Arc<dyn Listener>,
         stop: &Stop,
-    ) -> Result<Round, LedgerError> {
+    ) -> Round {
         let inventory = self.observe().await;
         approval.found(&lint::in_round(&self.policies, &inventory, self.clock.now()));
         // What stands still waits for nobody's approval, and for no capture.
         let overdue = if approval.shows_only() { Vec::new() } else { self.overdue(&inventory) };
         let restarted = self.settle_each(&overdue);
         let carried = self.carry_out(inventory, planned, approval, listener, stop);
-        let (carried, _) = tokio::join!(carried, restarted);
+        let (mut round, _) = tokio::join!(carried, restarted);
         // What was promised holds whatever has gone wrong, and above all then.
-        let settled = if approval.shows_only() { Vec::new() } else { self.settle_all().await };
-        let mut round = carried?;
-        round.settled = settled;
+        round.settled = if approval.shows_only() { Vec::new() } else { self.settle_all().await };
         // Where nothing was carried out, what was seen still stands.
         if !round.outcomes.is_empty() {
             round.after = Some(self.observe().await);
         }
-        Ok(round)
+        round
     }
 
     /// Plans over what was seen, asks, and carries out what is approved; what engines have promised
@@ -310,7 +310,7 @@ impl Room {
         approval: &dyn Approval,
         listener: Arc<dyn Listener>,
         stop: &Stop,
-    ) -> Result<Round, LedgerError> {
+    ) -> Round {
         let planned = |inventory: &Inventory, now, approved: Option<&Plan>| {
             info_span!("plan").in_scope(|| planned(inventory, now, approved))
         };
@@ -321,7 +321,7 @@ impl Room {
             let now = self.clock.now();
             if let Some(message) = stale(&plan, &self.policies, now) {
                 plan.refusals.push(whole_plan(&plan, message));
-                return Ok(Round::not_carried_out(plan));
+                return Round::not_carried_out(plan);
             }
             inventory = self.observe().await;
             let (both, only_fresh) = in_both(&plan, planned(&inventory, now, Some(&plan)));
@@ -329,13 +329,14 @@ impl Room {
             (plan, not_approved) = (both, only_fresh);
         }
         if !approved {
-            return Ok(Round::not_carried_out(plan));
+            return Round::not_carried_out(plan);
         }
         Span::current().record("plan", plan.id.as_str()).record("changes", plan.changes.len());
         tracing::info!(plan = plan.id, changes = plan.changes.len(), "applying");
-        let outcomes = apply(&plan, &self.hands(&plan, &inventory, listener, stop), self).await?;
+        let applied = apply(&plan, &self.hands(&plan, &inventory, listener, stop), self).await;
+        let Applied { outcomes, unwritten } = applied;
         let (settled, after) = (Vec::new(), Some(inventory));
-        Ok(Round { plan, approved, not_approved, changed, outcomes, settled, after })
+        Round { plan, approved, not_approved, changed, outcomes, unwritten, settled, after }
     }
 
     /// The engines of machines that stand still and should run again by now.
@@ -366,9 +367,8 @@ impl Room {
 
     /// Lets an engine put things in order, where rounds are repeated for as long as a capture may take.
     async fn settle(&self, engine: &dyn Engine) -> Result<Settled, EngineError> {
-        let Some(recurrence) = &self.recurrence else { return engine.settle().await };
-        let limit = recurrence.limit;
-        tokio::time::timeout(timer(limit), engine.settle()).await.unwrap_or_else(|_| {
+        let Some(Recurrence { limit, .. }) = &self.recurrence else { return engine.settle().await };
+        tokio::time::timeout(timer(*limit), engine.settle()).await.unwrap_or_else(|_| {
             Err(EngineError::Failed(format!("given up: it had not ended after {limit}")))
         })
     }

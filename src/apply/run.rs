@@ -49,6 +49,8 @@ pub(super) struct EngineRun {
     /// What this run has made so far.
     pub(super) made: Made,
     pub(super) ledger: Arc<Ledger>,
+    /// Why the round is not in the ledger, where it is not.
+    pub(super) unwritten: Option<String>,
     pub(super) clock: Arc<dyn Clock>,
     /// Who makes images.
     pub(super) author: Option<Author>,
@@ -375,8 +377,27 @@ impl EngineRun {
         change: &Change,
         work: impl Future<Output = Ending>,
     ) -> Ending {
-        if let Err(error) = self.ledger.change_began(&self.plan, change, self.clock.now()) {
-            return failed(format!("not begun, because the ledger cannot be written: {error}"));
+        // What makes an image is worth more than the line about it. What takes away can wait.
+        let takes_away = takes_away(change.action) || replaces(change);
+        let began = match &self.unwritten {
+            Some(why) if takes_away => Err(why.clone()),
+            _ => {
+                let began = self.ledger.change_began(&self.plan, change, self.clock.now());
+                began.map_err(|error| error.to_string())
+            }
+        };
+        match began {
+            Err(why) if takes_away => {
+                return failed(format!("not begun, because the ledger cannot be written: {why}"));
+            }
+            Err(why) => {
+                let Change { source_name, action, .. } = change;
+                let action = action.word();
+                self.listener.note(&format!(
+                    "{source_name}: {action} goes on though the ledger cannot be written: {why}"
+                ));
+            }
+            Ok(()) => {}
         }
         self.listener.began(index);
         let ending = work.await;
@@ -407,6 +428,12 @@ impl EngineRun {
             Err(error) => failed(error.to_string()),
         }
     }
+}
+
+/// Whether a failed attempt is cleared away for it.
+fn replaces(change: &Change) -> bool {
+    change.create.as_ref().is_some_and(|create| create.replaces.is_some())
+        || change.copy.as_ref().is_some_and(|copy| copy.replaces.is_some())
 }
 
 fn failed(message: impl Into<String>) -> Ending {

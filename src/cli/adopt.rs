@@ -136,7 +136,7 @@ impl Adopt {
             listener: Arc::clone(&listener),
         };
         let told = Told { shown, last: &last, out: self.out.as_deref() };
-        let round = room.round_of(&planned, &told, listener, &stop).await?;
+        let round = room.round_of(&planned, &told, listener, &stop).await;
         let adoption = last.into_inner().unwrap_or_else(PoisonError::into_inner);
         let adoption = adoption.context("nothing was planned")??;
         self.report(&adoption, &round, console)?;

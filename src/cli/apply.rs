@@ -85,7 +85,7 @@ impl Apply {
             listener: Arc::clone(&listener),
         };
         let round = match &saved {
-            None => room.round(&approval, listener, &stop).await?,
+            None => room.round(&approval, listener, &stop).await,
             Some(saved) => within(&room, saved, &approval, listener, &stop, console).await?,
         };
         self.report(&room, &round, console)?;
@@ -112,6 +112,9 @@ impl Apply {
                     Err(error) => json!({"engine": engine, "error": error.to_string()}),
                 })
                 .collect();
+            if let Some(note) = &round.unwritten {
+                console.error(note);
+            }
             return console.json(&json!({
                 "format_version": "1.0",
                 "plan": round.plan,
@@ -158,7 +161,7 @@ async fn within(
         *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(within);
         plan
     };
-    let mut round = room.round_of(&planned, approval, listener, stop).await?;
+    let mut round = room.round_of(&planned, approval, listener, stop).await;
     let within = last.into_inner().unwrap_or_else(PoisonError::into_inner);
     if let Some(within) = within {
         let changed = changed_since(&saved.plan, &within.new);
@@ -204,6 +207,7 @@ pub(super) fn exit_of(round: &Round, dry_run: bool) -> Exit {
             Ending::Failed { .. } | Ending::Skipped { .. } | Ending::Left | Ending::GivenUp
         )
     }) || !round.plan.blocked.is_empty()
+        || round.unwritten.is_some()
         || has_overdue(&round.settled);
     let unseen = round.plan.engines.iter().any(|engine| !engine.complete);
     let unsettled = round.settled.iter().any(|(_, settled)| settled.is_err());

@@ -245,7 +245,7 @@ impl Import {
             listener: Arc::clone(&listener),
         };
         let told = Told { shown, last: &last, verb: self };
-        let round = room.round_of(&planned, &told, listener, &stop).await?;
+        let round = room.round_of(&planned, &told, listener, &stop).await;
         let importing = last.into_inner().unwrap_or_else(PoisonError::into_inner);
         let importing = importing.context("nothing was planned")??;
         self.report(&importing, &round, console)?;

@@ -77,7 +77,7 @@ impl UndoCommand {
             listener: Arc::clone(&listener),
         };
         let told = Told { shown, last: &last };
-        let round = room.round_of(&planned, &told, listener, &stop).await?;
+        let round = room.round_of(&planned, &told, listener, &stop).await;
         let undo = last.into_inner().unwrap_or_else(PoisonError::into_inner);
         let gone = undo.map(|undo| undo.lost).unwrap_or_default();
         if self.json {

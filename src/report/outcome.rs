@@ -184,6 +184,10 @@ pub fn apply_text(round: &Round) -> String {
         let title = "! refused by guards".to_owned();
         sections.push(Section { title, style: "delete", rows: refused });
     }
+    if let Some(note) = &round.unwritten {
+        let rows = vec![Row::new("delete", format!("! {}", clean(note)))];
+        sections.push(Section { title: "ledger".to_owned(), style: "heading", rows });
+    }
     let (verdict, style) = verdict(round);
     render(include_str!("templates/apply.txt.hbs"), &ApplyView { sections, verdict, style })
 }

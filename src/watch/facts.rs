@@ -222,7 +222,8 @@ impl RoundFacts {
     pub(super) fn has_failed(round: &Round) -> bool {
         let failed =
             |ending: &Ending| matches!(ending, Ending::Failed { .. } | Ending::Skipped { .. });
-        round.outcomes.iter().any(|outcome| failed(&outcome.ending))
+        round.unwritten.is_some()
+            || round.outcomes.iter().any(|outcome| failed(&outcome.ending))
             || round.settled.iter().any(|(_, settled)| match settled {
                 Ok(settled) => settled.overdue().next().is_some(),
                 Err(_) => true,

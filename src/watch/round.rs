@@ -43,15 +43,7 @@ impl RoundTask {
         let approval = Approved { scribe: Arc::clone(&scribe), status: Arc::clone(&self.status) };
         let awake = self.delay.awake();
         let round = self.room.round(&approval, scribe, &self.stop).await;
-        let ended = match round {
-            Ok(round) => self.look_back(&round, awake),
-            Err(error) => {
-                tracing::error!(engine = self.engine, "the round was not carried out: {error}");
-                let message = format!("the round was not carried out: {error}");
-                self.status.notices.round_failed(&self.engine, message, self.room.clock.now());
-                Ended::broken()
-            }
-        };
+        let ended = self.look_back(&round, awake);
         if let Some(engine) = self.room.engines.first() {
             self.status.calls(&self.engine, engine.calls());
         }
@@ -148,6 +140,7 @@ impl RoundTask {
             seen.conditions.push(Condition::new(subject, "", message));
         }
         seen.conditions.extend(self.standing(round));
+        seen.conditions.extend(self.unwritten(round));
         seen
     }
 
@@ -186,6 +179,18 @@ impl RoundTask {
         broken.collect()
     }
 
+    /// The ledger could not be written.
+    fn unwritten(&self, round: &Round) -> Option<Condition> {
+        let subject = Subject {
+            occasion: Occasion::Failure,
+            engine: self.engine.clone(),
+            policy: String::new(),
+            source: String::new(),
+            detail: "ledger".to_owned(),
+        };
+        round.unwritten.clone().map(|note| Condition::new(subject, "", note))
+    }
+
     /// Machines that were stopped for a capture and do not run again.
     fn standing(&self, round: &Round) -> Option<Condition> {
         let settled = round.settled.iter().flat_map(|(_, settled)| settled);
@@ -216,6 +221,9 @@ impl RoundTask {
         }
         for text in over {
             tracing::info!(engine, "no longer: {text}");
+        }
+        if let Some(note) = &round.unwritten {
+            tracing::error!(engine, "{note}");
         }
         // What has failed was said when it did.
         let failed: BTreeSet<Subject> = tried.iter().map(|one| one.subject(engine)).collect();

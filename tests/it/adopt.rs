@@ -498,14 +498,14 @@ async fn a_round_adopts_and_the_next_finds_nothing() {
         adoption.plan
     };
     let silent = || Arc::new(super::engines::Quiet);
-    let round = room.round_of(&planned, &Yes, silent(), &Stop::default()).await.unwrap();
+    let round = room.round_of(&planned, &Yes, silent(), &Stop::default()).await;
     assert_eq!(round.outcomes.iter().filter(|outcome| outcome.ending.is_done()).count(), 3);
     let ledger = fs::read_to_string(path).unwrap();
     assert_eq!(ledger.matches("\"change-ended\"").count(), 3);
     assert!(ledger.contains("\"adopted\""));
-    let again = room.round_of(&planned, &Yes, silent(), &Stop::default()).await.unwrap();
+    let again = room.round_of(&planned, &Yes, silent(), &Stop::default()).await;
     assert_eq!(again.plan.changes, []);
-    let next = room.round(&Yes, silent(), &Stop::default()).await.unwrap();
+    let next = room.round(&Yes, silent(), &Stop::default()).await;
     assert_eq!((next.plan.summary.delete, next.plan.summary.create), (0, 1));
 }
 

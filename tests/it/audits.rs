@@ -1,5 +1,6 @@
 //! The ledger and what an auditor reads of it.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use super::schemas::{assert_holds, validator};
@@ -52,6 +53,30 @@ fn a_report_says_what_was_deleted_and_what_is_protected() {
     let compliance = &report["compliance"].as_array().unwrap()[0];
     assert_eq!(compliance["longest_seconds"], 86_400);
     assert!(compliance["breaches"].as_u64().unwrap() >= 4, "{compliance}");
+}
+
+#[test]
+fn a_ledger_that_cannot_be_written_costs_no_restore_point_and_takes_nothing_away() {
+    let datacenter = week();
+    let names = || -> BTreeSet<String> {
+        let list = datacenter.json(0, &["list", "--all"]);
+        let images = list["images"].as_array().unwrap().iter();
+        images.map(|row| row["image"]["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let before = names();
+    fs::rename(datacenter.path(LEDGER), datacenter.path("aside")).unwrap();
+    fs::create_dir(datacenter.path(LEDGER)).unwrap();
+    let apply = ["apply", "--auto-approve", "--now", "2026-11-22T12:00:00Z"];
+    let said = datacenter.run_to(5, &apply).out;
+    assert!(said.contains("the ledger cannot be written, images are made all the same"), "{said}");
+    assert!(said.contains("not begun, because the ledger cannot be written"), "{said}");
+    let after = names();
+    assert!(before.is_subset(&after) && before.len() < after.len(), "{before:?} {after:?}");
+    fs::remove_dir(datacenter.path(LEDGER)).unwrap();
+    fs::rename(datacenter.path("aside"), datacenter.path(LEDGER)).unwrap();
+    datacenter.run_to(0, &apply);
+    assert!(names().len() < after.len(), "what was not taken away is taken away later");
+    datacenter.run_to(0, &["ledger", "verify"]);
 }
 
 #[test]

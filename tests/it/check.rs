@@ -950,7 +950,7 @@ async fn carried_out(
     };
     let changes = (0..case.plan.changes.len()).collect();
     let confirmed = Confirmed { changes, withheld: owned(second), refusals: second.to_vec() };
-    let outcomes = apply(&case.plan, &hands, &Found(confirmed)).await.unwrap();
+    let outcomes = apply(&case.plan, &hands, &Found(confirmed)).await.outcomes;
     let of = |is_it: fn(&Ending) -> bool| -> BTreeSet<Action> {
         let outcomes = outcomes.iter().filter(|outcome| is_it(&outcome.ending));
         outcomes.map(|outcome| case.plan.changes[outcome.change].action).collect()

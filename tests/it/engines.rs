@@ -266,7 +266,7 @@ impl Case {
     }
 
     async fn round(&self, day: i64) -> Round {
-        self.room(day).round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap()
+        self.room(day).round(&Yes, Arc::new(Quiet), &Stop::default()).await
     }
 
     async fn observe(&self, day: i64) -> EngineInventory {
@@ -753,7 +753,7 @@ suite! {
     a_reply_that_was_lost_makes_no_second_image("", case) {
         let faulty = Arc::new(Faulty::new(case.bench.open(clock(0)), vec![Fault::CreateReplyLost]));
         let room = room(faulty.clone(), clock(0), case.policies(), &case.directory);
-        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await;
         assert_eq!(faulty.happened(), 1);
         assert_eq!(round.outcomes.iter().filter(|outcome| matches!(outcome.ending, Ending::Failed { .. })).count(), 1);
         case.round(0).await;
@@ -771,11 +771,11 @@ suite! {
         let wide = case.policies_of("  retention: {last: 3}\n  lifecycle: {grace: 3d}\n");
         let mut room = case.room(7);
         room.policies = Arc::new(wide);
-        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await;
         assert!(round.outcomes.iter().all(|outcome| outcome.ending.is_done()), "{:?}", round.outcomes);
         let image = |images: Vec<Image>| images.into_iter().find(|image| image.id == oldest.id);
         assert_eq!(image(case.observe(7).await.images).unwrap().let_go_at(), Some(noon(7)));
-        let again = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+        let again = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await;
         assert_eq!(again.plan.summary.delete, 0);
         assert!(image(case.observe(7).await.images).is_some());
     }
@@ -787,7 +787,7 @@ suite! {
         let mut strict = case.room(1);
         Arc::make_mut(&mut strict.policies).config.guards.engine_count = 0;
         let before = case.observe(1).await.images.len();
-        let round = strict.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+        let round = strict.round(&Yes, Arc::new(Quiet), &Stop::default()).await;
         assert_eq!(round.plan.summary.delete, 2);
         assert!(round.outcomes.iter().filter(|outcome| outcome.ending == Ending::Refused).count() == 2);
         assert_eq!(case.observe(1).await.images.len(), before);
@@ -803,7 +803,7 @@ suite! {
         // The first look sees everything, the second one not.
         let faulty = Arc::new(Faulty::new(case.bench.open(clock(2)), vec![Fault::SecondListingCutOff]));
         let room = room(faulty.clone(), clock(2), case.policies(), &case.directory);
-        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await;
         assert_eq!(faulty.happened(), 1);
         assert!(round.plan.summary.delete > 0 && round.plan.summary.create > 0);
         for outcome in &round.outcomes {
@@ -894,7 +894,7 @@ suite! {
             let faulty = Arc::new(Faulty::new(case.bench.open(clock(day)), script));
             let room = room(faulty, clock(day), case.policies(), &case.directory);
             for _ in 0..2 {
-                let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+                let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await;
                 assert_eq!(round.plan.summary.delete, 0);
             }
         }
@@ -933,7 +933,7 @@ suite! {
         let script = vec![Fault::CreateFails, Fault::CopyReplyLost];
         let faulty = Arc::new(Faulty::new(case.bench.open(clock(0)), script));
         let room = room(faulty.clone(), clock(0), case.policies(), &case.directory);
-        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await;
         assert_eq!(faulty.happened(), 2);
         let words: Vec<&str> = round.outcomes.iter().map(|outcome| outcome.ending.word()).collect();
         let count = |wanted: &str| words.iter().filter(|word| **word == wanted).count();
@@ -960,7 +960,7 @@ suite! {
         let wide = "  sharing: [{role: roles/compute.imageUser, members: [\"user:a@x\", \"group:b@x\"]}]\n";
         let mut room = case.room(0);
         room.policies = Arc::new(case.policies_of(wide));
-        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await;
         assert_eq!(round.plan.summary.relabel, 2);
         assert!(round.outcomes.iter().all(|outcome| outcome.ending.is_done()), "{:?}", round.outcomes);
         let inventory = room.observe().await;
@@ -999,7 +999,7 @@ suite! {
             assert!(matches!(tried, Err(EngineError::Failed(_))), "{tried:?}");
             let mut room = case.room(0);
             room.policies = Arc::new(case.policies_of(&format!("  drill: {{cron: \"0 6 * * *\", check: {}}}\n", check.word())));
-            let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+            let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await;
             let of_image = round.outcomes.iter().find(|outcome| round.plan.changes[outcome.change].image.name == image.name);
             assert!(matches!(&of_image.unwrap().ending, Ending::Failed { message } if message.starts_with("it could not be restored: ")), "{of_image:?}");
             let now = case.observe(0).await.images.into_iter().find(|one| one.id == image.id).unwrap();
@@ -1044,7 +1044,7 @@ suite! {
         case.round(0).await;
         let faulty = Arc::new(Faulty::new(case.bench.open(clock(1)), vec![Fault::CreateFails, Fault::CreateFails]));
         let room = room(faulty.clone(), clock(1), case.policies(), &case.directory);
-        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await;
         assert_eq!(faulty.happened(), 2);
         // What was to be deprecated once the new point is READY waits for it.
         assert_eq!(round.outcomes.iter().filter(|outcome| matches!(outcome.ending, Ending::Skipped { .. })).count(), 2);

@@ -220,7 +220,7 @@ async fn what_was_shown_and_approved_keeps_its_turn() {
         let room = super::engines::room(engine, clock.clone(), policies, &directory);
         let approval = Late(clock, now);
         let quiet = Arc::new(super::engines::Quiet);
-        let round = room.round(&approval, quiet, &Stop::default()).await.unwrap();
+        let round = room.round(&approval, quiet, &Stop::default()).await;
         assert!(round.not_approved.is_empty(), "at {now}: {:?}", round.not_approved);
         assert_eq!(captured_for(&round.plan), ["tight"], "at {now}");
         assert_eq!(round.outcomes.iter().filter(|one| one.ending.is_done()).count(), 1);
@@ -354,6 +354,7 @@ fn what_has_changed_since_it_was_approved_is_not_called_new() {
         not_approved: new,
         changed,
         outcomes: Vec::new(),
+        unwritten: None,
         settled: Vec::new(),
         after: None,
     };

@@ -122,10 +122,10 @@ impl Simulation {
         let mut runs: Vec<_> = runs.map(Box::pin).collect();
         // Both begin to look before either begins to act.
         let rounds = match runs.as_mut_slice() {
-            [one] => vec![one.await.unwrap()],
+            [one] => vec![one.await],
             [one, other] => {
                 let (one, other) = tokio::join!(one, other);
-                vec![one.unwrap(), other.unwrap()]
+                vec![one, other]
             }
             _ => unreachable!(),
         };
@@ -153,7 +153,7 @@ impl Simulation {
             .filter_map(|refusal| refusal.override_flag.as_deref())
             .map(|flag| Override::parse(flag.strip_prefix("--override ").unwrap()).unwrap())
             .collect();
-        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await;
         self.assert_unrefused(&round);
         round
     }
@@ -272,7 +272,7 @@ async fn a_source_that_is_gone_is_retired_after_its_grace() {
             simulation.policies.clone(),
             &simulation.directory,
         );
-        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await;
         let of_gone = |change: &stillframe::plan::Change| change.key.source.as_str() == "web-1";
         let changes: Vec<_> = round
             .plan

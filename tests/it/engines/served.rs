@@ -354,7 +354,7 @@ impl Trouble {
             self.served.fault(script.clone()).await;
         }
         let room = self.case.room(day);
-        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await;
         let after = self.case.observe(day).await.images;
         // Whatever is gone was let go a day before, or was no restore point.
         let points = before.iter().filter(|image| !image.is_step());

@@ -270,7 +270,7 @@ impl Rounds {
     async fn round(&self, minutes: i64, changes: Option<usize>) -> Round {
         self.case.fake.state().changes_left = changes;
         let room = self.room(minutes);
-        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await;
         self.case.fake.state().changes_left = None;
         round
     }

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use stillframe::alert::Notification;
+use stillframe::alert::{Item, Notification, Occasion};
+use stillframe::apply::check_chain;
 use stillframe::clock::Clock;
 use stillframe::engine::{
     CopyRequest, CreateRequest, Created, Engine, EngineError, Settled, Standing, Watcher,
@@ -804,5 +805,55 @@ async fn nobody_is_told_that_deletes_wait_as_they_always_do() {
     tokio::time::sleep(2 * HOUR).await;
     assert_eq!(stage.notebook.titles(), [""; 0]);
     assert!(!stage.engine.inner.world.lock().unwrap().deleted.is_empty());
+    stage.stop().await;
+}
+
+const KEEPING: &str = "  guards: {seriesPercent: 100, enginePercent: 100}\n  watch:\n    deleteDelay: 0\n    \
+                       notify:\n      receivers:\n        ops: {exec: {command: [tell]}}\n";
+
+#[tokio::test(start_paused = true)]
+async fn a_ledger_that_cannot_be_written_costs_no_slot_and_takes_nothing_away() {
+    let policy = format!("{HOURLY}  lifecycle: {{grace: 0}}\n");
+    let mut stage = Stage::new(KEEPING, &policy, 1);
+    let count = |stage: &Stage| {
+        let made = slots(&stage.engine.inner).values().map(Vec::len).sum::<usize>();
+        (made, stage.engine.inner.world.lock().unwrap().deleted.len())
+    };
+    tokio::time::sleep(6 * HOUR).await;
+    let (made, deleted) = count(&stage);
+    assert!(made == 7 && deleted > 0, "{made} {deleted}");
+    assert_eq!(stage.notebook.titles(), [""; 0]);
+    let path = |name: &str| stage.directory.path().join(name);
+    std::fs::rename(path("ledger.ndjson"), path("aside")).unwrap();
+    std::fs::create_dir(path("ledger.ndjson")).unwrap();
+    tokio::time::sleep(8 * HOUR).await;
+    assert_eq!(count(&stage), (made + 8, deleted), "made all the same, and nothing is taken away");
+    let told = std::mem::take(&mut *stage.notebook.sent.lock().unwrap());
+    let lines = told.iter().flat_map(|(_, sent)| &sent.conditions);
+    let lines: Vec<&str> = lines.map(|item| item.message.as_str()).collect();
+    let says = |text: &str| lines.iter().any(|line| line.contains(text));
+    assert!(says("the ledger cannot be written, images are made all the same"), "{lines:?}");
+    assert!(says("not begun, because the ledger cannot be written"), "{lines:?}");
+    // More has gone than anybody took away; the last line of the ledger knows of four.
+    {
+        let mut world = stage.engine.inner.world.lock().unwrap();
+        let mut created: Vec<_> = world.images.values().map(|image| image.created_at).collect();
+        created.sort_unstable();
+        let fifth = created[created.len() - 5];
+        let is_let_go = |image: &Image| image.stage != stillframe::inventory::Stage::Active;
+        world.images.retain(|_, image| image.created_at >= fifth || is_let_go(image));
+        assert!(world.images.values().any(is_let_go), "there is something to delete");
+    }
+    std::fs::remove_dir(path("ledger.ndjson")).unwrap();
+    std::fs::rename(path("aside"), path("ledger.ndjson")).unwrap();
+    tokio::time::sleep(HOUR / 2).await;
+    assert_eq!(count(&stage).1, deleted, "a guard remembers how many there were");
+    let told = std::mem::take(&mut *stage.notebook.sent.lock().unwrap());
+    let is_refusal = |item: &Item| item.occasion == Occasion::GuardRefusal;
+    assert!(told.iter().any(|(_, sent)| sent.conditions.iter().any(is_refusal)), "{told:?}");
+    tokio::time::sleep(2 * HOUR).await;
+    assert!(count(&stage).1 > deleted, "there is room again");
+    let text = std::fs::read(path("ledger.ndjson")).unwrap();
+    assert_eq!(check_chain(&text).breaks, []);
     stage.stop().await;
 }

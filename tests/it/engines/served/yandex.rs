@@ -149,20 +149,20 @@ async fn what_a_run_has_left_of_a_set_is_made_by_the_next_one() {
         let clock = world.served.clock.clone();
         let room = super::super::room(engine, clock, world.case.policies(), &world.case.directory);
         world.fault(json!({"fault": "forbidden", "method": "POST", "times": 1})).await;
-        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await;
         let ended = round.outcomes.iter().filter(|outcome| outcome.ending.is_done()).count();
         assert_eq!((round.outcomes.len(), ended), (2, 1));
         let snapshots = world.snapshots().await;
         world.pass(minutes);
         let states = world.states().await;
         assert!(states.contains(&state) && states.contains(&ImageState::Ready), "{states:?}");
-        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await;
         let create = round.plan.changes.iter().find_map(|change| change.create.as_ref()).unwrap();
         assert_eq!(create.replaces.is_some(), state == ImageState::Partial);
         assert!(round.outcomes.iter().all(|one| one.ending.is_done()), "{:?}", round.outcomes);
         assert_eq!(world.states().await, [ImageState::Ready; 2]);
         assert_eq!(world.snapshots().await, snapshots + 1);
-        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await;
         assert_eq!(round.plan.changes, []);
     }
 }
@@ -195,7 +195,7 @@ async fn what_an_interrupted_run_has_begun_is_taken_up_by_the_next_one() {
     let begun = world.engine().observe().await.images;
     let room = super::super::room(engine, clock, world.case.policies(), &world.case.directory);
     for _ in 0..2 {
-        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap();
+        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await;
         assert!(round.outcomes.iter().all(|one| one.ending.is_done()), "{:?}", round.outcomes);
         world.pass(1);
     }

@@ -54,7 +54,7 @@ fn room_of(world: &World, settings: Value, spec: &str) -> Room {
 }
 
 async fn round(room: &Room) -> Round {
-    room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap()
+    room.round(&Yes, Arc::new(Quiet), &Stop::default()).await
 }
 
 /// A round of policies that copy.

@@ -177,7 +177,7 @@ impl World {
                 }
             }
         };
-        let round = room.round_of(&planned, &Yes, listener, &Stop::default()).await.unwrap();
+        let round = room.round_of(&planned, &Yes, listener, &Stop::default()).await;
         let refused = refused.into_inner().unwrap();
         refused.map_or(Ok(round), Err)
     }
