@@ -25,7 +25,7 @@ use crate::plan::Action;
 pub use crate::policy::meant::Occasion;
 
 /// What a condition is about: two of the same subject are one.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Subject {
     /// What kind of condition it is.
     pub occasion: Occasion,

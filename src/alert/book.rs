@@ -57,6 +57,8 @@ pub struct Digest {
 pub struct Book {
     held: BTreeMap<Subject, Told>,
     over: BTreeMap<Subject, Told>,
+    /// What people are being told has ended, and when that was written: it may not have arrived.
+    leaving: BTreeMap<Subject, (Timestamp, Told)>,
     /// The engines that there are, once that was said: of others nothing holds.
     engines: Option<BTreeSet<String>>,
     /// Nobody is told of anything: nothing waits for that.
@@ -70,9 +72,13 @@ impl Book {
         Self { held: held.collect(), ..Self::default() }
     }
 
-    /// What holds and was told.
+    /// What people take to hold: what they were told of and not yet that it has ended.
     pub fn told(&self) -> Vec<Told> {
-        self.held.values().filter(|told| told.told_at.is_some()).cloned().collect()
+        let held = self.held.values().filter(|told| told.told_at.is_some());
+        let is_held =
+            |subject: &Subject| self.held.get(subject).is_some_and(|told| told.told_at.is_some());
+        let over = self.leaving.iter().filter(|(subject, _)| !is_held(subject));
+        held.chain(over.map(|(_, (_, told))| told)).cloned().collect()
     }
 
     /// A round of an engine has ended. Where not all was seen, and as long as something may still
@@ -225,6 +231,7 @@ impl Book {
             |subject: &Subject| subject.engine.is_empty() || names.contains(&subject.engine);
         self.held.retain(|subject, _| is_there(subject));
         self.over.retain(|subject, _| is_there(subject));
+        self.leaving.retain(|subject, _| is_there(subject));
         self.engines = Some(names.clone());
     }
 
@@ -275,6 +282,14 @@ impl Book {
         self.is_unheard = !is_heard;
     }
 
+    /// Only the messages that were written then still wait; back comes whether people have heard that
+    /// more has ended.
+    pub fn settle(&mut self, waiting: &BTreeSet<Timestamp>) -> bool {
+        let before = self.leaving.len();
+        self.leaving.retain(|_, (written_at, _)| waiting.contains(written_at));
+        self.leaving.len() != before
+    }
+
     /// What did not arrive was not told: after a restart it is told as new.
     pub fn untell(&mut self, told_at: &BTreeSet<Timestamp>) {
         for told in self.held.values_mut() {
@@ -304,6 +319,9 @@ impl Book {
                 Some(_) => continue,
             }
             told.told_at = Some(now);
+        }
+        for told in &digest.over {
+            self.leaving.insert(told.condition.subject.clone(), (now, told.clone()));
         }
         let is_empty = digest.new.is_empty() && digest.still.is_empty() && digest.over.is_empty();
         (!is_empty).then_some(digest)

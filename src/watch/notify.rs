@@ -34,6 +34,8 @@ pub(super) struct Notices {
     book: Mutex<Book>,
     /// Something may have to be told.
     changed: Notify,
+    /// A message waits no longer.
+    settled: Notify,
     tally: Mutex<Tally>,
     /// The engines that are not well, as their last rounds went.
     unwell: Mutex<BTreeSet<String>>,
@@ -124,6 +126,12 @@ impl Notices {
 
     fn told(&self) -> Vec<Told> {
         locked(&self.book).told()
+    }
+
+    /// Only the messages that were written then still wait; back comes whether people have heard that
+    /// something has ended.
+    fn settle(&self, waiting: &BTreeSet<Timestamp>) -> bool {
+        locked(&self.book).settle(waiting)
     }
 
     fn untell(&self, told_at: &BTreeSet<Timestamp>) {

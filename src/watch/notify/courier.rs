@@ -39,17 +39,19 @@ pub struct SendError {
     pub is_passing: bool,
     /// When whoever refused it wants to be asked again.
     pub after: Option<Duration>,
+    /// The addresses that it may reach if it is sent again to them alone; none where that is all.
+    pub left: Vec<String>,
 }
 
 impl SendError {
     /// It may arrive another time.
     pub fn passing(message: impl Into<String>) -> Self {
-        Self { message: message.into(), is_passing: true, after: None }
+        Self { message: message.into(), is_passing: true, after: None, left: Vec::new() }
     }
 
     /// It will not arrive another time either.
     pub fn lasting(message: impl Into<String>) -> Self {
-        Self { message: message.into(), is_passing: false, after: None }
+        Self { message: message.into(), is_passing: false, after: None, left: Vec::new() }
     }
 }
 
@@ -162,7 +164,7 @@ impl Post {
         } else {
             format!("it answered HTTP {}{quote}", status.as_u16())
         };
-        Err(SendError { message, is_passing, after })
+        Err(SendError { message, is_passing, after, left: Vec::new() })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The desk: waits until something is to be told, writes the messages and hands them to the queues.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 use super::ping::Pinger;
 use super::queue::Queue;
 use super::{Courier, locked, memory};
-use crate::alert::digest_of;
+use crate::alert::{Digest, Told, digest_of};
 use crate::clock::Clock;
 use crate::policy::meant::{Notify as Settings, Ping, Receiver};
 use crate::report::clean;
@@ -94,7 +95,8 @@ impl Desk {
         let notices = &self.office.status.notices;
         let closed = join_all(queues.into_iter().map(|queue| queue.close(deadline, notices))).await;
         let lost: BTreeSet<Timestamp> = closed.into_iter().flatten().collect();
-        if !lost.is_empty() {
+        let has_settled = notices.settle(&lost);
+        if has_settled || !lost.is_empty() {
             notices.untell(&lost);
             memory::write(&locked(&self.office.work).orders.memory, notices.told());
         }
@@ -176,7 +178,14 @@ impl Office {
                 () = self.status.notices.changed.notified() => {
                     tokio::time::sleep(self.pace.group).await;
                 }
-                () = self.ordered.notified() => continue,
+                () = self.ordered.notified() => {
+                    self.settle();
+                    continue;
+                }
+                () = self.status.notices.settled.notified() => {
+                    self.settle();
+                    continue;
+                }
                 () = tokio::time::sleep(next.unwrap_or(LOOK).min(LOOK)) => {}
             }
             self.tell();
@@ -205,6 +214,7 @@ impl Office {
         let now = self.clock.now();
         let notices = &self.status.notices;
         let Some(digest) = notices.take(settings.repeat_interval, now) else { return };
+        let about = Arc::new(subjects(&digest));
         let mut written = BTreeMap::new();
         for queue in &work.queues {
             let on = queue.on();
@@ -212,11 +222,37 @@ impl Office {
                 .entry(on.clone())
                 .or_insert_with(|| digest_of(&digest, &on, name, clean, now).map(Arc::new));
             if let Some(message) = message {
-                queue.put(Arc::clone(message), notices);
+                queue.put(message, &about, notices);
             }
         }
+        notices.settle(&waiting(&work.queues));
         memory::write(memory, notices.told());
     }
+
+    /// Remembers no longer what people have heard the end of.
+    fn settle(&self) {
+        let work = locked(&self.work);
+        let notices = &self.status.notices;
+        if notices.settle(&waiting(&work.queues)) {
+            memory::write(&work.orders.memory, notices.told());
+        }
+    }
+}
+
+/// What a message is about, as numbers: there may be many.
+fn subjects(digest: &Digest) -> BTreeSet<u64> {
+    let told = digest.new.iter().chain(&digest.still).chain(&digest.over);
+    let number = |told: &Told| {
+        let mut hasher = DefaultHasher::new();
+        told.condition.subject.hash(&mut hasher);
+        hasher.finish()
+    };
+    told.map(number).collect()
+}
+
+/// When the messages were written that wait.
+fn waiting(queues: &[Queue]) -> BTreeSet<Timestamp> {
+    queues.iter().flat_map(Queue::waiting).collect()
 }
 
 #[cfg(test)]

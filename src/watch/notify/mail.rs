@@ -8,8 +8,8 @@ use lettre::message::header::ContentType;
 use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Tls, TlsParameters};
-use lettre::transport::smtp::response::{Category, Code};
-use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
+use lettre::transport::smtp::response::{Category, Code, Detail};
+use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 
 use super::courier::{Secrets, SendError};
 use crate::alert::Notification;
@@ -53,40 +53,77 @@ pub(super) async fn send(
     let (server, envelope, mail) = (builder.build(), mail.envelope().clone(), mail.formatted());
     let told = |error: &Error| refusal(error, password.as_deref());
     let Err(error) = server.send_raw(&envelope, &mail).await else { return Ok(()) };
-    // The crate stops at the first address that is refused: the others get it each by itself.
-    if envelope.to().len() < 2 || !is_about_somebody(&error) {
+    if !is_about_somebody(&error) {
         return Err(told(&error));
     }
-    let (mut has_arrived, mut worst) = (false, told(&error));
-    for to in envelope.to() {
-        let single = Envelope::new(envelope.from().cloned(), vec![to.clone()])
-            .map_err(|error| SendError::lasting(error.to_string()))?;
-        match server.send_raw(&single, &mail).await {
-            Ok(_) => has_arrived = true,
-            Err(error) => {
-                let error = told(&error);
-                tracing::warn!("no mail to {to}: {error}");
-                if error.is_passing {
-                    worst = error;
-                }
-            }
+    let everybody = match envelope.to() {
+        [one] => vec![(one, Err(error))],
+        everybody => singly(&server, &envelope, everybody, &mail).await?,
+    };
+    let (mut left, mut passing, mut lasting) = (Vec::new(), Vec::new(), Vec::new());
+    let mut has_arrived = false;
+    for (to, sent) in everybody {
+        let Err(error) = sent else {
+            has_arrived = true;
+            continue;
+        };
+        let error = told(&error);
+        let why = format!("no mail to {to}: {error}");
+        if error.is_passing {
+            left.push(to.to_string());
+            passing.push(why);
+        } else {
+            tracing::warn!("{why}");
+            lasting.push(why);
         }
     }
-    // Sent again it would reach those twice that have it.
-    if has_arrived { Ok(()) } else { Err(worst) }
+    // Who has it does not get it twice, and who never will is not asked again.
+    if !left.is_empty() {
+        return Err(SendError { left, ..SendError::passing(passing.join("; ")) });
+    }
+    if has_arrived { Ok(()) } else { Err(SendError::lasting(lasting.join("; "))) }
 }
 
-/// Whether a refusal may be about one of several recipients: not about who sends.
+/// Sends it to each by itself: the crate stops at the first address that is refused.
+async fn singly<'a>(
+    server: &AsyncSmtpTransport<Tokio1Executor>,
+    envelope: &Envelope,
+    everybody: &'a [Address],
+    mail: &[u8],
+) -> Result<Vec<(&'a Address, Result<(), Error>)>, SendError> {
+    let mut sent = Vec::new();
+    for to in everybody {
+        let single = Envelope::new(envelope.from().cloned(), vec![to.clone()])
+            .map_err(|error| SendError::lasting(error.to_string()))?;
+        sent.push((to, server.send_raw(&single, mail).await.map(drop)));
+    }
+    Ok(sent)
+}
+
+/// Leaves only these addresses of those that mail goes to.
+pub(super) fn narrow(email: &mut Email, left: &[String]) {
+    let address =
+        |text: &str| text.parse::<Mailbox>().ok().map(|mailbox| mailbox.email.to_string());
+    email.to.retain(|text| address(text).is_some_and(|address| left.contains(&address)));
+}
+
+/// Whether a refusal may be about one of several recipients: not about who sends, and not about the
+/// server (RFC 5321, section 4.2.3: a mailbox that is busy, in error or full is 450, 451 or 452).
 fn is_about_somebody(error: &Error) -> bool {
     let is_login = |code: Code| code.category == Category::Unspecified3;
+    let is_mailbox = |code: Code| {
+        code.category == Category::MailSystem
+            && matches!(code.detail, Detail::Zero | Detail::One | Detail::Two)
+    };
+    if error.is_transient() {
+        return error.status().is_some_and(is_mailbox);
+    }
     error.is_permanent() && !error.status().is_some_and(is_login)
 }
 
 fn refusal(error: &Error, password: Option<&str>) -> SendError {
+    // The crate says the cause with it.
     let mut text = format!("the mail server: {error}");
-    if let Some(cause) = std::error::Error::source(error) {
-        text = format!("{text}: {cause}");
-    }
     if let Some(password) = password.filter(|password| password.len() >= 4) {
         text = text.replace(password, "…");
     }

@@ -1,6 +1,7 @@
-//! The queue of a receiver: messages go out one after the other, and again where that may help.
+//! The queue of a receiver: messages go out one after the other, and again where that may help. One
+//! that the receiver cannot take holds up those that are about something else for moments only.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,17 +11,19 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{Courier, Notices, locked};
+use super::{Courier, Notices, SendError, locked, mail};
 use crate::alert::{Notification, Occasion};
-use crate::policy::meant::Receiver;
+use crate::policy::meant::{Receiver, Way};
 use crate::watch::Status;
 
 /// So many messages wait; what comes then is dropped.
 const WAITING_MAX: usize = 64;
 /// The longest wait between two attempts.
 const RETRY_MAX: Duration = Duration::from_mins(15);
-/// What cannot be delivered for so long is dropped.
+/// What has not arrived so long after it was written is dropped.
 const DELIVERY_MAX: Duration = Duration::from_hours(24);
+/// What fails so often lets others go on without it.
+const OVERTAKEN_AFTER: u32 = 3;
 
 /// A receiver, and what its files are relative to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,9 +36,9 @@ struct Goal {
 pub(super) struct Queue {
     goal: watch::Sender<Goal>,
     name: String,
-    messages: mpsc::Sender<Arc<Notification>>,
+    letters: mpsc::UnboundedSender<Letter>,
     /// When those that have not arrived yet were written.
-    pending: Arc<Mutex<VecDeque<Timestamp>>>,
+    pending: Arc<Mutex<Vec<Timestamp>>>,
     task: JoinHandle<()>,
 }
 
@@ -48,7 +51,7 @@ impl Queue {
         courier: Arc<dyn Courier>,
         retry: Duration,
     ) -> Self {
-        let (messages, waiting) = mpsc::channel(WAITING_MAX);
+        let (letters, coming) = mpsc::unbounded_channel();
         let name = receiver.name.clone();
         let (goal, goals) = watch::channel(Goal { receiver, base });
         let pending = Arc::new(Mutex::default());
@@ -59,9 +62,11 @@ impl Queue {
             courier,
             retry,
             pending: Arc::clone(&pending),
+            letters: Vec::new(),
+            wait: retry,
         };
-        let task = tokio::spawn(delivery.run(waiting));
-        Self { goal, name, messages, pending, task }
+        let task = tokio::spawn(delivery.run(coming));
+        Self { goal, name, letters, pending, task }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -83,18 +88,34 @@ impl Queue {
         });
     }
 
+    /// When the messages were written that have not arrived yet.
+    pub(super) fn waiting(&self) -> Vec<Timestamp> {
+        locked(&self.pending).clone()
+    }
+
     /// What it is told of.
     pub(super) fn on(&self) -> BTreeSet<Occasion> {
         self.goal.borrow().receiver.on.clone()
     }
 
-    /// Takes a message, without waiting for anything.
-    pub(super) fn put(&self, message: Arc<Notification>, notices: &Notices) {
+    /// Takes a message about some things, without waiting for anything.
+    pub(super) fn put(
+        &self,
+        message: &Arc<Notification>,
+        about: &Arc<BTreeSet<u64>>,
+        notices: &Notices,
+    ) {
         let name = &self.name;
         let mut pending = locked(&self.pending);
-        let written_at = message.at;
-        if self.messages.try_send(message).is_ok() {
-            pending.push_back(written_at);
+        let letter = Letter {
+            message: Arc::clone(message),
+            about: Arc::clone(about),
+            came: Instant::now(),
+            failures: 0,
+            left: Vec::new(),
+        };
+        if pending.len() < WAITING_MAX && self.letters.send(letter).is_ok() {
+            pending.push(message.at);
             notices.waits(name, 1);
         } else {
             notices.counted(name, "dropped");
@@ -105,8 +126,8 @@ impl Queue {
     /// Takes no more messages, and gives those that wait so long to arrive. Back comes when those were
     /// written that have not.
     pub(super) async fn close(self, deadline: Instant, notices: &Notices) -> Vec<Timestamp> {
-        let Self { name, messages, pending, mut task, .. } = self;
-        drop(messages);
+        let Self { name, letters, pending, mut task, .. } = self;
+        drop(letters);
         if tokio::time::timeout_at(deadline, &mut task).await.is_ok() {
             return Vec::new();
         }
@@ -114,7 +135,7 @@ impl Queue {
         let lost = notices.gives_up(&name);
         tracing::error!(
             receiver = name,
-            "{lost} messages are dropped, for watching has ended; what still holds of them is told after the next start"
+            "{lost} messages are dropped, for watching has ended; what still holds of them, and what has ended, is told after the next start"
         );
         let pending = std::mem::take(&mut *locked(&pending));
         pending.into_iter().collect()
@@ -131,6 +152,17 @@ impl Queue {
     }
 }
 
+/// A message that has not arrived.
+struct Letter {
+    message: Arc<Notification>,
+    /// What it is about: one that is about the same comes after it.
+    about: Arc<BTreeSet<u64>>,
+    came: Instant,
+    failures: u32,
+    /// The addresses that it has not reached, where it has reached others.
+    left: Vec<String>,
+}
+
 /// Delivers to a receiver.
 struct Delivery {
     name: String,
@@ -139,55 +171,137 @@ struct Delivery {
     status: Arc<Status>,
     courier: Arc<dyn Courier>,
     retry: Duration,
-    pending: Arc<Mutex<VecDeque<Timestamp>>>,
+    pending: Arc<Mutex<Vec<Timestamp>>>,
+    /// What has not arrived, in the order in which it was written.
+    letters: Vec<Letter>,
+    /// How long the oldest waits after its next failure.
+    wait: Duration,
 }
 
 impl Delivery {
-    async fn run(mut self, mut waiting: mpsc::Receiver<Arc<Notification>>) {
-        while let Some(message) = waiting.recv().await {
-            self.deliver(&message).await;
-            locked(&self.pending).pop_front();
-            self.status.notices.waits(&self.name, -1);
+    async fn run(mut self, mut coming: mpsc::UnboundedReceiver<Letter>) {
+        let (mut is_closed, mut again_at) = (false, Instant::now());
+        while !(is_closed && self.letters.is_empty()) {
+            let waits = !self.letters.is_empty();
+            tokio::select! {
+                letter = coming.recv(), if !is_closed => match letter {
+                    Some(letter) => {
+                        self.letters.push(letter);
+                        if waits {
+                            self.overtake().await;
+                        } else {
+                            again_at = self.deliver().await;
+                        }
+                    }
+                    None => is_closed = true,
+                },
+                () = tokio::time::sleep_until(again_at), if waits => {
+                    again_at = self.deliver().await;
+                }
+                // What was in the way may be mended.
+                Ok(()) = self.goals.changed(), if waits => again_at = self.deliver().await,
+            }
         }
     }
 
-    async fn deliver(&mut self, message: &Notification) {
-        let (name, notices) = (self.name.as_str(), &self.status.notices);
-        let began = Instant::now();
-        let mut wait = self.retry;
-        let mut is_told = false;
-        loop {
-            let Goal { receiver, base } = self.goals.borrow_and_update().clone();
-            let error = match self.courier.send(&base, &receiver, message).await {
-                Ok(()) => {
-                    notices.counted(name, "sent");
-                    if is_told {
-                        tracing::info!(receiver = name, "the message has arrived after all");
-                    }
-                    return;
-                }
-                Err(error) => error,
+    /// Sends one after the other, until one does not arrive; back comes when that is sent again.
+    async fn deliver(&mut self) -> Instant {
+        let mut asked = None;
+        while !self.letters.is_empty() {
+            if let Err(error) = self.send(0).await {
+                asked = error.after;
+                break;
+            }
+            self.wait = self.retry;
+        }
+        // Who asks for patience has it for all.
+        if asked.is_none() {
+            self.overtake().await;
+        }
+        self.expire();
+        let wait = self.wait.max(asked.unwrap_or_default().min(RETRY_MAX));
+        self.wait = (self.wait * 2).min(RETRY_MAX);
+        Instant::now() + wait
+    }
+
+    /// Where the oldest fails again and again others go on without it, those first that failed least,
+    /// until one of them fails as well: then it is not the message.
+    async fn overtake(&mut self) {
+        while self.letters.first().is_some_and(|first| first.failures >= OVERTAKEN_AFTER) {
+            let may = |position: &usize| {
+                let (before, rest) = self.letters.split_at(*position);
+                before.iter().all(|letter| letter.about.is_disjoint(&rest[0].about))
             };
-            notices.counted(name, "failed");
-            if !error.is_passing || began.elapsed() >= DELIVERY_MAX {
-                notices.counted(name, "dropped");
-                tracing::error!(receiver = name, "a message is dropped: {error}");
+            let others = (1..self.letters.len()).filter(may);
+            let next = others.min_by_key(|position| (self.letters[*position].failures, *position));
+            let Some(next) = next else { return };
+            if self.send(next).await.is_err() {
                 return;
             }
-            if !is_told {
-                tracing::warn!(
-                    receiver = name,
-                    "a message did not arrive and is sent again: {error}"
-                );
-                is_told = true;
-            }
-            let asked = error.after.unwrap_or_default().min(RETRY_MAX);
-            tokio::select! {
-                () = tokio::time::sleep(wait.max(asked)) => {}
-                // What was in the way may be mended.
-                Ok(()) = self.goals.changed() => {}
-            }
-            wait = (wait * 2).min(RETRY_MAX);
         }
+    }
+
+    /// Sends one of those that wait; an error where it is to be sent again.
+    async fn send(&mut self, position: usize) -> Result<(), SendError> {
+        let (name, notices) = (self.name.as_str(), &self.status.notices);
+        let Goal { mut receiver, base } = self.goals.borrow_and_update().clone();
+        let letter = &mut self.letters[position];
+        if let Way::Email(email) = &mut receiver.way
+            && !letter.left.is_empty()
+        {
+            mail::narrow(email, &letter.left);
+        }
+        let sent = self.courier.send(&base, &receiver, &letter.message).await;
+        let Err(error) = sent else {
+            notices.counted(name, "sent");
+            if letter.failures > 0 {
+                tracing::info!(receiver = name, "the message has arrived after all");
+            }
+            self.settled(position);
+            return Ok(());
+        };
+        notices.counted(name, "failed");
+        if !error.is_passing {
+            notices.counted(name, "dropped");
+            tracing::error!(receiver = name, "a message is dropped: {error}");
+            self.settled(position);
+            return Ok(());
+        }
+        letter.failures += 1;
+        if !error.left.is_empty() {
+            letter.left.clone_from(&error.left);
+        }
+        if letter.failures == 1 {
+            tracing::warn!(receiver = name, "a message did not arrive and is sent again: {error}");
+        }
+        Err(error)
+    }
+
+    /// Drops what was written too long ago.
+    fn expire(&mut self) {
+        while let Some(first) = self.letters.first()
+            && first.came.elapsed() >= DELIVERY_MAX
+        {
+            let name = self.name.as_str();
+            self.status.notices.counted(name, "dropped");
+            let failures = first.failures;
+            tracing::error!(
+                receiver = name,
+                "a message is dropped: it has not arrived for a day, after {failures} attempts"
+            );
+            self.settled(0);
+        }
+    }
+
+    /// One of them waits no longer.
+    fn settled(&mut self, position: usize) {
+        let letter = self.letters.remove(position);
+        let mut pending = locked(&self.pending);
+        if let Some(one) = pending.iter().position(|at| *at == letter.message.at) {
+            pending.remove(one);
+        }
+        drop(pending);
+        self.status.notices.waits(&self.name, -1);
+        self.status.notices.settled.notify_one();
     }
 }

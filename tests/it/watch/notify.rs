@@ -17,7 +17,7 @@ use stillframe::engine::{
 };
 use stillframe::inventory::{DrillCheck, EngineInventory, Gap, GapScope, Image};
 use stillframe::plan::{ImageRef, Update};
-use stillframe::policy::meant::{Ping, Receiver};
+use stillframe::policy::meant::{Ping, Receiver, Way};
 use stillframe::policy::{SourceFile, load};
 use stillframe::watch::{Courier, Pace, SendError, Signal};
 use tempfile::TempDir;
@@ -145,6 +145,10 @@ struct Notebook {
     sent: Mutex<Vec<(String, Notification)>>,
     pings: Mutex<Vec<(Signal, String)>>,
     fault: Mutex<Option<SendError>>,
+    /// A title that it cannot take.
+    refuses: Mutex<Option<String>>,
+    /// To whom mail was to go.
+    mail: Mutex<Vec<String>>,
     attempts: Mutex<u64>,
     /// It never comes back.
     hangs: Mutex<bool>,
@@ -175,8 +179,15 @@ impl Courier for Notebook {
         if *self.hangs.lock().unwrap() {
             std::future::pending::<()>().await;
         }
+        if let Way::Email(email) = &receiver.way {
+            self.mail.lock().unwrap().push(email.to.join(" "));
+        }
         if let Some(fault) = self.fault.lock().unwrap().clone() {
             return Err(fault);
+        }
+        let refused = self.refuses.lock().unwrap().clone();
+        if refused.is_some_and(|title| message.title.ends_with(&title)) {
+            return Err(SendError::passing("it answered HTTP 500"));
         }
         self.sent.lock().unwrap().push((receiver.name.clone(), message.clone()));
         Ok(())
@@ -344,6 +355,100 @@ async fn what_had_not_arrived_when_it_was_stopped_is_told_after_the_next_start()
     stage.start();
     tokio::time::sleep(MINUTE).await;
     assert_eq!(stage.notebook.titles(), [""; 0]);
+    stage.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recovery_that_had_not_arrived_is_told_after_the_next_start() {
+    for is_killed in [false, true] {
+        let mut stage = Stage::new(EVERYBODY, HOURLY, 1);
+        stage.engine.breaks(&["s0"]);
+        tokio::time::sleep(MINUTE).await;
+        assert_eq!(stage.notebook.titles(), ["ops: 1 failure"]);
+        stage.notebook.fails(Some(SendError::passing("it answered HTTP 500")));
+        stage.engine.breaks(&[]);
+        tokio::time::sleep(10 * MINUTE).await;
+        assert_eq!(stage.notebook.titles(), [""; 0]);
+        let again = async |stage: &mut Stage| {
+            if is_killed {
+                stage.kill().await;
+            } else {
+                stage.stop().await;
+            }
+            stage.start();
+            tokio::time::sleep(10 * MINUTE).await;
+            stage.notebook.titles()
+        };
+        // Also where it does not arrive then either.
+        assert_eq!(again(&mut stage).await, [""; 0]);
+        stage.notebook.fails(None);
+        assert_eq!(again(&mut stage).await, ["ops: no longer 1 failure"], "killed: {is_killed}");
+        // Who has heard it hears it once.
+        assert_eq!(again(&mut stage).await, [""; 0]);
+        stage.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_a_receiver_cannot_take_holds_up_only_what_is_about_the_same() {
+    let mut stage = Stage::new(EVERYBODY, HOURLY, 1);
+    tokio::time::sleep(MINUTE).await;
+    *stage.notebook.refuses.lock().unwrap() = Some(": 1 failure".to_owned());
+    stage.engine.breaks(&["s0"]);
+    tokio::time::sleep(HOUR).await;
+    assert_eq!(stage.notebook.titles(), [""; 0]);
+    tokio::time::sleep(HOUR / 2).await;
+    assert_eq!(stage.notebook.titles(), ["ops: 1 missed slot"]);
+    // That it has ended would be heard before that it was.
+    stage.engine.breaks(&[]);
+    tokio::time::sleep(HOUR / 2).await;
+    assert_eq!(stage.notebook.titles(), [""; 0]);
+    *stage.notebook.refuses.lock().unwrap() = None;
+    tokio::time::sleep(HOUR / 2).await;
+    assert_eq!(
+        stage.notebook.titles(),
+        ["ops: 1 failure", "ops: no longer 1 missed slot, 1 failure"]
+    );
+    stage.stop().await;
+}
+
+/// The failure is of one o'clock, the missed slot of half past one.
+#[tokio::test(start_paused = true)]
+async fn each_message_is_dropped_a_day_after_it_was_written() {
+    let mut stage = Stage::new(EVERYBODY, HOURLY, 1);
+    tokio::time::sleep(MINUTE).await;
+    stage.notebook.fails(Some(SendError::passing("it answered HTTP 503")));
+    stage.engine.breaks(&["s0"]);
+    let dropped = |stage: &Stage| {
+        let tally = stage.running().status.snapshot().tally;
+        tally.messages[&("ops".to_owned(), "dropped")]
+    };
+    let at = |text: &str| text.parse().unwrap();
+    for (time, count) in
+        [("2026-11-21T00:55:00Z", 0), ("2026-11-21T01:25:00Z", 1), ("2026-11-21T02:00:00Z", 2)]
+    {
+        stage.clock.reach(at(time)).await;
+        assert_eq!(dropped(&stage), count, "{time}");
+    }
+    stage.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn mail_is_sent_again_only_to_those_who_do_not_have_it() {
+    let more = "  watch:\n    notify:\n      receivers:\n        ops: {email: {host: mx.example.org, \
+                from: b@example.org, to: [one@example.org, \"Two <two@example.org>\"]}}\n";
+    let mut stage = Stage::new(more, HOURLY, 1);
+    let left = vec!["two@example.org".to_owned()];
+    let full = SendError { left, ..SendError::passing("no mail to two@example.org: it is full") };
+    stage.notebook.fails(Some(full));
+    stage.engine.breaks(&["s0"]);
+    tokio::time::sleep(5 * MINUTE).await;
+    stage.notebook.fails(None);
+    tokio::time::sleep(15 * MINUTE).await;
+    assert_eq!(stage.notebook.titles(), ["ops: 1 failure"]);
+    let mail = stage.notebook.mail.lock().unwrap().clone();
+    assert_eq!(mail[0], "one@example.org Two <two@example.org>");
+    assert!(mail.len() > 3 && mail[1..].iter().all(|to| to == "Two <two@example.org>"), "{mail:?}");
     stage.stop().await;
 }
 

@@ -247,6 +247,9 @@ async fn mail_server(
                         is_data = true;
                         "354 go on\r\n".to_owned()
                     }
+                    "RCPT" if is_refused && line.contains("full@") => {
+                        "452 4.2.2 mailbox full\r\n".to_owned()
+                    }
                     "RCPT" if is_refused => "550 no such user\r\n".to_owned(),
                     "AUTH" if is_refused => "535 no\r\n".to_owned(),
                     "AUTH" => "235 welcome\r\n".to_owned(),
@@ -280,6 +283,24 @@ async fn an_address_that_is_refused_keeps_the_mail_from_nobody_else() {
     let error = send(Way::Email(mail), base).await.unwrap_err();
     assert!(!error.is_passing, "{error}");
     assert_eq!(said.lock().unwrap().matches("AUTH").count(), 1);
+}
+
+#[tokio::test]
+async fn a_mailbox_that_is_full_keeps_the_mail_from_nobody_else() {
+    let base = std::path::Path::new("/nowhere");
+    let (port, said) = mail_server(&["250 mx.example\r\n"], &["full@", "two@"]).await;
+    let mut mail = email(port, MailTls::None);
+    mail.to.insert(1, "full@example.org".to_owned());
+    let error = send(Way::Email(mail.clone()), base).await.unwrap_err();
+    assert_eq!(said.lock().unwrap().matches("\nDATA\n").count(), 1, "ops has it");
+    // Who is full gets it later, and who is not there never does.
+    assert!(error.is_passing && error.left == ["full@example.org"], "{error:?}");
+    let text =
+        "no mail to full@example.org: the mail server: transient error (452): 4.2.2 mailbox full";
+    assert_eq!(error.message, text);
+    mail.to = vec!["full@example.org".to_owned()];
+    let error = send(Way::Email(mail), base).await.unwrap_err();
+    assert_eq!((error.message.as_str(), error.left.len()), (text, 1));
 }
 
 fn email(port: u16, tls: MailTls) -> Email {
