@@ -23,7 +23,8 @@ impl System {
     }
 
     pub(super) fn ready(self) {
-        self.tell(&[NotifyState::Ready]);
+        // Who stood by has said so.
+        self.tell(&[NotifyState::Ready, NotifyState::Status("watching")]);
     }
 
     pub(super) fn alive(self) {

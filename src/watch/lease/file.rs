@@ -128,7 +128,13 @@ pub(super) async fn stand_by(time: Duration, bell: &Bell, status: &Status, syste
     status.beat();
     let look = system.watchdog().map_or(time, |every| time.min(every / 2));
     tokio::select! {
-        () = bell.rung() => drop(bell.heard()),
+        () = bell.rung() => {
+            // There is nothing to read yet, and whoever has asked waits to hear that it is done.
+            if bell.heard().reload {
+                system.reloading();
+                system.standby();
+            }
+        }
         () = tokio::time::sleep(look) => {}
     }
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -425,30 +426,72 @@ fn others_need_a_token_or_a_proxy() {
     program.stop();
 }
 
+/// What a program tells the system that has started it.
+struct Listening(UnixDatagram);
+
+impl Listening {
+    fn at(path: &Path) -> Self {
+        let socket = UnixDatagram::bind(path).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self(socket)
+    }
+
+    fn hears(&self) -> String {
+        let mut bytes = [0; 256];
+        let length = self.0.recv(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes[..length]).into_owned()
+    }
+
+    fn until(&self, word: &str) -> String {
+        loop {
+            let heard = self.hears();
+            if heard.contains(word) {
+                return heard;
+            }
+        }
+    }
+}
+
 #[test]
 fn the_system_hears_when_it_is_ready_alive_and_stopping() {
     let datacenter = web(1);
     let path = datacenter.path("notify");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let system = Listening::at(&path);
     let environment = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "400000")];
     let program = Program::with(&datacenter, &[], &environment);
-    let hear = || {
-        let mut bytes = [0; 256];
-        let length = socket.recv(&mut bytes).unwrap();
-        String::from_utf8_lossy(&bytes[..length]).into_owned()
-    };
-    let until = |word: &str| while !hear().contains(word) {};
-    until("READY=1");
+    system.until("READY=1");
     // It is ready, and says nothing else before somebody asks.
     for _ in 0..6 {
-        let heard = hear();
+        let heard = system.hears();
         assert!(heard.contains("WATCHDOG=1") && !heard.contains("RELOADING"), "{heard}");
     }
     program.signal(Signal::HUP);
-    until("RELOADING=1");
-    until("READY=1");
+    system.until("RELOADING=1");
+    system.until("READY=1");
     program.signal(Signal::TERM);
-    until("STOPPING=1");
+    system.until("STOPPING=1");
     program.stop();
+}
+
+#[test]
+fn the_system_hears_of_who_stands_by_and_takes_over() {
+    let datacenter = web(1);
+    let lease = datacenter.path("lease").display().to_string();
+    let mut first = Program::start(&datacenter, &["--lease", &lease]);
+    first.says("round ended");
+    let path = datacenter.path("notify");
+    let system = Listening::at(&path);
+    let environment = [("NOTIFY_SOCKET", path.to_str().unwrap())];
+    let second = Program::with(&datacenter, &["--lease", &lease], &environment);
+    let heard = system.until("READY=1");
+    assert!(heard.contains("STATUS=standing by"), "{heard}");
+    // Who has asked it to read everything again is not left waiting.
+    second.signal(Signal::HUP);
+    assert!(system.hears().contains("RELOADING=1"));
+    let heard = system.hears();
+    assert!(heard.contains("READY=1") && heard.contains("STATUS=standing by"), "{heard}");
+    first.killed();
+    let heard = system.until("READY=1");
+    assert!(heard.contains("STATUS=watching"), "{heard}");
+    second.stop();
 }
