@@ -31,8 +31,9 @@ use crate::simulate::expense::budget;
 /// long as what comes back lives.
 pub(super) fn logging(global: &Global, says_what_it_does: bool) -> Telemetry {
     let level = match global.verbose + u8::from(says_what_it_does) {
-        0 => "warn,rustic_core=off",
-        1 => "info,rustic_core=warn",
+        // What is read again while it is swapped is no news.
+        0 => "warn,rustic_core=off,notify=error",
+        1 => "info,rustic_core=warn,notify=error",
         2 => "debug,handlebars=info",
         _ => "trace,handlebars=info",
     };

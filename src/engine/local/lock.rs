@@ -5,10 +5,12 @@
 //! snapshots of a repository. They lie beside what they protect, so that two stores that share a
 //! location hold to the same ones.
 
-use std::fs::{self, File, TryLockError};
+use std::collections::BTreeMap;
+use std::fs::{self, File, Metadata, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// Why a lock could not be taken.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +25,48 @@ pub struct LockError {
 pub struct Lock {
     /// Absent on a file system that nobody can write to: then nobody else changes anything either.
     _file: Option<File>,
+    which: Option<Which>,
+}
+
+/// Which file it is: device and number.
+type Which = (u64, u64);
+
+/// The locks that this process holds, and how often: its captures wait for each other.
+static OWN: Mutex<BTreeMap<Which, usize>> = Mutex::new(BTreeMap::new());
+
+impl Lock {
+    fn on(file: File) -> io::Result<Self> {
+        let which = which(&file.metadata()?);
+        *OWN.lock().unwrap_or_else(PoisonError::into_inner).entry(which).or_default() += 1;
+        Ok(Self { _file: Some(file), which: Some(which) })
+    }
+
+    fn on_nothing() -> Self {
+        Self { _file: None, which: None }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let Some(which) = self.which else { return };
+        let mut own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = own.get_mut(&which) {
+            *count -= 1;
+            if *count == 0 {
+                own.remove(&which);
+            }
+        }
+    }
+}
+
+fn which(of: &Metadata) -> Which {
+    (of.dev(), of.ino())
+}
+
+/// Whether this process holds a lock on a file.
+fn is_own(file: &File) -> bool {
+    let own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
+    file.metadata().is_ok_and(|metadata| own.contains_key(&which(&metadata)))
 }
 
 /// Waits until nobody else holds the lock.
@@ -49,7 +93,7 @@ pub fn shared(path: &Path) -> Result<Lock, LockError> {
     match shared_if_there(path) {
         Ok(Some(lock)) => Ok(lock),
         Ok(None) if refused.source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
-            Ok(Lock { _file: None })
+            Ok(Lock::on_nothing())
         }
         _ => Err(refused),
     }
@@ -65,7 +109,7 @@ pub fn shared_if_there(path: &Path) -> Result<Option<Lock>, LockError> {
     match File::open(path) {
         Ok(file) => {
             file.lock_shared().map_err(error)?;
-            Ok(Some(Lock { _file: Some(file) }))
+            Lock::on(file).map(Some).map_err(error)
         }
         Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(error(source)),
@@ -96,7 +140,11 @@ fn wait(
         let taken = take(path, |file| match try_lock(file) {
             Ok(()) => Ok(true),
             Err(TryLockError::WouldBlock) => {
-                tracing::info!("waiting for another run, which holds {}", path.display());
+                if is_own(file) {
+                    tracing::debug!("waiting for another capture, which holds {}", path.display());
+                } else {
+                    tracing::info!("waiting for another run, which holds {}", path.display());
+                }
                 lock(file).map(|()| true)
             }
             Err(TryLockError::Error(source)) => Err(source),
@@ -118,8 +166,8 @@ fn take(path: &Path, lock: impl Fn(&File) -> io::Result<bool>) -> Result<Option<
         }
         let held = file.metadata().map_err(error)?;
         match fs::metadata(path) {
-            Ok(named) if (named.dev(), named.ino()) == (held.dev(), held.ino()) => {
-                return Ok(Some(Lock { _file: Some(file) }));
+            Ok(named) if which(&named) == which(&held) => {
+                return Lock::on(file).map(Some).map_err(error);
             }
             Ok(_) => {}
             Err(source) if source.kind() == io::ErrorKind::NotFound => {}
@@ -133,4 +181,62 @@ fn open(path: &Path) -> io::Result<File> {
         fs::create_dir_all(parent)?;
     }
     File::options().create(true).truncate(false).read(true).write(true).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::Arc;
+    use std::thread;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Said(Arc<Mutex<String>>);
+
+    impl Write for Said {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().push_str(&String::from_utf8_lossy(bytes));
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is said while it is waited for a lock that is held until then.
+    fn said_while<T>(path: &Path, held: T) -> String {
+        let said = Said::default();
+        let writer = said.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_writer(move || writer.clone())
+            .finish();
+        let path = path.to_owned();
+        let waiter = thread::spawn(move || {
+            tracing::subscriber::with_default(subscriber, || exclusive(&path).map(drop).unwrap());
+        });
+        while said.0.lock().unwrap().is_empty() {
+            thread::yield_now();
+        }
+        drop(held);
+        waiter.join().unwrap();
+        said.0.lock().unwrap().clone()
+    }
+
+    #[test]
+    fn a_capture_that_waits_for_another_one_does_not_speak_of_another_run() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("default.lock");
+        let own = said_while(&path, exclusive(&path).unwrap());
+        assert!(own.contains("DEBUG") && own.contains("another capture"), "{own}");
+        let shared_by_all = said_while(&path, (shared(&path).unwrap(), shared(&path).unwrap()));
+        assert!(shared_by_all.contains("another capture"), "{shared_by_all}");
+        // Nothing of this process knows of that one.
+        let file = File::open(&path).unwrap();
+        file.lock().unwrap();
+        let other = said_while(&path, file);
+        assert!(other.contains("INFO") && other.contains("another run"), "{other}");
+    }
 }

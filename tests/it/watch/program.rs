@@ -259,6 +259,31 @@ fn a_hang_up_reads_everything_again() {
 }
 
 #[test]
+fn a_directory_that_is_swapped_while_it_is_polled_is_no_news() {
+    let datacenter = web(1);
+    datacenter.edit("policies/stillframe.yaml", |text| {
+        text.replace("spec:\n", "spec:\n  watch: {pollEvery: 1s}\n")
+    });
+    let tree = |number: u32| datacenter.path(&format!("tree-{number}"));
+    let link = datacenter.path("policies/more");
+    fs::create_dir(tree(1)).unwrap();
+    fs::rename(datacenter.path("policies/web.yaml"), tree(1).join("web.yaml")).unwrap();
+    std::os::unix::fs::symlink("../tree-1", &link).unwrap();
+    let mut program = Program::start(&datacenter, &["--poll"]);
+    program.says("round ended");
+    // As git-sync does it.
+    let text = fs::read_to_string(tree(1).join("web.yaml")).unwrap();
+    fs::create_dir(tree(2)).unwrap();
+    fs::write(tree(2).join("web.yaml"), format!("# Anew.\n{text}  description: anew\n")).unwrap();
+    std::os::unix::fs::symlink("../tree-2", datacenter.path("policies/.new")).unwrap();
+    fs::rename(datacenter.path("policies/.new"), &link).unwrap();
+    fs::remove_dir_all(tree(1)).unwrap();
+    program.says("in force");
+    let said = program.stop();
+    assert!(!said.contains("walkdir"), "{said}");
+}
+
+#[test]
 fn of_two_with_a_lease_one_works_and_the_other_takes_over() {
     let datacenter = web(1);
     let lease = datacenter.path("lease").display().to_string();
