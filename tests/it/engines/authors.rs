@@ -41,7 +41,7 @@ async fn overtaken_by(host: &str) -> (String, Vec<Value>, Vec<Value>) {
     let case = Case { bench, directory: tempfile::tempdir().unwrap(), spec: "" };
     let engine = case.bench.open(clock(0));
     let approval = Overtaken { engine, by: Author::new(host) };
-    let round = case.room(0).round(&approval, Arc::new(Quiet), &Stop::default()).await.unwrap();
+    let round = case.room(0).round(&approval, Arc::new(Quiet), &Stop::default()).await;
     let ledger = std::fs::read_to_string(case.directory.path().join("ledger.ndjson")).unwrap();
     let lines = ledger.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let ended = lines.filter(|line| line["event"] == "change-ended");

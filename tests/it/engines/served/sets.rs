@@ -29,7 +29,7 @@ impl Sets {
 
     async fn round(&self, minutes: i64) -> Round {
         let room = self.room(minutes);
-        room.round(&Yes, Arc::new(Quiet), &Stop::default()).await.unwrap()
+        room.round(&Yes, Arc::new(Quiet), &Stop::default()).await
     }
 
     /// The states of all images, and how many snapshots there are.
