@@ -13,8 +13,13 @@ impl Reader<'_> {
         image: &Image,
         instance: &Instance,
     ) -> Result<(), String> {
-        let Some(held) = &image.disks else {
-            let capabilities = &self.engine.capabilities;
+        let capabilities = &self.engine.capabilities;
+        let boot = instance.disks.iter().filter(|disk| disk.boot).map(|disk| disk.name.clone());
+        let of_kind = capabilities.boot_disk_kinds.contains(&image.kind);
+        // An engine may capture nothing else with images of a kind.
+        let boot: Option<Vec<String>> = of_kind.then(|| boot.collect());
+        let Some(held) = image.disks.as_ref().or(boot.as_ref().filter(|boot| boot.len() == 1))
+        else {
             let mut one_each =
                 [&capabilities.one_disk_kinds, &capabilities.per_disk_kinds].into_iter();
             let holds_one = one_each.any(|kinds| kinds.contains(&image.kind));

@@ -165,6 +165,13 @@ fn an_image_of_one_disk_is_not_taken_for_all_of_several() {
             "a snapshot holds one disk, web-1 has 2, and nothing says which one it is of"
         );
     }
+    // Nothing else than the disk that the machine starts from, as far as the engine is concerned.
+    seen.engines[0].capabilities.boot_disk_kinds = vec![ImageKind::Snapshot];
+    let reason = taken(&seen).left_alone[0].reason.clone();
+    assert_eq!(reason, "it holds of web-1 the disk boot, and nightly captures the disk data");
+    let of_boot = policies("  capture: {kind: snapshot, disks: boot}\n  retention: {last: 3}\n");
+    assert_eq!(adopt(&of_boot, &seen, &by_name(), now()).unwrap().plan.summary.relabel, 1);
+    seen.engines[0].capabilities.boot_disk_kinds.clear();
     // Where it is known which, that decides.
     for (held, reason) in [
         (vec!["data"], None),

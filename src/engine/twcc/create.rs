@@ -17,7 +17,7 @@ use super::wire::{Server, Site, Volume};
 use crate::engine::http::Method;
 use crate::engine::set::{self, APART, LABEL_DISK, LABEL_POINT};
 use crate::engine::{Author, CreateRequest, Created, EngineError, Progress, Watcher};
-use crate::inventory::{Image, ImageState, LABEL_SET, Stage};
+use crate::inventory::{Image, ImageSource, ImageState, LABEL_SET, Stage};
 use crate::name::{Key, is_rfc1035_label};
 
 /// The source as it is now.
@@ -196,6 +196,8 @@ impl TwccEngine {
         if let Some(other) = there.iter().find(is_others) {
             let (name, since) = (&other.image.name, other.image.created_at);
             let mut stuck = other.clone();
+            let site = || ImageSource { id: request.key.source.clone(), name: String::new() };
+            stuck.image.source.get_or_insert_with(site);
             return Err(if stuck.note_stuck(self.settings.queued(), self.service.now()) {
                 EngineError::Failed(stuck.image.message.unwrap_or_default())
             } else {

@@ -295,7 +295,8 @@ impl Found {
 
     /// What to say of a job that the service never begins with or never ends, and what to tell its support.
     pub fn stuck(&self, key: Option<&Key>, server: Option<u64>) -> String {
-        let site = key.map_or_else(|| "?".to_owned(), |key| key.source.to_string());
+        let site = key.map(|key| &key.source).or(self.image.source.as_ref().map(|of| &of.id));
+        let site = site.map_or_else(|| "?".to_owned(), ToString::to_string);
         let server = server.map_or_else(|| "?".to_owned(), |server| server.to_string());
         let (name, since, word) = (&self.image.name, self.image.created_at, &self.word);
         let thing = match self.place.collection {
@@ -449,11 +450,16 @@ mod tests {
     #[test]
     fn a_job_that_does_not_begin_says_what_to_tell_the_support() {
         let mut queued = image(&json!({"status": "QUEUED", "server": {"id": 365}}));
+        // Whose it is, its record says, or the server that it is of.
+        let id = SourceId::parse("1049").unwrap();
+        queued.image.source = Some(ImageSource { id, name: "web".to_owned() });
         let hour = SignedDuration::from_hours(1);
         assert!(!queued.note_stuck(hour, "2026-11-21T13:00:00Z".parse().unwrap()));
         assert!(queued.note_stuck(hour, "2026-11-21T13:00:01Z".parse().unwrap()));
         let message = queued.image.message.unwrap();
-        for part in ["server 365", "image 7", "at 2026-11-21T12:00:00Z", "isupport@twcc.ai"] {
+        let parts =
+            ["site 1049", "server 365", "image 7", "at 2026-11-21T12:00:00Z", "isupport@twcc.ai"];
+        for part in parts {
             assert!(message.contains(part), "{message}");
         }
         assert_eq!(queued.image.state, ImageState::Creating);

@@ -93,6 +93,8 @@ impl YandexEngine {
             family: create.family.as_deref(),
             images,
             is_windows: request.is_windows || (is_windows && request.is_boot),
+            // Of a file nobody knows it.
+            disk_bytes: 0,
         };
         Ok(Wanted {
             collection: Collection::Images,

@@ -96,6 +96,8 @@ pub(super) struct Said<'a> {
     pub(super) images: Images,
     /// Whether Windows starts from it.
     pub(super) is_windows: bool,
+    /// The size of the disk that it is made of, 0 where that is not known.
+    pub(super) disk_bytes: u64,
 }
 
 /// The request for an image of a disk.
@@ -106,7 +108,8 @@ pub(super) fn image(disk: &str, said: &Said<'_>) -> Result<Call, CallError> {
         body["family"] = json!(family);
     }
     if let Some(gib) = said.images.min_disk_gib {
-        body["minDiskSize"] = json!((gib * GIB).to_string());
+        // The service takes no less than what the image is made of needs.
+        body["minDiskSize"] = json!((gib * GIB).max(said.disk_bytes).to_string());
     }
     if said.images.pooled {
         body["pooled"] = json!(true);
@@ -183,6 +186,8 @@ pub(super) fn wanted(
             family: create.family.as_deref(),
             images: images.clone(),
             is_windows: is_windows && is_boot,
+            // All disks of a snapshot, which has no such size; the one disk of an image.
+            disk_bytes: create.disk_bytes,
         };
         let call = match collection {
             Collection::Images => image(&attached.disk_id, &said)?,
@@ -258,5 +263,7 @@ mod tests {
         assert_eq!(body["os"], json!({"type": "WINDOWS"}));
         assert_eq!((&body["pooled"], &body["family"]), (&json!(true), &json!("web")));
         assert_eq!(body["minDiskSize"], "21474836480");
+        let larger = Said { disk_bytes: 30 << 30, ..said };
+        assert_eq!(image("x", &larger).unwrap().body.unwrap()["minDiskSize"], "32212254720");
     }
 }

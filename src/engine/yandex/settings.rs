@@ -225,7 +225,7 @@ impl Settings {
         if self.is_pooled() && pooled == 0 {
             found.push(BadSetting::new(&["/images/pooled", "/quota/pooledImages"], "`images.pooled` asks for images that are optimised for deployment, and a cloud takes 0 of them until it has asked for more: have the quota raised and repeat it in `quota.pooledImages`, or leave `pooled` out"));
         }
-        found.extend(self.check_copies());
+        found.extend(self.check_folders());
         for service in SERVICES {
             let at = format!("/endpoints/{service}");
             found.extend(self.service(service).err().map(|why| BadSetting::new(&[&at], why)));
@@ -234,9 +234,15 @@ impl Settings {
         found
     }
 
-    /// What is wrong with the folders of copies.
-    fn check_copies(&self) -> Vec<BadSetting> {
+    /// What is wrong with the folders, those of copies among them.
+    fn check_folders(&self) -> Vec<BadSetting> {
         let mut found = Vec::new();
+        for (index, folder) in self.folders.iter().enumerate() {
+            if self.folders[..index].contains(folder) {
+                let message = format!("`folders` has `{folder}` twice");
+                found.push(BadSetting::new(&[&format!("/folders/{index}")], message));
+            }
+        }
         let copies = self.copy_folders();
         for (index, copy) in copies.iter().enumerate() {
             let mut wrong = |other: &str, why: &str| {
@@ -447,6 +453,9 @@ mod tests {
             let error = of(&copies).unwrap_err();
             assert!(error.contains(why), "{error}");
         }
+        let twice = read(&json!({"folders": ["a", "b", "a"]})).check();
+        assert_eq!(twice.len(), 1);
+        assert!(twice[0].message.contains("`a` twice"), "{}", twice[0].message);
         let without = read(&json!({"folders": ["a"]})).capabilities();
         assert!(!without.can_copy(ImageKind::DiskImage));
     }
