@@ -118,6 +118,8 @@ fn copy(policy: &str, days: i64, location: &str) -> Image {
 
 fn let_go(mut image: Image, days: i64) -> Image {
     image.labels.insert("stillframe-let-go".to_owned(), stamp(ago(days)));
+    // It was there by then.
+    image.created_at = image.created_at.min(ago(days));
     image.stage = stillframe::inventory::Stage::Deprecated;
     image
 }

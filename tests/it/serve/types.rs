@@ -22,6 +22,44 @@ fn with(body: &Value, field: &str, value: &Value) -> Value {
     body
 }
 
+/// What is asked for, a field of it, what that is, and the field that is told.
+const OF_ANOTHER_TYPE: &str = r#"
+machine_images params 5 params
+machine_images params {"includedDisks":"boot"} params.includedDisks
+machine_images params {"excludedDisks":{}} params.excludedDisks
+machine_images params {"excludedDisks":["boot",5]} params.excludedDisks[1]
+machine_images guestFlush "yes" guestFlush
+machine_images labels 5 labels
+machine_images labels {"a":5} labels.a
+machine_images storageLocations "vault" storageLocations
+machine_images storageLocations [5] storageLocations[0]
+machine_images machineImageEncryptionKey "k" machineImageEncryptionKey
+machine_images machineImageEncryptionKey {"kmsKeyName":5} machineImageEncryptionKey.kmsKeyName
+machine_images sourceInstance 7 sourceInstance
+machine_images description ["x"] description
+images sourceDisk 7 sourceDisk
+images family true family
+images imageEncryptionKey [] imageEncryptionKey
+snapshots snapshotType 1 snapshotType
+snapshots snapshotEncryptionKey "k" snapshotEncryptionKey
+one guestFlush 1 guestFlush
+instances tags 5 tags
+instances tags {"items":"http"} tags.items
+instances metadata "x" metadata
+instances metadata {"items":{"key":"a"}} metadata.items
+instances metadata {"items":[{"key":"a","value":5}]} metadata.items[0].value
+instances networkInterfaces [5] networkInterfaces[0]
+instances networkInterfaces [null] networkInterfaces[0]
+instances guestAccelerators ["x"] guestAccelerators[0]
+instances disks 5 disks
+instances labels "x" labels
+instances scheduling "x" resource
+instances canIpForward "yes" resource
+disks sizeGb true sizeGb
+disks labels [] labels
+disks sourceSnapshot 5 sourceSnapshot
+"#;
+
 #[test]
 fn nothing_is_made_of_what_is_of_another_type() {
     let datacenter = Datacenter::new();
@@ -31,82 +69,18 @@ fn nothing_is_made_of_what_is_of_another_type() {
     let image = json!({"name": "a", "sourceDisk": "zones/hall-a/disks/web-1-boot"});
     let instance = json!({"name": "a", "sourceMachineImage": "global/machineImages/golden"});
     let disk = json!({"name": "a", "sizeGb": "1"});
-    let [machine_images, images, snapshots] =
-        ["/global/machineImages", "/global/images?forceCreate=true", "/global/snapshots"];
-    let (instances, disks) = ("/zones/hall-b/instances", "/zones/hall-a/disks");
-    let one = "/zones/hall-a/disks/web-1-boot/createSnapshot";
-    for (path, body, field, value, named) in [
-        (machine_images, &machine_image, "params", json!(5), "params"),
-        (
-            machine_images,
-            &machine_image,
-            "params",
-            json!({"includedDisks": "boot"}),
-            "params.includedDisks",
-        ),
-        (
-            machine_images,
-            &machine_image,
-            "params",
-            json!({"excludedDisks": {}}),
-            "params.excludedDisks",
-        ),
-        (
-            machine_images,
-            &machine_image,
-            "params",
-            json!({"excludedDisks": ["boot", 5]}),
-            "params.excludedDisks[1]",
-        ),
-        (machine_images, &machine_image, "guestFlush", json!("yes"), "guestFlush"),
-        (machine_images, &machine_image, "labels", json!(5), "labels"),
-        (machine_images, &machine_image, "labels", json!({"a": 5}), "labels.a"),
-        (machine_images, &machine_image, "storageLocations", json!("vault"), "storageLocations"),
-        (machine_images, &machine_image, "storageLocations", json!([5]), "storageLocations[0]"),
-        (
-            machine_images,
-            &machine_image,
-            "machineImageEncryptionKey",
-            json!("k"),
-            "machineImageEncryptionKey",
-        ),
-        (
-            machine_images,
-            &machine_image,
-            "machineImageEncryptionKey",
-            json!({"kmsKeyName": 5}),
-            "machineImageEncryptionKey.kmsKeyName",
-        ),
-        (machine_images, &machine_image, "sourceInstance", json!(7), "sourceInstance"),
-        (machine_images, &machine_image, "description", json!(["x"]), "description"),
-        (images, &image, "sourceDisk", json!(7), "sourceDisk"),
-        (images, &image, "family", json!(true), "family"),
-        (images, &image, "imageEncryptionKey", json!([]), "imageEncryptionKey"),
-        (snapshots, &image, "snapshotType", json!(1), "snapshotType"),
-        (snapshots, &image, "snapshotEncryptionKey", json!("k"), "snapshotEncryptionKey"),
-        (one, &json!({"name": "a"}), "guestFlush", json!(1), "guestFlush"),
-        (instances, &instance, "tags", json!(5), "tags"),
-        (instances, &instance, "tags", json!({"items": "http"}), "tags.items"),
-        (instances, &instance, "metadata", json!("x"), "metadata"),
-        (instances, &instance, "metadata", json!({"items": {"key": "a"}}), "metadata.items"),
-        (
-            instances,
-            &instance,
-            "metadata",
-            json!({"items": [{"key": "a", "value": 5}]}),
-            "metadata.items[0].value",
-        ),
-        (instances, &instance, "networkInterfaces", json!([5]), "networkInterfaces[0]"),
-        (instances, &instance, "networkInterfaces", json!([null]), "networkInterfaces[0]"),
-        (instances, &instance, "guestAccelerators", json!(["x"]), "guestAccelerators[0]"),
-        (instances, &instance, "disks", json!(5), "disks"),
-        (instances, &instance, "labels", json!("x"), "labels"),
-        (instances, &instance, "scheduling", json!("x"), "resource"),
-        (instances, &instance, "canIpForward", json!("yes"), "resource"),
-        (disks, &disk, "sizeGb", json!(true), "sizeGb"),
-        (disks, &disk, "labels", json!([]), "labels"),
-        (disks, &disk, "sourceSnapshot", json!(5), "sourceSnapshot"),
-    ] {
+    let paths = [
+        ("machine_images", "/global/machineImages", &machine_image),
+        ("images", "/global/images?forceCreate=true", &image),
+        ("snapshots", "/global/snapshots", &image),
+        ("one", "/zones/hall-a/disks/web-1-boot/createSnapshot", &json!({"name": "a"})),
+        ("instances", "/zones/hall-b/instances", &instance),
+        ("disks", "/zones/hall-a/disks", &disk),
+    ];
+    for row in OF_ANOTHER_TYPE.trim().lines() {
+        let [what, field, value, named] = row.split(' ').collect::<Vec<_>>().try_into().expect(row);
+        let (_, path, body) = paths.iter().find(|one| one.0 == what).expect(row);
+        let value = serde_json::from_str(value).expect(row);
         let named =
             if named == "resource" { named.to_owned() } else { format!("resource.{named}") };
         refused(&server, path, &with(body, field, &value), &named);
@@ -120,7 +94,7 @@ fn nothing_is_made_of_what_is_of_another_type() {
     // What is `null` is not there, as before.
     let body = json!({"name": "b", "sourceInstance": SOURCE, "params": null, "labels": null,
         "guestFlush": null, "machineImageEncryptionKey": null, "storageLocations": null});
-    server.change("POST", machine_images, &body);
+    server.change("POST", "/global/machineImages", &body);
     server.stop();
 }
 
