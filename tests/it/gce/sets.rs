@@ -89,8 +89,13 @@ async fn a_set_that_was_begun_is_completed_soon_and_cleared_away_later() {
         matches!(&late, Err(EngineError::Failed(text)) if text.contains("has begun it")),
         "{late:?}"
     );
-    // Soon after, what is missing is made.
-    let whole = case.engine_later(5).create(both(2), Arc::new(Unwatched)).await.unwrap();
+    // Soon after, what is missing is made: it waits for no turn of its source, which would be too late.
+    let engine = case.engine_later(5);
+    engine.observe().await;
+    let before = case.pause.sum();
+    let whole = engine.create(both(2), Arc::new(Unwatched)).await.unwrap();
+    let waited = case.pause.sum().saturating_sub(before);
+    assert!(waited < Duration::from_mins(1), "{waited:?}");
     assert_eq!((case.count("snapshots"), whole.image().state), (2, ImageState::Ready));
     // A plan over the part does not touch the whole.
     let engine = case.engine_later(90);

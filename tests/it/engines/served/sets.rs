@@ -29,7 +29,9 @@ impl Sets {
 
     async fn round(&self, minutes: i64) -> Round {
         let room = self.room(minutes);
-        room.round(&Yes, Arc::new(Quiet), &Stop::default()).await
+        let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await;
+        assert_eq!(round.plan.refusals, []);
+        round
     }
 
     /// The states of all images, and how many snapshots there are.
