@@ -34,6 +34,7 @@
 //! | 2 | [`engine`] | what holds instances and images; one folder per engine |
 //! | 2 | [`files`] | finds and reads what users write |
 //! | 2 | [`signature`] | who has signed a file |
+//! | 2 | `connections` | of a server: so many at once, and none for long that says nothing |
 //! | 3 | [`apply`] | carries out a plan; makes no choices |
 //! | 3 | [`reconcile`] | one round: observe, plan, guard, apply, report |
 //! | 4 | [`report`] | one view, as text and JSON |
@@ -53,6 +54,8 @@ pub mod apply;
 pub mod audit;
 pub mod cli;
 pub mod clock;
+#[cfg(any(feature = "serve", feature = "watch"))]
+pub mod connections;
 pub mod cost;
 pub mod coverage;
 pub mod desired;

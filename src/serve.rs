@@ -36,10 +36,15 @@ use tokio::sync::{oneshot, watch};
 use access::{Access, AccessError, TlsListener, Token};
 
 use crate::clock::Clock;
+use crate::connections::{Limited, Limits, Line, answering};
 use crate::engine::local::LocalEngine;
 
 /// The longest body that is read, in bytes.
 const BODY_BYTES_MAX: usize = 8 << 20;
+
+/// What connections may take: clients come back to theirs after minutes.
+const LIMITS: Limits =
+    Limits { connections: 256, request: Duration::from_secs(30), idle: Duration::from_mins(10) };
 
 /// How long connections may stay open when what is under way has ended.
 const LAST_WORD: Duration = Duration::from_secs(2);
@@ -266,6 +271,8 @@ pub async fn serve(
     let Door { listener, access: Access { token, tls } } = door;
     let desk = Desk { service: Arc::clone(&service), token };
     let router = Router::new().fallback(handle).with_state(desk);
+    let router = router.into_make_service_with_connect_info::<Line>();
+    let listener = Limited::new(listener, LIMITS);
     let mut asked = stop.clone();
     let ending = Arc::clone(&service);
     let (all_ended, has_ended) = oneshot::channel();
@@ -325,6 +332,8 @@ async fn handle(State(desk): State<Desk>, request: Request) -> Response {
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     };
     call.body = body.to_vec();
+    // Until here it had a limited time.
+    let _answering = answering(&parts.extensions);
     override_method(&mut call);
     respond(desk.service.answer(call).await)
 }

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
@@ -18,6 +20,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+
+use crate::connections::{Connection, Limited, Line};
 
 /// The shortest token: anything shorter can be guessed.
 const TOKEN_MIN: usize = 16;
@@ -120,29 +124,27 @@ pub fn read_tls(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, Acc
     Ok(Arc::new(config))
 }
 
+/// A connection over TLS, within the limits of what it is carried over.
+type Secured = TlsStream<Connection<TcpStream>>;
+
 /// Hands over connections once hands were shaken; who is slow at that keeps nobody waiting.
 pub struct TlsListener {
     address: SocketAddr,
-    ready: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
+    ready: mpsc::Receiver<(Secured, SocketAddr)>,
 }
 
 impl TlsListener {
     /// Begins to shake hands.
-    pub fn new(listener: TcpListener, config: Arc<ServerConfig>) -> io::Result<Self> {
+    pub fn new(mut listener: Limited<TcpListener>, config: Arc<ServerConfig>) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let (done, ready) = mpsc::channel(HANDSHAKES_MAX);
         let acceptor = TlsAcceptor::from(config);
         let places = Arc::new(Semaphore::new(HANDSHAKES_MAX));
         tokio::spawn(async move {
             while let Ok(place) = Arc::clone(&places).acquire_owned().await {
-                let accepted = tokio::select! {
+                let (stream, from) = tokio::select! {
                     accepted = listener.accept() => accepted,
                     () = done.closed() => return,
-                };
-                let Ok((stream, from)) = accepted else {
-                    // Too many open files, most of all: others must end first.
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
                 };
                 let (acceptor, done) = (acceptor.clone(), done.clone());
                 tokio::spawn(async move {
@@ -160,8 +162,8 @@ impl TlsListener {
     }
 }
 
-impl axum::serve::Listener for TlsListener {
-    type Io = TlsStream<TcpStream>;
+impl Listener for TlsListener {
+    type Io = Secured;
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
@@ -173,6 +175,12 @@ impl axum::serve::Listener for TlsListener {
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         Ok(self.address)
+    }
+}
+
+impl Connected<IncomingStream<'_, TlsListener>> for Line {
+    fn connect_info(stream: IncomingStream<'_, TlsListener>) -> Self {
+        stream.io().get_ref().0.line().clone()
     }
 }
 

@@ -6,6 +6,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -21,8 +22,13 @@ use tokio::net::TcpListener;
 
 use super::{Bell, Role, Snapshot, Status, metrics};
 use crate::clock::Clock;
+use crate::connections::{Limited, Limits, Line, answering};
 use crate::report::clean;
 use crate::report::overview::{self, EngineOverview, Overview};
+
+/// What connections may take: rounds need files as well.
+const LIMITS: Limits =
+    Limits { connections: 64, request: Duration::from_secs(30), idle: Duration::from_mins(2) };
 
 /// Who is answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,9 +92,18 @@ pub async fn serve(
         // What says nothing but whether it lives is for whoever looks after the process.
         .route("/healthz", get(health))
         .route("/readyz", get(ready))
+        .layer(middleware::from_fn(let_be))
         .with_state(outside);
+    let router = router.into_make_service_with_connect_info::<Line>();
     let told = async move { ended.ended().await };
-    axum::serve(listener, router).with_graceful_shutdown(told).await.map_err(OutsideError::Stopped)
+    let serving = axum::serve(Limited::new(listener, LIMITS), router);
+    serving.with_graceful_shutdown(told).await.map_err(OutsideError::Stopped)
+}
+
+/// What is being answered is not ended for others.
+async fn let_be(request: Request, next: Next) -> Response {
+    let _answering = answering(request.extensions());
+    next.run(request).await
 }
 
 async fn may_see(State(outside): State<Outside>, request: Request, next: Next) -> Response {

@@ -1,6 +1,8 @@
 //! What tests share: a copy of the example data centre, the program, and golden files.
 
 use std::fs;
+use std::io::{ErrorKind, Read};
+use std::net::TcpStream;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -337,5 +339,23 @@ impl Random {
 impl std::fmt::Display for Random {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "STILLFRAME_SEED={}", self.seed)
+    }
+}
+
+/// Connections to a server that say nothing.
+pub fn silent(address: &str, count: usize) -> Vec<TcpStream> {
+    let connect = |_| {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        stream
+    };
+    (0..count).map(connect).collect()
+}
+
+/// Whether the other side has ended a connection on which nothing was said.
+pub fn has_ended(mut stream: &TcpStream) -> bool {
+    match stream.read(&mut [0]) {
+        Ok(count) => count == 0,
+        Err(error) => error.kind() != ErrorKind::WouldBlock,
     }
 }

@@ -9,7 +9,7 @@ use stillframe::engine::kinds;
 use super::support::project;
 
 /// Every room and its level. A room imports its own level or lower.
-const ROOMS: [(&str, u8); 30] = [
+const ROOMS: [(&str, u8); 31] = [
     ("name", 0),
     ("elapsed", 0),
     ("inventory", 0),
@@ -32,6 +32,7 @@ const ROOMS: [(&str, u8); 30] = [
     ("engine", 2),
     ("files", 2),
     ("signature", 2),
+    ("connections", 2),
     ("apply", 3),
     ("reconcile", 3),
     ("report", 4),

@@ -5,7 +5,7 @@ use std::fs;
 use reqwest::{Certificate, Client, StatusCode};
 use serde_json::Value;
 
-use super::super::support::{Datacenter, project};
+use super::super::support::{self, Datacenter, has_ended, project};
 use super::{ROOT, Server};
 
 const TOKEN: &str = "a-token-of-the-tests-0123456789";
@@ -64,7 +64,23 @@ async fn over_tls_only_who_brings_the_token_is_answered() {
     let plain = format!("http://{}{ROOT}", server.address);
     assert!(client().get(plain).send().await.is_err());
     assert_eq!(ask(Some(TOKEN), "").await.status(), StatusCode::OK);
+    // Nor do many.
+    let many = support::silent(&server.address, 400);
+    assert_eq!(ask(Some(TOKEN), "").await.status(), StatusCode::OK);
+    let open = many.iter().filter(|stream| !has_ended(stream)).count();
+    assert!(open < 256, "{open} of {} are open", many.len());
     drop(silent);
+    server.stop();
+}
+
+#[test]
+fn who_says_nothing_takes_no_more_than_some_connections() {
+    let datacenter = Datacenter::new();
+    let server = Server::start(&datacenter, &[]);
+    let silent = support::silent(&server.address, 400);
+    assert_eq!(server.send("GET", ROOT, "", "").0, 200);
+    let open = silent.iter().filter(|stream| !has_ended(stream)).count();
+    assert!(open < 256 && has_ended(&silent[0]), "{open} of {} are open", silent.len());
     server.stop();
 }
 

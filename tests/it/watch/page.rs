@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 
 use super::super::memory::{MemoryEngine, image, instance};
 use super::super::schemas::{assert_holds, validator};
+use super::super::support::{has_ended, silent};
 use super::{Running, Script, kind, text};
 
 const ODD: &str = "</script><script>alert(1)</script>\u{202e}<img src=x>";
@@ -134,6 +135,17 @@ async fn only_a_token_opens_what_the_page_shows() {
     }
     let right = "Authorization: Bearer 0123456789abcdef\r\n";
     assert!(site.get("/page.json", right).await.2.contains("web-1"));
+}
+
+#[tokio::test]
+async fn who_says_nothing_takes_no_more_than_some_connections() {
+    let site = Site::start(Access::Token("0123456789abcdef".to_owned())).await;
+    // No more than the system takes for who listens: here nobody does meanwhile.
+    let silent = silent(&site.address, 100);
+    assert_eq!(site.get("/healthz", "").await.0, 200);
+    // Who was answered had the place of one of the first.
+    let open = silent.iter().filter(|stream| !has_ended(stream)).count();
+    assert!(open < 64 && has_ended(&silent[0]), "{open} of {} are open", silent.len());
 }
 
 fn policies(spec: &str) -> Policies {
