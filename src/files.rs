@@ -13,7 +13,7 @@ use crate::engine;
 use crate::policy::finding::Place;
 use crate::policy::{Code, Finding, Loaded, Reading as Options, SourceFile, includes, load_with};
 pub use walk::{Found, Stray};
-use walk::{is_yaml, walk};
+use walk::{NO_FILE, is_yaml, walk};
 
 /// Why there is nothing to read.
 #[derive(Debug, thiserror::Error)]
@@ -171,6 +171,12 @@ impl Reading {
             );
             return;
         }
+        // Who names a pipe may mean it; a file that names one does not.
+        if let Some(place) = place.filter(|_| !path.is_dir() && !path.is_file()) {
+            let message = format!("cannot read {}: {NO_FILE}", path.display());
+            self.findings.push(Finding::new(Code::BadInclude, place.clone(), message));
+            return;
+        }
         for path in self.found(path, find_yaml) {
             self.policy_file(&path);
         }
@@ -195,7 +201,9 @@ impl Reading {
         self.links.extend(links);
         for Stray { path, why } in strays {
             let message = format!("cannot read {}: {why}", path.display());
-            let hint = "correct the link or take it away; names that begin with a dot are not read";
+            let what =
+                if path.is_symlink() { "correct the link or take it away" } else { "take it away" };
+            let hint = format!("{what}; names that begin with a dot are not read");
             // Directories that are named twice have it twice.
             if !self.links.contains(&path) {
                 self.findings.push(Finding::nowhere(Code::UnreadableFile, message).hint(hint));

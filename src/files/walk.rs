@@ -12,22 +12,35 @@ pub struct Found {
     pub files: Vec<PathBuf>,
     /// The links to directories that were followed.
     pub links: Vec<PathBuf>,
-    /// The links that cannot be followed, in the order of their paths.
+    /// The links that cannot be followed and what is no regular file, in the order of their paths.
     pub strays: Vec<Stray>,
 }
 
-/// A link that cannot be followed.
+/// A link that cannot be followed, or what is named like a file and is none.
 #[derive(Debug)]
 pub struct Stray {
     /// Where it lies.
     pub path: PathBuf,
-    /// Where it leads, and why that is nowhere.
+    /// Where it leads, and why that is nowhere; or what it is.
     pub why: String,
+}
+
+impl Found {
+    fn file(&mut self, path: PathBuf, is_file: bool) {
+        if is_file {
+            self.files.push(path);
+        } else {
+            self.strays.push(Stray { path, why: NO_FILE.to_owned() });
+        }
+    }
 }
 
 pub(super) fn is_yaml(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
 }
+
+/// Why it is not read: who reads a pipe may wait for ever.
+pub(super) const NO_FILE: &str = "it is no regular file";
 
 /// A directory on the way: its path, and the real ones that lead to it, itself the last.
 struct Step {
@@ -62,7 +75,7 @@ pub(super) fn walk(directory: &Path, is_wanted: impl Fn(&Path) -> bool) -> io::R
                 } else if kind.is_symlink() {
                     links.push(Reverse((path, step.trail.clone())));
                 } else if is_wanted(&path) {
-                    found.files.push(path);
+                    found.file(path, kind.is_file());
                 }
             }
         }
@@ -73,7 +86,10 @@ pub(super) fn walk(directory: &Path, is_wanted: impl Fn(&Path) -> bool) -> io::R
                 found.links.push(path.clone());
                 steps.push(Step { path, trail });
             }
-            Ok(None) if is_wanted(&path) => found.files.push(path),
+            Ok(None) if is_wanted(&path) => {
+                let is_file = path.is_file();
+                found.file(path, is_file);
+            }
             Ok(None) => {}
             Err(why) => found.strays.push(Stray { path, why }),
         }
@@ -169,6 +185,20 @@ mod tests {
             (files.as_slice(), strays.len()),
             (&["one/db.yaml", "teams/web.yaml"].map(str::to_owned)[..], 0)
         );
+    }
+
+    #[test]
+    fn a_pipe_is_not_read() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let directory = tree(&["policies/a.yaml"], &[("policies/c.yaml", "b.yaml")]);
+        for pipe in ["policies/b.yaml", "policies/other"] {
+            let path = directory.path().join(pipe);
+            mknodat(CWD, path, FileType::Fifo, Mode::RUSR, 0).unwrap();
+        }
+        let (files, _, strays) = found(&directory);
+        assert_eq!(files, ["a.yaml"]);
+        let told = ["b.yaml: it is no regular file", "c.yaml: it is no regular file"];
+        assert_eq!(strays, told);
     }
 
     #[test]
