@@ -363,7 +363,7 @@ fn run_verb(cli: &Cli, console: &Console) -> anyhow::Result<Exit> {
         .enable_all()
         .build()
         .context("the runtime could not be started")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         match &cli.verb {
             Verb::Validate(verb) => verb.run(&cli.global, console).await,
             Verb::Fmt(verb) => verb.run(&cli.global, console),
@@ -399,5 +399,11 @@ fn run_verb(cli: &Cli, console: &Console) -> anyhow::Result<Exit> {
             Verb::Completions(verb) => verb.run(console),
             Verb::Man(verb) => verb.run(console),
         }
-    })
+    });
+    // Where a file system does not answer a thread never ends; what could end had time to.
+    #[cfg(feature = "watch")]
+    if matches!(cli.verb, Verb::Watch(_)) {
+        runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    }
+    ended
 }

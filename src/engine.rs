@@ -477,16 +477,20 @@ pub fn open_all(
 
 /// What is wrong where two engines would take each other's images for their own.
 pub fn shared_place(engines: &[Arc<dyn Engine>]) -> Option<OpenError> {
-    for (index, engine) in engines.iter().enumerate() {
-        for other in &engines[..index] {
-            if let Some(place) = engine.places().iter().find(|place| other.places().contains(place))
-            {
+    let places = |engine: &Arc<dyn Engine>| (engine.name().to_owned(), engine.places());
+    shared_among(&engines.iter().map(places).collect::<Vec<_>>())
+}
+
+/// The same for names of engines with the places that are their own.
+pub fn shared_among(engines: &[(String, Vec<PathBuf>)]) -> Option<OpenError> {
+    for (index, (engine, places)) in engines.iter().enumerate() {
+        for (other, taken) in &engines[..index] {
+            if let Some(place) = places.iter().find(|place| taken.contains(place)) {
                 return Some(OpenError {
-                    engine: engine.name().to_owned(),
+                    engine: engine.clone(),
                     message: format!(
-                        "{} belongs to the engine {} as well, and each would take the images of the other for its own: what holds images goes into one engine",
+                        "{} belongs to the engine {other} as well, and each would take the images of the other for its own: what holds images goes into one engine",
                         place.display(),
-                        other.name()
                     ),
                 });
             }

@@ -14,8 +14,10 @@ mod files;
 mod lease;
 pub mod metrics;
 mod notify;
+mod opening;
 mod outside;
 mod points;
+mod reading;
 mod round;
 mod status;
 mod system;
@@ -48,6 +50,7 @@ use crate::engine::Author;
 use crate::policy::meant::{LeasePlace, Watch as Settings};
 use control::InForce;
 use notify::Desk;
+use reading::{Follower, UnderWay};
 use round::{Finished, RoundTask};
 
 /// How the loop waits.
@@ -121,7 +124,7 @@ pub struct Watch {
 impl Watch {
     /// Watches until it is told to stop.
     pub async fn run(self) -> Result<(), WatchError> {
-        let mut control = Control::begin(self).await?;
+        let Some(mut control) = Control::begin(self).await? else { return Ok(()) };
         control.watch.system.ready();
         control.watch.status.is_running(true);
         while !control.watch.bell.is_stopping() {
@@ -129,6 +132,12 @@ impl Watch {
         }
         control.end().await;
         Ok(())
+    }
+
+    /// How long it may sleep at most.
+    fn look(&self) -> Duration {
+        let look = self.pace.look;
+        self.system.watchdog().map_or(look, |every| look.min(every / 2))
     }
 }
 
@@ -149,19 +158,20 @@ struct Control {
     retry: Option<Duration>,
     /// Whether somebody has asked for the files to be read.
     is_asked: bool,
+    /// A reading of the files, which goes on beside everything else.
+    reading: Option<UnderWay>,
+    follower: Follower,
     desk: Desk,
 }
 
 impl Control {
-    async fn begin(watch: Watch) -> Result<Self, WatchError> {
+    /// Reads what is to be in force; `None` where watching is to end before that is known.
+    async fn begin(watch: Watch) -> Result<Option<Self>, WatchError> {
+        let follower = Follower::new(watch.files.clone());
+        let Some(read) = reading::first(&watch, &follower).await else { return Ok(None) };
         let now = watch.clock.now();
-        let reading = world::read(&watch.world).await;
-        if let Some(files) = &watch.files {
-            files.follow(&reading.files);
-        }
-        watch.status.read(&reading, now);
-        let policies = reading.policies.ok_or(WatchError::Invalid)?;
-        let force = InForce::new(&watch, Arc::new(policies))?;
+        watch.status.read(&read.reading, read.opened.is_some(), now);
+        let force = InForce::new(&watch, read.opened.ok_or(WatchError::Invalid)??);
         watch.status.accepted(now);
         let agenda = Agenda::new(force.engines(), force.settings().reconcile_every)
             .of(watch.identity.as_str());
@@ -173,10 +183,8 @@ impl Control {
             force.orders(),
         );
         watch.status.in_force(&force.policies, now);
-        if let Some(files) = &watch.files {
-            files.poll_every(force.settings().poll_every);
-        }
-        Ok(Self {
+        follower.poll_every(force.settings().poll_every);
+        Ok(Some(Self {
             again_at: Instant::now() + timer(force.settings().reconcile_every),
             retry: None,
             watch,
@@ -186,8 +194,10 @@ impl Control {
             running: BTreeMap::new(),
             read_at: None,
             is_asked: false,
+            reading: None,
+            follower,
             desk,
-        })
+        }))
     }
 
     /// Begins what is due, then waits for something to happen.
@@ -195,10 +205,13 @@ impl Control {
         self.watch.system.alive();
         self.watch.status.beat();
         self.heed_bell();
-        if self.reads_at() <= Instant::now() {
+        self.give_up_reading();
+        if self.reading.is_none() && self.reads_at() <= Instant::now() {
             self.read_at = None;
-            let is_accepted = self.reload().await;
-            self.read_again(is_accepted);
+            self.reload().await;
+            if self.watch.bell.is_stopping() {
+                return;
+            }
         }
         let now = self.watch.clock.now();
         let decision = self.agenda.decide(now);
@@ -206,16 +219,15 @@ impl Control {
             self.begin_round(engine);
         }
         let nap = decision.wake_at.map(|at| at.duration_since(now).unsigned_abs());
-        let look = self
-            .watch
-            .system
-            .watchdog()
-            .map_or(self.watch.pace.look, |every| self.watch.pace.look.min(every / 2));
-        let until = (Instant::now() + nap.unwrap_or(look).min(look)).min(self.reads_at());
+        let look = self.watch.look();
+        // While a reading is under way no other one begins.
+        let reads_at = self.reading.as_ref().map_or_else(|| self.reads_at(), UnderWay::until);
+        let until = (Instant::now() + nap.unwrap_or(look).min(look)).min(reads_at);
         tokio::select! {
             () = self.watch.bell.rung() => {}
             () = self.force.underway.changed() => self.ended_late(),
             () = tokio::time::sleep_until(until) => {}
+            read = UnderWay::ended(&mut self.reading) => self.was_read(read),
             Some(joined) = self.rounds.join_next_with_id() => self.ended(joined),
         }
     }
@@ -323,43 +335,6 @@ impl Control {
         self.watch.status.loads(&self.force.underway);
     }
 
-    /// Reads the files again; back comes whether what they hold is in force. What is not valid
-    /// changes nothing.
-    async fn reload(&mut self) -> bool {
-        // The system hears of what somebody has asked for, and of what changes something.
-        let is_asked = std::mem::take(&mut self.is_asked);
-        if is_asked {
-            self.watch.system.reloading();
-        }
-        let reading = world::read(&self.watch.world).await;
-        if let Some(files) = &self.watch.files {
-            files.follow(&reading.files);
-        }
-        let now = self.watch.clock.now();
-        self.watch.status.read(&reading, now);
-        let lease = self.force.settings().lease.clone();
-        let replaced = match reading.policies {
-            Some(policies) => self.force.replace(&self.watch, Arc::new(policies)).map(Some),
-            None => Ok(None),
-        };
-        match &replaced {
-            Ok(None) => {}
-            Ok(Some(_)) => self.watch.status.accepted(now),
-            Err(error) => self.watch.status.refused(&error.to_string(), now),
-        }
-        let is_other = matches!(replaced, Ok(Some(true)));
-        if is_other {
-            if !is_asked {
-                self.watch.system.reloading();
-            }
-            self.in_force_anew(lease.as_ref(), now);
-        }
-        if is_asked || is_other {
-            self.watch.system.ready();
-        }
-        matches!(replaced, Ok(Some(_)))
-    }
-
     fn in_force_anew(&mut self, lease: Option<&LeasePlace>, now: jiff::Timestamp) {
         self.end_rounds();
         if self.force.settings().lease.as_ref() != lease {
@@ -374,15 +349,14 @@ impl Control {
         }
         self.watch.status.in_force(&self.force.policies, now);
         self.desk.follow(self.force.orders());
-        if let Some(files) = &self.watch.files {
-            files.poll_every(settings.poll_every);
-        }
+        self.follower.poll_every(settings.poll_every);
     }
 
     /// Ends: lets what is under way finish within the grace, then gives it up.
     async fn end(&mut self) {
         self.watch.system.stopping();
         self.watch.status.is_running(false);
+        self.reading = None;
         self.end_rounds();
         let grace = self.watch.grace.unwrap_or(timer(self.force.settings().grace));
         if self.is_busy() {

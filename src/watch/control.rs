@@ -1,20 +1,24 @@
 //! What is in force: policies, and a room of its own for each engine.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::notify::Orders;
-use super::world::{Opened, WorldError};
+use super::reading::InHand;
+use super::world::Opened;
 use super::{Delay, Watch};
 use crate::apply::Underway;
 use crate::policy::Policies;
 use crate::policy::meant::Watch as Settings;
-use crate::reconcile::{Caution, Recurrence, Room, base};
+use crate::reconcile::{Caution, Recurrence, Room};
 
 /// What is in force.
 pub(super) struct InForce {
     pub(super) policies: Arc<Policies>,
     opened: Opened,
+    /// What paths are relative to.
+    base: PathBuf,
     rooms: BTreeMap<String, Arc<Room>>,
     pub(super) delay: Arc<Delay>,
     /// What goes on beside rounds, whatever is in force.
@@ -22,34 +26,35 @@ pub(super) struct InForce {
 }
 
 impl InForce {
-    /// Opens what the policies name.
-    pub(super) fn new(watch: &Watch, policies: Arc<Policies>) -> Result<Self, WorldError> {
-        let opened = watch.world.open(&policies, None)?;
+    /// The first policies.
+    pub(super) fn new(watch: &Watch, in_hand: InHand) -> Self {
+        let InHand { policies, opened, base } = in_hand;
         let delay = Arc::new(Delay::new(Arc::clone(&policies)));
         let underway = Underway::default();
         let rooms = rooms(watch, &policies, &opened, &delay, &underway);
-        Ok(Self { policies, opened, rooms, delay, underway })
+        Self { policies, opened, base, rooms, delay, underway }
     }
 
     /// Puts other policies in force; back comes whether they are any different. What only people read
     /// is, too; it causes no deletes, so none wait for it.
-    pub(super) fn replace(
-        &mut self,
-        watch: &Watch,
-        policies: Arc<Policies>,
-    ) -> Result<bool, WorldError> {
-        let opened = watch.world.open(&policies, Some((&self.policies, &self.opened)))?;
+    pub(super) fn replace(&mut self, watch: &Watch, in_hand: InHand) -> bool {
+        let InHand { policies, opened, base } = in_hand;
         let is_same = policies.digest == self.policies.digest
             && policies.reads_like(&self.policies)
             && opened.is_same(&self.opened);
         if is_same {
-            return Ok(false);
+            return false;
         }
         let others = opened.others(&self.opened);
         self.delay.replace(Arc::clone(&policies), others);
         self.rooms = rooms(watch, &policies, &opened, &self.delay, &self.underway);
-        (self.policies, self.opened) = (policies, opened);
-        Ok(true)
+        (self.policies, self.opened, self.base) = (policies, opened, base);
+        true
+    }
+
+    /// What is in force, for who opens what comes after it.
+    pub(super) fn before(&self) -> (Arc<Policies>, Opened) {
+        (Arc::clone(&self.policies), self.opened.clone())
     }
 
     /// The names of the engines.
@@ -67,8 +72,7 @@ impl InForce {
         Orders {
             settings: self.settings().notify.clone(),
             name: self.policies.config.name.clone().unwrap_or_default(),
-            // Where the file has gone its engines could not have been opened.
-            base: base(&self.policies).unwrap_or_default(),
+            base: self.base.clone(),
             memory: self.opened.ledger.path().with_extension("told.json"),
         }
     }

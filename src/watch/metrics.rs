@@ -16,7 +16,7 @@ use crate::name::SourceId;
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Every metric there is: its name, whether it only grows, and what it says.
-pub const METRICS: [(&str, bool, &str); 37] = [
+pub const METRICS: [(&str, bool, &str); 38] = [
     ("stillframe_build_info", false, "The version of the program."),
     ("stillframe_role", false, "1 for what the process does: idle, standby or running."),
     ("stillframe_config_valid", false, "Whether the files hold what is in force."),
@@ -27,6 +27,11 @@ pub const METRICS: [(&str, bool, &str); 37] = [
         "Since when the policies are in force.",
     ),
     ("stillframe_config_read_timestamp_seconds", false, "When the files were read last."),
+    (
+        "stillframe_config_reading_since_timestamp_seconds",
+        false,
+        "Since when the files are being read and their engines opened.",
+    ),
     ("stillframe_config_mistakes", false, "Mistakes in the files."),
     ("stillframe_config_readings_total", true, "Readings of the files, by result."),
     ("stillframe_policy_rpo_seconds", false, "The recovery point objective of a policy."),
@@ -222,6 +227,7 @@ fn process(snapshot: &Snapshot, samples: &mut Samples) {
     for (metric, instant) in [
         ("stillframe_config_in_force_timestamp_seconds", snapshot.since),
         ("stillframe_config_read_timestamp_seconds", validity.read_at),
+        ("stillframe_config_reading_since_timestamp_seconds", snapshot.reading_since),
     ] {
         if let Some(instant) = instant {
             samples.add(metric, &[], seconds(instant));

@@ -260,6 +260,9 @@ async fn ready(State(outside): State<Outside>) -> Response {
     if snapshot.validity.read_at.is_some() {
         body["valid"] = snapshot.validity.is_valid.into();
     }
+    if let Some(since) = snapshot.reading_since {
+        body["readingSince"] = since.to_string().into();
+    }
     let kind = [(header::CONTENT_TYPE, "application/json")];
     (status, kind, format!("{body}\n")).into_response()
 }

@@ -98,6 +98,9 @@ pub struct Snapshot {
     pub role: Role,
     /// How it stands with the files.
     pub validity: Validity,
+    /// Since when they are being read, and what they name opened; what did not return counts from
+    /// when it began.
+    pub reading_since: Option<Timestamp>,
     /// The digest of what is in force.
     pub digest: String,
     /// Since when that is in force.
@@ -222,8 +225,20 @@ impl Status {
         told.entry(kind.to_owned()).or_default().now(holds)
     }
 
+    /// A reading of the files begins.
+    pub(super) fn reading_began(&self, now: Timestamp) {
+        self.change(|snapshot| {
+            snapshot.reading_since.get_or_insert(now);
+        });
+    }
+
+    /// One has returned.
+    pub(super) fn reading_ended(&self) {
+        self.change(|snapshot| snapshot.reading_since = None);
+    }
+
     /// The files were read. What they hold is valid once it could be put in force.
-    pub(super) fn read(&self, reading: &Reading, now: Timestamp) {
+    pub(super) fn read(&self, reading: &Reading, has_policies: bool, now: Timestamp) {
         let is_error = |finding: &&Finding| finding.is_error();
         let mistakes: Vec<String> =
             reading.findings.iter().filter(is_error).map(finding_text).collect();
@@ -232,7 +247,7 @@ impl Status {
         for text in new {
             tracing::warn!("{text}");
         }
-        if reading.policies.is_none() {
+        if !has_policies {
             self.invalid(mistakes, now);
         }
     }

@@ -5,31 +5,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
+use super::opening::{Neighbours, OPEN_MAX, Open, Opening};
 use crate::engine::{
-    Attention, Calls, CopyRequest, CreateRequest, Created, Engine, EngineError, Examined,
-    OpenError, Rebuild, Settled, Store, Topic, Verdict, Wanted, Watcher, shared_place,
+    Attention, Calls, CopyRequest, CreateRequest, Created, Engine, EngineError, Examined, Rebuild,
+    Settled, Store, Topic, Verdict, Wanted, Watcher,
 };
 use crate::inventory::{DrillCheck, EngineInventory, Image};
 use crate::plan::{ImageRef, Update};
-
-/// The engines that are in force: what is opened late shares a place with none of them.
-#[derive(Default)]
-pub(super) struct Neighbours(Mutex<Vec<Arc<dyn Engine>>>);
-
-impl Neighbours {
-    fn lock(&self) -> MutexGuard<'_, Vec<Arc<dyn Engine>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// These are in force now.
-    pub(super) fn are(&self, engines: &[Arc<dyn Engine>]) {
-        engines.clone_into(&mut self.lock());
-    }
-}
-
-/// Opens an engine. May block.
-pub(super) type Open = Box<dyn Fn() -> Result<Arc<dyn Engine>, OpenError> + Send + Sync>;
 
 /// Stands for an engine until it can be opened.
 pub(super) struct Unopened(Arc<Inner>);
@@ -39,6 +23,8 @@ struct Inner {
     open: Open,
     neighbours: Weak<Neighbours>,
     attention: Mutex<Option<Attention>>,
+    /// What has not returned yet.
+    trying: tokio::sync::Mutex<Option<Opening>>,
     opened: OnceLock<Arc<dyn Engine>>,
 }
 
@@ -50,6 +36,7 @@ impl Unopened {
             open,
             neighbours: Arc::downgrade(neighbours),
             attention: Mutex::default(),
+            trying: tokio::sync::Mutex::default(),
             opened: OnceLock::new(),
         }))
     }
@@ -70,20 +57,27 @@ impl Inner {
         self.attention.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tries to open it, unless that was done.
-    fn open(&self) -> Result<(), String> {
+    /// Tries to open it, unless that was done. One that does not return is waited for again by the
+    /// next who tries.
+    async fn open(&self) -> Result<(), String> {
         let Some(neighbours) = self.neighbours.upgrade() else { return Ok(()) };
-        // One at a time: of two engines over the same place the second is refused.
-        let neighbours = neighbours.lock();
+        let mut trying = self.trying.lock().await;
         if self.opened.get().is_some() {
             return Ok(());
         }
-        let engine = (self.open)().map_err(|error| error.message)?;
-        let others = neighbours.iter().filter(|other| other.name() != self.name);
-        let all: Vec<Arc<dyn Engine>> = others.chain([&engine]).cloned().collect();
-        if let Some(error) = shared_place(&all) {
-            return Err(error.message);
-        }
+        let opening = trying.take();
+        let opening = opening.unwrap_or_else(|| Opening::begin(&self.name, Arc::clone(&self.open)));
+        let opened = match opening.until(Instant::now() + OPEN_MAX).await {
+            Ok(opened) => opened,
+            Err(opening) => {
+                let error = opening.hangs();
+                *trying = Some(opening);
+                Err(error)
+            }
+        };
+        let (engine, places) = opened.map_err(|error| error.message)?;
+        // One at a time: of two engines over the same place the second is refused.
+        neighbours.joins(&self.name, places).map_err(|error| error.message)?;
         if let Some(attention) = &*self.attention() {
             engine.attend(attention);
         }
@@ -108,9 +102,7 @@ impl Engine for Unopened {
 
     async fn observe(&self) -> EngineInventory {
         if self.opened().is_none() {
-            let inner = Arc::clone(&self.0);
-            let tried = tokio::task::spawn_blocking(move || inner.open()).await;
-            if let Err(why) = tried.unwrap_or_else(|error| Err(error.to_string())) {
+            if let Err(why) = self.0.open().await {
                 return EngineInventory::unseen(self.name(), &format!("cannot be opened: {why}"));
             }
         }
@@ -198,7 +190,7 @@ mod tests {
 
     use super::*;
     use crate::clock::SystemClock;
-    use crate::engine::local;
+    use crate::engine::{OpenError, local};
     use crate::inventory::Gap;
 
     fn opened(name: &str, store: &Path) -> Arc<dyn Engine> {
@@ -217,11 +209,13 @@ mod tests {
         let asked = Arc::clone(&can_be);
         let open = move || {
             if asked.load(Ordering::SeqCst) {
-                return Ok(opened(name, &store));
+                let engine = opened(name, &store);
+                let places = engine.places();
+                return Ok((engine, places));
             }
             Err(OpenError { engine: name.to_owned(), message: "no key".to_owned() })
         };
-        (can_be, Unopened::new(name, Box::new(open), neighbours))
+        (can_be, Unopened::new(name, Arc::new(open), neighbours))
     }
 
     #[tokio::test]
@@ -250,11 +244,12 @@ mod tests {
         let neighbours: Arc<Neighbours> = Arc::default();
         let (can_be, engine) = unopened("late", directory.path(), &neighbours);
         can_be.store(true, Ordering::SeqCst);
-        neighbours.are(&[opened("one", directory.path())]);
+        let one = opened("one", directory.path()).places();
+        neighbours.are(vec![("one".to_owned(), one)]);
         let seen = engine.observe().await;
         assert!(seen.gaps[0].message.contains("belongs to the engine one"), "{seen:?}");
         assert!(engine.places().is_empty());
-        neighbours.are(&[]);
+        neighbours.are(Vec::new());
         assert_eq!(engine.observe().await.kind, "local");
     }
 }

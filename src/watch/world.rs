@@ -1,12 +1,17 @@
 //! Where policies and engines come from.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::unopened::{Neighbours, Open, Unopened};
+use async_trait::async_trait;
+use tokio::sync::Semaphore;
+
+use super::opening::{Neighbours, Open, Openings};
+use super::unopened::Unopened;
 use crate::apply::Ledger;
 use crate::clock::Clock;
-use crate::engine::{Engine, OpenError, open_each, shared_place};
+use crate::engine::{Engine, OpenError, open_each, shared_among};
 use crate::files::{self, Given};
 use crate::policy::{Code, Config, Finding, Policies};
 use crate::reconcile::{RoomError, base};
@@ -21,6 +26,14 @@ pub struct Reading {
     /// The files that were read, the links to directories on the way to them, and what is included,
     /// whether anything was there to be read or not.
     pub files: Vec<PathBuf>,
+}
+
+impl Reading {
+    /// One of which nothing came.
+    pub(super) fn failed(message: String) -> Self {
+        let findings = vec![Finding::nowhere(Code::UnreadableFile, message)];
+        Self { policies: None, findings, files: Vec::new() }
+    }
 }
 
 /// What was opened for policies.
@@ -56,6 +69,9 @@ pub enum WorldError {
     /// What rounds need is not there.
     #[error(transparent)]
     Room(#[from] RoomError),
+    /// It was not looked at to the end.
+    #[error("opening ended unexpectedly: {0}")]
+    Ended(String),
     /// A relative path leads elsewhere than before, though nobody has changed it.
     #[error(
         "{what} would move from {before} to {after}, because its path is relative to a file behind a link \
@@ -71,42 +87,46 @@ pub enum WorldError {
     },
 }
 
-/// Where policies and engines come from.
+/// Where policies and engines come from. Either may take long, or never return where a file system
+/// does not answer: who asks goes on meanwhile, and asks again.
+#[async_trait]
 pub trait World: Send + Sync + 'static {
-    /// Reads the policies as they are now. May block.
-    fn read(&self) -> Reading;
+    /// Reads the policies as they are now.
+    async fn read(&self) -> Reading;
 
     /// Opens what policies name. What was opened for the policies before is taken over where it
     /// still is what they mean.
-    fn open(
+    async fn open(
         &self,
         policies: &Arc<Policies>,
         before: Option<(&Policies, &Opened)>,
     ) -> Result<Opened, WorldError>;
 }
 
-/// Reads on a thread that may block.
-pub(super) async fn read(world: &Arc<dyn World>) -> Reading {
-    let world = Arc::clone(world);
-    let read = tokio::task::spawn_blocking(move || world.read()).await;
-    read.unwrap_or_else(|error| Reading {
-        policies: None,
-        findings: vec![Finding::nowhere(
-            Code::UnreadableFile,
-            format!("reading ended unexpectedly: {error}"),
-        )],
-        files: Vec::new(),
-    })
-}
+/// So many readings may be under way, because they hang, before no other is begun.
+const HANGING_MAX: usize = 4;
 
 /// Policies in files, and the engines that they name.
 pub struct Files {
+    sources: Arc<Sources>,
+    clock: Arc<dyn Clock>,
+    neighbours: Arc<Neighbours>,
+    openings: Openings,
+    /// A place for each reading that may hang.
+    readings: Arc<Semaphore>,
+    /// Why engines are not opened anew, as it was said.
+    told: Mutex<BTreeMap<String, String>>,
+}
+
+/// Engines, and the places of each by its name.
+type Found = (Vec<Arc<dyn Engine>>, Vec<(String, Vec<PathBuf>)>);
+
+/// What is read.
+struct Sources {
     paths: Vec<PathBuf>,
     environment: Option<String>,
     endpoints: Vec<String>,
-    clock: Arc<dyn Clock>,
     adjust: Adjust,
-    neighbours: Arc<Neighbours>,
 }
 
 impl Files {
@@ -120,7 +140,26 @@ impl Files {
     ) -> Self {
         let (environment, endpoints) =
             (given.environment.map(str::to_owned), given.endpoints.to_vec());
-        Self { paths, environment, endpoints, clock, adjust, neighbours: Arc::default() }
+        Self {
+            sources: Arc::new(Sources { paths, environment, endpoints, adjust }),
+            clock,
+            neighbours: Arc::default(),
+            openings: Openings::default(),
+            readings: Arc::new(Semaphore::new(HANGING_MAX)),
+            told: Mutex::default(),
+        }
+    }
+
+    /// An engine stays as it was opened; why is said when it is new.
+    fn stays_open(&self, engine: &str, why: Option<&OpenError>) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(why) = why else {
+            told.remove(engine);
+            return;
+        };
+        if told.insert(engine.to_owned(), why.message.clone()).as_ref() != Some(&why.message) {
+            tracing::warn!(engine, "it stays as it was opened: {}", why.message);
+        }
     }
 
     /// Opens one engine of a configuration.
@@ -128,51 +167,68 @@ impl Files {
         let (mut own, base) = (config.clone(), base.to_owned());
         own.engines.retain(|one, _| one == name);
         let (name, clock) = (name.to_owned(), Arc::clone(&self.clock));
-        Box::new(move || {
+        Arc::new(move || {
             let missing = || OpenError { engine: name.clone(), message: String::new() };
-            open_each(&own, &base, &clock).pop().ok_or_else(missing)?
+            let engine = open_each(&own, &base, &clock).pop().ok_or_else(missing)??;
+            let places = engine.places();
+            Ok((engine, places))
         })
     }
 
     /// The engines of policies. One that is configured as before is the one of before. One that
-    /// cannot be opened is in the way of a change, and at a start of none but itself.
-    fn engines(
+    /// cannot be opened, or does not answer, is in the way of a change, and at a start of none but
+    /// itself.
+    async fn engines(
         &self,
         policies: &Policies,
+        base: &Path,
         before: Option<(&Policies, &Opened)>,
-    ) -> Result<Vec<Arc<dyn Engine>>, WorldError> {
-        let (config, base) = (&policies.config, base(policies)?);
-        let mut engines: Vec<Arc<dyn Engine>> = Vec::new();
+    ) -> Result<Found, WorldError> {
+        let config = &policies.config;
+        let openers: Vec<(&str, Open)> = config
+            .engines
+            .keys()
+            .map(|name| (name.as_str(), self.opener(name, config, base)))
+            .collect();
+        let keys = config.engines.iter().map(|(name, engine)| {
+            format!("{name} {} {} {}", engine.kind, base.display(), engine.settings)
+        });
+        let opened = self.openings.all(keys.zip(openers.clone()).collect()).await;
+        let (mut engines, mut places) = (Vec::new(), Vec::new());
         let mut failed: Vec<OpenError> = Vec::new();
-        for (name, opened) in config.engines.keys().zip(open_each(config, &base, &self.clock)) {
+        for ((name, opener), opened) in openers.into_iter().zip(opened) {
             let known = before.and_then(|(former, before)| {
                 let known = before.engines.iter().find(|known| known.name() == name);
                 known.filter(|_| same_settings(former, policies, name))
             });
-            engines.push(match (opened, known) {
-                (Ok(engine), Some(known)) => {
-                    stays(&format!("the engine {name}"), &known.places(), &engine.places())?;
+            let (engine, own) = match (opened, known) {
+                (Ok((_, is)), Some(known)) => {
+                    stays(&format!("the engine {name}"), &self.neighbours.places(name), &is)?;
+                    self.stays_open(name, None);
                     // It knows what it has asked for lately.
-                    Arc::clone(known)
+                    (Arc::clone(known), is)
                 }
-                (Err(_), Some(known)) => Arc::clone(known),
-                (Ok(engine), None) => engine,
+                (Err(error), Some(known)) => {
+                    self.stays_open(name, Some(&error));
+                    (Arc::clone(known), self.neighbours.places(name))
+                }
+                (Ok(opened), None) => opened,
                 (Err(error), None) if before.is_some() => return Err(RoomError::from(error).into()),
                 (Err(error), None) => {
                     failed.push(error);
-                    Arc::new(Unopened::new(
-                        name,
-                        self.opener(name, config, &base),
-                        &self.neighbours,
-                    ))
+                    let unopened: Arc<dyn Engine> =
+                        Arc::new(Unopened::new(name, opener, &self.neighbours));
+                    (unopened, Vec::new())
                 }
-            });
+            };
+            engines.push(engine);
+            places.push((name.to_owned(), own));
         }
         let is_nothing_left = failed.len() == engines.len();
-        let shared = shared_place(&engines);
+        let shared = shared_among(&places);
         match shared.or(failed.into_iter().next().filter(|_| is_nothing_left)) {
             Some(error) => Err(RoomError::from(error).into()),
-            None => Ok(engines),
+            None => Ok((engines, places)),
         }
     }
 }
@@ -180,7 +236,7 @@ impl Files {
 /// Changes policies that were read; the error says what is in the way.
 pub type Adjust = Box<dyn Fn(&mut Policies) -> Result<(), String> + Send + Sync>;
 
-impl World for Files {
+impl Sources {
     fn read(&self) -> Reading {
         let given = Given { environment: self.environment.as_deref(), endpoints: &self.endpoints };
         match files::load(&self.paths, given, false, None) {
@@ -197,26 +253,42 @@ impl World for Files {
                 }
                 reading
             }
-            Err(missing) => Reading {
-                policies: None,
-                findings: vec![Finding::nowhere(Code::UnreadableFile, missing.to_string())],
-                files: Vec::new(),
-            },
+            Err(missing) => Reading::failed(missing.to_string()),
         }
     }
+}
 
-    fn open(
+#[async_trait]
+impl World for Files {
+    async fn read(&self) -> Reading {
+        let Ok(place) = Arc::clone(&self.readings).try_acquire_owned() else {
+            let message = format!("{HANGING_MAX} readings have not returned: no other is begun");
+            return Reading::failed(message);
+        };
+        let sources = Arc::clone(&self.sources);
+        let read = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            sources.read()
+        });
+        let failed = |error| Reading::failed(format!("reading ended unexpectedly: {error}"));
+        read.await.unwrap_or_else(failed)
+    }
+
+    async fn open(
         &self,
         policies: &Arc<Policies>,
         before: Option<(&Policies, &Opened)>,
     ) -> Result<Opened, WorldError> {
-        let engines = self.engines(policies, before)?;
-        let ledger = files::joined(&base(policies)?, &policies.config.ledger);
+        let own = Arc::clone(policies);
+        let base = tokio::task::spawn_blocking(move || base(&own)).await;
+        let base = base.map_err(|error| WorldError::Ended(error.to_string()))??;
+        let (engines, places) = self.engines(policies, &base, before).await?;
+        let ledger = files::joined(&base, &policies.config.ledger);
         let mut opened = Opened { engines, ledger: Arc::new(Ledger::new(ledger)) };
         if let Some((former, before)) = before {
             keep_ledger(policies, former, before, &mut opened)?;
         }
-        self.neighbours.are(&opened.engines);
+        self.neighbours.are(places);
         Ok(opened)
     }
 }

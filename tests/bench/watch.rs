@@ -110,14 +110,15 @@ struct Installation {
     ledger: Arc<Ledger>,
 }
 
+#[async_trait]
 impl World for Installation {
-    fn read(&self) -> Reading {
+    async fn read(&self) -> Reading {
         let files = world::files(POLICIES).into_iter().map(Arc::new).collect();
         let loaded = load_with(files, &[world::kind()], policy::Reading::default());
         Reading { policies: loaded.policies, findings: loaded.findings, files: Vec::new() }
     }
 
-    fn open(
+    async fn open(
         &self,
         _: &Arc<Policies>,
         _: Option<(&Policies, &Opened)>,

@@ -5,6 +5,7 @@ mod agenda;
 mod cluster;
 mod delay;
 mod files;
+mod hangs;
 mod lasting;
 pub mod metrics;
 mod notify;
@@ -16,10 +17,11 @@ mod year;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use stillframe::apply::Ledger;
 use stillframe::clock::Clock;
@@ -82,6 +84,8 @@ pub struct Script {
     pub engines: Mutex<Vec<Arc<dyn Engine>>>,
     /// What is in the way of opening them.
     pub fault: Mutex<Option<String>>,
+    /// Reading does not return, or opening does not.
+    pub hangs: [AtomicBool; 2],
     ledger: Arc<Ledger>,
 }
 
@@ -89,7 +93,8 @@ impl Script {
     pub fn new(text: &str, engines: Vec<Arc<dyn Engine>>, directory: &Path) -> Arc<Self> {
         let ledger = Arc::new(Ledger::new(directory.join("ledger.ndjson")));
         let (text, engines) = (Mutex::new(text.to_owned()), Mutex::new(engines));
-        Arc::new(Self { text, read: Mutex::default(), engines, fault: Mutex::default(), ledger })
+        let (read, fault, hangs) = (Mutex::default(), Mutex::default(), Default::default());
+        Arc::new(Self { text, read, engines, fault, hangs, ledger })
     }
 
     pub fn write(&self, text: &str) {
@@ -97,8 +102,12 @@ impl Script {
     }
 }
 
+#[async_trait]
 impl World for Script {
-    fn read(&self) -> Reading {
+    async fn read(&self) -> Reading {
+        if self.hangs[0].load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
         let text = self.text.lock().unwrap().clone();
         // Most of the time it is what it was.
         let mut read = self.read.lock().unwrap();
@@ -111,11 +120,14 @@ impl World for Script {
         Reading { policies, findings, files: Vec::new() }
     }
 
-    fn open(
+    async fn open(
         &self,
         policies: &Arc<Policies>,
         _: Option<(&Policies, &Opened)>,
     ) -> Result<Opened, WorldError> {
+        if self.hangs[1].load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
         if let Some(message) = self.fault.lock().unwrap().clone() {
             let error = OpenError { engine: "one".to_owned(), message };
             return Err(RoomError::from(error).into());

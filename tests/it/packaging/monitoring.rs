@@ -47,6 +47,7 @@ fn everything() -> Snapshot {
     };
     let mut snapshot = Snapshot {
         role: Role::Running,
+        reading_since: Some(now),
         validity: Validity { is_valid: true, read_at: Some(now), ..Validity::default() },
         digest: "digest".to_owned(),
         name: "here".to_owned(),

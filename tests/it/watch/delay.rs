@@ -122,9 +122,11 @@ async fn a_round_deletes_nothing_that_the_guards_of_now_would_keep() {
     let read = |guards: &str| {
         let more = format!("{NO_DELAY}{guards}");
         world.script.write(&text(&["one"], &more, &[("hourly", "one", &hourly("{last: 6}"))]));
-        Arc::new(world.script.read().policies.unwrap())
+        let read = world.script.read();
+        async { Arc::new(read.await.policies.unwrap()) }
     };
-    let (loose, tight) = (read(LOOSE), read(""));
+    let loose = read(LOOSE).await;
+    let tight = read("").await;
     let now = world.clock.now();
     let inventory = Inventory {
         format_version: FORMAT_VERSION.to_owned(),

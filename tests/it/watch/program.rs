@@ -30,7 +30,7 @@ pub struct Program {
 }
 
 impl Program {
-    fn start(datacenter: &Datacenter, more: &[&str]) -> Self {
+    pub fn start(datacenter: &Datacenter, more: &[&str]) -> Self {
         Self::with(datacenter, more, &[])
     }
 
@@ -94,7 +94,7 @@ impl Program {
         said
     }
 
-    fn get(&self, path: &str, headers: &str) -> (u16, String) {
+    pub fn get(&self, path: &str, headers: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.address.as_ref().unwrap()).unwrap();
         let host = self.address.as_ref().unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n")
