@@ -1,7 +1,11 @@
 //! What a change is bound to: the image that the plan was made over, and no other.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
+use jiff::Timestamp;
+
+use crate::elapsed::Elapsed;
 use crate::inventory::{Image, ImageState, Stage};
 use crate::name::LABEL_PREFIX;
 use crate::plan::{ImageRef, Update};
@@ -18,6 +22,32 @@ pub fn is_done(found: &Image, update: &Update) -> bool {
     found.stage == update.stage_after
         && update.remove_labels.iter().all(|label| !found.labels.contains_key(label))
         && update.set_labels.iter().all(|(label, value)| found.labels.get(label) == Some(value))
+}
+
+/// Whether an image that was looked at again is as it was seen. One that is being deleted has nothing
+/// left that could be lost.
+pub fn is_still(now: &Image, seen: &Image) -> bool {
+    now.fingerprint == seen.fingerprint || now.state == ImageState::Deleting
+}
+
+/// So long a look holds that asks for whole lists.
+const LOOK_HOLDS: Elapsed = Elapsed::seconds(10);
+
+/// When it was looked last what needs an image: after a wait it is looked again.
+#[derive(Debug, Default)]
+pub struct Looked(Mutex<Option<Timestamp>>);
+
+impl Looked {
+    /// Whether that still holds.
+    pub fn holds(&self, now: Timestamp) -> bool {
+        let at = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        at.is_some_and(|at| at <= now && now <= LOOK_HOLDS.after(at))
+    }
+
+    /// Takes note of a look that was begun then.
+    pub fn note(&self, began: Timestamp) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(began);
+    }
 }
 
 /// What a plan looks at beside the age of an image: our own labels, stage and state.
@@ -38,5 +68,27 @@ impl Judged {
             stage: image.stage,
             state: image.state,
         }
+    }
+
+    /// The same in another stage.
+    #[must_use]
+    pub fn at(self, stage: Stage) -> Self {
+        Self { stage, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_holds_for_some_seconds() {
+        let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
+        let looked = Looked::default();
+        assert!(!looked.holds(at(0)), "nobody has looked yet");
+        looked.note(at(0));
+        assert!(looked.holds(at(0)) && looked.holds(at(10)));
+        assert!(!looked.holds(at(11)));
+        assert!(!looked.holds(at(-1)), "the clock was put back");
     }
 }

@@ -4,6 +4,7 @@
 //! them. An image is known by project, kind and number, so that no other of the same name is ever
 //! meant. Who owns an image, and its stage where the service has none, is in its labels.
 
+mod bind;
 mod call;
 mod change;
 mod create;

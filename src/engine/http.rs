@@ -7,6 +7,7 @@
 //! because what was asked for may have been done; nothing travels without TLS but on this machine.
 
 mod ended;
+mod leave;
 mod place;
 
 use std::collections::BTreeSet;
@@ -26,6 +27,7 @@ use tracing::Span;
 use uuid::Uuid;
 
 pub use ended::{Ended, is_earlier};
+pub use leave::{Free, Leave, Limit, Looking, Watched, Within, go_on, pause_watched, steps};
 pub use place::{Place, SecretSource};
 
 use super::{Calls, EngineError};

@@ -4,6 +4,7 @@
 //! known by folder, kind and id, so that no other of the same name is ever meant. Who owns an image,
 //! what it was made of and its stage are in its labels, because the service remembers none of it.
 
+mod bind;
 mod call;
 mod change;
 mod copy;
@@ -24,6 +25,7 @@ mod settings;
 mod sharing;
 mod stopped;
 mod via;
+mod wait;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -33,10 +35,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use serde_json::Value;
 
-use member::ASKED_APART;
 use room::Rooms;
 use service::Services;
 use settings::Settings;
+use wait::ASKED_APART;
 
 use super::http::{Ended, Pause, RealTime};
 use super::set::{APART, Patience};

@@ -59,6 +59,9 @@ pub enum CallError {
     /// There is no token to send.
     #[error("{0}")]
     Token(String),
+    /// It was not sent, or not again: it may not be any more.
+    #[error("{0}")]
+    Withheld(EngineError),
 }
 
 impl CallError {
@@ -163,7 +166,7 @@ impl CallError {
     /// was never sent. Where something of the name is there, somebody has begun it.
     pub fn is_refusal(&self) -> bool {
         let is_refused = (400..500).contains(&self.status()) && !matches!(self.status(), 408 | 409);
-        is_refused || matches!(self, Self::Token(_))
+        is_refused || matches!(self, Self::Token(_) | Self::Withheld(_))
     }
 
     /// Whether what was asked for is nothing that the service does, whoever asks and however often.
@@ -180,6 +183,11 @@ impl CallError {
     pub fn is_rate(&self) -> bool {
         let is_named = matches!(self.reason(), "rateLimitExceeded" | "userRateLimitExceeded");
         self.status() == 429 || (self.status() == 403 && is_named)
+    }
+
+    /// Whether it may not be sent any more.
+    pub fn is_withheld(&self) -> bool {
+        matches!(self, Self::Withheld(_))
     }
 
     fn is_passing(&self) -> bool {
@@ -222,6 +230,9 @@ impl Repeats {
 
 impl From<CallError> for EngineError {
     fn from(error: CallError) -> Self {
+        if let CallError::Withheld(why) = error {
+            return why;
+        }
         let text = error.to_string();
         match (error.status(), error.reason()) {
             (_, "RESOURCE_OPERATION_RATE_EXCEEDED") => Self::Busy(format!(
@@ -337,6 +348,7 @@ mod tests {
             (answered(403, "quotaExceeded"), true),
             (answered(429, "rateLimitExceeded"), true),
             (CallError::Token("none".to_owned()), true),
+            (CallError::Withheld(EngineError::Changed), true),
             (answered(408, "timeout"), false),
             (answered(409, "alreadyExists"), false),
             (answered(503, "backendError"), false),

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 
+use super::bind::{Deprecation, Removal};
 use super::call::CallError;
 use super::http::WaitError;
 use super::image::{Collection, Found, Place, stage_label, stage_word};
 use super::operation::CHANGE_TIME_MAX;
 use super::wire::{DeprecationStatus, Operation, SetLabelsRequest};
 use super::{GceEngine, SET_PATIENCE};
-use crate::engine::bound::{Judged, is_done, is_same};
-use crate::engine::http::Call;
-use crate::engine::{EngineError, Unwatched, set};
+use crate::engine::bound::{Judged, Looked, is_done, is_same};
+use crate::engine::http::{Call, Free};
+use crate::engine::{EngineError, set};
 use crate::inventory::{Image, LABEL_LET_GO, LABEL_STAGE, Stage};
 use crate::name::LABEL_KEY;
 use crate::plan::{ImageRef, Update};
@@ -59,7 +60,7 @@ impl GceEngine {
     }
 
     /// The image at a place.
-    async fn at(&self, place: &Place) -> Result<Found, EngineError> {
+    pub(super) async fn at(&self, place: &Place) -> Result<Found, EngineError> {
         if !self.holds(&place.project) {
             return Err(EngineError::NotFound);
         }
@@ -144,7 +145,11 @@ impl GceEngine {
                     false
                 }
             };
+            let judged = Judged::of(&found.image);
             found = self.at(&found.place).await?;
+            if Judged::of(&found.image) != judged.at(found.image.stage) {
+                return Err(EngineError::Changed);
+            }
             if found.image.stage != update.stage_after && !is_final {
                 return Err(EngineError::Busy(
                     "its stage does not change; the next run tries again".to_owned(),
@@ -203,7 +208,8 @@ impl GceEngine {
         };
         let call = Call::post(&format!("{}/deprecate", place.path())).with_body(&status)?;
         let seen = &found.image.fingerprint;
-        match self.carry_out(&place.project, &call, seen, 0, &Unwatched, &|_| {}).await.result {
+        let leave = Deprecation { engine: self, found, stage: update.stage_after };
+        match self.carry_out(&place.project, &call, seen, 0, &leave, &|_| {}).await.result {
             Err(WaitError::Call(error)) => Err(error),
             Ok(()) | Err(WaitError::Interrupted) => Ok(()),
         }
@@ -214,18 +220,25 @@ impl GceEngine {
         if !is_same(image, &seen) {
             return Err(EngineError::Changed);
         }
-        self.refuse_grown(&members).await?;
-        for member in &members {
-            self.refuse_used(member).await?;
-            self.refuse_step_in_use(member).await?;
-        }
         let is_set = members.len() > 1;
-        for member in &members {
-            match self.remove_one(member).await {
+        let looked = Looked::default();
+        for index in 0..members.len() {
+            let removal = Removal { engine: self, members: &members, index, looked: &looked };
+            match self.remove_one(&removal).await {
                 // Another run is at it as well.
                 Err(EngineError::NotFound) if is_set => {}
                 ended => ended?,
             }
+        }
+        Ok(())
+    }
+
+    /// Whether the images of a restore point are all of it, and nobody needs one of them.
+    pub(super) async fn refuse_needed(&self, members: &[Found]) -> Result<(), EngineError> {
+        self.refuse_grown(members).await?;
+        for member in members {
+            self.refuse_used(member).await?;
+            self.refuse_step_in_use(member).await?;
         }
         Ok(())
     }
@@ -254,17 +267,19 @@ impl GceEngine {
         }
     }
 
-    pub(super) async fn remove_one(&self, found: &Found) -> Result<(), EngineError> {
+    pub(super) async fn remove_one(&self, removal: &Removal<'_>) -> Result<(), EngineError> {
+        let found = removal.found();
         let (place, seen) = (&found.place, &found.image.fingerprint);
         let call = Call::delete(&place.path());
-        let ended = self.carry_out(&place.project, &call, seen, 0, &Unwatched, &|_| {}).await;
+        let ended = self.carry_out(&place.project, &call, seen, 0, removal, &|_| {}).await;
         let was_begun = ended.was_begun();
         let error = match ended.result {
             Ok(()) | Err(WaitError::Interrupted) => return Ok(()),
             Err(WaitError::Call(error)) => error,
         };
-        // What is gone may be the image, or the operation that tells of it: only a look can tell.
-        if error.is_gone() || error.is_open() {
+        // What is gone may be the image, or the operation that tells of it, and what is not sent again
+        // may have been carried out: only a look can tell.
+        if error.is_gone() || error.is_open() || (error.is_withheld() && was_begun) {
             return match self.at(place).await {
                 Err(EngineError::NotFound) if error.is_gone() && !was_begun => {
                     Err(EngineError::NotFound)
@@ -278,7 +293,7 @@ impl GceEngine {
 
     /// Waits for a short operation, which nobody interrupts.
     async fn end(&self, project: &str, operation: Operation) -> Result<(), CallError> {
-        match self.http.finish(project, operation, CHANGE_TIME_MAX, &Unwatched, &|_| {}).await {
+        match self.http.finish(project, operation, CHANGE_TIME_MAX, &Free, &|_| {}).await {
             Ok(Err(error)) | Err(WaitError::Call(error)) => Err(error),
             Ok(Ok(())) | Err(WaitError::Interrupted) => Ok(()),
         }

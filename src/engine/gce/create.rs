@@ -16,7 +16,7 @@ use super::insertion::{self, Wanted};
 use super::settings::CREATIONS_MAX;
 use super::wire::{self, DiskImage, MachineImage, Snapshot};
 use super::{SET_PATIENCE, Source};
-use crate::engine::http::{Call, Looks};
+use crate::engine::http::{Call, Limit, Looks, Within};
 use crate::engine::set::{self, APART};
 use crate::engine::{Author, CopyRequest, CreateRequest, Created, EngineError, Progress, Watcher};
 use crate::inventory::{Image, ImageState, LABEL_SET, Via};
@@ -283,14 +283,18 @@ impl GceEngine {
             let found = self.until_ready(wanted, found, watcher).await?;
             return Ok(Member { found, is_made: false });
         }
+        let after = "its deadline has passed; the next slot is the next one";
+        let limit = Limit { until: deadline, after, watcher };
+        let leave = Within { limit, clock: self.clock.as_ref() };
         let mut attempt = 0;
         let mut has_waited = false;
         loop {
             let (project, call) = (&wanted.project, &wanted.call);
-            let ended = self.carry_out(project, call, "", attempt, watcher, &progress).await;
+            let ended = self.carry_out(project, call, "", attempt, &leave, &progress).await;
             let was_refused =
                 matches!(&ended.result, Err(WaitError::Call(error)) if error.is_refusal());
-            if ended.was_begun() || !was_refused {
+            let was_begun = ended.was_begun();
+            if was_begun || !was_refused {
                 shares.was_begun.store(true, Ordering::Relaxed);
             }
             match ended.result {

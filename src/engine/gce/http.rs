@@ -14,8 +14,8 @@ use super::credentials::Credentials;
 use super::settings::Endpoint;
 use super::wire::{AggregatedList, List, Operation, last_segment};
 use crate::clock::Clock;
-use crate::engine::http::{self, Call, Looks, Paging, Pause};
-use crate::engine::{Calls, Watcher};
+use crate::engine::http::{self, Call, Free, Leave, Looking, Looks, Paging, Pause};
+use crate::engine::{Calls, EngineError};
 
 /// How long an operation is waited for.
 pub(super) const OPERATION_TIME_MAX: Duration = Duration::from_hours(12);
@@ -30,6 +30,15 @@ pub(super) enum WaitError {
     Interrupted,
     /// It failed, or it cannot be asked for.
     Call(CallError),
+}
+
+impl From<CallError> for WaitError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Withheld(EngineError::Interrupted) => Self::Interrupted,
+            error => Self::Call(error),
+        }
+    }
 }
 
 /// The way to the API.
@@ -98,13 +107,15 @@ impl Http {
 
     /// Sends a request, again where that is right, and reads the answer.
     pub(super) async fn send<T: DeserializeOwned>(&self, call: &Call) -> Result<T, CallError> {
-        self.send_counted(call).await.0
+        self.send_counted(call, &Free).await.0
     }
 
-    /// The same, with whether an attempt may have been carried out before the one that was answered.
+    /// The same as long as there is leave for each attempt, with whether one may have been carried out
+    /// before the one that was answered.
     pub(super) async fn send_counted<T: DeserializeOwned>(
         &self,
         call: &Call,
+        leave: &dyn Leave,
     ) -> (Result<T, CallError>, bool) {
         let mut repeats = Repeats::default();
         let mut was_open = false;
@@ -114,6 +125,10 @@ impl Http {
         };
         let mut is_renewed = false;
         loop {
+            // Last of all: whatever was waited for before, a token among it, has taken its time.
+            if let Err(why) = leave.may_send(was_open).await {
+                return (Err(CallError::Withheld(why)), was_open);
+            }
             let error = match self.attempt(call, token.as_deref()).await {
                 Ok(body) => {
                     let read = serde_json::from_slice(&body);
@@ -135,7 +150,13 @@ impl Http {
                 Some(time) => {
                     was_open |= error.is_open();
                     tracing::debug!("{error}; sent again in {time:?}");
-                    self.pause.pause(time).await;
+                    let passed = match leave.may_wait(time, &error.to_string()) {
+                        Ok(()) => leave.pass(time, self.pause.as_ref()).await,
+                        refused => refused,
+                    };
+                    if let Err(why) = passed {
+                        return (Err(CallError::Withheld(why)), was_open);
+                    }
                     // It may have taken longer than the token lasts.
                     token = match self.credentials.token(self.pause.as_ref()).await {
                         Ok(token) => token,
@@ -194,14 +215,14 @@ impl Http {
         }
     }
 
-    /// Waits until an operation of a project is done, for so long at most; how it ended. `progress` is
-    /// told how far it is, in percent.
+    /// Waits until an operation of a project is done, for so long at most; how it ended. It is waited for
+    /// as the leave says with which it was asked for. `progress` is told how far it is, in percent.
     pub(super) async fn finish(
         &self,
         project: &str,
         mut operation: Operation,
         most: Duration,
-        watcher: &dyn Watcher,
+        leave: &dyn Leave,
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<Result<(), CallError>, WaitError> {
         let scope = match (&operation.zone, &operation.region) {
@@ -215,15 +236,12 @@ impl Http {
         let mut looks = Looks::within(most);
         while operation.status != "DONE" {
             progress(operation.progress.unwrap_or(0).min(100));
-            if watcher.is_cancelled() {
-                return Err(WaitError::Interrupted);
-            }
             let Some(time) = looks.pause() else {
                 let message = format!("the operation {} does not end", operation.name);
                 return Err(WaitError::Call(CallError::Unanswered(message)));
             };
-            self.pause.pause(time).await;
-            operation = self.send(&call).await.map_err(WaitError::Call)?;
+            leave.pass(time, self.pause.as_ref()).await.map_err(CallError::Withheld)?;
+            operation = self.send_counted(&call, &Looking(leave)).await.0?;
         }
         Ok(CallError::from_operation(&operation).map_or(Ok(()), Err))
     }

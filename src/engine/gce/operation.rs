@@ -14,8 +14,7 @@ use super::GceEngine;
 use super::call::request_id;
 use super::http::{OPERATION_TIME_MAX, WaitError};
 use super::wire::Operation;
-use crate::engine::Watcher;
-use crate::engine::http::{Call, Method, is_earlier};
+use crate::engine::http::{Call, Leave, Method, is_earlier};
 
 /// So many operations of earlier runs are passed over.
 const ATTEMPTS_MAX: u32 = 20;
@@ -54,15 +53,15 @@ impl Ended {
 }
 
 impl GceEngine {
-    /// Carries a change out and waits for its end. `seen` is what was seen of what is changed;
-    /// `attempt` counts what came to its end before.
+    /// Carries a change out, as long as there is leave, and waits for its end. `seen` is what was seen of
+    /// what is changed; `attempt` counts what came to its end before.
     pub(super) async fn carry_out(
         &self,
         project: &str,
         call: &Call,
         seen: &str,
         mut attempt: u32,
-        watcher: &dyn Watcher,
+        leave: &dyn Leave,
         progress: &(dyn Fn(u64) + Sync),
     ) -> Ended {
         let began = self.http.service_now();
@@ -74,7 +73,7 @@ impl GceEngine {
                 continue;
             }
             let call = call.clone().with("requestId", id.clone());
-            let (answer, was_open) = self.http.send_counted::<Operation>(&call).await;
+            let (answer, was_open) = self.http.send_counted::<Operation>(&call, leave).await;
             let is_taken_on = answer.is_ok();
             let was_done = answer.as_ref().is_ok_and(|operation| operation.status == "DONE");
             let result = match answer {
@@ -84,13 +83,13 @@ impl GceEngine {
                 }
                 Ok(operation) => {
                     let most = if makes(&call) { MAKING_TIME_MAX } else { CHANGE_TIME_MAX };
-                    let finish = self.http.finish(project, operation, most, watcher, progress);
+                    let finish = self.http.finish(project, operation, most, leave, progress);
                     finish.await.and_then(|ended| {
                         self.ended.note(id, self.clock.now());
                         ended.map_err(WaitError::Call)
                     })
                 }
-                Err(error) => Err(WaitError::Call(error)),
+                Err(error) => Err(error.into()),
             };
             return Ended { result, was_open, is_taken_on, was_done, attempt };
         }

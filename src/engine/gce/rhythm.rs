@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::GceEngine;
 use super::settings::{CREATIONS_MAX, SOURCE_HOURLY, SOURCE_INTERVAL_MINUTES};
 use crate::elapsed::Elapsed;
+use crate::engine::http::pause_watched;
 use crate::engine::{EngineError, Watcher};
 use crate::name::SourceId;
 
@@ -18,8 +19,6 @@ pub(super) const INTERVAL: Elapsed = Elapsed::minutes(SOURCE_INTERVAL_MINUTES);
 const HOUR: Elapsed = Elapsed::hours(1);
 /// The longest that a capture waits for another one of its source; else the next run makes it.
 const WAIT_MAX: Elapsed = Elapsed::minutes(15);
-/// Somebody may ask to stop meanwhile.
-const STEP: Duration = Duration::from_secs(5);
 
 /// When sources have been captured lately, and what regions are at.
 #[derive(Default)]
@@ -159,22 +158,14 @@ impl GceEngine {
         start: Timestamp,
         watcher: &dyn Watcher,
     ) -> Result<(), EngineError> {
-        let mut left = Duration::try_from(start.duration_since(now)).unwrap_or_default();
-        if !left.is_zero() {
+        let time = Duration::try_from(start.duration_since(now)).unwrap_or_default();
+        if !time.is_zero() {
             watcher.waits(&format!(
                 "waits {} for the last image of the same source: {RULE}",
                 Elapsed::between(now, start).rough()
             ));
         }
-        while !left.is_zero() {
-            if watcher.is_cancelled() {
-                return Err(EngineError::Interrupted);
-            }
-            let step = left.min(STEP);
-            self.http.pause.pause(step).await;
-            left -= step;
-        }
-        Ok(())
+        pause_watched(self.http.pause.as_ref(), time, watcher).await
     }
 
     /// The service has refused a capture as too soon: waits once, where there is time.

@@ -8,10 +8,12 @@
 
 use jiff::Timestamp;
 
+use super::bind::Removal;
 use super::create::{Member, Shares, is_wanted};
 use super::image::{Collection, Found};
 use super::insertion::{self, Wanted};
 use super::{GceEngine, Source};
+use crate::engine::bound::Looked;
 use crate::engine::step::{self, Ends, Use};
 use crate::engine::{Author, CreateRequest, Created, EngineError, Watcher};
 use crate::inventory::{ImageState, LABEL_STEP};
@@ -133,10 +135,8 @@ impl GceEngine {
             let name = &found.image.name;
             return Err(EngineError::Refused(format!("the snapshot {name} is held")));
         }
-        self.refuse_used(found).await?;
-        // Last, for the look before takes its time.
-        self.refuse_step_in_use(found).await?;
-        match self.remove_one(found).await {
+        let (members, looked) = (std::slice::from_ref(found), Looked::default());
+        match self.remove_one(&Removal { engine: self, members, index: 0, looked: &looked }).await {
             // Another run is at it as well.
             Err(EngineError::NotFound) => Ok(()),
             ended => ended,

@@ -13,11 +13,10 @@ use super::change::is_going;
 use super::create::{Capture, Wanted};
 use super::http::read;
 use super::image::{Found, Place};
-use super::wait::Limit;
 use super::wire::{Begun, SaveRequest, SnapshotRequest};
 use crate::elapsed::Elapsed;
 use crate::engine::EngineError;
-use crate::engine::http::{Call, Looks, Method};
+use crate::engine::http::{Call, Limit, Looks, Method};
 use crate::inventory::ImageState;
 
 /// So often it is looked for an image that may have been made, before that is given up.

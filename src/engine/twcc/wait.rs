@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::TwccEngine;
 use super::create::{Capture, Wanted};
 use super::image::Found;
 use crate::elapsed::{Elapsed, whole_second};
-use crate::engine::http::Looks;
+use crate::engine::http::{Limit, Looks, pause_watched};
 use crate::engine::set::APART;
 use crate::engine::{EngineError, Watcher};
 use crate::inventory::ImageState;
@@ -17,16 +17,6 @@ use crate::inventory::ImageState;
 pub(super) const JOB_TIME_MAX: Elapsed = Elapsed::hours(12);
 /// How long a second image is waited for that is to be taken back.
 const TWIN_TIME_MAX: Duration = Duration::from_mins(15);
-/// The longest time in which nobody looks whether to stop.
-const STEP: Duration = Duration::from_secs(5);
-
-/// Until when something may be asked for, by the clock of the service.
-pub(super) struct Limit<'a> {
-    pub(super) until: Timestamp,
-    /// What is said after that.
-    pub(super) after: &'static str,
-    pub(super) watcher: &'a dyn Watcher,
-}
 
 /// How far a job is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,16 +32,6 @@ pub(super) struct Reached {
     pub(super) found: Found,
     /// When it was seen in the queue last, or else was asked for: what it holds is younger.
     pub(super) queued_at: Timestamp,
-}
-
-impl Limit<'_> {
-    /// Whether something may be asked for at that time.
-    fn check(&self, now: Timestamp) -> Result<(), EngineError> {
-        if self.watcher.is_cancelled() {
-            return Err(EngineError::Interrupted);
-        }
-        if now > self.until { Err(EngineError::Busy(self.after.to_owned())) } else { Ok(()) }
-    }
 }
 
 impl Reached {
@@ -70,7 +50,8 @@ impl Reached {
 }
 
 impl TwccEngine {
-    /// A restore point may begin until its deadline, which is one of our clock.
+    /// A restore point may begin until its deadline, which is one of our clock. The limit is one of the
+    /// clock of the service.
     pub(super) fn deadline<'a>(&self, capture: &Capture<'a>) -> Limit<'a> {
         let ahead = self.service.now().duration_since(self.clock.now());
         let deadline = capture.request.create.deadline;
@@ -93,21 +74,8 @@ impl TwccEngine {
         why: &str,
         limit: &Limit<'_>,
     ) -> Result<(), EngineError> {
-        let waited = SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX);
-        let then = self.service.now().saturating_add(waited).unwrap_or(Timestamp::MAX);
-        limit.check(then)?;
-        let seconds = Elapsed::seconds(waited.as_secs());
-        limit.watcher.waits(&format!("{why}; it is asked again in {seconds}"));
-        let mut left = time;
-        while !left.is_zero() {
-            let step = left.min(STEP);
-            self.service.pause.pause(step).await;
-            left -= step;
-            if limit.watcher.is_cancelled() {
-                return Err(EngineError::Interrupted);
-            }
-        }
-        Ok(())
+        limit.may_wait(self.service.now(), time, why)?;
+        pause_watched(self.service.pause.as_ref(), time, limit.watcher).await
     }
 
     /// Waits until a member is as far as that. One that the service does not begin with is not waited

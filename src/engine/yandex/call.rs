@@ -45,6 +45,9 @@ pub enum CallError {
     /// There is no token to send.
     #[error("{0}")]
     Token(String),
+    /// It was not sent, or not again: it may not be any more.
+    #[error("{0}")]
+    Withheld(EngineError),
 }
 
 fn word(status: u16, code: u16) -> String {
@@ -106,7 +109,7 @@ impl CallError {
     fn codes(&self) -> (u16, u16) {
         match self {
             Self::Answered { status, code, .. } => (*status, *code),
-            Self::Http(_) | Self::Token(_) => (0, 0),
+            Self::Http(_) | Self::Token(_) | Self::Withheld(_) => (0, 0),
         }
     }
 
@@ -163,6 +166,11 @@ impl CallError {
         !self.is_crowded() && *code == CODE_RESOURCE_EXHAUSTED && (*status == 0 || is_of_count)
     }
 
+    /// Whether it may not be sent any more.
+    pub fn is_withheld(&self) -> bool {
+        matches!(self, Self::Withheld(_))
+    }
+
     fn is_passing(&self) -> bool {
         matches!(self, Self::Http(HttpError::Unanswered(_)))
             || matches!(self.codes().0, 500 | 502 | 503 | 504)
@@ -172,7 +180,7 @@ impl CallError {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Answered { retry_after, .. } => *retry_after,
-            Self::Http(_) | Self::Token(_) => None,
+            Self::Http(_) | Self::Token(_) | Self::Withheld(_) => None,
         }
     }
 }
@@ -203,6 +211,9 @@ impl Repeats {
 
 impl From<CallError> for EngineError {
     fn from(error: CallError) -> Self {
+        if let CallError::Withheld(why) = error {
+            return why;
+        }
         let text = error.to_string();
         if error.is_quota() {
             return Self::Refused(format!("{text}; ask for more, or keep less"));

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use futures_util::future::join_all;
 use serde_json::json;
 
+use super::bind::{Only, Relabel, Removal};
 use super::call::CallError;
 use super::image::{Collection, Found, LABEL_UNPROVEN, Place, stage_label};
 use super::observe::fill_in_users;
@@ -13,9 +14,9 @@ use super::service::WaitError;
 use super::sharing;
 use super::wire;
 use super::{SET_PATIENCE, YandexEngine};
-use crate::engine::bound::{Judged, is_done, is_same};
-use crate::engine::http::{Call, Method};
-use crate::engine::{EngineError, Unwatched, set};
+use crate::engine::bound::{Judged, Looked, is_done, is_same};
+use crate::engine::http::{Call, Free, Leave, Method, Watched};
+use crate::engine::{EngineError, Watcher, set};
 use crate::inventory::{Image, LABEL_STAGE};
 use crate::name::LABEL_KEY;
 use crate::plan::{ImageRef, Update};
@@ -62,7 +63,7 @@ impl YandexEngine {
     }
 
     /// The image at a place.
-    async fn at(&self, place: &Place) -> Result<Found, EngineError> {
+    pub(super) async fn at(&self, place: &Place) -> Result<Found, EngineError> {
         if !self.settings.image_folders().any(|folder| *folder == place.folder) {
             return Err(EngineError::NotFound);
         }
@@ -78,8 +79,18 @@ impl YandexEngine {
         collection: Collection,
         id: &str,
     ) -> Result<Option<Found>, EngineError> {
+        self.find_while(collection, id, &Free).await
+    }
+
+    /// The same as long as there is leave.
+    pub(super) async fn find_while(
+        &self,
+        collection: Collection,
+        id: &str,
+        leave: &dyn Leave,
+    ) -> Result<Option<Found>, EngineError> {
         let call = Call::get(&format!("{}/{id}", collection.path()));
-        match self.services.get::<wire::Image>(&call).await {
+        match self.services.get_while::<wire::Image>(&call, leave).await {
             Ok(image) => self.read(collection, image).map(Some).map_err(EngineError::Failed),
             Err(error) if error.is_gone() => Ok(None),
             Err(error) => Err(error.into()),
@@ -107,7 +118,9 @@ impl YandexEngine {
         for member in members {
             let turn = self.rooms.one(&member.place.folder).await;
             let labels = |found: &Found| labels_after(found, &seen.labels, update);
-            after.push(self.relabel(&turn, member, labels).await?);
+            let judged = Judged::of(&member.image);
+            let only = Only { judged: Some(&judged), beside: &Free };
+            after.push(self.relabel(&turn, member, only, labels).await?);
         }
         if let Some(sharing) = &update.sharing {
             for member in &mut after {
@@ -125,25 +138,33 @@ impl YandexEngine {
         seen.iter().all(|sharing| sharing.as_ref() == Some(wanted))
     }
 
-    /// Takes away that nobody has seen the machine of an image stand still.
-    pub(super) async fn prove(&self, turn: &Turn, found: Found) -> Result<Found, EngineError> {
+    /// Takes away that nobody has seen the machine of an image stand still. What else somebody writes on
+    /// it, a hold among it, stays, and says nothing against that.
+    pub(super) async fn prove(
+        &self,
+        turn: &Turn,
+        found: Found,
+        watcher: &dyn Watcher,
+    ) -> Result<Found, EngineError> {
         let labels = |found: &Found| {
             let mut labels = found.image.labels.clone();
             labels.remove(LABEL_UNPROVEN);
             labels
         };
-        self.relabel(turn, found, labels).await
+        let only = Only { judged: None, beside: &Watched(watcher) };
+        self.relabel(turn, found, only, labels).await
     }
 
-    /// Sets the labels of an image, which go as a whole. The service binds that to nothing, so what
-    /// somebody else changes in between is looked at before and after.
+    /// Sets the labels of an image, which go as a whole. The service binds that to nothing, so they are
+    /// read right before each attempt: those that others have changed are kept, unless it is something
+    /// of what was judged.
     async fn relabel(
         &self,
         turn: &Turn,
         mut found: Found,
+        only: Only<'_>,
         labels_of: impl Fn(&Found) -> BTreeMap<String, String> + Send,
     ) -> Result<Found, EngineError> {
-        let judged = Judged::of(&found.image);
         for _ in 0..MERGES_MAX {
             let labels = labels_of(&found);
             if labels == found.image.labels {
@@ -152,37 +173,49 @@ impl YandexEngine {
             // Without the mask all that is not said would be reset.
             let body = json!({"updateMask": "labels", "labels": labels});
             let call = Call::new(Method::Patch, &found.place.path()).with_body(&body)?;
-            let ended = self.change_at(turn, &call, &found.image.fingerprint).await;
+            let ended = {
+                let leave = Relabel { engine: self, found: &found, only, after: &labels };
+                self.carry_out(turn, &call, &found.image.fingerprint, &leave).await.result
+            };
+            if matches!(ended, Err(WaitError::Interrupted)) {
+                return Err(EngineError::Interrupted);
+            }
             found = self.at(&found.place).await?;
             match ended {
                 _ if found.image.labels == labels => return Ok(found),
+                // Nothing was sent, and nothing is lost.
+                Err(WaitError::Call(CallError::Withheld(EngineError::Busy(_)))) | Ok(_) => {}
                 Err(error) => return Err(error.into()),
-                Ok(_) => {}
             }
-            if Judged::of(&found.image) != judged {
-                return Err(EngineError::Changed);
-            }
+            only.check(&found.image)?;
         }
         Err(EngineError::Busy("its labels keep changing; the next run tries again".to_owned()))
     }
 
     pub(super) async fn remove(&self, image: &ImageRef) -> Result<(), EngineError> {
-        let Meant { image: seen, mut members } = self.meant(image).await?;
+        let Meant { image: seen, members } = self.meant(image).await?;
         if !is_same(image, &seen) {
             return Err(EngineError::Changed);
         }
-        self.refuse_grown(&members).await?;
-        self.refuse_used(&mut members).await?;
-        for member in &members {
-            self.refuse_step_in_use(member).await?;
-        }
         let is_set = members.len() > 1;
-        for member in &members {
-            match self.remove_one(member).await {
+        let looked = Looked::default();
+        for index in 0..members.len() {
+            let removal = Removal { engine: self, members: &members, index, looked: &looked };
+            match self.remove_one(&removal).await {
                 // Another run is at it as well.
                 Err(EngineError::NotFound) if is_set => {}
                 ended => ended?,
             }
+        }
+        Ok(())
+    }
+
+    /// Whether the images of a restore point are all of it, and nobody needs one of them.
+    pub(super) async fn refuse_needed(&self, members: &[Found]) -> Result<(), EngineError> {
+        self.refuse_grown(members).await?;
+        self.refuse_used(&mut members.to_vec()).await?;
+        for member in members {
+            self.refuse_step_in_use(member).await?;
         }
         Ok(())
     }
@@ -214,7 +247,7 @@ impl YandexEngine {
     }
 
     /// Whether disks were made of an image since the plan was made.
-    pub(super) async fn refuse_used(&self, members: &mut [Found]) -> Result<(), EngineError> {
+    async fn refuse_used(&self, members: &mut [Found]) -> Result<(), EngineError> {
         let disks = self.all_disks().await.map_err(|error| {
             EngineError::Failed(format!("what was made of it is not known: {error}"))
         })?;
@@ -228,18 +261,20 @@ impl YandexEngine {
         }
     }
 
-    pub(super) async fn remove_one(&self, found: &Found) -> Result<(), EngineError> {
+    pub(super) async fn remove_one(&self, removal: &Removal<'_>) -> Result<(), EngineError> {
+        let found = removal.found();
         let (place, seen) = (&found.place, &found.image.fingerprint);
         let call = Call::delete(&place.path());
         let turn = self.rooms.one(&place.folder).await;
-        let ended = self.carry_out(&turn, &call, seen, &Unwatched).await;
+        let ended = self.carry_out(&turn, &call, seen, removal).await;
         let was_begun = ended.was_begun;
         let error: CallError = match ended.result {
             Ok(_) | Err(WaitError::Interrupted) => return Ok(()),
             Err(WaitError::Call(error)) => error,
         };
-        // What is gone may be the image, or the operation that tells of it: only a look can tell.
-        if error.is_gone() || error.is_open() {
+        // What is gone may be the image, or the operation that tells of it, and what is not sent again
+        // may have been carried out: only a look can tell.
+        if error.is_gone() || error.is_open() || (error.is_withheld() && was_begun) {
             return match self.at(place).await {
                 Err(EngineError::NotFound) if error.is_gone() && !was_begun => {
                     Err(EngineError::NotFound)

@@ -9,9 +9,10 @@ use jiff::Timestamp;
 use super::YandexEngine;
 use super::image::{Collection, Found, Place};
 use super::insertion::{self, Wanted};
-use super::member::{Asking, Member, Pace, Until};
+use super::member::{Asking, Member, Until};
 use super::room::Turn;
 use super::sharing;
+use super::wait::Pace;
 use crate::engine::bound::is_same;
 use crate::engine::{CopyRequest, Created, EngineError, Progress, Watcher};
 use crate::inventory::{Image, ImageState};
@@ -88,7 +89,7 @@ impl YandexEngine {
         }
         // What it holds was captured long ago: nothing of it is late.
         let pace = Pace::of(Timestamp::MAX, &[]);
-        let asking = Asking { pace: &pace, until: Until::Done, watcher };
+        let asking = Asking { pace: &pace, until: Until::Done, watcher, still: None };
         let Member { found, is_made, turn, .. } = self.member(&wanted, found, turn, asking).await?;
         drop(turn);
         let found = self.until_ready(&wanted, found, watcher).await?;

@@ -7,11 +7,12 @@ use jiff::Timestamp;
 
 use super::image::Found;
 use super::insertion::{self, Wanted};
-use super::member::{Asking, Member, Pace, Until};
+use super::member::{Asking, Member, Until};
 use super::room::Turn;
+use super::wait::Pace;
 use super::{SET_PATIENCE, YandexEngine};
 use super::{sharing, wire};
-use crate::engine::http::Call;
+use crate::engine::http::{Call, Free, Leave};
 use crate::engine::set::{self, APART};
 use crate::engine::{Author, CreateRequest, Created, EngineError, Progress, Watcher};
 use crate::inventory::{Consistency, Grant, Image, ImageState, LABEL_IMPORTED, LABEL_SET, Via};
@@ -123,8 +124,17 @@ impl YandexEngine {
 
     /// The source as it is now.
     pub(super) async fn instance(&self, id: &str) -> Result<wire::Instance, EngineError> {
+        self.instance_while(id, &Free).await
+    }
+
+    /// The same as long as there is leave.
+    pub(super) async fn instance_while(
+        &self,
+        id: &str,
+        leave: &dyn Leave,
+    ) -> Result<wire::Instance, EngineError> {
         let call = Call::get(&format!("compute/v1/instances/{id}"));
-        let found = match self.services.get::<wire::Instance>(&call).await {
+        let found = match self.services.get_while::<wire::Instance>(&call, leave).await {
             Ok(instance) => Some(instance),
             Err(error) if error.is_gone() => None,
             Err(error) => return Err(error.into()),
@@ -164,7 +174,17 @@ impl YandexEngine {
     /// The image that has a name. Names may be there twice: what is wanted goes before anything else,
     /// and of two of it the one that is READY, then the older one.
     pub(super) async fn named(&self, wanted: &Wanted) -> Result<Option<Found>, EngineError> {
-        let looked = self.images_of(&wanted.folder, wanted.collection, Some(&wanted.name)).await;
+        self.named_while(wanted, &Free).await
+    }
+
+    /// The same as long as there is leave.
+    pub(super) async fn named_while(
+        &self,
+        wanted: &Wanted,
+        leave: &dyn Leave,
+    ) -> Result<Option<Found>, EngineError> {
+        let (folder, name) = (&wanted.folder, Some(wanted.name.as_str()));
+        let looked = self.images_while(folder, wanted.collection, name, leave).await;
         let (mut found, gaps) = looked;
         if let Some(gap) = gaps.first() {
             let message = format!("whether it is there is not known: {}", gap.message);
@@ -212,7 +232,7 @@ impl YandexEngine {
         let turns = self.turns(wanted, &found, deadline, watcher).await?;
         let mut turns = turns.into_iter();
         let pace = Pace::of(deadline, &found);
-        let asking = Asking { pace: &pace, until: Until::Done, watcher };
+        let asking = Asking { pace: &pace, until: Until::Done, watcher, still: None };
         let members = wanted.iter().zip(found).map(|(wanted, found)| {
             let turn = if found.is_none() { turns.next() } else { None };
             async move {

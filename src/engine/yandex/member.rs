@@ -1,9 +1,6 @@
 //! One image: asked for, and waited for until it shows, or until it is READY.
 
-use std::sync::OnceLock;
 use std::time::Duration;
-
-use jiff::Timestamp;
 
 use super::YandexEngine;
 use super::call::CallError;
@@ -15,9 +12,9 @@ use super::operation::Begun;
 use super::promise::Still;
 use super::room::Turn;
 use super::service::{OPERATION_TIME_MAX, WaitError};
+use super::wait::{Asked, Pace, Waiting};
 use super::wire;
-use crate::elapsed::Elapsed;
-use crate::engine::http::Looks;
+use crate::engine::http::{Leave, Looks, go_on};
 use crate::engine::{EngineError, Watcher};
 use crate::inventory::ImageState;
 
@@ -30,10 +27,6 @@ const IMPORTS_FAILED_MAX: u32 = 3;
 
 /// How long an image waits before it is asked for again where too much is under way.
 const CROWDED_PAUSE: Duration = Duration::from_secs(10);
-/// So long after the first image of a set another one may be asked for: a little less than they may
-/// have been made apart.
-pub(super) const ASKED_APART: Elapsed = Elapsed::minutes(9);
-
 /// What came of asking for one image.
 pub(super) struct Member {
     pub(super) found: Found,
@@ -42,35 +35,6 @@ pub(super) struct Member {
     pub(super) turn: Option<Turn>,
     /// The operation, where its end was not waited for.
     pub(super) begun: Option<Begun>,
-}
-
-/// Until when the images of a restore point may be asked for.
-pub(super) struct Pace {
-    deadline: Timestamp,
-    is_set: bool,
-    /// When the first of them was begun.
-    first: OnceLock<Timestamp>,
-}
-
-impl Pace {
-    /// Of images of which some are there.
-    pub(super) fn of(deadline: Timestamp, found: &[Option<Found>]) -> Self {
-        let pace = Self { deadline, is_set: found.len() > 1, first: OnceLock::new() };
-        let made = found.iter().flatten().map(|found| found.image.created_at).min();
-        if let Some(made) = made {
-            pace.note(made);
-        }
-        pace
-    }
-
-    fn note(&self, now: Timestamp) {
-        self.first.get_or_init(|| now);
-    }
-
-    fn end(&self) -> Timestamp {
-        let apart = self.first.get().filter(|_| self.is_set).map(|first| ASKED_APART.after(*first));
-        apart.map_or(self.deadline, |apart| apart.min(self.deadline))
-    }
 }
 
 /// How far the request for an image goes.
@@ -88,6 +52,8 @@ pub(super) struct Asking<'a> {
     pub(super) pace: &'a Pace,
     pub(super) until: Until,
     pub(super) watcher: &'a dyn Watcher,
+    /// The machine that stands still for it.
+    pub(super) still: Option<&'a Still>,
 }
 
 impl YandexEngine {
@@ -107,21 +73,24 @@ impl YandexEngine {
             Some(turn) => turn,
             None => self.rooms.one(&wanted.folder).await,
         };
+        let waiting = Waiting { engine: self, watcher: asking.watcher, still: asking.still };
+        let leave = Asked { pace: asking.pace, waiting };
         let (mut attempt, mut passed) = (0, Duration::ZERO);
         // What became of another signature of the same disk says nothing of this one.
         let mut passed_over_max =
             if uri_of(&wanted.call).is_some() { IMPORTS_FAILED_MAX } else { 0 };
         loop {
-            let begun = self.ask(&turn, &wanted.call, "", attempt).await;
+            let begun = self.ask(&turn, &wanted.call, "", attempt, &leave).await;
             if let Ok(operation) = &begun.answer {
                 asking.pace.note(self.clock.now());
-                if let Some(found) = self.shown(wanted, operation, asking.until).await? {
+                let until = asking.until;
+                if let Some(found) = self.shown(wanted, operation, until, &waiting).await? {
                     return Ok(of(found, true, Some(turn), Some(begun)));
                 }
             }
-            let ended = self.end(begun, asking.watcher).await;
+            let ended = self.end(begun, &leave).await;
             match ended.result {
-                Ok(operation) => match self.appeared(wanted, &operation).await? {
+                Ok(operation) => match self.appeared(wanted, &operation, &waiting).await? {
                     Some(found) => return Ok(of(found, true, Some(turn), None)),
                     // What was made under this key is gone again: it is asked for anew.
                     None if ended.was_done && attempt < ANEW_MAX => attempt = ended.attempt + 1,
@@ -135,7 +104,7 @@ impl YandexEngine {
                 Err(WaitError::Interrupted) => return Err(EngineError::Interrupted),
                 // Nothing of it was carried out: it may be once others have ended.
                 Err(WaitError::Call(error)) if error.is_crowded() => {
-                    self.wait_for_others(asking, &mut passed, error).await?;
+                    self.wait_for_others(&leave, &mut passed, error).await?;
                     // Another run may have had more luck meanwhile.
                     if asking.until == Until::Done
                         && let Some(found) = self.named(wanted).await?
@@ -147,9 +116,14 @@ impl YandexEngine {
                 }
                 // Another run was faster, or it was made and what told of it was lost.
                 Err(WaitError::Call(error))
-                    if error.is_taken() || error.is_open() || error.is_gone() =>
+                    if error.is_taken()
+                        || error.is_open()
+                        || error.is_gone()
+                        || (error.is_withheld() && ended.was_begun) =>
                 {
-                    let Some(found) = self.named(wanted).await? else { return Err(error.into()) };
+                    let found = self.named_while(wanted, &waiting).await;
+                    go_on(asking.watcher)?;
+                    let Some(found) = found? else { return Err(error.into()) };
                     return Ok(of(found, false, None, None));
                 }
                 Err(WaitError::Call(_)) if ended.was_done && passed_over_max > 0 => {
@@ -171,21 +145,16 @@ impl YandexEngine {
     /// for later than that is of no use.
     async fn wait_for_others(
         &self,
-        asking: Asking<'_>,
+        leave: &Asked<'_>,
         passed: &mut Duration,
         error: CallError,
     ) -> Result<(), EngineError> {
-        if asking.watcher.is_cancelled() {
-            return Err(EngineError::Interrupted);
-        }
-        let later = self.clock.now().saturating_add(CROWDED_PAUSE).unwrap_or(Timestamp::MAX);
-        if later > asking.pace.end() || *passed > OPERATION_TIME_MAX {
+        if *passed > OPERATION_TIME_MAX {
             return Err(error.into());
         }
-        asking.watcher.waits("other operations of its folder");
+        leave.may_wait(CROWDED_PAUSE, &error.to_string())?;
         *passed += CROWDED_PAUSE;
-        self.services.pause.pause(CROWDED_PAUSE).await;
-        Ok(())
+        leave.pass(CROWDED_PAUSE, self.services.pause.as_ref()).await
     }
 
     /// The image that is being made, where that is enough.
@@ -194,12 +163,13 @@ impl YandexEngine {
         wanted: &Wanted,
         operation: &wire::Operation,
         until: Until,
+        leave: &dyn Leave,
     ) -> Result<Option<Found>, EngineError> {
         let id = operation.metadata.image();
         if until == Until::Done || operation.done || id.is_empty() {
             return Ok(None);
         }
-        let found = self.find(wanted.collection, id).await?;
+        let found = self.find_while(wanted.collection, id, leave).await?;
         if let Some(found) = &found {
             is_wanted(wanted, found)?;
         }
@@ -211,21 +181,22 @@ impl YandexEngine {
         &self,
         wanted: &Wanted,
         operation: &wire::Operation,
+        leave: &dyn Leave,
     ) -> Result<Option<Found>, EngineError> {
         let id = operation.metadata.image();
         let mut looks = Looks::within(OPERATION_TIME_MAX);
         for _ in 0..=UNSEEN_MAX {
             let found = if id.is_empty() {
-                self.named(wanted).await?
+                self.named_while(wanted, leave).await?
             } else {
-                self.find(wanted.collection, id).await?
+                self.find_while(wanted.collection, id, leave).await?
             };
             if let Some(found) = found {
                 is_wanted(wanted, &found)?;
                 return Ok(Some(found));
             }
             let Some(time) = looks.pause() else { break };
-            self.services.pause.pause(time).await;
+            leave.pass(time, self.services.pause.as_ref()).await?;
         }
         Ok(None)
     }
@@ -261,6 +232,7 @@ impl YandexEngine {
         watcher: &dyn Watcher,
     ) -> Result<Found, EngineError> {
         let failed = |why: &str| Err(EngineError::Failed(format!("{}: {why}", wanted.name)));
+        let leave = Waiting { engine: self, watcher, still };
         let mut looks = Looks::within(OPERATION_TIME_MAX);
         loop {
             is_wanted(wanted, &found)?;
@@ -276,17 +248,12 @@ impl YandexEngine {
                 ImageState::Deleting => return failed("it is being deleted"),
                 ImageState::Unknown => return failed("it is in a state that is not known"),
             }
-            if watcher.is_cancelled() {
-                return Err(EngineError::Interrupted);
-            }
-            if let Some(still) = still {
-                self.put_off(still).await;
-            }
             let Some(time) = looks.pause() else {
                 return failed("it does not become READY");
             };
-            self.services.pause.pause(time).await;
-            let Some(now) = self.find(wanted.collection, &found.place.id).await? else {
+            leave.pass(time, self.services.pause.as_ref()).await?;
+            let id = &found.place.id;
+            let Some(now) = self.find_while(wanted.collection, id, &leave).await? else {
                 return failed("it is gone again");
             };
             found = now;

@@ -9,7 +9,7 @@ use super::call::CallError;
 use super::image::{Collection, Found};
 use super::wire::{self, Page};
 use super::{SET_PATIENCE, YandexEngine};
-use crate::engine::http::Call;
+use crate::engine::http::{Call, Free, Leave};
 use crate::engine::set;
 use crate::engine::step::Ends;
 use crate::inventory::{Disk, EngineInventory, Gap, GapScope, Instance};
@@ -141,11 +141,22 @@ impl YandexEngine {
         collection: Collection,
         name: Option<&str>,
     ) -> (Vec<Found>, Vec<Gap>) {
+        self.images_while(folder, collection, name, &Free).await
+    }
+
+    /// The same as long as there is leave.
+    pub(super) async fn images_while(
+        &self,
+        folder: &str,
+        collection: Collection,
+        name: Option<&str>,
+        leave: &dyn Leave,
+    ) -> (Vec<Found>, Vec<Gap>) {
         let mut call = Call::get(&collection.path()).with("folderId", folder);
         if let Some(name) = name {
             call = call.with("filter", format!("name=\"{name}\""));
         }
-        let (pages, error) = self.services.pages(&call).await;
+        let (pages, error) = self.services.pages_while(&call, leave).await;
         let told = |error: CallError| {
             gap(GapScope::Images, folder, format!("{}: {error}", collection.word()))
         };

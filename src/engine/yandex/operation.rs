@@ -16,8 +16,8 @@ use super::import::asked_for;
 use super::room::Turn;
 use super::service::{OPERATION_TIME_MAX, Service, WaitError};
 use super::wire::Operation;
-use crate::engine::http::{Call, id_of, is_earlier};
-use crate::engine::{EngineError, Unwatched, Watcher};
+use crate::engine::EngineError;
+use crate::engine::http::{Call, Leave, id_of, is_earlier};
 
 /// So many operations of earlier runs are passed over before the key is one of this moment.
 const ATTEMPTS_MAX: u32 = 20;
@@ -61,10 +61,17 @@ pub(super) struct Ended {
 }
 
 impl YandexEngine {
-    /// Asks for a change. `seen` is what was seen of what is changed; `attempt` counts what came to its
-    /// end before. The turn is kept until its end.
-    pub(super) async fn ask(&self, turn: &Turn, call: &Call, seen: &str, attempt: u32) -> Begun {
-        self.ask_for(turn, call, seen, attempt, Repeated::Anew).await
+    /// Asks for a change, as long as there is leave. `seen` is what was seen of what is changed;
+    /// `attempt` counts what came to its end before. The turn is kept until its end.
+    pub(super) async fn ask(
+        &self,
+        turn: &Turn,
+        call: &Call,
+        seen: &str,
+        attempt: u32,
+        leave: &dyn Leave,
+    ) -> Begun {
+        self.ask_for(turn, call, seen, (attempt, Repeated::Anew), leave).await
     }
 
     async fn ask_for(
@@ -72,8 +79,8 @@ impl YandexEngine {
         _: &Turn,
         call: &Call,
         seen: &str,
-        mut attempt: u32,
-        repeated: Repeated,
+        (mut attempt, repeated): (u32, Repeated),
+        leave: &dyn Leave,
     ) -> Begun {
         let began = self.services.service_now().await;
         let last = attempt + ATTEMPTS_MAX;
@@ -92,7 +99,7 @@ impl YandexEngine {
                 attempt += 1;
                 continue;
             }
-            let sent = self.services.send::<Operation>(Service::Compute, call, Some(&key)).await;
+            let sent = self.services.send(Service::Compute, call, Some(&key), leave).await;
             match sent {
                 (Ok(operation), false) if !is_new && is_over(&operation, began) => {
                     if repeated == Repeated::Never && operation.error.is_none() {
@@ -109,18 +116,18 @@ impl YandexEngine {
     }
 
     /// Waits for the end of what was asked for.
-    pub(super) async fn end(&self, begun: Begun, watcher: &dyn Watcher) -> Ended {
-        self.end_within(begun, watcher, OPERATION_TIME_MAX).await
+    pub(super) async fn end(&self, begun: Begun, leave: &dyn Leave) -> Ended {
+        self.end_within(begun, leave, OPERATION_TIME_MAX).await
     }
 
     /// The same, and no longer than that.
-    async fn end_within(&self, begun: Begun, watcher: &dyn Watcher, limit: Duration) -> Ended {
+    async fn end_within(&self, begun: Begun, leave: &dyn Leave, limit: Duration) -> Ended {
         let Begun { answer, attempt, key, was_open, .. } = begun;
         let is_taken_on = answer.is_ok();
         let was_done = answer.as_ref().is_ok_and(|operation| operation.done);
         let result = match answer {
-            Ok(operation) => self.services.finish(operation, watcher, limit).await,
-            Err(error) => Err(WaitError::Call(error)),
+            Ok(operation) => self.services.finish(operation, leave, limit).await,
+            Err(error) => Err(error.into()),
         };
         if is_taken_on && !matches!(result, Err(WaitError::Interrupted)) {
             self.ended.note(key, self.clock.now());
@@ -134,10 +141,10 @@ impl YandexEngine {
         turn: &Turn,
         call: &Call,
         seen: &str,
-        watcher: &dyn Watcher,
+        leave: &dyn Leave,
     ) -> Ended {
-        let begun = self.ask(turn, call, seen, 0).await;
-        self.end(begun, watcher).await
+        let begun = self.ask(turn, call, seen, 0, leave).await;
+        self.end(begun, leave).await
     }
 
     /// The same for what must not be done a second time under its key; nothing where an earlier run has
@@ -147,23 +154,13 @@ impl YandexEngine {
         turn: &Turn,
         call: &Call,
         seen: &str,
-        watcher: &dyn Watcher,
+        leave: &dyn Leave,
     ) -> Result<Option<Operation>, EngineError> {
-        let begun = self.ask_for(turn, call, seen, 0, Repeated::Never).await;
+        let begun = self.ask_for(turn, call, seen, (0, Repeated::Never), leave).await;
         if begun.is_earlier {
             return Ok(None);
         }
-        Ok(Some(self.end(begun, watcher).await.result?))
-    }
-
-    /// The same for a change that nobody interrupts.
-    pub(super) async fn change_at(
-        &self,
-        turn: &Turn,
-        call: &Call,
-        seen: &str,
-    ) -> Result<Operation, CallError> {
-        self.change_within(turn, call, seen, OPERATION_TIME_MAX).await
+        Ok(Some(self.end(begun, leave).await.result?))
     }
 
     /// The same for one that is not waited for for longer than that.
@@ -172,14 +169,11 @@ impl YandexEngine {
         turn: &Turn,
         call: &Call,
         seen: &str,
+        leave: &dyn Leave,
         limit: Duration,
-    ) -> Result<Operation, CallError> {
-        let begun = self.ask(turn, call, seen, 0).await;
-        match self.end_within(begun, &Unwatched, limit).await.result {
-            Ok(operation) => Ok(operation),
-            Err(WaitError::Call(error)) => Err(error),
-            Err(WaitError::Interrupted) => Ok(Operation::default()),
-        }
+    ) -> Result<Operation, WaitError> {
+        let begun = self.ask(turn, call, seen, 0, leave).await;
+        self.end_within(begun, leave, limit).await.result
     }
 }
 

@@ -14,10 +14,13 @@ use serde_json::json;
 use tokio::sync::Mutex;
 
 use super::YandexEngine;
+use super::bind::AsSeen;
 use super::call::CallError;
 use super::room::Turn;
+use super::service::WaitError;
+use super::wait::{Asked, Pace, Waiting};
 use super::wire;
-use crate::engine::http::{Call, Looks, Method};
+use crate::engine::http::{Call, Free, Leave, Looks, Method, Watched};
 use crate::engine::{EngineError, Settled, Standing, Watcher};
 use crate::inventory::{LABEL_RESTART, is_over};
 use crate::name::{parse_stamp, stamp};
@@ -45,6 +48,14 @@ impl Still {
         &self.instance.id
     }
 
+    /// By when it must run again, as its label says it; empty where that was not promised.
+    async fn promise(&self) -> String {
+        match &self.until {
+            Some(until) => stamp(*until.lock().await),
+            None => String::new(),
+        }
+    }
+
     /// Whether it was promised that it runs again.
     pub(super) fn is_promised(&self) -> bool {
         self.until.is_some()
@@ -53,11 +64,12 @@ impl Still {
 
 impl YandexEngine {
     /// Stops an instance that runs, and writes down first that it is to run again. One that stands
-    /// still already runs again afterwards where that was promised by a run before. The caller is
-    /// alone at the machine.
+    /// still already runs again afterwards where that was promised by a run before. It is stopped only
+    /// as long as images of it may be asked for. The caller is alone at the machine.
     pub(super) async fn stand_still(
         &self,
         instance: wire::Instance,
+        pace: &Pace,
         watcher: &dyn Watcher,
     ) -> Result<Still, EngineError> {
         match instance.status.as_str() {
@@ -79,10 +91,22 @@ impl YandexEngine {
         let set = |labels: &mut BTreeMap<String, String>| {
             labels.insert(LABEL_RESTART.to_owned(), stamp(until));
         };
-        self.label_instance(&instance, set).await?;
-        match self.turn_off(&instance, until).await {
-            Ok(()) => Ok(Still { instance, until: Some(Mutex::new(until)) }),
-            Err(error) => self.after(&instance, Err(error)).await,
+        let waiting = Waiting { engine: self, watcher, still: None };
+        self.label_instance(&instance, set, &Asked { pace, waiting }).await?;
+        let still = Still { instance, until: Some(Mutex::new(until)) };
+        let instance = &still.instance;
+        let waiting = Waiting { still: Some(&still), ..waiting };
+        match self.turn_off(instance, until, &Asked { pace, waiting }).await {
+            Ok(()) => Ok(still),
+            // Somebody was at it before it was stopped here: nobody has promised that it runs again.
+            Err(EngineError::Changed) => {
+                self.take_back(instance, &still.promise().await).await?;
+                let name = &instance.name;
+                Err(EngineError::Busy(format!(
+                    "somebody has changed {name} before it was stopped; the next run tries again"
+                )))
+            }
+            Err(error) => self.after(instance, Err(error)).await,
         }
     }
 
@@ -94,17 +118,22 @@ impl YandexEngine {
     async fn turn_off(
         &self,
         instance: &wire::Instance,
-        seen: Timestamp,
+        until: Timestamp,
+        leave: &Asked<'_>,
     ) -> Result<(), EngineError> {
         let path = format!("compute/v1/instances/{}:stop", instance.id);
         let call = Call::post(&path).with_body(&json!({}))?;
+        let is_ours = |now: &wire::Instance, was_open: bool| {
+            now.labels.contains_key(LABEL_RESTART) && (was_open || now.status == "RUNNING")
+        };
         {
             let turn = self.rooms.to_stop(&instance.folder_id).await;
-            self.change_machine(&turn, &call, &stamp(seen)).await?;
+            let leave = self.as_seen(&instance.id, is_ours, leave);
+            self.change_machine(&turn, &call, &stamp(until), &leave).await?;
         }
         let mut looks = Looks::within(STILL_MAX.unsigned_abs());
         loop {
-            let now = self.instance(&instance.id).await?;
+            let now = self.instance_while(&instance.id, &leave.waiting).await?;
             if now.status == "STOPPED" {
                 return Ok(());
             }
@@ -112,13 +141,22 @@ impl YandexEngine {
                 let message = format!("{} is {} and does not stop", now.name, now.status);
                 return Err(EngineError::Failed(message));
             };
-            self.services.pause.pause(time).await;
+            leave.pass(time, self.services.pause.as_ref()).await?;
         }
+    }
+
+    fn as_seen<'a, F>(
+        &'a self,
+        id: &'a str,
+        is_as_seen: F,
+        beside: &'a dyn Leave,
+    ) -> AsSeen<'a, F> {
+        AsSeen { engine: self, id, is_as_seen, beside }
     }
 
     /// Puts the promise off while its run is still at it. Where that fails somebody else may start the
     /// instance, and that is seen at the end.
-    pub(super) async fn put_off(&self, still: &Still) {
+    pub(super) async fn put_off(&self, still: &Still, watcher: &dyn Watcher) {
         let Some(until) = &still.until else { return };
         let mut until = until.lock().await;
         let is_far = |left: Timestamp| left.duration_since(self.clock.now()) > PUT_OFF_BEFORE;
@@ -128,7 +166,7 @@ impl YandexEngine {
                 *label = stamp(later);
             }
         };
-        match self.label_instance(&still.instance, set).await {
+        match self.label_instance(&still.instance, set, &Watched(watcher)).await {
             Ok(()) => *until = later,
             Err(error) => {
                 tracing::warn!("{} stands still for longer: {error}", still.instance.name);
@@ -170,15 +208,12 @@ impl YandexEngine {
     async fn run_again(&self, id: &str) -> Result<(), EngineError> {
         let mut looks = Looks::within(STILL_MAX.unsigned_abs());
         let mut is_started = false;
-        let instance = loop {
+        loop {
             let now = self.instance(id).await?;
             let Some(promise) = now.labels.get(LABEL_RESTART) else { return Ok(()) };
             match now.status.as_str() {
-                "RUNNING" => break now,
-                "STOPPED" if !is_started => {
-                    self.start(&now, promise).await?;
-                    is_started = true;
-                }
+                "RUNNING" => return self.take_back(&now, promise).await,
+                "STOPPED" if !is_started => is_started = self.start(&now, promise).await?,
                 "STOPPED" => {}
                 passing if PASSING.contains(&passing) => {}
                 other => {
@@ -191,31 +226,59 @@ impl YandexEngine {
                 return Err(EngineError::Failed(message));
             };
             self.services.pause.pause(time).await;
-        };
-        self.label_instance(&instance, |labels| drop(labels.remove(LABEL_RESTART))).await
+        }
     }
 
-    async fn start(&self, instance: &wire::Instance, promise: &str) -> Result<(), EngineError> {
+    /// Takes a promise away that was kept, or that nobody needs. One that another run has given since
+    /// stays.
+    async fn take_back(&self, instance: &wire::Instance, promise: &str) -> Result<(), EngineError> {
+        let remove = |labels: &mut BTreeMap<String, String>| {
+            if labels.get(LABEL_RESTART).is_some_and(|there| there == promise) {
+                labels.remove(LABEL_RESTART);
+            }
+        };
+        self.label_instance(instance, remove, &Free).await
+    }
+
+    /// Starts an instance for the sake of a promise, and says whether it was: where something has
+    /// changed meanwhile it is to be looked at again.
+    async fn start(&self, instance: &wire::Instance, promise: &str) -> Result<bool, EngineError> {
         let path = format!("compute/v1/instances/{}:start", instance.id);
         let call = Call::post(&path).with_body(&json!({}))?;
+        let is_promised = |now: &wire::Instance, was_open: bool| {
+            let is_same = now.labels.get(LABEL_RESTART).is_some_and(|there| there == promise);
+            is_same && (was_open || now.status == "STOPPED")
+        };
         let turn = self.rooms.to_start(&instance.folder_id).await;
-        let Err(error) = self.change_machine(&turn, &call, promise).await else { return Ok(()) };
+        let leave = self.as_seen(&instance.id, is_promised, &Free);
+        let error = match self.change_machine(&turn, &call, promise, &leave).await {
+            Ok(()) => return Ok(true),
+            Err(error) if has_changed(&error) => return Ok(false),
+            Err(error) => error,
+        };
         // Another run may have been faster.
         let now = self.instance(&instance.id).await?;
-        if now.status == "STOPPED" { Err(error.into()) } else { Ok(()) }
+        if now.status == "STOPPED" { Err(error.into()) } else { Ok(true) }
     }
 
     /// Carries out what machines stand still for: no longer than one may.
-    async fn change_machine(&self, turn: &Turn, call: &Call, seen: &str) -> Result<(), CallError> {
-        self.change_within(turn, call, seen, STILL_MAX.unsigned_abs()).await.map(drop)
+    async fn change_machine(
+        &self,
+        turn: &Turn,
+        call: &Call,
+        seen: &str,
+        leave: &dyn Leave,
+    ) -> Result<(), WaitError> {
+        self.change_within(turn, call, seen, leave, STILL_MAX.unsigned_abs()).await.map(drop)
     }
 
-    /// Changes labels of an instance as it is now: they go as a whole, and nothing that somebody else
-    /// has set since is put back.
+    /// Changes labels of an instance as it is now: they go as a whole, so they are read right before each
+    /// attempt, and nothing that somebody else has set since is put back.
     async fn label_instance(
         &self,
         instance: &wire::Instance,
         change: impl Fn(&mut BTreeMap<String, String>) + Send,
+        beside: &dyn Leave,
     ) -> Result<(), EngineError> {
         let turn = self.rooms.to_start(&instance.folder_id).await;
         let path = format!("compute/v1/instances/{}", instance.id);
@@ -228,7 +291,15 @@ impl YandexEngine {
             }
             let body = json!({"updateMask": "labels", "labels": labels});
             let call = Call::new(Method::Patch, &path).with_body(&body)?;
-            self.change_machine(&turn, &call, &format!("{:?} {}", now.labels, now.status)).await?;
+            let is_as_seen =
+                |it: &wire::Instance, _: bool| it.labels == now.labels || it.labels == labels;
+            let leave = self.as_seen(&instance.id, is_as_seen, beside);
+            let seen = format!("{:?} {}", now.labels, now.status);
+            match self.change_machine(&turn, &call, &seen, &leave).await {
+                // Nothing was sent: they are merged anew.
+                Err(error) if has_changed(&error) => {}
+                ended => ended?,
+            }
         }
         let now = self.instance(&instance.id).await?;
         let mut labels = now.labels.clone();
@@ -296,4 +367,9 @@ impl YandexEngine {
         );
         None
     }
+}
+
+/// Whether something was not sent because it was not as it was seen any more.
+fn has_changed(error: &WaitError) -> bool {
+    matches!(error, WaitError::Call(CallError::Withheld(EngineError::Changed)))
 }

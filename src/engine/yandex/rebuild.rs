@@ -9,18 +9,20 @@
 //! restore, and only one with the mark of the same restore is taken up. A machine is asked for under a
 //! key that is a function of its disks, so that none is made over disks that had one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use async_trait::async_trait;
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 
 use super::YandexEngine;
+use super::call::CallError;
 use super::change::Meant;
 use super::image::{Collection, Found};
-use super::service::OPERATION_TIME_MAX;
+use super::service::{OPERATION_TIME_MAX, WaitError};
 use super::wire;
-use crate::engine::http::{Call, Looks, Method, id_of};
+use crate::engine::http::{Call, Leave, Looks, Method, Watched, id_of};
 use crate::engine::set::{LABEL_BOOT, LABEL_DISK};
 use crate::engine::{EngineError, RebuildRequest, Rebuilt, RebuiltDisk, Watcher};
 use crate::inventory::ImageState;
@@ -42,6 +44,9 @@ const LIKE: [&str; 6] = [
 const LABEL_RESTORE: &str = "stillframe-restore";
 /// So long after it was made such a disk is taken up: while the service surely knows requests again.
 const TAKEN_UP_WITHIN: SignedDuration = SignedDuration::from_hours(12);
+
+/// How often labels are merged anew that somebody else has changed meanwhile.
+const MERGES_MAX: u32 = 3;
 
 /// A disk to be made.
 struct Part {
@@ -72,6 +77,23 @@ fn restore_id(
         if request.disks_only { None } else { machine(request, like, zone, &[], &[])?.body };
     let disks: BTreeSet<&String> = request.disks.iter().collect();
     Ok(id_of(&("restore", image, &request.name, zone, disks, shape)))
+}
+
+/// Leave to set labels of a disk: as long as they are as they were seen, or set already.
+struct DiskLabels<'a> {
+    engine: &'a YandexEngine,
+    id: &'a str,
+    before: &'a BTreeMap<String, String>,
+    after: &'a BTreeMap<String, String>,
+}
+
+#[async_trait]
+impl Leave for DiskLabels<'_> {
+    async fn may_send(&self, _: bool) -> Result<(), EngineError> {
+        let now = self.engine.disk_of(self.id).await?.labels;
+        let is_free = now == *self.before || now == *self.after;
+        if is_free { Ok(()) } else { Err(EngineError::Changed) }
+    }
 }
 
 impl YandexEngine {
@@ -241,7 +263,7 @@ impl YandexEngine {
         body[field] = json!(place.id);
         let call = Call::post("compute/v1/disks").with_body(&body)?;
         let turn = self.rooms.one(folder).await;
-        let operation = self.carry_out(&turn, &call, restore, watcher).await.result?;
+        let operation = self.carry_out(&turn, &call, restore, &Watched(watcher)).await.result?;
         self.disk_of(&operation.metadata.disk_id).await
     }
 
@@ -280,7 +302,7 @@ impl YandexEngine {
     ) -> Result<String, EngineError> {
         let ids: Vec<&str> = disks.iter().map(|(disk, _)| disk.id.as_str()).collect();
         let turn = self.rooms.one(&aim.like.folder_id).await;
-        let made = self.carry_out_once(&turn, call, &ids.join(" "), watcher).await?;
+        let made = self.carry_out_once(&turn, call, &ids.join(" "), &Watched(watcher)).await?;
         made.map(|operation| operation.metadata.instance_id).ok_or_else(|| {
             EngineError::Refused(
                 "a machine was made over its disks before and is gone, so what is on them need not be what is in the image: choose another name (--name), or delete them first"
@@ -296,17 +318,30 @@ impl YandexEngine {
         aim: &Aim<'_>,
     ) -> Result<(), EngineError> {
         for (disk, _) in disks {
-            let mut labels = self.disk_of(&disk.id).await?.labels;
-            if labels.remove(LABEL_RESTORE).is_none() {
-                continue;
-            }
-            let body = json!({"updateMask": "labels", "labels": labels});
-            let path = format!("compute/v1/disks/{}", disk.id);
-            let call = Call::new(Method::Patch, &path).with_body(&body)?;
-            let turn = self.rooms.one(&aim.like.folder_id).await;
-            self.change_at(&turn, &call, &aim.restore).await?;
+            self.take_mark_off(&disk.id, aim).await?;
         }
         Ok(())
+    }
+
+    /// Labels go as a whole: those that somebody sets meanwhile stay.
+    async fn take_mark_off(&self, id: &str, aim: &Aim<'_>) -> Result<(), EngineError> {
+        let turn = self.rooms.one(&aim.like.folder_id).await;
+        for _ in 0..MERGES_MAX {
+            let before = self.disk_of(id).await?.labels;
+            let mut after = before.clone();
+            if after.remove(LABEL_RESTORE).is_none() {
+                return Ok(());
+            }
+            let body = json!({"updateMask": "labels", "labels": after});
+            let path = format!("compute/v1/disks/{id}");
+            let call = Call::new(Method::Patch, &path).with_body(&body)?;
+            let leave = DiskLabels { engine: self, id, before: &before, after: &after };
+            match self.carry_out(&turn, &call, &aim.restore, &leave).await.result {
+                Err(WaitError::Call(CallError::Withheld(EngineError::Changed))) => {}
+                ended => return Ok(ended.map(drop)?),
+            }
+        }
+        Err(EngineError::Busy(format!("the labels of the disk {id} keep changing")))
     }
 
     /// The kind of disk that the instance has under the same name.

@@ -15,8 +15,10 @@ use super::import::uri_of;
 use super::settings::Settings;
 use super::wire::{Endpoints, Operation, Page};
 use crate::clock::Clock;
-use crate::engine::http::{Call, Http, HttpError, Looks, Method, Paging, Pause, Place};
-use crate::engine::{Calls, Watcher};
+use crate::engine::http::{
+    Call, Free, Http, HttpError, Leave, Looking, Looks, Method, Paging, Pause, Place,
+};
+use crate::engine::{Calls, EngineError};
 
 /// How long an operation is waited for.
 pub(super) const OPERATION_TIME_MAX: Duration = Duration::from_hours(12);
@@ -53,6 +55,15 @@ pub(super) enum WaitError {
     Interrupted,
     /// It failed, or it cannot be asked for.
     Call(CallError),
+}
+
+impl From<CallError> for WaitError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Withheld(EngineError::Interrupted) => Self::Interrupted,
+            error => Self::Call(error),
+        }
+    }
 }
 
 /// The way to the services.
@@ -120,7 +131,8 @@ impl Services {
             Endpoints::default()
         } else {
             let call = Call::get("endpoints");
-            let body = self.repeated(&self.list, &call, &HeaderMap::new(), true).await.0?;
+            let body =
+                self.repeated(&self.list, &call, &HeaderMap::new(), &Free, &mut false).await?;
             read(&body)?
         };
         let mut ways = BTreeMap::new();
@@ -162,21 +174,30 @@ impl Services {
 
     /// Sends a request that only reads.
     pub(super) async fn get<T: DeserializeOwned>(&self, call: &Call) -> Result<T, CallError> {
-        self.send(Service::Compute, call, None).await.0
+        self.get_while(call, &Free).await
     }
 
-    /// Sends a request, again where that is right, and reads the answer. Tells as well whether an
-    /// attempt may have been carried out before the one that was answered.
+    /// The same as long as there is leave.
+    pub(super) async fn get_while<T: DeserializeOwned>(
+        &self,
+        call: &Call,
+        leave: &dyn Leave,
+    ) -> Result<T, CallError> {
+        self.send(Service::Compute, call, None, leave).await.0
+    }
+
+    /// Sends a request, again where that is right, and reads the answer. For each attempt there must
+    /// be leave. Tells as well whether an attempt may have been carried out before the one that was
+    /// answered.
     pub(super) async fn send<T: DeserializeOwned>(
         &self,
         service: Service,
         call: &Call,
         key: Option<&str>,
+        leave: &dyn Leave,
     ) -> (Result<T, CallError>, bool) {
-        let (body, was_open) = match self.body(service, call, key).await {
-            Ok(answer) => answer,
-            Err(error) => return (Err(error), false),
-        };
+        let mut was_open = false;
+        let body = self.body(service, call, key, leave, &mut was_open).await;
         (body.and_then(|body| read(&body)), was_open)
     }
 
@@ -185,18 +206,17 @@ impl Services {
         service: Service,
         call: &Call,
         key: Option<&str>,
-    ) -> Result<(Result<Vec<u8>, CallError>, bool), CallError> {
+        leave: &dyn Leave,
+        was_open: &mut bool,
+    ) -> Result<Vec<u8>, CallError> {
         let way = self.way(service).await?;
         let iam = self.way(Service::Iam).await?;
         let pause = self.pause.as_ref();
-        let is_repeatable = call.method == Method::Get || key.is_some();
         let mut is_renewed = false;
-        let mut was_open = false;
         let mut token = self.tokens.token(iam, pause).await?;
         loop {
             let headers = headers(token.as_deref(), key)?;
-            let (answer, open) = self.repeated(way, call, &headers, is_repeatable).await;
-            was_open |= open;
+            let answer = self.repeated(way, call, &headers, leave, was_open).await;
             // A token may end at any time, and what was asked with it was not carried out.
             if let (Err(error), Some(refused)) = (&answer, &token)
                 && error.is_unknown_to()
@@ -207,7 +227,7 @@ impl Services {
                 (token, is_renewed) = (Some(other), true);
                 continue;
             }
-            return Ok((answer, was_open));
+            return answer;
         }
     }
 
@@ -216,13 +236,16 @@ impl Services {
         way: &Http,
         call: &Call,
         headers: &HeaderMap,
-        is_repeatable: bool,
-    ) -> (Result<Vec<u8>, CallError>, bool) {
+        leave: &dyn Leave,
+        was_open: &mut bool,
+    ) -> Result<Vec<u8>, CallError> {
+        let is_repeatable = call.method == Method::Get || headers.contains_key(KEY_HEADER);
         let mut repeats = Repeats::default();
-        let mut was_open = false;
         loop {
+            // Last of all: whatever was waited for before, a token among it, has taken its time.
+            leave.may_send(*was_open).await.map_err(CallError::Withheld)?;
             let error = match way.attempt(call, headers).await {
-                Ok(answer) if answer.is_success() => return (Ok(answer.body), was_open),
+                Ok(answer) if answer.is_success() => return Ok(answer.body),
                 Ok(answer) => CallError::from_answer(&answer),
                 Err(error) => error.into(),
             };
@@ -230,22 +253,30 @@ impl Services {
                 Some(uri) => error.without_secret(&uri),
                 None => error,
             };
-            let Some(time) = repeats.pause(is_repeatable, &error) else {
-                return (Err(error), was_open);
-            };
-            was_open |= error.is_open();
+            let Some(time) = repeats.pause(is_repeatable, &error) else { return Err(error) };
+            *was_open |= error.is_open();
             tracing::debug!("{error}; sent again in {time:?}");
-            self.pause.pause(time).await;
+            leave.may_wait(time, &error.to_string()).map_err(CallError::Withheld)?;
+            leave.pass(time, self.pause.as_ref()).await.map_err(CallError::Withheld)?;
         }
     }
 
     /// All pages of a list, up to the first that cannot be had, with why not.
     pub(super) async fn pages(&self, call: &Call) -> (Vec<Page>, Option<CallError>) {
+        self.pages_while(call, &Free).await
+    }
+
+    /// The same as long as there is leave.
+    pub(super) async fn pages_while(
+        &self,
+        call: &Call,
+        leave: &dyn Leave,
+    ) -> (Vec<Page>, Option<CallError>) {
         let mut call = call.clone().with("pageSize", PAGE_SIZE);
         let mut pages = Vec::new();
         let mut paging = Paging::default();
         loop {
-            let page: Page = match self.get(&call).await {
+            let page: Page = match self.get_while(&call, leave).await {
                 Ok(page) => page,
                 Err(error) => return (pages, Some(error)),
             };
@@ -260,26 +291,25 @@ impl Services {
     }
 
     /// Waits until an operation is done. What it says before is not final: an error may stand there
-    /// while what was begun is taken back. One that is not done after so long is given up.
+    /// while what was begun is taken back. One that is not done after so long is given up. It is
+    /// waited for as the leave says with which it was asked for.
     pub(super) async fn finish(
         &self,
         mut operation: Operation,
-        watcher: &dyn Watcher,
+        leave: &dyn Leave,
         limit: Duration,
     ) -> Result<Operation, WaitError> {
+        let looking = Looking(leave);
         let call = Call::get(&format!("operations/{}", operation.id));
         let mut looks = Looks::within(limit);
         while !operation.done {
-            if watcher.is_cancelled() {
-                return Err(WaitError::Interrupted);
-            }
             let Some(time) = looks.pause() else {
                 let message = format!("the operation {} does not end", operation.id);
                 return Err(WaitError::Call(HttpError::Unanswered(message).into()));
             };
-            self.pause.pause(time).await;
-            let looked: Result<Operation, _> = self.send(Service::Operation, &call, None).await.0;
-            operation = looked.map_err(WaitError::Call)?;
+            leave.pass(time, self.pause.as_ref()).await.map_err(CallError::Withheld)?;
+            let looked = self.send(Service::Operation, &call, None, &looking).await;
+            operation = looked.0?;
         }
         match &operation.error {
             Some(error) => Err(WaitError::Call(CallError::from_operation(error))),

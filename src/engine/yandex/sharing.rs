@@ -13,7 +13,7 @@ use super::call::CallError;
 use super::image::{Found, Place};
 use super::wire::{AccessBinding, Subject};
 use crate::engine::EngineError;
-use crate::engine::http::Call;
+use crate::engine::http::{Call, Free};
 use crate::engine::sharing::{self, LOOKS_FOR, SIDE_BY_SIDE};
 use crate::inventory::Grant;
 
@@ -112,7 +112,8 @@ impl YandexEngine {
             let call = Call::post(&format!("{}:updateAccessBindings", place.path()))
                 .with_body(&json!({"accessBindingDeltas": deltas}))?;
             let turn = self.rooms.one(&place.folder).await;
-            self.change_at(&turn, &call, &format!("{seen:?} {look}")).await?;
+            // What is asked for is a difference: what others give or take meanwhile stays.
+            self.carry_out(&turn, &call, &format!("{seen:?} {look}"), &Free).await.result?;
         }
         Err(EngineError::Busy("who may use it keeps changing; the next run tries again".to_owned()))
     }

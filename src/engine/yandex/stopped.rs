@@ -12,12 +12,13 @@ use tokio::sync::OwnedMutexGuard;
 use super::YandexEngine;
 use super::image::Found;
 use super::insertion::Wanted;
-use super::member::{Asking, Member, Pace, Until};
+use super::member::{Asking, Member, Until};
 use super::promise::Still;
 use super::room::Turn;
 use super::service::WaitError;
+use super::wait::{Pace, Waiting};
 use super::wire;
-use crate::engine::http::Call;
+use crate::engine::http::{Call, Watched};
 use crate::engine::{CreateRequest, Created, EngineError, Watcher};
 use crate::inventory::LABEL_RESTART;
 
@@ -45,11 +46,16 @@ impl YandexEngine {
             return Err(EngineError::Failed(message.to_owned()));
         }
         let turns = self.turns(wanted, &found, request.create.deadline, watcher).await?;
+        // What need not be asked while the machine stands still is asked before.
+        let quick: Result<Vec<bool>, EngineError> =
+            join_all(wanted.iter().map(|wanted| self.is_quick(wanted))).await.into_iter().collect();
+        let quick = quick?;
         let instance = self.as_it_is_now(&instance).await?;
-        let still = self.stand_still(instance, watcher).await?;
         let pace = Pace::of(request.create.deadline, &found);
-        let members = self.begin_all(wanted, turns, &still, &pace, watcher).await;
-        let members = self.stood_still(&still, members).await;
+        let still = self.stand_still(instance, &pace, watcher).await?;
+        let asking = Asking { pace: &pace, until: Until::Shown, watcher, still: Some(&still) };
+        let members = self.begin_all(wanted, &quick, turns, asking).await;
+        let members = self.stood_still(&still, members, watcher).await;
         // From here on the disks may be written again: what is in the snapshots is decided.
         let members = self.let_run(&still, members).await?;
         drop(alone);
@@ -96,9 +102,11 @@ impl YandexEngine {
         &self,
         still: &Still,
         came: Result<T, EngineError>,
+        watcher: &dyn Watcher,
     ) -> Result<T, EngineError> {
         let came = came?;
-        let now = self.instance(still.id()).await?;
+        let leave = Waiting { engine: self, watcher, still: Some(still) };
+        let now = self.instance_while(still.id(), &leave).await?;
         if now.status == "STOPPED" {
             return Ok(came);
         }
@@ -113,22 +121,20 @@ impl YandexEngine {
     async fn begin_all(
         &self,
         wanted: &[Wanted],
+        quick: &[bool],
         turns: Vec<Turn>,
-        still: &Still,
-        pace: &Pace,
-        watcher: &dyn Watcher,
+        asking: Asking<'_>,
     ) -> Result<Vec<Member>, EngineError> {
         let mut turns = turns.into_iter();
-        let members = wanted.iter().map(|wanted| {
+        let members = wanted.iter().zip(quick).map(|(wanted, is_quick)| {
             let turn = turns.next();
             async move {
-                let is_quick = self.is_quick(wanted).await?;
-                let asking = Asking { pace, until: Until::Shown, watcher };
                 let member = self.member(wanted, None, turn, asking).await?;
-                if is_quick {
+                if *is_quick {
                     return Ok(member);
                 }
-                let found = self.until_made(wanted, member.found, Some(still), watcher).await?;
+                let Asking { still, watcher, .. } = asking;
+                let found = self.until_made(wanted, member.found, still, watcher).await?;
                 Ok(Member { found, ..member })
             }
         });
@@ -151,7 +157,7 @@ impl YandexEngine {
     ) -> Result<Member, EngineError> {
         let Member { mut found, is_made, turn, begun } = member;
         if let Some(begun) = begun {
-            match self.end(begun, watcher).await.result {
+            match self.end(begun, &Watched(watcher)).await.result {
                 // What tells of it may be gone; the image is there or is not.
                 Err(WaitError::Call(error)) if error.is_gone() || error.is_open() => {}
                 ended => drop(ended?),
@@ -162,7 +168,7 @@ impl YandexEngine {
             Some(turn) => turn,
             None => self.rooms.one(&wanted.folder).await,
         };
-        found = self.prove(&turn, found).await?;
+        found = self.prove(&turn, found, watcher).await?;
         Ok(Member { found, is_made, turn: None, begun: None })
     }
 }

@@ -10,9 +10,12 @@
 use jiff::Timestamp;
 
 use super::YandexEngine;
+use super::bind::Removal;
 use super::image::{Collection, Found};
 use super::insertion::Wanted;
-use super::member::{Asking, Member, Pace, Until};
+use super::member::{Asking, Member, Until};
+use super::wait::Pace;
+use crate::engine::bound::Looked;
 use crate::engine::step::{self, Use};
 use crate::engine::{CreateRequest, Created, EngineError, Progress, Watcher};
 use crate::inventory::ImageState;
@@ -92,7 +95,7 @@ impl YandexEngine {
         let deadline = request.create.deadline;
         let turns = self.turns(std::slice::from_ref(snapshot), &there, deadline, watcher).await?;
         let pace = Pace::of(deadline, &there);
-        let asking = Asking { pace: &pace, until: Until::Done, watcher };
+        let asking = Asking { pace: &pace, until: Until::Done, watcher, still: None };
         let [taken_up] = there;
         let turn = turns.into_iter().next();
         let Member { found, turn, .. } = self.member(snapshot, taken_up, turn, asking).await?;
@@ -117,7 +120,7 @@ impl YandexEngine {
         let image = image.of_snapshot(&taken.place.id);
         // What it holds was captured in time.
         let pace = Pace::of(Timestamp::MAX, &[]);
-        let asking = Asking { pace: &pace, until: Until::Done, watcher };
+        let asking = Asking { pace: &pace, until: Until::Done, watcher, still: None };
         let Member { found, is_made, turn, .. } = self.member(&image, None, None, asking).await?;
         drop(turn);
         Ok(Member { found, is_made, turn: None, begun: None })
@@ -194,10 +197,8 @@ impl YandexEngine {
             let name = &step.image.name;
             return Err(EngineError::Refused(format!("the snapshot {name} is held")));
         }
-        self.refuse_used(&mut [step.clone()]).await?;
-        // Last, for the look before takes its time.
-        self.refuse_step_in_use(step).await?;
-        match self.remove_one(step).await {
+        let (members, looked) = (std::slice::from_ref(step), Looked::default());
+        match self.remove_one(&Removal { engine: self, members, index: 0, looked: &looked }).await {
             // Another run is at it as well.
             Err(EngineError::NotFound) => Ok(()),
             ended => ended,

@@ -79,6 +79,8 @@ pub enum Wrong {
     OvertakenUnseen,
     /// Who looks at an operation finds the quota of the minute used up: 403.
     RateAtOperation,
+    /// A request to change or make something finds the quota of the minute used up: 403.
+    RateAtChange,
 }
 
 /// What the fake has, and what it was asked.
@@ -357,6 +359,9 @@ fn refused(state: &mut State, request: &Request) -> Option<Answer> {
     }
     if state.strike(Wrong::RateByStatus) {
         return Some((429, json!("slow down")));
+    }
+    if request.method != "GET" && state.strike(Wrong::RateAtChange) {
+        return Some(refusal(403, "rateLimitExceeded", "Quota exceeded for quota metric"));
     }
     if let Some(refusal) = state.refusals.get(&request.path) {
         return Some(refusal.clone());

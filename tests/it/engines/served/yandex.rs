@@ -1,6 +1,7 @@
 //! What may go wrong between the engine for Yandex Cloud and the server: each fault costs nothing, and
 //! the run after it has nothing to do.
 
+mod bound;
 mod copies;
 mod credentials;
 mod folders;

@@ -107,17 +107,48 @@ async fn operations_of_others_are_waited_for() {
     }
 }
 
+/// The service takes it again soon after the deadline. Nobody waits for that.
 #[tokio::test]
-async fn operations_of_others_are_waited_for_until_the_deadline() {
+async fn what_is_refused_is_asked_for_until_the_deadline_and_not_after_it() {
+    // So many refusals as end seconds after the deadline. For its rate the service says seven seconds; for
+    // too many operations it is waited for 1 to 30 seconds, twelve times, and then for ten.
+    for (fault, seconds, times) in
+        [("rate-limit", 60, 9), ("operations-limit", 60, 6), ("operations-limit", 900, 48)]
+    {
+        let world = World::new();
+        let mut request = world.request(0);
+        request.create.disks.truncate(1);
+        let deadline = noon(0) + jiff::SignedDuration::from_secs(seconds);
+        request.create.deadline = deadline;
+        world.fault(json!({"fault": fault, "collection": "snapshots", "method": "POST", "times": times})).await;
+        let late = world.create(request.clone()).await;
+        let Err(EngineError::Busy(why)) = &late else { panic!("{fault}: {late:?}") };
+        assert!(why.contains("deadline") && why.contains("limit"), "{fault}: {why}");
+        let left = deadline.duration_since(world.now());
+        assert!((0..=30).contains(&left.as_secs()), "{fault}: {left}");
+        assert_eq!(world.snapshots().await, 0, "{fault}");
+        // With a little more time it is made by the same run.
+        world.fault(json!({"fault": fault, "times": 0})).await;
+        let world = World::new();
+        request.create.deadline = deadline + jiff::SignedDuration::from_mins(5);
+        world.fault(json!({"fault": fault, "collection": "snapshots", "method": "POST", "times": times})).await;
+        let created = world.create(request).await;
+        assert!(matches!(created, Ok(Created::Made(_))), "{fault}: {created:?}");
+        assert!(world.now() > deadline, "{fault}: the fault ends after the deadline");
+    }
+}
+
+/// An answer is lost, and by the deadline nobody has said whether it was carried out: it is looked.
+#[tokio::test]
+async fn what_was_begun_in_time_is_found_after_the_deadline() {
     let world = World::new();
-    world.fault(crowded("operations-limit", 10_000)).await;
     let mut request = world.request(0);
-    request.create.deadline = noon(0) + jiff::SignedDuration::from_mins(45);
-    let late = world.create(request).await;
-    assert!(matches!(&late, Err(EngineError::Busy(why)) if why.contains("active operations")));
-    let passed = world.now().duration_since(noon(0));
-    assert!(passed > jiff::SignedDuration::from_mins(40), "{passed}");
-    assert_eq!(world.snapshots().await, 0);
+    request.create.disks.truncate(1);
+    request.create.deadline = noon(0) + jiff::SignedDuration::from_millis(500);
+    world.fault(json!({"fault": "reply-lost", "collection": "snapshots", "method": "POST"})).await;
+    let created = world.create(request).await;
+    assert!(matches!(created, Ok(Created::Found { .. })), "{created:?}");
+    assert_eq!(world.states().await, [ImageState::Ready]);
 }
 
 /// A set of which a run has made one half.
@@ -158,6 +189,29 @@ async fn half_a_set_that_had_to_wait_is_not_made_whole() {
     let passed = world.now().duration_since(noon(0));
     assert!(passed < jiff::SignedDuration::from_mins(20), "{passed}");
     assert_eq!(world.snapshots().await, 1);
+}
+
+/// One half is eight minutes old: the other one has a minute left, and would be taken after it.
+#[tokio::test]
+async fn half_a_set_that_is_refused_is_not_made_whole_after_its_time() {
+    for (times, is_whole) in [(7, true), (9, false)] {
+        let world = World::new();
+        let request = half(&world).await;
+        let began = world.engine().observe().await.images[0].created_at;
+        *world.served.clock.0.lock().unwrap() = began + jiff::SignedDuration::from_mins(8);
+        world.fault(json!({"fault": "rate-limit", "collection": "snapshots", "method": "POST", "times": times})).await;
+        let came = world.create(request).await;
+        if is_whole {
+            assert!(matches!(came, Ok(Created::Made(_) | Created::Found { .. })), "{came:?}");
+        } else {
+            assert!(
+                matches!(&came, Err(EngineError::Busy(why)) if why.contains("set")),
+                "{came:?}"
+            );
+            assert_eq!(world.snapshots().await, 1);
+            assert!(world.now() <= began + jiff::SignedDuration::from_mins(9));
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Captures of machines that stand still, and what may come between.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use stillframe::engine::{Created, Progress, Settled, Unwatched, Watcher};
@@ -11,7 +11,7 @@ use stillframe::report::{apply_text, plan_text};
 
 use super::super::*;
 use super::gate::Gate;
-use super::world::{World, labels, turn};
+use super::world::{WEB_1, World, ask, labels, turn};
 use crate::engines::room;
 
 /// Has enough once it was asked so often.
@@ -418,6 +418,106 @@ async fn two_policies_stop_one_machine_one_after_the_other() {
     }
     assert!(world.runs().await);
     assert_eq!(world.states().await, [ImageState::Ready; 2]);
+}
+
+/// Asks to stop once it is told to, and remembers what it was told.
+#[derive(Default)]
+struct Still {
+    is_stopped: AtomicBool,
+    waits: Mutex<Vec<String>>,
+}
+
+impl Watcher for Still {
+    fn progress(&self, _: Progress) {}
+
+    fn waits(&self, why: &str) {
+        self.waits.lock().unwrap().push(why.to_owned());
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.is_stopped.load(Ordering::SeqCst)
+    }
+}
+
+/// The service takes no snapshot for a long time, or says nothing of it.
+#[tokio::test]
+async fn who_is_interrupted_while_a_machine_stands_still_starts_it_at_once() {
+    // The fifth look at the snapshots is one while it stands still.
+    for (method, collection, after, times) in
+        [("POST", "snapshots", 0, 12), ("GET", "snapshots", 4, 12)]
+    {
+        let world = World::with_slow_disks();
+        let watcher = Arc::new(Still::default());
+        let own = Arc::clone(&watcher);
+        world.fault(slow_images(3)).await;
+        let script = json!({"fault": "rate-limit", "method": method, "collection": collection, "times": times, "after": after});
+        world.fault(script).await;
+        world.while_refused(move |address| async move {
+            let machine = ask(address, "GET", WEB_1, None).await;
+            assert_eq!(machine["status"], "STOPPED", "{method} {collection}");
+            own.is_stopped.store(true, Ordering::SeqCst);
+        });
+        let began = world.now();
+        let came = world.watched(world.stopped(0), watcher.clone()).await;
+        assert_eq!(came, Err(EngineError::Interrupted), "{method} {collection}");
+        let took = world.now().duration_since(began);
+        assert!(took < jiff::SignedDuration::from_secs(60), "{method} {collection}: {took}");
+        let said = watcher.waits.lock().unwrap().clone();
+        assert!(
+            method == "GET" || said.iter().any(|why| why.contains("asked again in 7s")),
+            "{said:?}"
+        );
+        assert!(world.runs().await, "{method} {collection}");
+    }
+}
+
+/// It stands still for so long already that another round would start it soon.
+#[tokio::test]
+async fn the_promise_is_put_off_while_what_is_asked_for_waits() {
+    for (method, after) in [("POST", 0), ("GET", 3)] {
+        let world = World::with_slow_disks();
+        world.fault(slow_images(3)).await;
+        let script = json!({"fault": "rate-limit", "method": method, "collection": "snapshots", "times": 3, "after": after});
+        world.fault(script).await;
+        let clock = Arc::clone(&world.served.clock);
+        world.while_refused(move |_| async move {
+            *clock.0.lock().unwrap() += jiff::SignedDuration::from_mins(25);
+        });
+        // By the next wait for the same it was put off.
+        let promised = Arc::new(Mutex::new(None));
+        let own = Arc::clone(&promised);
+        world.while_refused(move |address| async move {
+            let machine = ask(address, "GET", WEB_1, None).await;
+            let until = machine["labels"]["stillframe-restart"].as_str().map(str::to_owned);
+            *own.lock().unwrap() = until;
+        });
+        let created = world.create(world.stopped(0)).await.unwrap();
+        assert_eq!(created.image().state, ImageState::Ready, "{method}");
+        let until = promised.lock().unwrap().clone().unwrap();
+        let until = parse_stamp(&until).unwrap();
+        assert!(until > noon(0) + jiff::SignedDuration::from_mins(50), "{method}: {until}");
+        assert!(world.runs().await);
+    }
+}
+
+/// A machine is not stopped for images that are not asked for any more.
+#[tokio::test]
+async fn a_machine_is_not_stopped_after_the_deadline() {
+    for (method, collection) in [("PATCH", "instances"), ("POST", "instances")] {
+        let world = World::new();
+        let mut request = world.stopped(0);
+        request.create.deadline = noon(0) + jiff::SignedDuration::from_secs(20);
+        world.fault(json!({"fault": "rate-limit", "method": method, "collection": collection, "times": 4})).await;
+        let late = world.create(request).await;
+        assert!(
+            matches!(&late, Err(EngineError::Busy(why)) if why.contains("deadline")),
+            "{late:?}"
+        );
+        assert!(world.seen().iter().all(|(status, _)| status == "RUNNING"), "{method}");
+        assert_eq!(world.snapshots().await, 0);
+        world.fault(json!({"fault": "rate-limit", "times": 0})).await;
+        assert!(world.runs().await, "{method}");
+    }
 }
 
 /// What is done while the engine waits for an answer about snapshots, before it stops anything.

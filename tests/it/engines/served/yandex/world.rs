@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use stillframe::engine::http::Pause;
 use stillframe::engine::{CreateRequest, Created, Unwatched, Watcher};
 use stillframe::inventory::{Consistency, Instance};
@@ -45,6 +47,12 @@ pub async fn ask(address: SocketAddr, method: &str, path: &str, body: Option<&Va
 /// What somebody does beside the engine.
 pub type Deed = (&'static str, String, Value);
 
+/// The wait for which a service asks that refuses a request for its rate, and the first step of it where
+/// somebody may ask to stop. No look at anything takes as long here.
+const REFUSED: [Duration; 2] = [Duration::from_secs(7), Duration::from_secs(5)];
+
+type Thunk = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>;
+
 /// Lets the time of the clock pass in place of that of the machine. At each pause it looks at `web-1`,
 /// and does what is to be done next.
 pub struct Ticking {
@@ -52,6 +60,9 @@ pub struct Ticking {
     patient: Arc<dyn Pause>,
     address: SocketAddr,
     deeds: Mutex<VecDeque<Deed>>,
+    /// What is done at the next pauses, and what once a request is refused and waits.
+    thunks: Mutex<VecDeque<Thunk>>,
+    refused: Mutex<VecDeque<Thunk>>,
     /// Whether pauses last until this is taken back.
     pub held: watch::Sender<bool>,
     /// What `web-1` was at each pause, and by when it must run again.
@@ -64,6 +75,12 @@ impl Pause for Ticking {
         let deed = self.deeds.lock().unwrap().pop_front();
         if let Some((method, path, body)) = deed {
             ask(self.address, method, &path, Some(&body)).await;
+        }
+        let thunk = self.thunks.lock().unwrap().pop_front();
+        let refused =
+            if REFUSED.contains(&time) { self.refused.lock().unwrap().pop_front() } else { None };
+        for thunk in thunk.into_iter().chain(refused) {
+            thunk().await;
         }
         let machine = ask(self.address, "GET", WEB_1, None).await;
         let until = machine["labels"]["stillframe-restart"].as_str().map(str::to_owned);
@@ -106,6 +123,8 @@ impl World {
             patient: served.patient(),
             address: served.address,
             deeds: Mutex::default(),
+            thunks: Mutex::default(),
+            refused: Mutex::default(),
             held: watch::channel(false).0,
             seen: Mutex::default(),
         });
@@ -162,6 +181,24 @@ impl World {
     /// Has somebody do something at the next pauses.
     pub fn meanwhile(&self, deeds: impl IntoIterator<Item = Deed>) {
         self.ticking.meanwhile(deeds);
+    }
+
+    /// Has somebody do something at the next pause.
+    pub fn at_pause<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        deed: impl FnOnce(SocketAddr) -> F + Send + 'static,
+    ) {
+        let address = self.served.address;
+        self.ticking.thunks.lock().unwrap().push_back(Box::new(move || deed(address).boxed()));
+    }
+
+    /// Has somebody do something at the next waits of requests that were refused for their rate.
+    pub fn while_refused<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        deed: impl FnOnce(SocketAddr) -> F + Send + 'static,
+    ) {
+        let address = self.served.address;
+        self.ticking.refused.lock().unwrap().push_back(Box::new(move || deed(address).boxed()));
     }
 
     /// What `web-1` was at each pause so far, and by when it must run again.
@@ -224,6 +261,16 @@ impl World {
         let machine = self.machine().await;
         machine.status == "RUNNING" && !machine.labels.contains_key("stillframe-restart")
     }
+}
+
+/// Somebody adds labels to what has some.
+pub async fn add_labels(address: SocketAddr, path: &str, more: &[(&str, &str)]) {
+    let mut labels = ask(address, "GET", path, None).await["labels"].clone();
+    for (label, value) in more {
+        labels[*label] = json!(value);
+    }
+    let body = json!({"updateMask": "labels", "labels": labels});
+    ask(address, "PATCH", path, Some(&body)).await;
 }
 
 /// Labels of `web-1`, as a whole.
