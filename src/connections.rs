@@ -332,7 +332,7 @@ mod tests {
     use super::*;
 
     const LIMITS: Limits =
-        Limits { connections: 4, request: Duration::from_secs(30), idle: Duration::from_secs(120) };
+        Limits { connections: 4, request: Duration::from_secs(30), idle: Duration::from_mins(2) };
 
     /// Connections of this process, so that time is the clock's that stands still.
     struct Pipes(mpsc::Receiver<DuplexStream>);

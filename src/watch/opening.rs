@@ -123,13 +123,11 @@ impl Neighbours {
         let others = engines.iter().filter(|(name, _)| name != engine);
         // The last one is the one that is in the way.
         let all: Vec<_> = others.cloned().chain([(engine.to_owned(), places)]).collect();
-        match shared_among(&all) {
-            Some(error) => Err(error),
-            None => {
-                *engines = all;
-                Ok(())
-            }
+        if let Some(error) = shared_among(&all) {
+            return Err(error);
         }
+        *engines = all;
+        Ok(())
     }
 }
 

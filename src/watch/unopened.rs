@@ -101,10 +101,10 @@ impl Engine for Unopened {
     }
 
     async fn observe(&self) -> EngineInventory {
-        if self.opened().is_none() {
-            if let Err(why) = self.0.open().await {
-                return EngineInventory::unseen(self.name(), &format!("cannot be opened: {why}"));
-            }
+        if self.opened().is_none()
+            && let Err(why) = self.0.open().await
+        {
+            return EngineInventory::unseen(self.name(), &format!("cannot be opened: {why}"));
         }
         match self.engine() {
             Ok(engine) => engine.observe().await,
