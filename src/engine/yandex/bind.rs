@@ -114,7 +114,7 @@ pub(super) struct AsSeen<'a, F> {
     pub(super) engine: &'a YandexEngine,
     pub(super) id: &'a str,
     /// Whether it is, which may hang on whether an attempt before may have been carried out.
-    pub(super) is_as_seen: F,
+    pub(super) holds: F,
     pub(super) beside: &'a dyn Leave,
 }
 
@@ -123,7 +123,7 @@ impl<F: Fn(&wire::Instance, bool) -> bool + Send + Sync> Leave for AsSeen<'_, F>
     async fn may_send(&self, was_open: bool) -> Result<(), EngineError> {
         self.beside.may_send(was_open).await?;
         let now = self.engine.instance(self.id).await?;
-        if (self.is_as_seen)(&now, was_open) { Ok(()) } else { Err(EngineError::Changed) }
+        if (self.holds)(&now, was_open) { Ok(()) } else { Err(EngineError::Changed) }
     }
 
     fn may_wait(&self, time: Duration, why: &str) -> Result<(), EngineError> {

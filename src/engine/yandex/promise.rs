@@ -145,13 +145,8 @@ impl YandexEngine {
         }
     }
 
-    fn as_seen<'a, F>(
-        &'a self,
-        id: &'a str,
-        is_as_seen: F,
-        beside: &'a dyn Leave,
-    ) -> AsSeen<'a, F> {
-        AsSeen { engine: self, id, is_as_seen, beside }
+    fn as_seen<'a, F>(&'a self, id: &'a str, holds: F, beside: &'a dyn Leave) -> AsSeen<'a, F> {
+        AsSeen { engine: self, id, holds, beside }
     }
 
     /// Puts the promise off while its run is still at it. Where that fails somebody else may start the
@@ -291,9 +286,9 @@ impl YandexEngine {
             }
             let body = json!({"updateMask": "labels", "labels": labels});
             let call = Call::new(Method::Patch, &path).with_body(&body)?;
-            let is_as_seen =
+            let holds =
                 |it: &wire::Instance, _: bool| it.labels == now.labels || it.labels == labels;
-            let leave = self.as_seen(&instance.id, is_as_seen, beside);
+            let leave = self.as_seen(&instance.id, holds, beside);
             let seen = format!("{:?} {}", now.labels, now.status);
             match self.change_machine(&turn, &call, &seen, &leave).await {
                 // Nothing was sent: they are merged anew.

@@ -156,11 +156,11 @@ async fn what_is_over_the_rate_is_asked_for_until_the_deadline_and_not_after_it(
         let mut wanted = machine_image(2);
         wanted.create.deadline = now() + SignedDuration::from_secs(seconds);
         case.wrong(&[Wrong::RateAtChange]);
-        let came = engine.create(wanted, Arc::new(Unwatched)).await;
+        let made = engine.create(wanted, Arc::new(Unwatched)).await;
         if is_made {
-            assert!(matches!(came, Ok(Created::Made(_))), "{came:?}");
+            assert!(matches!(made, Ok(Created::Made(_))), "{made:?}");
         } else {
-            let Err(EngineError::Busy(why)) = &came else { panic!("{came:?}") };
+            let Err(EngineError::Busy(why)) = &made else { panic!("{made:?}") };
             assert!(why.contains("rateLimitExceeded") && why.contains("deadline"), "{why}");
             assert_eq!(case.count("machineImages"), 0);
         }
@@ -187,8 +187,8 @@ impl Watcher for Impatient {
 async fn who_is_interrupted_does_not_wait_for_the_minute() {
     let case = Case::new();
     case.wrong(&[Wrong::RateAtChange]);
-    let came = case.engine().create(machine_image(2), Arc::new(Impatient::default())).await;
-    assert_eq!(came, Err(EngineError::Interrupted));
+    let made = case.engine().create(machine_image(2), Arc::new(Impatient::default())).await;
+    assert_eq!(made, Err(EngineError::Interrupted));
     assert!(case.pause.sum() < Duration::from_secs(6), "{:?}", case.pause.sum());
     assert_eq!(case.count("machineImages"), 0);
 }
