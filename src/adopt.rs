@@ -20,9 +20,7 @@ pub use guard::guard;
 pub use pattern::{DEFAULT, Pattern, PatternError, Reading, Time};
 
 use crate::elapsed::whole_second;
-use crate::inventory::{
-    EngineInventory, Image, ImageState, Instance, Inventory, LABEL_HOLD, OWN_LABELS,
-};
+use crate::inventory::{EngineInventory, Image, ImageState, Instance, Inventory, LABEL_HOLD};
 use crate::name::{Key, LABEL_PREFIX, Ownership, PolicyName, Slot};
 use crate::plan::going::{Goes, going, held_back};
 use crate::plan::{Action, Change, ImageRef, Plan, Reason, ReasonCode, Update, of_changes, plan};
@@ -224,13 +222,7 @@ impl<'a> Reader<'a> {
                 self.policy.capture.kind.word()
             ));
         }
-        // Beside the key there must be room for what is marked later, or it could never be let go.
-        let others = image.labels.keys().filter(|label| !label.starts_with(LABEL_PREFIX)).count();
-        (others > self.engine.capabilities.labels_room()).then(|| {
-            format!(
-                "it has {others} labels, and no room for the {OWN_LABELS} that stillframe may put on it"
-            )
-        })
+        self.lack_of_room(image)
     }
 
     fn read(&self, image: &'a Image) -> Result<Candidate<'a>, String> {

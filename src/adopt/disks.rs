@@ -1,11 +1,23 @@
-//! Whether an image holds the disks that a policy captures.
+//! Whether an image holds the disks that a policy captures, and has room for the labels of one.
 
 use std::collections::BTreeSet;
 
 use super::Reader;
-use crate::inventory::{Disk, Image, Instance};
+use crate::inventory::{Disk, Image, Instance, OWN_LABELS};
+use crate::name::LABEL_PREFIX;
 
 impl Reader<'_> {
+    /// Why its labels keep an image from being adopted: beside the key there must be room for what is
+    /// marked later, or it could never be let go.
+    pub(super) fn lack_of_room(&self, image: &Image) -> Option<String> {
+        let others = image.labels.keys().filter(|label| !label.starts_with(LABEL_PREFIX)).count();
+        (others > self.engine.capabilities.labels_room()).then(|| {
+            format!(
+                "it has {others} labels, and no room for the {OWN_LABELS} that stillframe may put on it"
+            )
+        })
+    }
+
     /// Refuses an image that holds other disks. Where the engine does not know which it holds, one of
     /// several could be any of them.
     pub(super) fn refuse_other_disks(

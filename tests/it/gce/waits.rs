@@ -46,10 +46,10 @@ async fn who_looks_at_an_operation_waits_out_the_minute_and_makes_one_image() {
     let case = Case::new();
     case.wrong(&[Wrong::RateAtOperation]);
     case.create(machine_image(2)).await.unwrap();
-    // Forty seconds are left of the minute.
-    let longest = case.pause.longest();
-    assert!((Duration::from_secs(40)..Duration::from_secs(45)).contains(&longest), "{longest:?}");
-    assert!(case.pause.sum() < minutes(1), "and no more: {:?}", case.pause.sum());
+    // Forty seconds are left of the minute, waited for in steps: somebody may ask to stop.
+    let (longest, sum) = (case.pause.longest(), case.pause.sum());
+    assert!((Duration::from_secs(40)..minutes(1)).contains(&sum), "and no more: {sum:?}");
+    assert!(longest <= Duration::from_secs(5), "{longest:?}");
     assert_eq!(case.fake.state().asked("POST"), 1);
     assert_eq!(case.count("machineImages"), 1);
 }
