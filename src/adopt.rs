@@ -482,6 +482,7 @@ fn change(engine: &str, candidate: &Candidate<'_>) -> Change {
         risk: None,
         newest_ready: None,
         waits_for: None,
+        unless: None,
         create: None,
         update: Some(Update {
             stage_before: image.stage,

@@ -75,6 +75,11 @@ pub enum Ending {
         /// Why.
         message: String,
     },
+    /// It was planned only for where the capture fails, and what was captured is READY.
+    Needless {
+        /// What is READY.
+        message: String,
+    },
     /// A guard refused it.
     Refused,
     /// The run was interrupted before its turn came.
@@ -102,6 +107,11 @@ impl Ending {
         matches!(self, Self::Done { .. } | Self::Found { .. })
     }
 
+    /// Whether nothing of it is left to be done.
+    pub fn is_settled(&self) -> bool {
+        self.is_done() || matches!(self, Self::Needless { .. })
+    }
+
     /// The word in ledgers and reports.
     pub fn word(&self) -> &'static str {
         match self {
@@ -109,6 +119,7 @@ impl Ending {
             Self::Found { .. } => "found",
             Self::Failed { .. } => "failed",
             Self::Skipped { .. } => "skipped",
+            Self::Needless { .. } => "needless",
             Self::Refused => "refused",
             Self::Left => "left",
             Self::GivenUp => "given up",
@@ -119,7 +130,9 @@ impl Ending {
     /// What is said about it.
     pub fn message(&self) -> Option<&str> {
         match self {
-            Self::Failed { message } | Self::Skipped { message } => Some(message),
+            Self::Failed { message } | Self::Skipped { message } | Self::Needless { message } => {
+                Some(message)
+            }
             _ => None,
         }
     }

@@ -8,6 +8,7 @@ mod capabilities;
 mod content;
 pub mod form;
 mod format;
+mod instant;
 mod kind;
 mod limits;
 
@@ -23,6 +24,7 @@ pub use capabilities::{
 };
 pub use content::Content;
 pub use format::ImportFormat;
+pub use instant::OneInstant;
 pub use kind::{DisksHeld, KindCapabilities};
 pub use limits::{Limits, Quota, QuotaUnit};
 

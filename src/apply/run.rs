@@ -269,6 +269,9 @@ impl EngineRun {
 
     /// What becomes of a change that is not to be carried out.
     fn why_not(&self, index: usize, change: &Change) -> Option<Ending> {
+        if let Some(ready) = change.unless.as_ref().filter(|name| self.is_made(change, name)) {
+            return Some(Ending::Needless { message: format!("{ready} is READY") });
+        }
         if takes_away(change.action) && self.is_withheld(change, &change.image) {
             return Some(Ending::Refused);
         }

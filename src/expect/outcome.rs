@@ -105,7 +105,9 @@ impl Outcome {
         let images = inventory.engines.iter().flat_map(|engine| &engine.images);
         let images = images.map(|image| (image.id.as_str(), image)).collect();
         let mut take = Take { scope, images, outcome: self };
-        for change in plan.changes.iter().filter(|change| scope.holds(&change.key)) {
+        // What is only for where a capture fails is not what the plan comes to.
+        let is_meant = |change: &&Change| change.unless.is_none() && scope.holds(&change.key);
+        for change in plan.changes.iter().filter(is_meant) {
             let id = change.image.id.as_deref().unwrap_or_default();
             take.change(change, withheld.contains(&(change.engine.as_str(), id)));
         }

@@ -156,12 +156,13 @@ impl World {
         attempt: Attempt,
         now: Timestamp,
     ) -> bool {
-        if let Some(name) = &change.waits_for {
-            let is_ready = |image: &Image| image.name == *name && image.state == ImageState::Ready;
-            if !self.engine(&change.engine).is_some_and(|engine| engine.images.iter().any(is_ready))
-            {
-                return false;
-            }
+        let is_ready = |name: &String| {
+            let is_it = |image: &Image| image.name == *name && image.state == ImageState::Ready;
+            self.engine(&change.engine).is_some_and(|engine| engine.images.iter().any(is_it))
+        };
+        let is_missing = change.waits_for.as_ref().is_some_and(|name| !is_ready(name));
+        if is_missing || change.unless.as_ref().is_some_and(is_ready) {
+            return false;
         }
         match change.action {
             Action::Create | Action::Copy => self.make(change, policies, attempt, now),

@@ -177,6 +177,7 @@ reason_codes! {
     InventoryGap "inventory-gap" "Not everything was seen: nothing is deleted."
     InUse "in-use" "An instance, a template or a family needs it."
     SourceGoneGrace "source-gone-grace" "Its source is gone, and the grace for that has not passed."
+    CaptureFails "capture-fails" "It is done only where what the plan captures does not become READY: else it is not needed."
     Undone "undone" "A person undoes what a plan has let go of."
     Adopted "adopted" "A person takes an image that is nobody's into a policy."
     Imported "imported" "A person has a disk that lies in object storage made a restore point of a policy."

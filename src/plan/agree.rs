@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::action::{Action, ReasonCode};
+use super::action::{Action, Reason, ReasonCode};
 use super::document::{Change, Create, Plan, Update};
 use crate::inventory::Inventory;
 
@@ -39,11 +39,25 @@ pub fn still_wanted(plan: &Plan, fresh: &Plan, inventory: &Inventory) -> BTreeSe
         .iter()
         .enumerate()
         .filter(|(_, change)| {
-            fresh.changes.iter().any(|other| is_same(change, other))
+            fresh.changes.iter().any(|other| is_same(change, other) || is_part(change, other))
                 || is_still_let_go(change, fresh, inventory)
         })
         .map(|(index, _)| index)
         .collect()
+}
+
+/// Whether a change of labels is a part of what the other one does to the same image: what was made may be a
+/// reason to let go of it, which comes with the next round. What goes needs no other label and nobody else who
+/// may use it, and neither is in the way.
+fn is_part(change: &Change, other: &Change) -> bool {
+    let (Some(update), Action::Relabel) = (&change.update, change.action) else { return false };
+    let goes = matches!(other.action, Action::Deprecate | Action::Delete);
+    let has_all = other.update.as_ref().map_or(goes, |wider| {
+        update.remove_labels.iter().all(|label| wider.remove_labels.contains(label))
+            && update.set_labels.keys().all(|label| wider.set_labels.contains_key(label))
+            && (goes || update.sharing.is_none() || update.sharing == wider.sharing)
+    });
+    has_all && change.image.id.is_some() && is_of_same(change, other)
 }
 
 /// What waited for a point that is there now: the fresh plan lets go of the image as well, and may
@@ -63,15 +77,29 @@ fn is_still_let_go(change: &Change, fresh: &Plan, inventory: &Inventory) -> bool
             && other.image.id.as_ref() == id
             && matches!(other.action, Action::Deprecate | Action::Delete)
     });
+    // What keeps it from being deleted keeps it from nothing before that.
+    let is_needed =
+        |reason: &Reason| matches!(reason.code, ReasonCode::InUse | ReasonCode::CopyMissing);
+    let is_held_back = fresh.held_back.iter().any(|held| {
+        held.engine == change.engine
+            && held.image.id.as_ref() == id
+            && held.action == Action::Delete
+            && held.reasons.first().is_some_and(is_needed)
+    });
+    let says_so =
+        |reasons: &[Reason]| reasons.iter().any(|reason| reason.code == ReasonCode::InGrace);
     let is_in_grace = fresh.kept.iter().any(|kept| {
-        *kept.engine == *change.engine
-            && Some(&kept.id) == id
-            && kept.reasons.iter().any(|reason| reason.code == ReasonCode::InGrace)
+        *kept.engine == *change.engine && Some(&kept.id) == id && says_so(&kept.reasons)
+    }) || fresh.changes.iter().any(|other| {
+        other.engine == change.engine
+            && other.image.id.as_ref() == id
+            && is_part(other, change)
+            && says_so(&other.reasons)
     });
     change.waits_for.is_some()
         && change.action == Action::Deprecate
         && is_unchanged
-        && (goes || is_in_grace)
+        && (goes || is_in_grace || is_held_back)
 }
 
 /// Whether a change of an image that was yet to be made is the other one, of that image as it is now.
@@ -88,17 +116,22 @@ fn has_come(coming: &Change, now: &Change) -> bool {
 /// Whether two changes do the same to the same: what an approval is bound to.
 fn is_same(one: &Change, other: &Change) -> bool {
     one.action == other.action
-        && one.engine == other.engine
+        && is_of_same(one, other)
+        && one.copy == other.copy
+        && one.drill == other.drill
+        && one.create.as_ref().map(captured) == other.create.as_ref().map(captured)
+        && one.update.as_ref().map(relabelled) == other.update.as_ref().map(relabelled)
+}
+
+/// Whether two changes are of one image, as it is.
+fn is_of_same(one: &Change, other: &Change) -> bool {
+    one.engine == other.engine
         && one.key == other.key
         && one.image.id == other.image.id
         && one.image.name == other.image.name
         && one.image.created_at == other.image.created_at
         && one.image.fingerprint == other.image.fingerprint
         && one.image.location == other.image.location
-        && one.copy == other.copy
-        && one.drill == other.drill
-        && one.create.as_ref().map(captured) == other.create.as_ref().map(captured)
-        && one.update.as_ref().map(relabelled) == other.update.as_ref().map(relabelled)
 }
 
 /// What a capture takes, what it is kept under and what makes room for it; its deadline is no part

@@ -156,6 +156,14 @@ fn touched(change: &Change) -> impl Iterator<Item = Touched<'_>> {
     made.chain(ids.map(Touched::Changed))
 }
 
+/// Whether one of two changes is done once an image is READY, and the other only where it is not.
+fn is_either(one: &Change, other: &Change) -> bool {
+    let is_for = |unless: &Change, waits: &Change| {
+        unless.unless.is_some() && unless.unless == waits.waits_for
+    };
+    is_for(one, other) || is_for(other, one)
+}
+
 /// What holds of a plan as a whole.
 fn whole(plan: &Plan) -> Vec<Violation> {
     let mut found = Vec::new();
@@ -171,7 +179,7 @@ fn whole(plan: &Plan) -> Vec<Violation> {
         (Action::Delete, summary.delete),
     ];
     let mut deleted: BTreeMap<_, _> = BTreeMap::new();
-    let mut done = BTreeSet::new();
+    let mut done: BTreeMap<_, Vec<&Change>> = BTreeMap::new();
     let (mut has_other, mut has_delete) = (false, false);
     for change in &plan.changes {
         let is_delete = change.action == Action::Delete;
@@ -189,8 +197,17 @@ fn whole(plan: &Plan) -> Vec<Violation> {
                 found.push(violation(CheckRule::Order, change, "an older one goes after a newer"));
             }
         }
-        if !touched(change).all(|one| done.insert((&change.engine, one))) {
-            found.push(violation(CheckRule::Twice, change, "it is changed or made twice"));
+        for one in touched(change) {
+            let others = done.entry((&change.engine, one)).or_default();
+            if !others.iter().all(|other| is_either(change, other)) {
+                found.push(violation(CheckRule::Twice, change, "it is changed or made twice"));
+            }
+            others.push(change);
+        }
+        let takes = !matches!(change.action, Action::Reactivate | Action::Relabel);
+        if change.unless.is_some() && (takes || change.waits_for.is_some()) {
+            let message = "a capture that fails is no reason for it";
+            found.push(violation(CheckRule::Reason, change, message));
         }
     }
     for (action, said) in counts {
@@ -261,6 +278,7 @@ impl<'s> EngineCheck<'s, '_> {
         if point.is_step {
             self.of_step(change, point);
         }
+        self.awaited(change, series, point);
         match change.action {
             Action::Delete => self.delete(change, series, point),
             Action::Deprecate | Action::Obsolete => self.lower(change, series, point),

@@ -1,10 +1,12 @@
 //! One series: what is to be made, and what happens to each of its points.
 
+mod coming;
 mod copies;
 mod drill;
 mod due;
 mod failed;
 mod gone;
+mod otherwise;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -84,6 +86,18 @@ impl<'a> SeriesPlan<'a> {
     pub(super) fn decide(mut self) -> Self {
         self.due();
         self.name_coming_copies();
+        self.points();
+        if self.created.is_some() && self.may_be_otherwise() {
+            let telling = Telling::Changes;
+            let mut without = Self::new(self.engine, self.series, self.is_taken, self.now, telling);
+            without.points();
+            self.add_otherwise(without.changes);
+        }
+        self
+    }
+
+    /// What happens to what is there, and to what is coming.
+    fn points(&mut self) {
         let newest_ready = self.series.newest_ready(self.now).map(|point| point.image.id.as_str());
         let coming = self.created.clone();
         for point in &self.series.points {
@@ -102,7 +116,6 @@ impl<'a> SeriesPlan<'a> {
         self.source_marks();
         self.sharing();
         self.drill();
-        self
     }
 
     /// One image, the newest of its kind that is READY, and the name of the one that is coming.
@@ -110,7 +123,9 @@ impl<'a> SeriesPlan<'a> {
         let is_newest = newest_ready == Some(point.image.id.as_str());
         match point.image.state {
             ImageState::Ready => self.ready(point, is_newest, coming),
-            state if state.is_failed_attempt() => self.failed(point, newest_ready.is_some()),
+            state if state.is_failed_attempt() => {
+                self.failed(point, newest_ready.is_some());
+            }
             state => {
                 let mut detail = state_detail(point.image);
                 if state == ImageState::Unknown && newest_ready.is_none() {
@@ -126,22 +141,35 @@ impl<'a> SeriesPlan<'a> {
         let fate = if coming.is_some() { &point.fate_after } else { &point.fate };
         match fate {
             Fate::Kept(keeps) => {
-                let mut reasons: Vec<Reason> = match self.telling {
-                    Telling::All => keeps.iter().map(Reason::from).collect(),
-                    Telling::Changes => Vec::new(),
-                };
+                let labels = &point.image.labels;
+                let is_lowered = [LABEL_LET_GO, LABEL_STAGED].map(|one| labels.contains_key(one));
+                let mut reasons: Vec<Reason> =
+                    if self.telling == Telling::All || is_lowered.contains(&true) {
+                        keeps.iter().map(Reason::from).collect()
+                    } else {
+                        Vec::new()
+                    };
                 let held = reasons.iter_mut().find(|reason| reason.code == ReasonCode::Held);
                 if let (Some(held), Some(why)) = (held, point.hold) {
                     held.detail = format!("held: {why}");
                 }
-                self.stay(point, is_newest, reasons);
+                // What is coming is the newest then.
+                let newer = coming.filter(|_| is_newest && self.is_overtaken(point));
+                self.stay(point, is_newest && newer.is_none(), reasons, newer);
             }
             Fate::LetGo(closest) => self.let_go(point, Reason::from(closest), coming),
         }
     }
 
-    /// A point that is kept: its stage may still have to change.
-    fn stay(&mut self, point: &SeriesPoint<'_>, is_newest: bool, reasons: Vec<Reason>) {
+    /// A point that is kept: its stage may still have to change. What is coming may be the newest in its
+    /// place.
+    fn stay(
+        &mut self,
+        point: &SeriesPoint<'_>,
+        is_newest: bool,
+        reasons: Vec<Reason>,
+        newer: Option<&str>,
+    ) {
         let image = point.image;
         let (wanted, why) = self.wanted_stage(point, is_newest);
         let is_let_go = image.labels.contains_key(LABEL_LET_GO);
@@ -159,7 +187,10 @@ impl<'a> SeriesPlan<'a> {
                 stage_before: image.stage,
                 stage_after: wanted,
                 set_labels: BTreeMap::from([(LABEL_STAGED.to_owned(), stamp(self.now))]),
-                replacement: self.replacement(image),
+                replacement: newer
+                    .filter(|_| self.can_replace(image))
+                    .map(str::to_owned)
+                    .or_else(|| self.replacement(image)),
                 ..Update::default()
             });
             self.changes.push(change);
@@ -328,6 +359,7 @@ impl<'a> SeriesPlan<'a> {
             risk: None,
             newest_ready: None,
             waits_for: None,
+            unless: None,
             create: None,
             update: None,
             copy: None,

@@ -4,6 +4,7 @@
 
 mod budget;
 mod outside;
+mod schedule;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,10 +15,13 @@ use serde::{Deserialize, Serialize};
 
 pub use budget::{Budget, Costs, QuotaUse};
 pub use outside::{BrokenLabels, Exempt, Orphans, Unprotected, Waiting};
+pub use schedule::PolicySchedule;
 
 use super::action::{Action, Reason};
 use super::guard::Refusal;
-use crate::inventory::{Consistency, DrillCheck, Gap, Grant, Image, ImageKind, Stage, Tier, Via};
+use crate::inventory::{
+    Consistency, DrillCheck, Gap, Grant, Image, ImageKind, OneInstant, Stage, Tier, Via,
+};
 use crate::name::{Key, PolicyName, Slot, SourceId};
 use crate::policy::Risk;
 
@@ -202,6 +206,9 @@ pub struct Change {
     /// The name of the image that must be READY first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
+    /// The name of the image that makes it needless: it is done only where that does not become READY.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unless: Option<String>,
     /// What to capture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub create: Option<Create>,
@@ -285,6 +292,9 @@ pub struct Create {
     /// Whether each disk is captured by itself, at an instant of its own.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub disk_by_disk: bool,
+    /// Where each disk is captured by itself, what the engine offers for all of them at one instant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub one_instant: Vec<OneInstant>,
     /// What the disks become that the machine does not start from, where that is another kind of image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub companion: Option<ImageKind>,
@@ -471,28 +481,4 @@ pub struct Stalled {
     pub newest_ready: Option<Slot>,
     /// What it is waiting for, or what became of the last attempt.
     pub message: String,
-}
-
-/// When a policy runs next.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PolicySchedule {
-    /// The policy.
-    pub policy: PolicyName,
-    /// Its engine.
-    pub engine: String,
-    /// Its expression.
-    pub cron: String,
-    /// Its zone.
-    pub time_zone: String,
-    /// Its next slots.
-    pub next: Vec<Slot>,
-    /// How many sources it has.
-    pub sources: usize,
-    /// A clock change in its zone within the next seven days.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub clock_change: Option<Timestamp>,
-    /// What it does not do at present, for people.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub paused: Option<String>,
 }

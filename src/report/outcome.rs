@@ -164,6 +164,11 @@ pub fn apply_text(round: &Round) -> String {
             rows: found,
         });
     }
+    let needless = needless_rows(round);
+    if !needless.is_empty() {
+        let title = "= not needed".to_owned();
+        sections.push(Section { title, style: "plain", rows: needless });
+    }
     let drilled = drilled_rows(round);
     if !drilled.is_empty() {
         let title = "✓ proven restorable".to_owned();
@@ -198,7 +203,7 @@ fn change_of<'a>(round: &'a Round, outcome: &Outcome) -> Option<&'a Change> {
 
 fn problem_rows(round: &Round) -> Vec<Row> {
     let mut rows = Vec::new();
-    for outcome in round.outcomes.iter().filter(|outcome| !outcome.ending.is_done()) {
+    for outcome in round.outcomes.iter().filter(|outcome| !outcome.ending.is_settled()) {
         let Some(change) = change_of(round, outcome) else { continue };
         let what = match &outcome.ending {
             // Told guard by guard.
@@ -306,6 +311,17 @@ pub fn host_of(by: &Doer) -> String {
     if by.is_here { "on this host".to_owned() } else { format!("on {}", clean(&by.host)) }
 }
 
+/// What was only for where a capture fails.
+fn needless_rows(round: &Round) -> Vec<Row> {
+    let rows = round.outcomes.iter().filter_map(|outcome| {
+        let Ending::Needless { message } = &outcome.ending else { return None };
+        let change = change_of(round, outcome)?;
+        let (action, image) = (change.action.word(), clean(&change.image.name));
+        Some(Row::new("plain", format!("= {action} {image}: {}", clean(message))))
+    });
+    rows.collect()
+}
+
 fn drilled_rows(round: &Round) -> Vec<Row> {
     let done = round.outcomes.iter().filter(|outcome| outcome.ending.is_done());
     done.filter_map(|outcome| {
@@ -374,7 +390,7 @@ fn verdict(round: &Round) -> (String, &'static str) {
         };
         round.outcomes.iter().filter(is_it).count()
     };
-    let not_done = round.outcomes.iter().filter(|outcome| !outcome.ending.is_done()).count();
+    let not_done = round.outcomes.iter().filter(|outcome| !outcome.ending.is_settled()).count();
     let parts: Vec<String> = [
         (Action::Create, "created"),
         (Action::Reactivate, "reactivated"),

@@ -1,6 +1,7 @@
 //! A plan as text: the verdict first, deletes never folded away and grouped by what they cost.
 
 mod budget;
+mod captures;
 mod page;
 mod said;
 mod schedule;
@@ -13,7 +14,6 @@ use super::text::{bytes, clean, count, grouped, minute, second, table, withheld}
 use super::{Row, Section, render};
 use crate::desired::MISSED_MAX;
 use crate::elapsed::Elapsed;
-use crate::inventory::{Consistency, Via};
 use crate::plan::guard::SHORT_ID;
 use crate::plan::{Action, Change, Create, HeldBack, ImageRef, Kept, Plan, Reason, ReasonCode};
 use crate::policy::Risk;
@@ -288,28 +288,7 @@ fn creates(plan: &Plan) -> Option<Section> {
         .collect();
     let mut rows = rows("create", &cells);
     for (row, (_, create)) in rows.iter_mut().zip(&creates) {
-        if !create.excluded_disks.is_empty() {
-            row.notes.push(format!("left out: disk {}", clean(&create.excluded_disks.join(", "))));
-        }
-        if create.consistency == Consistency::Stopped {
-            row.notes.push("the machine is stopped for it, and started again".to_owned());
-        } else if let (true, Some(companion)) = (create.disk_by_disk, create.companion) {
-            row.notes.push(format!(
-                "disk by disk: the disk that it starts from becomes a {}, each other one a {} of its volume; its {} disks are crash-consistent each by itself, of its own instant",
-                create.kind.word(),
-                companion.word(),
-                create.disks.len()
-            ));
-        } else if create.disk_by_disk {
-            row.notes.push(format!(
-                "disk by disk: its {} disks are crash-consistent each by itself, of its own instant; a machine image, where there is one, holds all of one instant",
-                create.disks.len()
-            ));
-        }
-        if create.via == Via::Snapshot {
-            let text = "from a snapshot, which is made for it and deleted once it is READY";
-            row.notes.push(text.to_owned());
-        }
+        row.notes.extend(captures::notes(create));
         row.notes.extend(create.problems.iter().map(|problem| format!("! {}", clean(problem))));
     }
     section(format!("+ create ({})", grouped(rows.len())), "create", rows)

@@ -101,6 +101,7 @@ fn back(change: &Change, image: &Image) -> Option<Change> {
         risk: None,
         newest_ready: None,
         waits_for: None,
+        unless: None,
         update: Some(Update {
             stage_before: image.stage,
             stage_after,

@@ -1,7 +1,7 @@
 //! What the real planner decides about one series, in positions of its points
 //! instead of ids, so that it holds for every series in the same state.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -11,6 +11,7 @@ use super::state::simulated;
 use crate::desired::{Slots, one_series};
 use crate::inventory::{
     FORMAT_VERSION, Image, ImageKind, ImageSource, ImageState, Instance, Inventory,
+    LABEL_DRILLED_BEFORE,
 };
 use crate::name::{Key, Slot};
 use crate::plan::pace::{self, Candidate};
@@ -118,6 +119,8 @@ impl Removal {
 #[derive(Debug)]
 pub(super) struct Creation {
     pub(super) slot: Slot,
+    /// What it is to know beside its key.
+    pub(super) labels: BTreeMap<String, String>,
     /// The failed attempt that makes room.
     pub(super) replaces: Option<usize>,
     pub(super) kind: ImageKind,
@@ -176,7 +179,8 @@ fn told(world: &World<'_>, part: SeriesPart, refused: &[Risk]) -> Decision {
     };
     for change in part.changes {
         let index = position(change.key.slot, change.image.id.as_ref());
-        let Change { action, key, image, waits_for, create, update, copy, risk, .. } = change;
+        let Change { action, key, image, waits_for, unless, create, update, copy, risk, .. } =
+            change;
         match (action, index, create, update) {
             (Action::Copy, of, ..) => decision.copies.extend(copy.map(|copy| Copying {
                 of,
@@ -185,8 +189,9 @@ fn told(world: &World<'_>, part: SeriesPart, refused: &[Risk]) -> Decision {
                 location: copy.location,
             })),
             (Action::Drill, of, _, Some(update)) => decision.drill = Some(Drilling { of, update }),
-            (Action::Create, _, Some(create), _) => {
+            (Action::Create, _, Some(mut create), _) => {
                 decision.creation = Some(Creation {
+                    labels: create.labels.remove_entry(LABEL_DRILLED_BEFORE).into_iter().collect(),
                     slot: key.slot,
                     replaces: replaced(key.slot, create.replaces.as_ref()),
                     kind: create.kind,
@@ -203,8 +208,8 @@ fn told(world: &World<'_>, part: SeriesPart, refused: &[Risk]) -> Decision {
                 });
             }
             (_, Some(index), _, Some(update)) => {
-                let otherwise = waits_for.is_none();
-                decision.updates.push(Step { index, action, update, if_ready: true, otherwise });
+                let (if_ready, otherwise) = (unless.is_none(), waits_for.is_none());
+                decision.updates.push(Step { index, action, update, if_ready, otherwise });
             }
             _ => {}
         }
@@ -253,8 +258,10 @@ fn look_again(
     let wanted = |after: &Inventory| second_look(&approved, after, policies, now);
     let (if_ready, otherwise) = (wanted(&ready), wanted(&failed));
     for step in &mut decision.updates {
-        step.if_ready &= if_ready.contains(id(step.index));
-        step.otherwise &= otherwise.contains(id(step.index));
+        // Of two changes of a point, one is done if the capture is READY, and the other if not.
+        let which = (id(step.index).clone(), !step.if_ready);
+        step.if_ready &= if_ready.contains(&which);
+        step.otherwise &= otherwise.contains(&which);
     }
 }
 
@@ -294,6 +301,7 @@ fn carried_out(
             let key = world.key(creation.slot);
             image.name = world.image_name(&key);
             image.labels = key.labels();
+            image.labels.extend(creation.labels.clone());
             if is_ready {
                 image.labels.extend(drilled(None));
             }
@@ -312,17 +320,19 @@ fn carried_out(
     after
 }
 
-/// The ids of the images for which a fresh plan after the capture still wants the same.
+/// The ids of the images for which a fresh plan after the capture still wants the same, and whether that is
+/// only for where it fails.
 fn second_look(
     approved: &Plan,
     after: &Inventory,
     policies: &Policies,
     now: Timestamp,
-) -> BTreeSet<String> {
+) -> BTreeSet<(String, bool)> {
     let fresh = plan(policies, after, now);
     let wanted = still_wanted(approved, &fresh, after);
     let ids = approved.changes.iter().enumerate().filter(|(index, _)| wanted.contains(index));
-    ids.filter_map(|(_, change)| change.image.id.clone()).collect()
+    ids.filter_map(|(_, change)| Some((change.image.id.clone()?, change.unless.is_some())))
+        .collect()
 }
 
 /// The inventory of one series. Whose turn it is was decided over all: there is no limit, or, where it

@@ -411,6 +411,7 @@ impl<'a> World<'a> {
         let mut image =
             simulated(creation.kind, creation.location.clone(), state, creation.slot, step.now);
         image.name = self.image_name(&key);
+        image.labels.extend(creation.labels.clone());
         image.labels.extend(drill.into_iter().flat_map(|drill| drill.update.set_labels.clone()));
         self.project.clone_into(&mut image.project);
         let taken = Taken { images: self.members, bytes };

@@ -238,7 +238,7 @@ impl RoundTask {
             let Condition { subject, source_name, message, .. } = condition;
             tracing::info!(engine, policy = subject.policy, "no longer: {source_name}: {message}");
         }
-        let done = round.outcomes.iter().filter(|outcome| outcome.ending.is_done()).count();
+        let done = round.outcomes.iter().filter(|outcome| outcome.ending.is_settled()).count();
         let under_way = |outcome: &&Outcome| outcome.ending == Ending::UnderWay;
         let goes_on = round.outcomes.iter().filter(under_way).count();
         let left = round.outcomes.len() - done - goes_on;
@@ -262,7 +262,7 @@ impl RoundTask {
 
 /// What was tried and is not done.
 fn tried(round: &Round) -> Vec<Tried> {
-    let open = round.outcomes.iter().filter(|outcome| !outcome.ending.is_done());
+    let open = round.outcomes.iter().filter(|outcome| !outcome.ending.is_settled());
     let tried = open.filter_map(|outcome| {
         let change = round.plan.changes.get(outcome.change)?;
         let failure = match &outcome.ending {
@@ -383,6 +383,9 @@ impl Listener for Scribe {
             }
             Ending::Skipped { message } => {
                 tracing::warn!(engine, source, image, "{action}: not tried: {message}");
+            }
+            Ending::Needless { message } => {
+                tracing::debug!(engine, source, image, "{action}: not needed: {message}");
             }
             Ending::Refused => tracing::debug!(engine, source, image, "{action}: refused"),
             Ending::Left => {

@@ -100,6 +100,7 @@ fn request(day: i64, disks: &[&str]) -> CreateRequest {
             kms_key: None,
             disks: disks.iter().map(|disk| (*disk).to_owned()).collect(),
             disk_by_disk: false,
+            one_instant: Vec::new(),
             companion: None,
             tier: None,
             via: Via::Disk,

@@ -155,6 +155,7 @@ impl Case {
             risk: None,
             newest_ready: None,
             waits_for: None,
+            unless: None,
             create: None,
             update: None,
             copy: None,
@@ -225,7 +226,7 @@ fn hours(hours: i64) -> SignedDuration {
     SignedDuration::from_hours(hours)
 }
 
-const BUGS: [Bug; 56] = [
+const BUGS: [Bug; 59] = [
     ("deletes the newest", CheckRule::Floor, |case| {
         let newest = case.newest("web-1");
         newest
@@ -376,6 +377,23 @@ const BUGS: [Bug; 56] = [
         let Some(position) = case.position(is_let_go) else { return false };
         case.plan.changes[position].waits_for = Some("nothing".to_owned());
         true
+    }),
+    ("does both of what is either done or not", CheckRule::Twice, |case| {
+        let Some(position) = case.position(|change| change.unless.is_some()) else { return false };
+        let change = case.plan.changes[position].clone();
+        case.plan.changes[position].unless = None;
+        let is_other =
+            |other: &Change| other.waits_for == change.unless && other.image.id == change.image.id;
+        case.position(is_other).is_some()
+    }),
+    ("takes away where a capture fails", CheckRule::Reason, |case| {
+        case.edit(Action::Delete, |change| change.unless = Some("coming".to_owned()))
+    }),
+    ("takes a mark away once nobody makes something", CheckRule::Reason, |case| {
+        case.edit(Action::Relabel, |change| {
+            change.unless = None;
+            change.waits_for = Some("nothing".to_owned());
+        })
     }),
     ("makes what the schedule does not ask for", CheckRule::CreateSlot, |case| {
         case.edit(Action::Create, |change| at_slot(change, SignedDuration::from_mins(-37)))
@@ -813,7 +831,7 @@ fn rich() -> World {
         // One is to be made, and something waits for it.
         day(1, 1, 1),
         day(1, 1, 2),
-        day(1, 1, 3),
+        ImageSpec { marked_missing: true, ..day(1, 1, 3) },
         // Gone, not marked; and gone long ago.
         day(1, 2, 3),
         day(0, 2, 20),

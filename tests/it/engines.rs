@@ -299,6 +299,7 @@ impl Case {
                 kms_key: None,
                 disks: self.bench.disks().iter().map(|disk| (*disk).to_owned()).collect(),
                 disk_by_disk: false,
+                one_instant: Vec::new(),
                 companion: None,
                 excluded_disks: Vec::new(),
                 disk_bytes: 0,

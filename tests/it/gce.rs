@@ -131,6 +131,7 @@ fn request(kind: ImageKind, hour: i8) -> CreateRequest {
             kms_key: Some("projects/p/locations/us/keyRings/r/cryptoKeys/k".to_owned()),
             disks: disks.into_iter().map(str::to_owned).collect(),
             disk_by_disk: false,
+            one_instant: Vec::new(),
             companion: None,
             excluded_disks: Vec::new(),
             disk_bytes: 20 << 30,

@@ -94,6 +94,7 @@ fn deleting(inventory: &Inventory, policies: &Policies, ids: &[&str]) -> Plan {
                 risk: Some(Risk::Rotation),
                 newest_ready: None,
                 waits_for: None,
+                unless: None,
                 create: None,
                 update: None,
                 copy: None,

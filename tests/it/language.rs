@@ -480,8 +480,17 @@ fn a_mark_is_written_and_taken_away_whatever_else_is_done() {
     let inventory = world(vec![marked]);
     let made = plan(&policies_one, &inventory, now());
     nothing_withheld(&policies_one, &inventory, &made, now());
-    assert_eq!(ids(&made, Action::Relabel), ["nightly-1"]);
-    assert_eq!((made.summary.create, ids(&made, Action::Deprecate)), (1, Vec::new()));
+    // It goes with the deprecation, or by itself where the capture fails.
+    let coming = &of(&made, Action::Create)[0].image.name;
+    let (let_go, back) = (of(&made, Action::Deprecate)[0], of(&made, Action::Relabel)[0]);
+    for change in [let_go, back] {
+        assert_eq!(change.image.id.as_deref(), Some("nightly-1"));
+        assert_eq!(change.update.as_ref().unwrap().remove_labels, [LABEL_MISSING]);
+    }
+    assert_eq!((let_go.waits_for.as_ref(), let_go.unless.as_ref()), (Some(coming), None));
+    assert_eq!((back.waits_for.as_ref(), back.unless.as_ref()), (None, Some(coming)));
+    assert_eq!(back.reasons[1].detail, format!("only if {coming} does not become READY"));
+    assert_eq!((made.summary.create, made.changes.len()), (1, 3));
 }
 
 #[test]

@@ -303,6 +303,71 @@ fn a_missing_disk_fails_its_source_and_no_other() {
     assert_eq!(datacenter.json(0, &["list", "--state", "failed"])["images"], serde_json::json!([]));
 }
 
+/// `web-1` has one restore point, is gone for a day, and is back when the next one is due, which takes the
+/// place of the marked one.
+fn back_when_due() -> Datacenter {
+    let datacenter = Datacenter::new();
+    only_web(&datacenter);
+    datacenter.edit("policies/web.yaml", |text| format!("{text}  retention: {{last: 1}}\n"));
+    datacenter.apply_at("2026-11-21T12:00:00Z");
+    let machine = datacenter.path("examples/datacenter/instances/web-1.yaml");
+    let aside = datacenter.path("web-1.yaml");
+    fs::rename(&machine, &aside).unwrap();
+    let run = datacenter.run_to(0, &["apply", "--auto-approve", "--now", "2026-11-22T12:00:00Z"]);
+    assert!(run.out.contains("the source is not there any more"), "{}", run.out);
+    fs::rename(&aside, &machine).unwrap();
+    datacenter
+}
+
+const BACK: &str = "2026-11-23T12:00:00Z";
+
+/// How many images are let go, and how many say that their source is missing.
+fn let_go_and_missing(datacenter: &Datacenter) -> (usize, usize) {
+    let list = datacenter.json(0, &["list", "--source", "web-1"]);
+    let images = list["images"].as_array().unwrap().iter();
+    let labels = images.map(|row| row["image"]["labels"].as_object().unwrap());
+    let labels: Vec<_> = labels.collect();
+    let count = |label: &str| labels.iter().filter(|labels| labels.contains_key(label)).count();
+    (count("stillframe-let-go"), count("stillframe-missing"))
+}
+
+#[test]
+fn a_source_that_is_back_when_a_slot_is_due_leaves_nothing_to_do() {
+    let datacenter = back_when_due();
+    let run = datacenter.run_to(0, &["apply", "--auto-approve", "--now", BACK]);
+    // All that came of it is told, what was for a capture that fails as well.
+    assert!(
+        run.out.contains("the source is back; only if web-nightly-web-1-20261123"),
+        "{}",
+        run.out
+    );
+    assert!(run.out.contains("= not needed") && run.out.contains("is READY"), "{}", run.out);
+    assert!(run.out.contains("Applied: 2 created, 2 deprecated, 1 deleted."), "{}", run.out);
+    assert_eq!(let_go_and_missing(&datacenter), (1, 0));
+    let run = datacenter.run_to(0, &["plan", "--detailed-exitcode", "--now", BACK]);
+    assert!(run.out.contains("Nothing to do."), "{}", run.out);
+}
+
+#[test]
+fn a_source_that_is_back_and_cannot_be_captured_loses_its_mark_and_nothing_else() {
+    let datacenter = back_when_due();
+    let disk = datacenter.path("examples/datacenter/disks/web-1-content.raw");
+    let aside = datacenter.path("aside.raw");
+    fs::rename(&disk, &aside).unwrap();
+    let run = datacenter.run_to(5, &["apply", "--auto-approve", "--now", BACK]);
+    assert!(
+        run.out.contains("1 relabelled") && run.out.contains("did not become READY"),
+        "{}",
+        run.out
+    );
+    assert!(!run.out.contains("= not needed"), "{}", run.out);
+    assert_eq!(let_go_and_missing(&datacenter), (0, 0));
+    fs::rename(&aside, &disk).unwrap();
+    datacenter.apply_at(BACK);
+    assert_eq!(let_go_and_missing(&datacenter), (1, 0));
+    datacenter.run_to(0, &["plan", "--detailed-exitcode", "--now", BACK]);
+}
+
 #[test]
 fn a_disk_that_is_not_one_is_refused() {
     let datacenter = Datacenter::new();

@@ -967,6 +967,35 @@ fn a_capture_disk_by_disk_says_so() {
     );
 }
 
+/// What the plan says of the instants of a capture disk by disk, on an engine of a kind.
+fn instants_on(engine: &str, settings: &serde_json::Value, kind: &str) -> String {
+    let kinds = stillframe::engine::kinds();
+    let its = kinds.into_iter().find(|kind| kind.name == engine).unwrap();
+    let its = (its.capabilities)(settings);
+    let plan = over_two_disks(kind, |can| {
+        can.kinds = its.kinds;
+        can.consistencies = its.consistencies;
+        can.crash_only_kinds = its.crash_only_kinds;
+        can.per_disk_kinds = its.per_disk_kinds;
+        can.companions = its.companions;
+    });
+    let text = plan_text(&plan);
+    let note = text.lines().find(|line| line.contains("of its own instant")).unwrap();
+    note.split_once("of its own instant").unwrap().1.to_owned()
+}
+
+#[test]
+fn a_plan_advises_only_what_its_engine_offers() {
+    let gce = serde_json::json!({"projects": ["p"]});
+    let yandex = serde_json::json!({"folders": ["f"]});
+    let twcc = serde_json::json!({"project": "GOV000001"});
+    let of_machine = "; with `kind: machine-image` all are of one instant";
+    assert_eq!(instants_on("gce", &gce, "snapshot"), of_machine);
+    let of_stopped = "; with `consistency: stopped` all are of one instant";
+    assert_eq!(instants_on("yandex", &yandex, "snapshot"), of_stopped);
+    assert_eq!(instants_on("twcc", &twcc, "disk-image"), "");
+}
+
 #[test]
 fn a_capture_says_what_becomes_of_which_disk() {
     let twcc = stillframe::engine::kinds().into_iter().find(|kind| kind.name == "twcc").unwrap();

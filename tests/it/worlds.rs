@@ -258,6 +258,24 @@ pub fn worlds() -> impl Strategy<Value = World> {
         })
 }
 
+/// Worlds in which a slot of every source that is there is due, and some of those were missing before: the
+/// newest of their images says so, as a plan would have written it.
+pub fn returned() -> impl Strategy<Value = World> {
+    worlds().prop_map(|mut world| {
+        world.images.retain(|image| image.source > 1 || image.days_ago > 0);
+        for (policy, source) in [(0, 0), (0, 1), (1, 0)] {
+            let is_of = |image: &&mut ImageSpec| {
+                (image.policy, image.source) == (policy, source) && image.state < 9 && !image.copy
+            };
+            let newest = world.images.iter_mut().filter(is_of).min_by_key(|image| image.days_ago);
+            if let Some(newest) = newest {
+                newest.marked_missing = true;
+            }
+        }
+        world
+    })
+}
+
 fn capable(_: &serde_json::Value) -> Capabilities {
     Capabilities {
         copies: true,
@@ -596,6 +614,12 @@ pub fn ids(plan: &Plan, action: Action) -> BTreeSet<String> {
 /// What carrying out a change leaves of an inventory.
 pub fn carry_out(inventory: &mut Inventory, change: &Change) {
     let images = &mut inventory.engines[0].images;
+    let is_ready = |name: &String| {
+        images.iter().any(|image| image.name == *name && image.state == ImageState::Ready)
+    };
+    if change.unless.as_ref().is_some_and(is_ready) {
+        return;
+    }
     let made = |name: &str, location: &str, labels: &BTreeMap<String, String>| {
         let mut image = memory::image(name, &change.key);
         name.clone_into(&mut image.name);

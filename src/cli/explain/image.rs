@@ -22,7 +22,7 @@ pub(super) fn fate<'a>(plan: &'a Plan, id: &str) -> Option<(String, &'a [Reason]
             &held.reasons,
         ));
     }
-    let replaces = |change: &&crate::plan::Change| {
+    let replaces = |change: &&Change| {
         let create = change.create.as_ref().and_then(|create| create.replaces.as_ref());
         let copy = change.copy.as_ref().and_then(|copy| copy.replaces.as_ref());
         create.or(copy).is_some_and(is_it)
@@ -30,7 +30,8 @@ pub(super) fn fate<'a>(plan: &'a Plan, id: &str) -> Option<(String, &'a [Reason]
     if let Some(create) = plan.changes.iter().find(replaces) {
         return Some(("the next plan makes it anew".to_owned(), &create.reasons));
     }
-    let change = plan.changes.iter().find(|change| is_it(&change.image))?;
+    let is_planned = |change: &&Change| change.unless.is_none() && is_it(&change.image);
+    let change = plan.changes.iter().find(is_planned)?;
     Some((format!("the next plan will {} it", change.action.word()), &change.reasons))
 }
 
@@ -40,6 +41,7 @@ pub(super) fn kept_by(plan: &Plan, desired: &Desired<'_>, id: &str, now: Timesta
     let stays = |change: &&Change| {
         let update = change.update.as_ref();
         change.image.id.as_deref() == Some(id)
+            && change.unless.is_none()
             && update.is_some_and(|update| !update.set_labels.contains_key(LABEL_LET_GO))
     };
     let is_told = plan.kept.iter().any(|kept| kept.id == id);

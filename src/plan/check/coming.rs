@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::seen::{Presence, Seen, Series};
+use super::seen::{Point, Presence, Seen, Series};
 use super::{CheckRule, EngineCheck};
 use crate::inventory::LABEL_DRILLED;
 use crate::name::stamp;
@@ -56,6 +56,21 @@ impl<'s> EngineCheck<'s, '_> {
             Some(location) => coming.copies.get(location).copied()?,
         };
         Some((coming.slot, name))
+    }
+
+    /// What a change of an image that is there waits for is made: where copies are made, the copy beside it,
+    /// else the restore point itself.
+    pub(super) fn awaited(&mut self, change: &Change, series: &Series<'_>, point: &Point<'_>) {
+        let Some(awaited) = change.waits_for.as_deref() else { return };
+        let is_copied =
+            |location: &&str| series.policy.copies.iter().any(|copied| copied == location);
+        let copy_in = point.copy_in.filter(is_copied);
+        if self.coming_in(series, copy_in).is_none_or(|(_, name)| name != awaited) {
+            self.find(CheckRule::Reason, change, "what it waits for is not made");
+        }
+        if matches!(change.action, Action::Delete | Action::Copy | Action::Drill) {
+            self.find(CheckRule::Reason, change, "it waits for what it does not hang on");
+        }
     }
 
     /// A change of the restore point that the plan makes: it has no id yet, and is waited for.

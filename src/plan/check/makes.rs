@@ -7,8 +7,11 @@ use jiff::Timestamp;
 use super::seen::{Point, Presence, Series};
 use super::times::{self, Doing, is_free};
 use super::{CheckRule, EngineCheck};
-use crate::inventory::{Image, ImageState, Instance, KeyChoice, LABEL_COPY};
-use crate::name::{Key, Ownership, is_rfc1035_label, spread};
+use crate::inventory::{
+    Consistency, Image, ImageKind, ImageState, Instance, KeyChoice, LABEL_COPY,
+    LABEL_DRILLED_BEFORE, OneInstant,
+};
+use crate::name::{Key, Ownership, is_rfc1035_label, spread, stamp};
 use crate::plan::action::{Action, ReasonCode};
 use crate::plan::document::{Change, Create, ImageRef};
 use crate::policy::Policy;
@@ -113,6 +116,13 @@ impl<'s> EngineCheck<'s, '_> {
                 "it does not say how its disks are captured",
             );
         }
+        let offers = |one: &OneInstant| match one {
+            OneInstant::MachineImage => capabilities.kinds.contains(&ImageKind::MachineImage),
+            OneInstant::Stopped => capabilities.consistencies.contains(&Consistency::Stopped),
+        };
+        if !create.one_instant.iter().all(offers) {
+            self.find(CheckRule::CreateSource, change, "it advises what its engine does not offer");
+        }
         if capabilities.one_disk_kinds.contains(&create.kind) && create.disks.len() != 1 {
             self.find(CheckRule::CreateSource, change, "it holds one disk and is to hold others");
         }
@@ -145,7 +155,13 @@ impl<'s> EngineCheck<'s, '_> {
         if !is_name(&change.image.name, &change.key.image_name("x")) {
             self.find(CheckRule::CreateIdentity, change, "its name is not that of its key");
         }
-        if create.labels != labels(&change.key, policy) {
+        let mut labels = labels(&change.key, policy);
+        // What was known of the last drill may go with the image that knew it.
+        let drilled = series.drilled.filter(|_| policy.drill.is_some()).map(stamp);
+        if create.labels.get(LABEL_DRILLED_BEFORE) == drilled.as_ref() {
+            labels.extend(drilled.map(|at| (LABEL_DRILLED_BEFORE.to_owned(), at)));
+        }
+        if create.labels != labels {
             self.find(CheckRule::CreateIdentity, change, "its labels are not those of its key");
         }
         let capabilities = &self.seen.engine.capabilities;

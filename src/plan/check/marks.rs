@@ -47,7 +47,9 @@ impl<'s> EngineCheck<'s, '_> {
             }
             return;
         }
-        let with_coming = self.coming_in(series, point.copy_in).is_some();
+        // What is only for where the capture fails is brought back as things are.
+        let with_coming =
+            change.unless.is_none() && self.coming_in(series, point.copy_in).is_some();
         if !self.is_kept(series, point, with_coming) {
             self.find(CheckRule::NotKept, change, "no rule keeps it");
         }

@@ -185,16 +185,6 @@ impl<'s> EngineCheck<'s, '_> {
             self.find(CheckRule::State, change, "only what is READY is let go");
         }
         let waits = change.waits_for.is_some();
-        if waits {
-            // Where no more copies are made, what comes is the restore point itself.
-            let is_copied =
-                |location: &&str| series.policy.copies.iter().any(|copied| copied == location);
-            let copy_in = point.copy_in.filter(is_copied);
-            let name = self.coming_in(series, copy_in).map(|(_, name)| name);
-            if name.is_none() || name != change.waits_for.as_deref() {
-                self.find(CheckRule::Reason, change, "what it waits for is not made");
-            }
-        }
         self.obstacles(change, series, waits);
         if self.is_kept(series, point, waits) {
             self.find(CheckRule::StillKept, change, "a rule keeps it");
@@ -236,7 +226,11 @@ impl<'s> EngineCheck<'s, '_> {
             self.find(CheckRule::Age, change, "it is not old enough");
         }
         let newest = series.newest.get(point.copy_in.unwrap_or_default());
-        if newest == Some(&point.slot) && series.stands_for_slot(point) {
+        // What it waits for is the newest then.
+        let is_overtaken = self
+            .coming_in(series, point.copy_in)
+            .is_some_and(|(_, name)| change.waits_for.as_deref() == Some(name));
+        if newest == Some(&point.slot) && series.stands_for_slot(point) && !is_overtaken {
             self.find(CheckRule::Age, change, "it is the newest");
         }
         if point.image.stage >= stage || point.image.state != ImageState::Ready {

@@ -167,7 +167,7 @@ impl<'a> SeriesPlan<'a> {
         }
         for point in series.points.iter().chain(&series.copies) {
             let differs = point.image.sharing.as_ref().is_some_and(|now| now != wanted);
-            if !differs || !point.is_ready(self.now) || !matches!(point.fate, Fate::Kept(_)) {
+            if !differs || !point.is_ready(self.now) || !matches!(self.fate(point), Fate::Kept(_)) {
                 continue;
             }
             let detail = "who may use it is not what the policy says";

@@ -33,8 +33,8 @@ impl SeriesPlan<'_> {
             ready.map(|point| point.key.slot).chain(create.map(|create| create.key.slot));
         let has_begun = slots.any(|slot| slot.instant() <= due);
         let last = self.last_drill();
-        if last.is_some_and(|last| last >= due) {
-            return self.remember_drill();
+        if let Some(last) = last.filter(|last| *last >= due) {
+            return self.remember_drill(last);
         }
         if !has_begun {
             return;
@@ -81,16 +81,23 @@ impl SeriesPlan<'_> {
         known.filter(|at| *at <= self.now).max()
     }
 
-    /// Where nothing that stays knows of the last drill, the newest is to know: without it the drill
-    /// would be due again as soon as the one that was drilled is gone.
-    fn remember_drill(&mut self) {
+    /// Where nothing that stays knows of the last drill, the newest is to know, which the coming point is born
+    /// with: without it the drill would be due again as soon as the one that was drilled is gone.
+    fn remember_drill(&mut self, last: Timestamp) {
         let series = self.series;
-        let (Some(last), false) = (self.last_drill(), self.is_frozen()) else { return };
+        if self.is_frozen() {
+            return;
+        }
         let stays = |point: &&SeriesPoint<'_>| {
-            point.is_ready(self.now) && matches!(point.fate_after, Fate::Kept(_))
+            point.is_ready(self.now) && matches!(self.fate(point), Fate::Kept(_))
         };
         let mut staying = series.points.iter().filter(stays);
         if staying.any(|point| point.image.drill_known() == Some(last)) {
+            return;
+        }
+        let create = self.changes.iter_mut().find_map(|change| change.create.as_mut());
+        if let Some(create) = create {
+            create.labels.insert(LABEL_DRILLED_BEFORE.to_owned(), stamp(last));
             return;
         }
         let newest = series.newest_ready(self.now);

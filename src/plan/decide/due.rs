@@ -101,6 +101,8 @@ impl SeriesPlan<'_> {
         } else {
             policy.location.clone()
         };
+        let disk_by_disk = taken.len() > 1 && capabilities.per_disk_kinds.contains(&kind);
+        let one_instant = if disk_by_disk { capabilities.at_one_instant(kind) } else { Vec::new() };
         let create = Create {
             kind,
             tier: policy.tier,
@@ -109,7 +111,8 @@ impl SeriesPlan<'_> {
             kms_key: policy.kms_key.clone(),
             disk_bytes: taken.iter().filter_map(|disk| disk.size_bytes).sum(),
             problems: taken.iter().filter_map(|disk| disk.problem.clone()).collect(),
-            disk_by_disk: taken.len() > 1 && capabilities.per_disk_kinds.contains(&kind),
+            disk_by_disk,
+            one_instant,
             companion: capabilities.companion_of(kind, taken.len()),
             disks: taken.into_iter().map(|disk| disk.name.clone()).collect(),
             excluded_disks: left.into_iter().map(|disk| disk.name.clone()).collect(),
@@ -142,6 +145,7 @@ impl SeriesPlan<'_> {
             risk: None,
             newest_ready: None,
             waits_for: None,
+            unless: None,
             create: Some(create),
             update: None,
             copy: None,

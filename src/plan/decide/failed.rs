@@ -44,7 +44,13 @@ impl SeriesPlan<'_> {
         let is_superseded = has_ready && newest_ready >= Some(point.key.slot);
         let is_old = FAILED_KEPT.after(point.image.created_at) < self.now;
         let why = Reason::new(ReasonCode::FailedAttempt, state_detail(point.image));
-        if !is_superseded && (!is_old || is_remainder) {
+        let is_needed = !is_superseded && (!is_old || is_remainder);
+        let is_newer_coming = self.coming_slot() >= Some(point.key.slot);
+        if is_needed && (has_ready && is_newer_coming || self.is_overtaken(point)) {
+            // Something newer is READY then: nothing is brought back for as long as that takes.
+            return self.keep(point, vec![Reason::new(ReasonCode::NotReady, why.detail)]);
+        }
+        if is_needed {
             return self.spare(point, Reason::new(ReasonCode::NotReady, why.detail));
         }
         if is_remainder {

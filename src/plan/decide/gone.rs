@@ -64,7 +64,8 @@ impl SeriesPlan<'_> {
     }
 
     /// Changes labels of a point: as a part of what is done to it anyway, or by itself. A copy of it
-    /// changes nothing on it; what waits for a restore point may never be done, and is put off.
+    /// changes nothing on it. What waits for a restore point may never be done: what is done otherwise is
+    /// planned by itself.
     pub(super) fn relabel(
         &mut self,
         point: &SeriesPoint<'_>,
@@ -74,7 +75,6 @@ impl SeriesPlan<'_> {
         let id = &point.image.id;
         let is_it =
             |change: &Change| change.image.id.as_ref() == Some(id) && change.action != Action::Copy;
-        self.changes.retain(|change| !is_it(change) || change.waits_for.is_none());
         if let Some(change) = self.changes.iter_mut().find(|change| is_it(change)) {
             if let Some(update) = &mut change.update {
                 change.reasons.push(reason.clone());
@@ -82,8 +82,13 @@ impl SeriesPlan<'_> {
             }
             return;
         }
+        // What is let go stays so: who carries out an approved plan asks for that.
+        let told = self.kept.iter().filter(|kept| kept.id == *id).flat_map(|kept| &kept.reasons);
+        let in_grace = told.filter(|reason| reason.code == ReasonCode::InGrace).cloned();
+        let in_grace: Vec<Reason> = in_grace.collect();
         self.kept.retain(|kept| kept.id != *id);
         let mut change = self.change(Action::Relabel, point, reason.clone());
+        change.reasons.extend(in_grace);
         let stage = point.image.stage;
         let mut update = Update { stage_before: stage, stage_after: stage, ..Update::default() };
         edit(&mut update);

@@ -146,6 +146,7 @@ impl Inner {
             kms_key: order.kms_key,
             disks: order.disks,
             disk_by_disk: false,
+            one_instant: Vec::new(),
             companion: None,
             excluded_disks: order.left_out,
             disk_bytes: 0,

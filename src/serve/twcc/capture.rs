@@ -242,6 +242,7 @@ impl Inner {
             kms_key: None,
             disks: capture.disks,
             disk_by_disk: false,
+            one_instant: Vec::new(),
             companion: None,
             excluded_disks: capture.left,
             disk_bytes: 0,

@@ -173,6 +173,7 @@ impl Inner {
             kms_key: order.kms_key,
             disks: vec![order.device],
             disk_by_disk: false,
+            one_instant: Vec::new(),
             companion: None,
             excluded_disks: Vec::new(),
             disk_bytes: 0,

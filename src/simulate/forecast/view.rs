@@ -251,7 +251,7 @@ impl<'v, 'p> View<'v, 'p> {
         forecast.aged_at = aged.filter(|aged| obsolete.is_none_or(|obsolete| *aged < obsolete));
     }
 
-    /// From when on there is a newer one: the newest does not age.
+    /// From when on there is a newer one, which the round that makes it sees: the newest does not age.
     fn superseded_at(&self) -> Option<Timestamp> {
         let rank = |point: &SeriesPoint<'p>| (point.key.slot, point.image.id.clone());
         let own = rank(self.point);
@@ -260,7 +260,7 @@ impl<'v, 'p> View<'v, 'p> {
             return Some(self.prospect.now);
         }
         let newer = self.arrivals.iter().find(|(slot, _)| *slot > self.point.key.slot);
-        newer.map(|(_, at)| self.prospect.next_round(*at))
+        newer.map(|(_, at)| *at)
     }
 
     /// The rules that keep it now, and when each lets go.

@@ -141,7 +141,8 @@ impl Reference<'_> {
         withheld.extend(self.withheld(&approved, now));
         for (index, change) in approved.changes.iter().enumerate() {
             let id = change.image.id.clone().unwrap_or_default();
-            let waits = change.waits_for.as_ref().is_some_and(|name| !ready.contains(name));
+            let waits = change.waits_for.as_ref().is_some_and(|name| !ready.contains(name))
+                || change.unless.as_ref().is_some_and(|name| ready.contains(name));
             if matches!(change.action, Action::Create | Action::Copy | Action::Drill)
                 || waits
                 || !(is_first_look || wanted.contains(&index))
@@ -738,16 +739,13 @@ fn agrees_with_the_plan(
             }
             let change = plan.changes.iter().find(|change| {
                 is_it(&change.image)
+                    && change.unless.is_none()
                     && matches!(
                         change.action,
                         Action::Delete | Action::Deprecate | Action::Obsolete | Action::Relabel
                     )
             });
             let action = change.map(|change| change.action);
-            // A label that has to be written puts off what waits for a restore point.
-            if action == Some(Action::Relabel) {
-                continue;
-            }
             let told = format!("{id}: {change:#?}\n{forecast:#?}");
             let is_let_go = change.is_some_and(|change| {
                 let update = change.update.as_ref();
