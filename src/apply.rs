@@ -33,7 +33,7 @@ use crate::elapsed::Elapsed;
 use crate::engine::{Author, Engine, Progress};
 use crate::inventory::{Capabilities, Image};
 use crate::plan::guard::{Approval, Refusal};
-use crate::plan::{Action, Change, Plan};
+use crate::plan::{Action, Change, Overtaken, Plan};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -75,9 +75,10 @@ pub enum Ending {
         /// Why.
         message: String,
     },
-    /// It was planned only for where the capture fails, and what was captured is READY.
+    /// Nothing of it is to be done any more: it was planned only for where a capture fails, or what it was
+    /// planned for has changed since.
     Needless {
-        /// What is READY.
+        /// What has come about.
         message: String,
     },
     /// A guard refused it.
@@ -277,6 +278,8 @@ pub trait SecondLook: Send + Sync {
 pub struct Confirmed {
     /// The positions of the changes that a fresh plan has too.
     pub changes: BTreeSet<usize>,
+    /// The positions of those of which nothing is left to do.
+    pub overtaken: BTreeMap<usize, Overtaken>,
     /// Images that nothing may be taken from, by engine and id.
     pub withheld: BTreeSet<(String, String)>,
     /// What keeps that from happening.
@@ -378,6 +381,7 @@ async fn run_engines(
                 .cloned()
                 .collect(),
             confirmed: confirmed.map(|confirmed| confirmed.changes.clone()),
+            overtaken: confirmed.map(|confirmed| confirmed.overtaken.clone()).unwrap_or_default(),
             made: made.clone(),
             ledger: Arc::clone(&hands.ledger),
             unwritten: unwritten.cloned(),

@@ -23,7 +23,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 pub use action::{Action, Reason, ReasonCode};
-pub use agree::{changed_since, in_both, still_wanted};
+pub use agree::{Overtaken, changed_since, in_both, overtaken, still_wanted};
 pub(crate) use decide::name_taken;
 pub use document::{
     Blocked, BrokenLabels, Budget, Change, Copy, Costs, Create, EngineSummary, Exempt,

@@ -5,7 +5,7 @@
 
 mod look;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::inventory::{FORMAT_VERSION, Inventory};
 use crate::plan::check::{check, check_rest, refusals};
 use crate::plan::guard::{Guard, Override, Refusal, guard, stale, withheld};
 use crate::plan::{
-    Change, Plan, changed_since, in_both, narrowed, of_changes, plan_after, still_wanted,
+    Change, Plan, changed_since, in_both, narrowed, of_changes, overtaken, plan_after, still_wanted,
 };
 use crate::policy::{Finding, Policies, Risk, lint};
 use crate::review::Saved;
@@ -427,10 +427,13 @@ impl SecondLook for Room {
         // that breaks a rule confirms nothing.
         let mut refused = guard(plan, &inventory, &self.policies, &self.overrides, now);
         let mut violations = check_rest(plan, &changes, &inventory, &self.policies, now);
-        violations.extend(check(&fresh, &inventory, &self.policies, now));
+        let broken = check(&fresh, &inventory, &self.policies, now);
+        let overtaken =
+            if broken.is_empty() { overtaken(plan, &fresh, &inventory) } else { BTreeMap::new() };
+        violations.extend(broken);
         refused.extend(refusals(plan, &violations));
         refused.extend(self.waiting(plan, &inventory, now));
-        Confirmed { changes, withheld: owned(withheld(&refused)), refusals: refused }
+        Confirmed { changes, overtaken, withheld: owned(withheld(&refused)), refusals: refused }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::engine::{
 };
 use crate::inventory::ImageState;
 use crate::plan::check::takes_away;
-use crate::plan::{Action, Change, Copy, Create, ImageRef};
+use crate::plan::{Action, Change, Copy, Create, ImageRef, Overtaken};
 
 /// How often the clock is looked at while captures are waited for.
 const LOOK: Duration = Duration::from_mins(1);
@@ -46,6 +46,8 @@ pub(super) struct EngineRun {
     pub(super) withheld: BTreeSet<(String, String)>,
     /// What a second look has confirmed; `None` where there was none.
     pub(super) confirmed: Option<BTreeSet<usize>>,
+    /// Of what nothing is left to do.
+    pub(super) overtaken: BTreeMap<usize, Overtaken>,
     /// What this run has made so far.
     pub(super) made: Made,
     pub(super) ledger: Arc<Ledger>,
@@ -272,6 +274,10 @@ impl EngineRun {
         if let Some(ready) = change.unless.as_ref().filter(|name| self.is_made(change, name)) {
             return Some(Ending::Needless { message: format!("{ready} is READY") });
         }
+        let overtaken = self.overtaken.get(&index);
+        if overtaken == Some(&Overtaken::Done) {
+            return Some(Ending::Found { image: None, by: None });
+        }
         if takes_away(change.action) && self.is_withheld(change, &change.image) {
             return Some(Ending::Refused);
         }
@@ -291,8 +297,10 @@ impl EngineRun {
         }
         let is_confirmed =
             self.confirmed.as_ref().is_none_or(|confirmed| confirmed.contains(&index));
-        (!is_confirmed).then(|| Ending::Skipped {
-            message: "looked at again after the captures, it is not wanted any more".to_owned(),
+        let message = "looked at again after the captures, it is not wanted any more".to_owned();
+        (!is_confirmed).then(|| match overtaken {
+            Some(_) => Ending::Needless { message },
+            None => Ending::Skipped { message },
         })
     }
 

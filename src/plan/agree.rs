@@ -1,10 +1,10 @@
 //! What two plans have in common: an approved one and the one made just before it is carried out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::action::{Action, Reason, ReasonCode};
-use super::document::{Change, Create, Plan, Update};
-use crate::inventory::Inventory;
+use super::document::{Change, Create, ImageRef, Plan, Update};
+use crate::inventory::{Image, Inventory};
 
 /// The fresh plan without the changes that were not approved, and those changes. What was approved
 /// and is no longer needed is gone by itself.
@@ -44,6 +44,61 @@ pub fn still_wanted(plan: &Plan, fresh: &Plan, inventory: &Inventory) -> BTreeSe
         })
         .map(|(index, _)| index)
         .collect()
+}
+
+/// What has become of a change that was planned, by the time it was to be carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overtaken {
+    /// Another run has done it.
+    Done,
+    /// Nothing is to be done to the image any more.
+    Needless,
+}
+
+/// The positions of the changes of a plan to images that were there of which nothing is left to do, over a later
+/// inventory and the fresh plan for it. What was not seen whole says nothing.
+pub fn overtaken(plan: &Plan, fresh: &Plan, inventory: &Inventory) -> BTreeMap<usize, Overtaken> {
+    let of = |change: &Change| {
+        let id = change.image.id.as_deref()?;
+        let mut engines = inventory.engines.iter();
+        let engine =
+            engines.find(|engine| engine.name == change.engine && engine.gaps.is_empty())?;
+        let image = engine.images.iter().find(|image| image.id == id);
+        let is_done = match (change.action, image, &change.update) {
+            (Action::Delete, None, _) => true,
+            (Action::Delete, Some(_), _) | (_, None, _) | (_, _, None) => false,
+            (_, Some(image), Some(update)) => is_as(image, update, change),
+        };
+        if is_done {
+            return Some(Overtaken::Done);
+        }
+        let is_it = |engine: &str, image: &ImageRef| {
+            engine == change.engine && image.id.as_deref() == Some(id)
+        };
+        // That it is brought back is no reason to let go of it.
+        let is_alike = |other: &Change| lowers(other.action) == lowers(change.action);
+        let mut changes = fresh.changes.iter().filter(|other| is_alike(other));
+        let is_meant = changes.any(|other| is_it(&other.engine, &other.image))
+            || fresh.held_back.iter().any(|held| is_it(&held.engine, &held.image));
+        (!is_meant).then_some(Overtaken::Needless)
+    };
+    let changes = plan.changes.iter().enumerate();
+    changes.filter_map(|(index, change)| Some((index, of(change)?))).collect()
+}
+
+/// Whether an action lets go of an image.
+fn lowers(action: Action) -> bool {
+    matches!(action, Action::Deprecate | Action::Obsolete | Action::Delete)
+}
+
+/// Whether an image is no longer what it was, and is what a change would make of it.
+fn is_as(image: &Image, update: &Update, change: &Change) -> bool {
+    let labels = &image.labels;
+    change.image.fingerprint.as_ref() != Some(&image.fingerprint)
+        && image.stage == update.stage_after
+        && update.set_labels.keys().all(|label| labels.contains_key(label))
+        && !update.remove_labels.iter().any(|label| labels.contains_key(label))
+        && (update.sharing.is_none() || update.sharing == image.sharing)
 }
 
 /// Whether a change of labels is a part of what the other one does to the same image: what was made may be a

@@ -311,7 +311,7 @@ pub fn host_of(by: &Doer) -> String {
     if by.is_here { "on this host".to_owned() } else { format!("on {}", clean(&by.host)) }
 }
 
-/// What was only for where a capture fails.
+/// Of what nothing is left to do.
 fn needless_rows(round: &Round) -> Vec<Row> {
     let rows = round.outcomes.iter().filter_map(|outcome| {
         let Ending::Needless { message } = &outcome.ending else { return None };

@@ -385,7 +385,7 @@ impl Listener for Scribe {
                 tracing::warn!(engine, source, image, "{action}: not tried: {message}");
             }
             Ending::Needless { message } => {
-                tracing::debug!(engine, source, image, "{action}: not needed: {message}");
+                tracing::info!(engine, source, image, "{action}: not needed: {message}");
             }
             Ending::Refused => tracing::debug!(engine, source, image, "{action}: refused"),
             Ending::Left => {

@@ -967,7 +967,12 @@ async fn carried_out(
         author: None,
     };
     let changes = (0..case.plan.changes.len()).collect();
-    let confirmed = Confirmed { changes, withheld: owned(second), refusals: second.to_vec() };
+    let confirmed = Confirmed {
+        changes,
+        withheld: owned(second),
+        refusals: second.to_vec(),
+        ..Confirmed::default()
+    };
     let outcomes = apply(&case.plan, &hands, &Found(confirmed)).await.outcomes;
     let of = |is_it: fn(&Ending) -> bool| -> BTreeSet<Action> {
         let outcomes = outcomes.iter().filter(|outcome| is_it(&outcome.ending));

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use stillframe::apply::{Ending, Ledger, Listener, Stop};
+use stillframe::apply::{Ending, Ledger, Listener, Outcome, Stop};
 use stillframe::clock::{Clock, FixedClock};
 use stillframe::engine::local::LocalEngine;
 use stillframe::engine::{
@@ -202,6 +202,21 @@ pub struct Yes;
 #[async_trait]
 impl Approval for Yes {
     async fn approve(&self, _: &Plan) -> bool {
+        true
+    }
+
+    fn takes_time(&self) -> bool {
+        false
+    }
+}
+
+/// Approves once another run has carried out the same plan.
+struct Meanwhile(Room);
+
+#[async_trait]
+impl Approval for Meanwhile {
+    async fn approve(&self, _: &Plan) -> bool {
+        self.0.round(&Yes, Arc::new(Quiet), &Stop::default()).await;
         true
     }
 
@@ -1039,6 +1054,26 @@ suite! {
         // With no grace, the next round deletes what this one has deprecated.
         case.round(3).await;
         case.nothing_to_do(3).await;
+    }
+
+    what_another_run_has_done_meanwhile_is_no_failure("  retention: {last: 1}\n  lifecycle: {grace: 0}\n", case) {
+        case.round(0).await;
+        case.round(1).await;
+        let other = Meanwhile(case.room(2));
+        let round = case.room(2).round(&other, Arc::new(Quiet), &Stop::default()).await;
+        let ended = |action| {
+            let outcomes = round.outcomes.iter();
+            let of: Vec<_> = outcomes.filter(|outcome| round.plan.changes[outcome.change].action == action).collect();
+            assert_eq!(of.len(), 2, "{:#?}", round.plan.changes);
+            of
+        };
+        assert!(ended(Action::Create).iter().all(|outcome| outcome.ending.is_done()));
+        for action in [Action::Deprecate, Action::Delete] {
+            let by_other = |outcome: &&&Outcome| matches!(outcome.ending, Ending::Found { .. });
+            assert_eq!(ended(action).iter().filter(by_other).count(), 2, "{:#?}", round.outcomes);
+        }
+        case.round(2).await;
+        case.nothing_to_do(2).await;
     }
 
     a_create_that_fails_costs_nothing_older("  retention: {last: 1}\n  lifecycle: {grace: 0}\n", case) {

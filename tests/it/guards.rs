@@ -11,7 +11,7 @@ use stillframe::inventory::{
 };
 use stillframe::name::{Key, PolicyName, Slot, SourceId, stamp};
 use stillframe::plan::guard::{Guard, Override, Refusal, guard, stale, withheld};
-use stillframe::plan::{Action, Change, ImageRef, Plan, in_both, plan};
+use stillframe::plan::{Action, Change, ImageRef, Overtaken, Plan, in_both, overtaken, plan};
 use stillframe::policy::{Policies, Risk};
 
 use super::engines::policies;
@@ -418,4 +418,43 @@ fn only_what_was_approved_and_is_still_wanted_is_carried_out() {
     let (both, only_fresh) = in_both(&approved, plan(&policies, &later, now()));
     assert_eq!(deletes(&both), 0);
     assert_eq!(only_fresh.iter().filter(|change| change.action == Action::Delete).count(), 2);
+}
+
+#[test]
+fn what_is_left_of_an_approved_plan_is_told_apart() {
+    let policies = standard();
+    let before =
+        inventory((0..7).map(|day| image("web-1", day, (day >= 5).then_some(3))).collect());
+    let approved = plan(&policies, &before, now());
+    let of = |later: &Inventory| -> Vec<(Action, Option<String>, Overtaken)> {
+        let fresh = plan(&policies, later, now());
+        let told = overtaken(&approved, &fresh, later).into_iter();
+        let told = told.filter(|(index, _)| approved.changes[*index].action != Action::Create);
+        told.map(|(index, what)| {
+            let change = &approved.changes[index];
+            (change.action, change.image.id.clone(), what)
+        })
+        .collect()
+    };
+    assert_eq!(of(&before), []);
+    let id = |index: usize| Some(before.engines[0].images[index].id.clone());
+    // One was deleted, one was held.
+    let mut later = before.clone();
+    later.engines[0].images[5].labels.insert(LABEL_HOLD.to_owned(), "yes".to_owned());
+    later.engines[0].images[5].fingerprint = "held".to_owned();
+    later.engines[0].images.remove(6);
+    let told = of(&later);
+    assert!(told.contains(&(Action::Delete, id(6), Overtaken::Done)), "{told:?}");
+    assert!(told.contains(&(Action::Delete, id(5), Overtaken::Needless)), "{told:?}");
+    // What was not seen may be there.
+    later.engines[0].gaps.push(Gap {
+        scope: GapScope::Images,
+        place: "images".to_owned(),
+        message: "cut off".to_owned(),
+    });
+    assert_eq!(of(&later), []);
+    // What is still to go, though somebody has changed it, is not settled.
+    let mut later = before.clone();
+    later.engines[0].images[6].fingerprint = "other".to_owned();
+    assert_eq!(of(&later), []);
 }

@@ -8,8 +8,8 @@ use stillframe::apply::Stop;
 use stillframe::clock::FixedClock;
 use stillframe::elapsed::Elapsed;
 use stillframe::inventory::{
-    Capabilities, Disk, Image, ImageKind, ImageSource, ImageState, Inventory, LABEL_HOLD,
-    LABEL_LET_GO, LABEL_MISSING, LABEL_SET, LABEL_STAGED, Limits, Stage,
+    Capabilities, Consistency, Disk, Image, ImageKind, ImageSource, ImageState, Inventory,
+    LABEL_HOLD, LABEL_LET_GO, LABEL_MISSING, LABEL_SET, LABEL_STAGED, Limits, Stage,
 };
 use stillframe::name::stamp;
 use stillframe::plan::check::{CheckRule, check};
@@ -965,6 +965,12 @@ fn a_capture_disk_by_disk_says_so() {
         text.contains("disk by disk: its 2 disks are crash-consistent each by itself"),
         "{text}"
     );
+    let mut flushed = over_two_disks("snapshot", per_disk);
+    for change in &mut flushed.changes {
+        change.create.as_mut().unwrap().consistency = Consistency::Application;
+    }
+    let text = plan_text(&flushed);
+    assert!(text.contains("its 2 disks are application-consistent each by itself"), "{text}");
 }
 
 /// What the plan says of the instants of a capture disk by disk, on an engine of a kind.

@@ -32,7 +32,11 @@ pub(super) fn notes(create: &Create) -> Vec<String> {
 /// Of which instants the disks are, and what the engine offers instead.
 fn instants(create: &Create) -> String {
     let disks = create.disks.len();
-    let own = format!("its {disks} disks are crash-consistent each by itself, of its own instant");
+    let how = match create.consistency {
+        Consistency::Application => "application-consistent",
+        _ => "crash-consistent",
+    };
+    let own = format!("its {disks} disks are {how} each by itself, of its own instant");
     let settings: Vec<String> =
         create.one_instant.iter().map(|one| format!("`{}`", one.setting())).collect();
     if settings.is_empty() {
