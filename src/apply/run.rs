@@ -297,8 +297,11 @@ impl EngineRun {
         }
         let is_confirmed =
             self.confirmed.as_ref().is_none_or(|confirmed| confirmed.contains(&index));
+        if is_confirmed {
+            return None;
+        }
         let message = "looked at again after the captures, it is not wanted any more".to_owned();
-        (!is_confirmed).then(|| match overtaken {
+        Some(match overtaken {
             Some(_) => Ending::Needless { message },
             None => Ending::Skipped { message },
         })

@@ -90,19 +90,20 @@ impl SeriesPlan<'_> {
         check_disks(capabilities, kind, &taken)?;
         check_key(capabilities, policy.kms_key.as_deref(), &taken)?;
         let name = key.image_name(&policy.naming.prefix(&key, &policy.schedule.zone));
-        let failed =
-            self.series.points.iter().find(|point| Some(point.image.id.as_str()) == replaces);
+        let mut points = self.series.points.iter();
+        let failed = points.find(|point| Some(point.image.id.as_str()) == replaces);
         let begun = self.begun(&key, &name, failed)?;
         let failed = failed.map(|point| point.image);
         let mut labels = policy.labels.clone();
         labels.extend(key.labels());
-        let location = if policy.location.is_empty() {
-            capabilities.default_location(&instance.zone).to_owned()
-        } else {
-            policy.location.clone()
+        let location = match policy.location.as_str() {
+            "" => capabilities.default_location(&instance.zone).to_owned(),
+            named => named.to_owned(),
         };
         let disk_by_disk = taken.len() > 1 && capabilities.per_disk_kinds.contains(&kind);
         let one_instant = if disk_by_disk { capabilities.at_one_instant(kind) } else { Vec::new() };
+        let description =
+            policy.naming.description(policy, instance, slot, capabilities.description_length_max);
         let create = Create {
             kind,
             tier: policy.tier,
@@ -117,12 +118,7 @@ impl SeriesPlan<'_> {
             disks: taken.into_iter().map(|disk| disk.name.clone()).collect(),
             excluded_disks: left.into_iter().map(|disk| disk.name.clone()).collect(),
             labels,
-            description: policy.naming.description(
-                policy,
-                instance,
-                slot,
-                capabilities.description_length_max,
-            ),
+            description,
             deadline,
             replaces: failed.map(ImageRef::of),
             family: policy.capture.family.clone(),
