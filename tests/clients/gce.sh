@@ -41,7 +41,7 @@ serve() {
 }
 
 environment=${CLIENTS_ENVIRONMENT:-$scratch/environment}
-if [ ! -x "$environment/bin/python" ]; then
+if ! "$environment/bin/python" -c 'import google.cloud.compute_v1, googleapiclient' 2> /dev/null; then
     python3 -m venv "$environment"
     "$environment/bin/pip" install --quiet google-cloud-compute google-api-python-client
 fi

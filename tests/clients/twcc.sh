@@ -55,7 +55,7 @@ serve
 # The program knows one host, which is in its package, and at its first start it asks other services who
 # and where it is: all that is written down for it beforehand.
 environment=${CLIENTS_ENVIRONMENT:-$scratch/environment}
-if [ ! -x "$environment/bin/twccli" ]; then
+if ! "$environment/bin/python" -c 'import twccli' 2> /dev/null || [ ! -x "$environment/bin/twccli" ]; then
     "$python" -m venv "$environment"
     "$environment/bin/pip" install --quiet 'TWCC-CLI==0.6.1'
 fi

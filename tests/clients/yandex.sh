@@ -17,7 +17,7 @@ leave() {
 trap leave EXIT INT TERM
 
 environment=${CLIENTS_ENVIRONMENT:-$scratch/environment}
-if [ ! -x "$environment/bin/python" ]; then
+if ! "$environment/bin/python" -c 'import yandexcloud' 2> /dev/null; then
     python3 -m venv "$environment"
     "$environment/bin/pip" install --quiet yandexcloud
 fi
