@@ -8,11 +8,13 @@ mod gather;
 mod page;
 mod unseen;
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use gather::{engine_overview, planned, policy_rows, rounds_of};
+pub use gather::{carried_out, engine_overview, planned, policy_rows, rounds_of};
 pub use page::{CONTENT_POLICY, page, shell};
 
 /// The version of the JSON form; its first number changes when a reader must change.
@@ -108,7 +110,7 @@ pub struct EngineOverview {
     pub unprotected: Vec<UnprotectedRow>,
     /// Instances that are meant to be without protection.
     pub exempt: Vec<ExemptRow>,
-    /// The plan of its last round.
+    /// The plan of its last round; in a file what a run would do now.
     pub plan: PlanRow,
     /// Drills that restore points have passed, the newest first.
     pub drills: Vec<DrillRow>,
@@ -184,8 +186,14 @@ pub struct ExemptRow {
 pub struct PlanRow {
     /// Its id.
     pub id: String,
+    /// The instant it was made for.
+    pub at: Timestamp,
+    /// Whether a round has carried it out: it is over then, and what comes next is planned anew.
+    pub carried_out: bool,
     /// How many changes it has.
     pub count: usize,
+    /// How many of them had which result; empty where it was not carried out.
+    pub results: BTreeMap<String, usize>,
     /// The first of them, deletes before everything else.
     pub changes: Vec<ChangeRow>,
     /// What guards refuse, what was missed, what is in the way: a line for each, at most two hundred.
@@ -205,6 +213,13 @@ pub struct ChangeRow {
     pub image: String,
     /// Why.
     pub why: String,
+    /// What came of it: `done`, `found`, `failed`, `skipped`, `refused`, `left`, `given up` or `under
+    /// way`; absent where that is not known, and where the plan was not carried out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<String>,
+    /// Why it failed or was skipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// A round.

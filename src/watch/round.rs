@@ -19,7 +19,7 @@ use crate::plan::guard::{Guard, refuses};
 use crate::plan::{Action, Change, Kept, Plan};
 use crate::policy::Finding;
 use crate::reconcile::{Approval, Room, Round};
-use crate::report::overview::{RoundRow, engine_overview, planned};
+use crate::report::overview::{RoundRow, carried_out, engine_overview, planned};
 use crate::report::{clean, host_of};
 
 /// A round that is to be carried out.
@@ -113,7 +113,8 @@ impl RoundTask {
         let before = self.status.overview_of(&self.engine);
         let (policies, plan) = (&self.room.policies, &round.plan);
         let overview = engine_overview(policies, seen, &self.engine, plan, before.as_deref(), now);
-        if let Some(overview) = overview {
+        if let Some(mut overview) = overview {
+            overview.plan = carried_out(plan, &round.outcomes, &self.engine);
             self.status.overview(&self.engine, overview);
         }
     }

@@ -10,6 +10,7 @@ use super::{
     CHANGES_MAX, ChangeRow, DrillRow, EngineOverview, ExemptRow, PlanRow, PolicyRow, ROUNDS_MAX,
     RoundRow, SourceRow, UnprotectedRow, unseen,
 };
+use crate::apply::Outcome;
 use crate::coverage::{Cover, Rpo, coverage};
 use crate::desired::{EngineDesired, Presence, Series, SeriesPoint, desired};
 use crate::inventory::{EngineInventory, GapScope, Image, ImageState, Instance, Inventory, Stage};
@@ -44,7 +45,7 @@ fn minutes(instant: Timestamp) -> u32 {
     u32::try_from(instant.as_second().max(0) / 60).unwrap_or(u32::MAX)
 }
 
-/// What is said of an engine; `plan` is that of its last round. What was predicted `before` holds as
+/// What is said of an engine; `plan` has not been carried out (see [`carried_out`]). What was predicted `before` holds as
 /// long as nothing has changed, and what was known of what cannot be seen now is said on.
 pub fn engine_overview(
     policies: &Policies,
@@ -56,7 +57,7 @@ pub fn engine_overview(
 ) -> Option<EngineOverview> {
     let seen = inventory.engines.iter().find(|one| one.name == engine)?;
     if let Some(before) = before.filter(|_| unseen::is_unseen(seen)) {
-        return Some(unseen::nothing_seen(before, gaps(seen), plan_row(plan, engine)));
+        return Some(unseen::nothing_seen(before, gaps(seen), plan_row(plan, None, engine)));
     }
     let predicted = before.filter(|before| before.policies_digest == policies.digest);
     let predicted = predicted.into_iter().flat_map(|before| &before.sources);
@@ -104,7 +105,7 @@ pub fn engine_overview(
         gaps: gaps(seen),
         unprotected: unprotected(own),
         exempt: exempt(own),
-        plan: plan_row(plan, engine),
+        plan: plan_row(plan, None, engine),
         drills: drills(&own.series),
         sources,
     };
@@ -251,17 +252,28 @@ fn deletes(series: &Series<'_>, is_whole: bool, now: Timestamp) -> Vec<(u32, u32
     deletes
 }
 
-fn plan_row(plan: &Plan, engine: &str) -> PlanRow {
-    let mut changes: Vec<&Change> =
-        plan.changes.iter().filter(|change| change.engine == engine).collect();
+/// What is said of the plan of a round, with what came of its changes.
+pub fn carried_out(plan: &Plan, outcomes: &[Outcome], engine: &str) -> PlanRow {
+    plan_row(plan, Some(outcomes), engine)
+}
+
+fn plan_row(plan: &Plan, outcomes: Option<&[Outcome]>, engine: &str) -> PlanRow {
+    let endings: BTreeMap<usize, _> =
+        outcomes.into_iter().flatten().map(|outcome| (outcome.change, &outcome.ending)).collect();
+    let mut changes: Vec<(usize, &Change)> =
+        plan.changes.iter().enumerate().filter(|(_, change)| change.engine == engine).collect();
     let count = changes.len();
-    changes.sort_by_key(|change| match change.action {
+    let mut results = BTreeMap::new();
+    for ending in changes.iter().filter_map(|(position, _)| endings.get(position)) {
+        *results.entry(ending.word().to_owned()).or_default() += 1;
+    }
+    changes.sort_by_key(|(_, change)| match change.action {
         Action::Delete => 0,
         Action::Obsolete | Action::Deprecate => 1,
         _ => 2,
     });
     changes.truncate(CHANGES_MAX);
-    let row = |change: &&Change| ChangeRow {
+    let row = |(position, change): &(usize, &Change)| ChangeRow {
         action: change.action.word().to_owned(),
         source: clean(&change.source_name),
         policy: change.key.policy.to_string(),
@@ -274,10 +286,15 @@ fn plan_row(plan: &Plan, engine: &str) -> PlanRow {
                 .collect::<Vec<_>>()
                 .join("; "),
         ),
+        result: endings.get(position).map(|ending| ending.word().to_owned()),
+        message: endings.get(position).and_then(|ending| ending.message()).map(clean),
     };
     PlanRow {
         id: plan.id.clone(),
+        at: plan.now,
+        carried_out: outcomes.is_some(),
         count,
+        results,
         changes: changes.iter().map(row).collect(),
         notes: notes(plan, engine),
     }

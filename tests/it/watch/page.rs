@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use serde_json::Value;
+use stillframe::apply::{Ending, Outcome};
 use stillframe::clock::{Clock, SystemClock};
 use stillframe::coverage::coverage;
 use stillframe::engine::Engine;
 use stillframe::inventory::{Inventory, LABEL_HOLD};
 use stillframe::policy::{Policies, SourceFile, load};
 use stillframe::report::overview::{
-    CONTENT_POLICY, Overview, engine_overview, page, policy_rows, shell,
+    CONTENT_POLICY, Overview, carried_out, engine_overview, page, policy_rows, shell,
 };
 use stillframe::watch::{Access, Pace, Post, listen, serve};
 use tempfile::TempDir;
@@ -107,6 +108,7 @@ async fn the_page_says_what_is_protected_and_is_sent_once() {
     assert_eq!((&one["sources"].as_array().unwrap().len(), &one["instances"]), (&3, &4.into()));
     assert_eq!(one["unprotected"][0]["name"], "alone");
     assert_eq!(document["rounds"][0]["engine"], "one");
+    assert_eq!(one["plan"]["carried_out"], true);
     assert_eq!(document["policies"][0]["schedule"], "0 2 * * * UTC");
     // A name that would turn the writing is shown as what it is.
     assert!(!body.contains('\u{202e}') && body.contains("u{202e}"), "{body}");
@@ -207,6 +209,45 @@ async fn no_name_ends_the_data_in_a_file() {
         let own = shell().replace("http://www.w3.org/2000/svg", "");
         assert!(!own.contains(elsewhere), "{elsewhere}");
     }
+}
+
+#[tokio::test]
+async fn a_plan_says_what_came_of_its_changes_and_whether_anything_could() {
+    let policies = policies(DAILY);
+    let mut inventory = seen(&policies, 40).await;
+    // Without the newest of each source there is something to create as well.
+    inventory.engines[0].images.retain(|image| !image.id.ends_with("-0"));
+    let now = inventory.observed_at;
+    let plan = stillframe::plan::plan(&policies, &inventory, now);
+    let creates: Vec<usize> = (0..plan.changes.len())
+        .filter(|change| plan.changes[*change].action == stillframe::plan::Action::Create)
+        .collect();
+    assert!(creates.len() == 3 && plan.changes.len() > 3, "{creates:?}");
+    let failed = Ending::Failed { message: "no \u{202e}room".to_owned() };
+    let outcomes = [
+        Outcome { change: creates[2], ending: failed },
+        Outcome { change: creates[0], ending: Ending::Done { image: None } },
+    ];
+    let row = carried_out(&plan, &outcomes, "one");
+    assert!(row.carried_out && row.at == now && row.count == plan.changes.len());
+    let counts: Vec<(&str, usize)> =
+        row.results.iter().map(|(word, count)| (word.as_str(), *count)).collect();
+    assert_eq!(counts, [("done", 1), ("failed", 1)]);
+    // Listed in another order than they stand in the plan: each has what is its own.
+    assert_ne!(row.changes[0].action, "create");
+    for change in &row.changes {
+        let is = |number: usize| change.image == plan.changes[creates[number]].image.name;
+        let came = (change.result.as_deref(), change.message.as_deref());
+        let wanted = match (is(0), is(2)) {
+            (true, _) => (Some("done"), None),
+            (_, true) => (Some("failed"), Some("no \\u{202e}room")),
+            _ => (None, None),
+        };
+        assert_eq!(came, wanted, "{change:?}");
+    }
+    let only = engine_overview(&policies, &inventory, "one", &plan, None, now).unwrap().plan;
+    assert!(!only.carried_out && only.results.is_empty() && only.count == row.count);
+    assert!(only.changes.iter().all(|change| change.result.is_none()));
 }
 
 #[tokio::test]
