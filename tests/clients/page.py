@@ -80,7 +80,9 @@ def main():
         group = number % 21
         name = ODD[number // 50 % len(ODD)] if number % 50 == 0 else f"server-{number:05}"
         labels = {"group": str(group)}
-        instances.append({"id": str(10**6 + number), "name": name, "zone": f"zone-{number % 4}", "labels": labels, "status": "RUNNING"})
+        # Without a disk nothing could be captured, and no plan would have a change.
+        disks = [{"name": "boot", "boot": True, "size_bytes": 10 << 30}]
+        instances.append({"id": str(10**6 + number), "name": name, "zone": f"zone-{number % 4}", "labels": labels, "status": "RUNNING", "disks": disks})
         if group == 20:
             continue
         # Some have had none for days.

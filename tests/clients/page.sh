@@ -16,11 +16,13 @@ leave() {
     rm -rf "$scratch"
 }
 trap leave EXIT INT TERM
-mkdir -p "$pictures" "$scratch/node"
 
 # Nothing of this is installed anywhere else.
 environment=${PAGE_ENVIRONMENT:-$scratch/node}
-if [ ! -d "$environment/node_modules/axe-core" ]; then
+mkdir -p "$environment" "$pictures"
+environment=$(realpath "$environment")
+pictures=$(realpath "$pictures")
+if ! (cd "$environment" && node -e 'require.resolve("axe-core"); require.resolve("puppeteer-core")') 2> /dev/null; then
     (cd "$environment" && npm init -y > /dev/null && npm install --silent axe-core puppeteer-core)
 fi
 cp "$here/page.mjs" "$environment/page.mjs"

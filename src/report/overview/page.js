@@ -14,7 +14,13 @@
     for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
     return element;
   };
-  const name = (text) => make('bdi', {}, text);
+  // A short name is kept on one line, a long one may break anywhere.
+  const name = (text) => make('bdi', text.length > 30 ? { class: 'long' } : {}, text);
+  const time = (text) => make('span', { class: 'time' }, text);
+  // A day and its time, which may stand below each other.
+  const day = (at) => make('span', {}, time(minute(at).slice(0, 10)), ' ', time(clock(at)));
+  // A sentence: what is written like a time stays on one line.
+  const said = (text) => make('bdi', { class: 'said' }, ...text.split(/(\d{4}-\d\d-\d\d(?:[ T][\d:.]+Z?)?)/).filter(Boolean).map((part) => (/^\d{4}-\d\d-/.test(part) ? time(part) : part)));
   const pad = (number) => String(number).padStart(2, '0');
   const minute = (minutes) => {
     const date = new Date(minutes * 60000);
@@ -22,6 +28,7 @@
   };
   const minutes = (text) => Math.floor(Date.parse(text) / 60000);
   const at = (text) => minute(minutes(text));
+  const clock = (at) => minute(at).slice(11);
   const span = (length) => {
     const size = Math.abs(length);
     if (size < 120) return `${size} min`;
@@ -42,13 +49,14 @@
     ['gone', 'source gone', 'dim'],
   ];
   const stateOf = Object.fromEntries(STATES.map(([word, text, style], order) => [word, { text, style, order }]));
-  // The colour of a restore point is that of the rule that keeps it longest.
+  // The colour and the height of a restore point are those of the rule that keeps it longest.
   const LANES = [
     ['yearly', 'yearly'], ['monthly', 'monthly'], ['weekly', 'weekly'], ['daily', 'daily'],
-    ['other', 'hourly, last or by age'], ['let-go', 'let go'], ['delete', 'predicted delete'], ['drill', 'drill passed'], ['next', 'next run'],
+    ['other', 'hourly, last or by age'], ['let-go', 'let go'], ['drill', 'drill passed'], ['delete', 'predicted delete'], ['next', 'next run'], ['now', 'now'],
   ];
+  const HEIGHTS = { yearly: 24, monthly: 21, weekly: 18, daily: 15, other: 11, 'let-go': 8 };
 
-  let overview = null, items = [], shown = [], bits = {}, now = 0, taken = 0;
+  let overview = null, items = [], shown = [], tops = [], sizes = '', bits = {}, now = 0, seen = 0, taken = 0;
 
   const has = (point, word) => (point[1] >> bits[word] & 1) === 1;
   const lane = (point) => {
@@ -59,7 +67,7 @@
 
   function take(document) {
     overview = document;
-    now = minutes(overview.at);
+    now = seen = minutes(overview.at);
     taken = Date.now();
     bits = Object.fromEntries(overview.bits.map((word, bit) => [word, bit]));
     items = [];
@@ -126,41 +134,51 @@
     get('verdict').hidden = false;
   }
 
+  // What is drawn at a place of a timeline, which is 40 px high and has its axis at 30 px: restore points
+  // stand on the axis, a drill above them; what is to come has places of its own, so that nothing is covered.
+  const cross = (x, y) => `M${x - 3} ${y - 3}l6 6m0 -6l-6 6`;
+  const arrow = (x, y) => `M${x} ${y}l4 6h-8z`;
+  const bar = (x, from, height) => `M${x} ${from}v${-height}`;
+
   function legend() {
     get('legend').replaceChildren(...LANES.map(([word, text]) => {
-      const mark = draw('svg', { viewBox: '0 0 10 10', 'aria-hidden': 'true' });
-      mark.append(word === 'delete' ? draw('path', { d: 'M1 1 l8 8 m0 -8 l-8 8', class: word }) : draw('rect', { x: 1, y: 1, width: 8, height: 8, class: word }));
+      const mark = draw('svg', { viewBox: '0 0 12 26', width: 12, height: 26, 'aria-hidden': 'true' });
+      const own = { delete: cross(6, 13), next: arrow(6, 10), now: bar(6, 24, 22), drill: bar(6, 15, 4) };
+      mark.append(draw('path', { d: own[word] || bar(6, 25, HEIGHTS[word]), class: word, 'stroke-width': word === 'drill' ? 6 : 5 }));
       return make('li', {}, mark, text);
     }));
   }
 
-  function timeline(item) {
+  function timeline(item, width) {
     const days = Number(get('span').value);
-    const before = days * 1440, after = Math.max(before * 0.25, 2880), width = 1000;
-    const x = (when) => (when - now + before) / (before + after) * width;
+    const before = days * 1440, after = Math.max(before * 0.25, 2880);
+    // What lies at either end is seen whole.
+    const x = (when) => Math.round(((when - now + before) / (before + after) * (width - 8) + 4) * 2) / 2;
     const first = now - before;
-    const svg = draw('svg', { viewBox: `0 0 ${width} 40`, preserveAspectRatio: 'none', role: 'img' });
-    svg.append(draw('rect', { x: 0, y: 19.5, width, height: 1, class: 'axis' }));
-    svg.append(draw('rect', { x: x(now), y: 2, width: 2, height: 36, class: 'now' }));
-    const thick = Math.max(2, Math.min(8, width / (item.points.length * 2 + 10)));
+    const svg = draw('svg', { width, height: 40, role: 'img' });
+    const thick = Math.max(2, Math.min(5, Math.floor(width / (before + after) * 1440 * 0.7)));
+    // One path for each colour: an element for each restore point takes many times as long.
+    const paths = { axis: 'M0 30.5h' + width, now: bar(x(now), 40, 40) };
+    const add = (word, path) => { paths[word] = (paths[word] || '') + path; };
     let inside = 0;
     for (const point of item.points) {
       if (point[0] < first) continue;
       inside += 1;
-      const isSmall = has(point, 'not-ready');
-      svg.append(draw('rect', { x: x(point[0]) - thick / 2, y: isSmall ? 17 : 8, width: thick, height: isSmall ? 6 : 24, class: lane(point) }));
-      if (has(point, 'drilled')) svg.append(draw('rect', { x: x(point[0]) - thick / 2, y: 2, width: thick, height: 4, class: 'drill' }));
+      const word = lane(point), place = x(point[0]);
+      add(word, bar(place, 30, has(point, 'not-ready') ? 4 : HEIGHTS[word]));
+      if (has(point, 'drilled')) add('drill', bar(place, 4, 4));
     }
+    let going = 0;
     for (const [, when] of item.deletes) {
       if (when < first || when > now + after) continue;
-      svg.append(draw('path', { d: `M${x(when) - 4} 30 l8 8 m0 -8 l-8 8`, class: 'delete' }));
+      going += 1;
+      add('delete', cross(x(when), 20));
     }
-    if (item.next) {
-      const next = x(minutes(item.next));
-      if (next < width) svg.append(draw('rect', { x: next - 3, y: 8, width: 6, height: 24, class: 'next' }));
-    }
+    const next = item.next ? Math.max(now, minutes(item.next)) : null;
+    if (next !== null && next <= now + after) add('next', arrow(x(next), 33));
+    for (const [word, d] of Object.entries(paths)) svg.append(draw('path', { d, class: word, 'stroke-width': thick }));
     const earlier = item.points.length - inside;
-    svg.setAttribute('aria-label', `${many(inside, 'restore point')} in ${days} days${earlier ? `, ${earlier} earlier` : ''}, ${many(item.deletes.length, 'predicted delete')}`);
+    svg.setAttribute('aria-label', `${many(inside, 'restore point')} in ${days} days${earlier ? `, ${earlier} earlier` : ''}, ${many(going, 'predicted delete')}`);
     return svg;
   }
 
@@ -179,34 +197,61 @@
     return item.next ? `${age}, next ${minutes(item.next) <= now ? 'now' : `in ${span(minutes(item.next) - now)}`}` : age;
   }
 
-  function row(item, position, height) {
+  const hasLine = (item) => item.points.length > 0 || item.policy !== '';
+
+  function row(item, position, width) {
     const state = stateOf[item.state] || { text: item.state, style: '' };
     const button = make('button', { type: 'button', title: item.name }, name(item.name || item.id));
     button.addEventListener('click', () => open(item));
     const what = item.policy ? make('span', { class: 'what dim' }, name(item.policy), ' on ', name(item.engine)) : make('span', { class: 'what dim' }, 'on ', name(item.engine));
-    const element = make('div', { class: 'row', role: 'listitem', 'aria-posinset': position + 1, 'aria-setsize': shown.length },
+    const element = make('div', { class: hasLine(item) ? 'row' : 'row bare', role: 'listitem', 'aria-posinset': position + 1, 'aria-setsize': shown.length },
       button, make('span', { class: `state ${state.style}` }, state.text), what, make('span', { class: 'when dim' }, about(item)));
-    if (item.points.length || item.policy) element.append(timeline(item));
-    element.style.top = `${position * height}px`;
+    if (hasLine(item)) element.append(timeline(item, width));
+    element.style.top = `${tops[position]}px`;
     return element;
+  }
+
+  // Where each row begins, and where the last one ends: those without a timeline may be lower.
+  function place() {
+    const [full, bare] = ['ruler', 'ruler-bare'].map((id) => get(id).offsetHeight);
+    const wanted = `${full} ${bare} ${shown.length}`;
+    if (wanted === sizes) return;
+    sizes = wanted;
+    let top = 0;
+    tops = shown.map((item) => {
+      const own = top;
+      top += hasLine(item) ? full : bare;
+      return own;
+    });
+    tops.push(top);
+    get('rows').style.height = `${top}px`;
+    get('list').style.height = `min(70vh, 48rem, ${Math.max(bare, top) + 2}px)`;
+  }
+
+  // The row at a height.
+  function rowAt(height) {
+    let low = 0, high = shown.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (tops[middle + 1] <= height) low = middle + 1; else high = middle;
+    }
+    return low;
   }
 
   let drawn = '';
   function render() {
     const list = get('list'), rows = get('rows');
-    const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
-    const height = (matchMedia('(max-width: 48rem)').matches ? 6.5 : 4) * rem;
-    rows.style.height = `${shown.length * height}px`;
-    list.style.height = `min(70vh, 48rem, ${Math.max(1, shown.length) * height + 2}px)`;
-    const first = Math.max(0, Math.floor(list.scrollTop / height) - 5);
-    const last = Math.min(shown.length, Math.ceil((list.scrollTop + list.clientHeight) / height) + 5);
-    const wanted = `${first} ${last} ${height} ${get('span').value}`;
+    place();
+    const width = Math.floor(get('ruler').lastElementChild.getBoundingClientRect().width);
+    const first = Math.max(0, rowAt(list.scrollTop) - 5);
+    const last = Math.min(shown.length, rowAt(list.scrollTop + list.clientHeight) + 6);
+    const wanted = `${first} ${last} ${width} ${sizes} ${get('span').value}`;
     if (wanted === drawn) return;
     drawn = wanted;
     const held = document.activeElement && document.activeElement.closest ? document.activeElement.closest('.row') : null;
     const focus = held ? held.getAttribute('aria-posinset') : null;
     const fresh = [];
-    for (let position = first; position < last; position += 1) fresh.push(row(shown[position], position, height));
+    for (let position = first; position < last; position += 1) fresh.push(row(shown[position], position, width));
     rows.replaceChildren(...fresh);
     if (focus) {
       const again = rows.querySelector(`[aria-posinset="${focus}"] button`);
@@ -220,36 +265,43 @@
     shown = items.filter((item) => (!state || item.state === state) && (!policy || item.policy === policy) && (!engine || item.engine === engine) && words.every((word) => item.text.includes(word)));
     get('count').textContent = shown.length === items.length ? many(items.length, 'entry').replace(/entrys$/, 'entries') : `${shown.length.toLocaleString('en')} of ${many(items.length, 'entry').replace(/entrys$/, 'entries')}`;
     drawn = '';
+    sizes = '';
     get('list').scrollTop = 0;
     render();
   }
 
-  function table(columns, rows, label) {
-    const head = make('tr', {}, ...columns.map((column) => make('th', { scope: 'col' }, column)));
-    const body = rows.map((cells) => make('tr', {}, ...cells.map((cell) => make('td', {}, cell))));
-    const inside = make('table', {}, make('thead', {}, head), make('tbody', {}, ...body));
-    return make('div', { class: 'table', tabindex: '0', role: 'region', 'aria-label': label }, inside);
+  // The roles stand there because a narrow window shows each row as lines of its own.
+  function table(columns, rows, label, style = '') {
+    const head = make('tr', { role: 'row' }, ...columns.map((column) => make('th', { scope: 'col', role: 'columnheader' }, column)));
+    const cell = (inside, column) => {
+      const element = make('td', { role: 'cell', 'data-label': columns[column] }, inside);
+      if (!element.textContent) element.className = 'empty';
+      return element;
+    };
+    const body = rows.map((cells) => make('tr', { role: 'row' }, ...cells.map(cell)));
+    const inside = make('table', { role: 'table' }, make('thead', { role: 'rowgroup' }, head), make('tbody', { role: 'rowgroup' }, ...body));
+    return make('div', { class: `table ${style}`, tabindex: '0', role: 'region', 'aria-label': label }, inside);
   }
 
   function open(item) {
     const dialog = get('detail');
     const close = make('button', { type: 'button' }, 'Close');
     close.addEventListener('click', () => dialog.close());
-    const facts = [['state', (stateOf[item.state] || item).text || item.state], ['engine', name(item.engine)], ['id', name(item.id)]];
+    const state = stateOf[item.state] || { text: item.state, style: '' };
+    const facts = [['state', make('span', { class: state.style }, state.text)], ['engine', name(item.engine)], ['id', name(item.id)]];
     if (item.zone) facts.push(['zone', name(item.zone)]);
     if (item.policy) facts.push(['policy', name(item.policy)]);
     if (item.breach_at) facts.push(['objective', `${minutes(item.breach_at) <= now ? 'broken since' : 'kept until'} ${at(item.breach_at)}`]);
     if (item.next) facts.push(['next run', at(item.next)]);
-    if (item.reason) facts.push(['why', name(item.reason)], ['who answers for it', name(item.owner)], ['until', at(item.until)]);
+    if (item.reason) facts.push(['why', said(item.reason)], ['who answers for it', name(item.owner)], ['until', at(item.until)]);
     if (item.excluded_by) facts.push(['excluded by', name(item.excluded_by)]);
+    const list = make('dl', {}, ...facts.flatMap(([what, text]) => [make('dt', {}, what), make('dd', {}, text)]));
     const deletes = new Map(item.deletes);
-    const points = item.points.slice().reverse().map((point) => [minute(point[0]), span(now - point[0]), rulesOf(point), deletes.has(point[0]) ? minute(deletes.get(point[0])) : '']);
-    const parts = [make('h2', { id: 'detail-title' }, name(item.name || item.id)), close, table(['', ''], facts, 'Facts')];
-    if (points.length) parts.push(make('h3', {}, many(points.length, 'restore point')), table(['of', 'age', 'kept by', 'predicted delete'], points, 'Restore points'));
+    const points = item.points.slice().reverse().map((point) => [time(minute(point[0])), time(span(now - point[0])), rulesOf(point), deletes.has(point[0]) ? day(deletes.get(point[0])) : '']);
+    const parts = [make('div', { class: 'head' }, make('h2', { id: 'detail-title' }, name(item.name || item.id)), close), list];
+    if (points.length) parts.push(make('h3', {}, many(points.length, 'restore point')), table(['of', 'age', 'kept by', 'predicted delete'], points, 'Restore points', 'points'));
     if (item.policy) parts.push(make('p', { class: 'dim' }, 'Predicted deletes hold if nothing changes, and are those that come next; stillframe explain says them of every image.'));
     dialog.replaceChildren(...parts);
-    // A head without words says nothing.
-    dialog.querySelector('thead').remove();
     dialog.showModal();
   }
 
@@ -259,17 +311,44 @@
     section.hidden = false;
   }
 
+  const NOTES_SHOWN = 10;
+  const RESULTS = { done: 'good', found: 'good', failed: 'danger', skipped: 'notice', refused: 'notice', left: 'notice', 'given up': 'notice' };
+
+  // What a plan is: that of a round is over, that of a file has not begun.
+  function aboutPlan(plan) {
+    const id = plan.id.slice(0, 12), made = at(plan.at);
+    if (!plan.carried_out) return `Plan ${id}: ${plan.count ? `${many(plan.count, 'change')} that a run at ${made} would make` : `a run at ${made} would change nothing`}.`;
+    const results = Object.entries(plan.results).map(([word, count]) => `${count.toLocaleString('en')} ${word}`);
+    return `Plan ${id} of the last round, which began ${made}: ${plan.count ? many(plan.count, 'change') : 'nothing was to be done'}${results.length ? `, ${results.join(', ')}` : ''}. The next round plans anew.`;
+  }
+
+  function came(change) {
+    const element = make('span', { class: RESULTS[change.result] || '' }, change.result || '');
+    return change.message ? make('span', {}, element, ': ', said(change.message)) : element;
+  }
+
   function sections() {
     const plans = [];
     for (const engine of overview.engines) {
       const plan = engine.plan;
-      plans.push(make('h3', {}, name(engine.name)), make('p', { class: 'dim' }, `Plan ${plan.id.slice(0, 12)}, seen ${at(engine.seen_at)}: ${many(plan.count, 'change')}${plan.count > plan.changes.length ? `, of which ${plan.changes.length} are shown` : ''}.`));
-      if (plan.notes.length) plans.push(make('ul', {}, ...plan.notes.map((note) => make('li', { class: 'notice' }, name(note)))));
-      if (plan.changes.length) plans.push(table(['action', 'source', 'policy', 'image', 'why'], plan.changes.map((one) => [make('span', one.action === 'delete' ? { class: 'danger' } : {}, one.action), name(one.source), name(one.policy), name(one.image), name(one.why)]), `Plan of ${engine.name}`));
+      const some = plan.count > plan.changes.length ? ` ${plan.changes.length.toLocaleString('en')} of them are shown.` : '';
+      plans.push(make('h3', {}, name(engine.name)), make('p', { class: 'dim' }, said(`${aboutPlan(plan)}${some}`)));
+      const notes = plan.notes.map((note) => make('li', { class: 'notice' }, said(note)));
+      const more = notes.splice(NOTES_SHOWN);
+      if (notes.length) plans.push(make('ul', {}, ...notes));
+      if (more.length) plans.push(make('details', {}, make('summary', {}, `${more.length} more`), make('ul', {}, ...more)));
+      const action = (one) => make('span', one.action === 'delete' ? { class: 'danger' } : {}, one.action);
+      const columns = ['action', 'source', 'policy', 'image', 'why'];
+      const cells = plan.changes.map((one) => [action(one), name(one.source), name(one.policy), name(one.image), said(one.why)]);
+      if (plan.carried_out) {
+        columns.splice(1, 0, 'came of it');
+        plan.changes.forEach((one, index) => cells[index].splice(1, 0, came(one)));
+      }
+      if (cells.length) plans.push(table(columns, cells, `Plan of ${engine.name}`));
     }
     put('plan', plans, 'Nothing was planned yet.');
-    put('rounds', overview.rounds.length ? [table(['engine', 'began', 'ended', 'plan', 'to be done', 'came of it'], overview.rounds.map((one) => [name(one.engine), at(one.began_at), one.ended_at ? at(one.ended_at) : '', one.plan.slice(0, 12), one.planned, one.results]), 'Rounds as a table')] : [], 'No round is known.');
-    const drills = overview.engines.flatMap((engine) => engine.drills.map((one) => [at(one.at), name(one.source), name(one.policy), name(one.image), name(engine.name)]));
+    put('rounds', overview.rounds.length ? [table(['engine', 'began', 'ended', 'plan', 'to be done', 'came of it'], overview.rounds.map((one) => [name(one.engine), time(at(one.began_at)), one.ended_at ? time(at(one.ended_at)) : '', one.plan.slice(0, 12), one.planned, one.results]), 'Rounds as a table')] : [], 'No round is known.');
+    const drills = overview.engines.flatMap((engine) => engine.drills.map((one) => [time(at(one.at)), name(one.source), name(one.policy), name(one.image), name(engine.name)]));
     put('drills', drills.length ? [table(['passed', 'source', 'policy', 'image', 'engine'], drills, 'Drills as a table')] : [], 'No restore point has passed a drill.');
     put('policies', overview.policies.length ? [table(['policy', 'engine', 'owner', 'schedule', 'keeps', 'objective', 'paused'], overview.policies.map((one) => [name(one.name), name(one.engine), name(one.owner), one.schedule, one.retention, one.objective, one.paused]), 'Policies as a table')] : [], 'There is no policy.');
     const links = [['sources', 'Sources'], ['plan', 'Plan'], ['rounds', 'Rounds'], ['drills', 'Drills'], ['policies', 'Policies']];
@@ -281,7 +360,8 @@
     const title = overview.name ? `stillframe ${overview.name}` : 'stillframe';
     document.title = title;
     get('title').replaceChildren(name(title));
-    get('state').textContent = `As of ${at(overview.at)}`;
+    tell('');
+    asOf();
     get('footer').replaceChildren(make('p', {}, 'Policies with the digest ', name(overview.policies_digest), '.'));
     states();
     options(get('by-policy'), 'all', overview.policies.map((one) => [one.name, one.name]));
@@ -295,6 +375,25 @@
     get('list').scrollTop = before;
     render();
     sections();
+  }
+
+  function tell(text, style = '') {
+    get('state').className = style;
+    get('state').textContent = text;
+  }
+
+  // Whoever reads the page aloud is told what goes wrong, and not each minute that nothing does.
+  function asOf() {
+    const first = minutes(overview.at);
+    get('as-of').textContent = `As of ${minute(seen)}${seen > first ? `; nothing has changed since ${minute(first).slice(0, 10) === minute(seen).slice(0, 10) ? clock(first) : minute(first)}` : ''}`;
+  }
+
+  // Who was asked says that nothing has changed.
+  function confirm() {
+    tell('');
+    pass();
+    seen = now;
+    asOf();
   }
 
   function states() {
@@ -338,11 +437,11 @@
       const answer = await fetch('page.json', { headers, cache: 'no-store' });
       if (answer.status === 401) {
         get('token').hidden = false;
-        get('state').textContent = token ? 'That token is not the right one.' : 'A token is needed.';
+        tell(token ? 'That token is not the right one.' : 'A token is needed.');
         return;
       }
       if (answer.status === 304) {
-        pass();
+        confirm();
         return;
       }
       if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
@@ -350,7 +449,7 @@
       show(await answer.text());
     } catch (error) {
       pass();
-      get('state').textContent = `stillframe does not answer (${error.message})${overview ? `; this is as of ${at(overview.at)}` : ''}`;
+      tell(`stillframe does not answer (${error.message})${overview ? `; what is shown is as of ${minute(seen)}` : ''}`, 'danger');
     }
   }
   get('token').addEventListener('submit', (event) => {
