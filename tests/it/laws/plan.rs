@@ -304,10 +304,10 @@ fn law_22_where_captures_fail_only_what_waits_for_them_is_left() {
             prop_assert!(waits, "{change:#?}");
         }
         // For a capture that failed nothing was let go: what waited for it waits on.
-        let waits = |changes: &[Change]| -> BTreeSet<Option<String>> {
+        let waits = |changes: &[Change]| -> BTreeSet<String> {
             let waits = changes.iter().filter(|change| change.waits_for.is_some());
             let waits = waits.filter(|change| !pending.explains(change, &inventory));
-            waits.map(|change| change.image.id.clone()).filter(Option::is_some).collect()
+            waits.filter_map(|change| change.image.id.clone()).collect()
         };
         let (before, after) = (waits(&approved.changes), waits(&left));
         prop_assert!(before.is_subset(&after), "{before:?}\n{after:?}");
