@@ -16,7 +16,7 @@ use crate::report::{Diagnosis, EngineDiagnosis, diagnosis_text};
 /// Examine each engine.
 #[derive(Debug, Args)]
 pub struct Doctor {
-    /// Only what this task needs must be there: plan, create, delete, share; all where it is left out
+    /// Only what this task needs must be there: plan, create, create-via-snapshot, delete, share; all where it is left out
     #[arg(long = "for", value_name = "TASK", value_parser = parse_task)]
     tasks: Vec<Task>,
     /// Print the smallest roles as YAML, all or that of a task, and look at nothing

@@ -9,10 +9,11 @@
 mod ended;
 mod leave;
 mod place;
+mod told;
 
 use std::collections::BTreeSet;
 use std::error::Error;
-use std::fmt;
+use std::fmt::{self, Display};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -29,6 +30,8 @@ use uuid::Uuid;
 pub use ended::{Ended, is_earlier};
 pub use leave::{Free, Leave, Limit, Looking, Watched, Within, go_on, pause_watched, steps};
 pub use place::{Place, SecretSource};
+
+use told::Told;
 
 use super::{Calls, EngineError};
 use crate::clock::Clock;
@@ -240,6 +243,7 @@ pub struct Http {
     counts: Arc<Counts>,
     /// Seconds that the clock of the service was ahead of ours when it answered last.
     ahead_seconds: Arc<AtomicI64>,
+    told: Told,
 }
 
 /// What was asked of a service.
@@ -262,6 +266,7 @@ impl Http {
             clock,
             counts: Arc::default(),
             ahead_seconds: Arc::new(AtomicI64::new(i64::MIN)),
+            told: Told::default(),
         })
     }
 
@@ -352,6 +357,12 @@ impl Http {
         let ahead = SignedDuration::from_secs(self.ahead_seconds().unwrap_or(0));
         let now = self.clock.now();
         now.saturating_add(ahead).unwrap_or(now)
+    }
+
+    /// Says that a request is sent again after a time, and why. `is_told` where who waits says so.
+    pub fn tell_wait(&self, why: &dyn Display, time: Duration, is_told: bool) {
+        let service = self.endpoint.host_str().unwrap_or_default();
+        self.told.tell(service, why, time, self.clock.now(), is_told);
     }
 
     fn note_time(&self, response: &Response) {

@@ -33,6 +33,7 @@ use stillframe::policy::{Finding, SourceFile, load};
 pub use fake::{Fake, Wrong};
 
 use super::conform::check_request;
+use super::logged::Logged;
 
 /// Lets no time pass, and remembers how much was asked for.
 #[derive(Default)]
@@ -419,12 +420,23 @@ async fn disk_images_and_snapshots_are_of_one_disk() {
         assert!(matches!(&made, Created::Made(image) if image.kind == kind), "{made:?}");
         let body = case.fake.state().bodies.last().unwrap().clone();
         let disk = "projects/p/zones/us-a/disks/web-1-data";
+        let mut expected = json!({
+            "name": wanted.name,
+            "description": "a description (by here)",
+            "labels": wanted.create.labels,
+            "storageLocations": ["us"],
+        });
+        let key = json!({"kmsKeyName": wanted.create.kms_key});
         if kind == ImageKind::DiskImage {
-            assert_eq!(body["sourceDisk"], disk);
+            expected["sourceDisk"] = disk.into();
+            expected["family"] = "golden".into();
+            expected["imageEncryptionKey"] = key;
         } else {
+            expected["snapshotEncryptionKey"] = key;
             let line = format!("POST {disk}/createSnapshot");
             assert_eq!(case.fake.state().asked(&line), 1);
         }
+        assert_eq!(body, expected);
         // A round that sees it knows it again.
         assert!(matches!(case.create(wanted.clone()).await.unwrap(), Created::Found { .. }));
         assert_eq!(case.count(collection), 1);
@@ -439,6 +451,18 @@ async fn disk_images_and_snapshots_are_of_one_disk() {
     let mut flushed = request(ImageKind::DiskImage, 3);
     flushed.create.consistency = Consistency::Application;
     assert!(matches!(case.create(flushed).await, Err(EngineError::Refused(_))));
+}
+
+#[tokio::test]
+async fn each_snapshot_of_a_flushed_set_asks_for_the_flush() {
+    let case = Case::new();
+    let mut flushed = request(ImageKind::Snapshot, 3);
+    flushed.create.consistency = Consistency::Application;
+    flushed.create.disks.push("boot".to_owned());
+    case.create(flushed).await.unwrap();
+    let bodies = case.fake.state().bodies.clone();
+    assert_eq!(bodies.len(), 2, "{bodies:#?}");
+    assert!(bodies.iter().all(|body| body["guestFlush"] == json!(true)), "{bodies:#?}");
 }
 
 #[tokio::test]
@@ -480,6 +504,19 @@ async fn a_used_up_minute_is_waited_out() {
         );
         assert_eq!(case.count("machineImages"), 1);
     }
+}
+
+#[tokio::test]
+async fn a_look_that_waits_says_so_once_for_all_its_requests() {
+    let (logged, _guard) = Logged::begin(tracing::Level::WARN);
+    let case = Case::new();
+    case.wrong(&[Wrong::Unavailable; 2]);
+    assert!(case.engine().observe().await.is_complete());
+    assert_eq!(logged.text(), "", "what takes a moment is no news");
+    case.wrong(&[Wrong::Rate; 4]);
+    assert!(case.engine().observe().await.is_complete());
+    let text = logged.text();
+    assert_eq!(text.matches("; it is asked again in ").count(), 1, "{text}");
 }
 
 #[tokio::test]

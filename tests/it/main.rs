@@ -38,6 +38,7 @@ mod language;
 mod laws;
 mod lints;
 mod local;
+mod logged;
 mod memory;
 mod misfortune;
 #[cfg(feature = "watch")]

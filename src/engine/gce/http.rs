@@ -149,7 +149,7 @@ impl Http {
             match repeats.pause(call, &error, self.way.now(), spread) {
                 Some(time) => {
                     was_open |= error.is_open();
-                    tracing::debug!("{error}; sent again in {time:?}");
+                    self.way.tell_wait(&error, time, leave.tells());
                     let passed = match leave.may_wait(time, &error.to_string()) {
                         Ok(()) => leave.pass(time, self.pause.as_ref()).await,
                         refused => refused,

@@ -31,6 +31,11 @@ pub trait Leave: Send + Sync {
         Ok(())
     }
 
+    /// Whether that it waits is told by who gives leave.
+    fn tells(&self) -> bool {
+        false
+    }
+
     /// Lets that time pass.
     async fn pass(&self, time: Duration, pause: &dyn Pause) -> Result<(), EngineError> {
         pause.pause(time).await;
@@ -55,6 +60,10 @@ impl Leave for Watched<'_> {
     fn may_wait(&self, time: Duration, why: &str) -> Result<(), EngineError> {
         tell(self.0, time, why);
         Ok(())
+    }
+
+    fn tells(&self) -> bool {
+        true
     }
 
     async fn pass(&self, time: Duration, pause: &dyn Pause) -> Result<(), EngineError> {
@@ -122,6 +131,10 @@ impl Leave for Within<'_> {
 
     fn may_wait(&self, time: Duration, why: &str) -> Result<(), EngineError> {
         self.limit.may_wait(self.clock.now(), time, why)
+    }
+
+    fn tells(&self) -> bool {
+        true
     }
 
     async fn pass(&self, time: Duration, pause: &dyn Pause) -> Result<(), EngineError> {

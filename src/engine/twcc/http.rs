@@ -104,7 +104,7 @@ impl Service {
                 Err(error) => error,
             };
             let Some(time) = repeats.pause(&error) else { return Err(error) };
-            tracing::debug!("{error}; sent again in {time:?}");
+            self.way.tell_wait(&error, time, false);
             self.pause.pause(time).await;
         }
     }

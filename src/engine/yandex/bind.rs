@@ -103,6 +103,10 @@ impl Leave for Relabel<'_> {
         self.only.beside.may_wait(time, why)
     }
 
+    fn tells(&self) -> bool {
+        self.only.beside.tells()
+    }
+
     async fn pass(&self, time: Duration, pause: &dyn Pause) -> Result<(), EngineError> {
         self.only.beside.pass(time, pause).await
     }
@@ -128,6 +132,10 @@ impl<F: Fn(&wire::Instance, bool) -> bool + Send + Sync> Leave for AsSeen<'_, F>
 
     fn may_wait(&self, time: Duration, why: &str) -> Result<(), EngineError> {
         self.beside.may_wait(time, why)
+    }
+
+    fn tells(&self) -> bool {
+        self.beside.tells()
     }
 
     async fn pass(&self, time: Duration, pause: &dyn Pause) -> Result<(), EngineError> {

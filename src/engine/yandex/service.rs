@@ -255,7 +255,7 @@ impl Services {
             };
             let Some(time) = repeats.pause(is_repeatable, &error) else { return Err(error) };
             *was_open |= error.is_open();
-            tracing::debug!("{error}; sent again in {time:?}");
+            way.tell_wait(&error, time, leave.tells());
             leave.may_wait(time, &error.to_string()).map_err(CallError::Withheld)?;
             leave.pass(time, self.pause.as_ref()).await.map_err(CallError::Withheld)?;
         }

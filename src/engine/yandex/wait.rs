@@ -98,6 +98,10 @@ impl Leave for Asked<'_> {
         self.pace.limit(self.waiting.watcher).may_wait(now, time, why)
     }
 
+    fn tells(&self) -> bool {
+        true
+    }
+
     async fn pass(&self, time: Duration, pause: &dyn Pause) -> Result<(), EngineError> {
         self.waiting.pass(time, pause).await
     }

@@ -14,6 +14,7 @@ use stillframe::name::PolicyName;
 use stillframe::plan::{Plan, of_changes, plan};
 
 use super::*;
+use crate::logged::Logged;
 use crate::support::Datacenter;
 
 /// What every signature begins with here: nothing that is written may have it.
@@ -598,21 +599,6 @@ fn quoting(status: u16) -> SocketAddr {
     address
 }
 
-/// What was logged.
-#[derive(Clone, Default)]
-struct Recorder(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Recorder {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 struct Swift;
 
 #[async_trait::async_trait]
@@ -624,13 +610,7 @@ impl Pause for Swift {
 async fn what_the_service_quotes_is_passed_on_without_the_secret() {
     let world = World::new().await;
     let request = world.request(world.storage.signed(1)).await;
-    let recorder = Recorder::default();
-    let writer = recorder.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (logged, _guard) = Logged::begin(tracing::Level::TRACE);
     for status in [400, 503, 200] {
         let settings = json!({"folders": ["p"], "endpoint": format!("http://{}", quoting(status))});
         let clock = world.served.clock.clone();
@@ -641,8 +621,7 @@ async fn what_the_service_quotes_is_passed_on_without_the_secret() {
         assert!(said.contains("backups/web-1.img?…"), "{status}: {said}");
         assert!(!said.contains(SIGNATURE), "{status}: {said}");
     }
-    let logged = recorder.0.lock().unwrap().clone();
-    let logged = String::from_utf8_lossy(&logged);
+    let logged = logged.text();
     assert!(logged.contains("sent again in"), "{logged}");
     assert!(!logged.contains(SIGNATURE), "{logged}");
 }
