@@ -8,12 +8,13 @@
 //! after.
 
 mod ledger;
+mod others;
 mod run;
 mod underway;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,6 +27,7 @@ use tracing::Instrument;
 pub use ledger::chain::{Break, Checked, check as check_chain};
 pub use ledger::{Ledger, LedgerError};
 use run::EngineRun;
+use underway::made_by;
 pub use underway::{Late, Load, Underway};
 
 use crate::clock::Clock;
@@ -335,18 +337,28 @@ const LONG: [Action; 3] = [Action::Create, Action::Copy, Action::Drill];
 /// Images that have become READY, by engine and name.
 type Made = BTreeMap<(String, String), Image>;
 
-fn made_so_far(plan: &Plan, outcomes: &[Outcome]) -> Made {
-    outcomes
-        .iter()
-        .filter_map(|outcome| {
-            let change = &plan.changes[outcome.change];
-            let (Ending::Done { image } | Ending::Found { image, .. }) = &outcome.ending else {
-                return None;
-            };
-            let image = Image::clone(image.as_ref()?);
-            Some(((change.engine.clone(), image.name.clone()), image))
-        })
-        .collect()
+/// What has come of what takes time.
+#[derive(Default)]
+struct SoFar {
+    images: Made,
+    /// What is left to what is under way, by engine and name: that may have ended by now.
+    postponed: BTreeSet<(String, String)>,
+}
+
+fn made_so_far(plan: &Plan, outcomes: &[Outcome]) -> SoFar {
+    let mut so_far = SoFar::default();
+    for outcome in outcomes {
+        let change = &plan.changes[outcome.change];
+        let engine = change.engine.clone();
+        match &outcome.ending {
+            Ending::Done { image: Some(image) } | Ending::Found { image: Some(image), .. } => {
+                so_far.images.insert((engine, image.name.clone()), Image::clone(image));
+            }
+            Ending::UnderWay => drop(so_far.postponed.insert((engine, made_by(change).clone()))),
+            _ => {}
+        }
+    }
+    so_far
 }
 
 /// Carries out some of the changes, the engines side by side: with what was made so far and what a
@@ -355,7 +367,7 @@ async fn run_engines(
     plan: &Plan,
     hands: &Hands<'_>,
     takes: impl Fn(&Change) -> bool,
-    (made, confirmed): (&Made, Option<&Confirmed>),
+    (made, confirmed): (&SoFar, Option<&Confirmed>),
     unwritten: Option<&String>,
 ) -> Vec<Outcome> {
     let mut by_engine: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
@@ -382,7 +394,8 @@ async fn run_engines(
                 .collect(),
             confirmed: confirmed.map(|confirmed| confirmed.changes.clone()),
             overtaken: confirmed.map(|confirmed| confirmed.overtaken.clone()).unwrap_or_default(),
-            made: made.clone(),
+            made: made.images.clone(),
+            postponed: made.postponed.clone(),
             ledger: Arc::clone(&hands.ledger),
             unwritten: unwritten.cloned(),
             clock: Arc::clone(&hands.clock),
@@ -390,6 +403,7 @@ async fn run_engines(
             listener: Arc::clone(&hands.listener),
             stop: hands.stop.clone(),
             is_stuck: AtomicBool::new(false),
+            looks: AtomicUsize::new(0),
         };
         runs.spawn(Arc::new(run).run(changes).in_current_span());
     }

@@ -23,6 +23,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 pub use action::{Action, Reason, ReasonCode};
+pub(crate) use agree::is_as;
 pub use agree::{Overtaken, changed_since, in_both, overtaken, still_wanted};
 pub(crate) use decide::name_taken;
 pub use document::{

@@ -1,13 +1,14 @@
 //! The changes of one engine in one phase: side by side where they take time, else one by one.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::others::overtaken;
 use super::underway::{Entry, Lane};
 use super::{Doer, Ending, LONG, Lasting, Ledger, Listener, Made, Outcome, Stop, timer};
 use tracing::{Instrument, Span};
@@ -50,6 +51,8 @@ pub(super) struct EngineRun {
     pub(super) overtaken: BTreeMap<usize, Overtaken>,
     /// What this run has made so far.
     pub(super) made: Made,
+    /// What it leaves to what is under way, by engine and name.
+    pub(super) postponed: BTreeSet<(String, String)>,
     pub(super) ledger: Arc<Ledger>,
     /// Why the round is not in the ledger, where it is not.
     pub(super) unwritten: Option<String>,
@@ -60,6 +63,8 @@ pub(super) struct EngineRun {
     pub(super) stop: Stop,
     /// Something that takes no time was given up: the engine does not answer.
     pub(super) is_stuck: AtomicBool,
+    /// How often it was looked whether another run has done something.
+    pub(super) looks: AtomicUsize,
 }
 
 impl EngineRun {
@@ -289,7 +294,8 @@ impl EngineRun {
         }
         let missing = change.waits_for.as_ref().filter(|name| !self.is_made(change, name));
         if let Some(missing) = missing {
-            return Some(if self.lasting.underway.delays(change, missing) {
+            let is_postponed = self.postponed.contains(&(change.engine.clone(), missing.clone()));
+            return Some(if is_postponed || self.lasting.underway.delays(change, missing) {
                 Ending::UnderWay
             } else {
                 Ending::Skipped { message: format!("{missing} did not become READY") }
@@ -380,6 +386,7 @@ impl EngineRun {
             (_, Ok(image)) => Ending::Done { image: image.map(Box::new) },
             // Somebody else has deleted it: it is gone, as the plan wanted.
             (Action::Delete, Err(EngineError::NotFound)) => Ending::Found { image: None, by: None },
+            (_, Err(EngineError::Changed)) => overtaken(engine, change, &self.looks).await,
             (_, Err(error)) => failed(error.to_string()),
         }
     }

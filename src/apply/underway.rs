@@ -324,7 +324,7 @@ impl Work {
     }
 }
 
-fn made_by(change: &Change) -> &String {
+pub(super) fn made_by(change: &Change) -> &String {
     change.copy.as_ref().map_or(&change.image.name, |copy| &copy.name)
 }
 

@@ -92,7 +92,7 @@ fn lowers(action: Action) -> bool {
 }
 
 /// Whether an image is no longer what it was, and is what a change would make of it.
-fn is_as(image: &Image, update: &Update, change: &Change) -> bool {
+pub(crate) fn is_as(image: &Image, update: &Update, change: &Change) -> bool {
     let labels = &image.labels;
     change.image.fingerprint.as_ref() != Some(&image.fingerprint)
         && image.stage == update.stage_after

@@ -45,6 +45,7 @@ mod misfortune;
 mod packaging;
 mod plans;
 mod reviews;
+mod rivals;
 mod saved;
 mod schemas;
 #[cfg(feature = "serve")]

@@ -1,0 +1,146 @@
+//! Another run that is at the same image at the same time.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use stillframe::apply::{Ending, Stop};
+use stillframe::clock::{Clock, FixedClock};
+use stillframe::engine::{CreateRequest, Created, Engine, EngineError, Settled, Watcher};
+use stillframe::inventory::EngineInventory;
+use stillframe::plan::{Action, ImageRef, Update};
+
+use super::engines::{Quiet, Yes, policies, room};
+use super::memory::{MemoryEngine, instance};
+
+/// What the other one does, while this run comes to an image.
+#[derive(Clone, Copy, PartialEq)]
+enum Rival {
+    /// The same, in two steps.
+    Same,
+    /// Something else, once.
+    Other,
+}
+
+/// An engine that another run uses as well.
+struct Shared {
+    inner: Arc<MemoryEngine>,
+    rival: Rival,
+    /// What this run wanted when it found the image changed.
+    wanted: Mutex<Option<(ImageRef, Option<Update>)>>,
+    /// Looks since then.
+    looks: AtomicUsize,
+}
+
+impl Shared {
+    /// The first step of the other one comes before that of this run.
+    fn come_first(&self, image: &ImageRef, update: Option<&Update>) -> EngineError {
+        let mut world = self.inner.world.lock().unwrap();
+        let image_now = world.images.get_mut(image.id.as_ref().unwrap()).unwrap();
+        "half".clone_into(&mut image_now.fingerprint);
+        *self.wanted.lock().unwrap() = Some((image.clone(), update.cloned()));
+        EngineError::Changed
+    }
+
+    fn go_on(&self) {
+        let wanted = self.wanted.lock().unwrap();
+        let Some((image, update)) = &*wanted else { return };
+        let is_last = self.looks.fetch_add(1, Ordering::SeqCst) == 1;
+        if !is_last || self.rival == Rival::Other {
+            return;
+        }
+        let id = image.id.as_ref().unwrap();
+        let mut world = self.inner.world.lock().unwrap();
+        let Some(update) = update else {
+            world.images.remove(id);
+            return;
+        };
+        let image_now = world.images.get_mut(id).unwrap();
+        image_now.stage = update.stage_after;
+        image_now.labels.extend(update.set_labels.clone());
+        "whole".clone_into(&mut image_now.fingerprint);
+    }
+}
+
+#[async_trait]
+impl Engine for Shared {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    async fn observe(&self) -> EngineInventory {
+        self.go_on();
+        self.inner.observe().await
+    }
+
+    async fn create(
+        &self,
+        request: CreateRequest,
+        watcher: Arc<dyn Watcher>,
+    ) -> Result<Created, EngineError> {
+        self.inner.create(request, watcher).await
+    }
+
+    async fn update(
+        &self,
+        image: &ImageRef,
+        update: &Update,
+    ) -> Result<stillframe::inventory::Image, EngineError> {
+        Err(self.come_first(image, Some(update)))
+    }
+
+    async fn delete(&self, image: &ImageRef) -> Result<(), EngineError> {
+        Err(self.come_first(image, None))
+    }
+
+    async fn settle(&self) -> Result<Settled, EngineError> {
+        self.inner.settle().await
+    }
+}
+
+fn clock(day: i64) -> Arc<dyn Clock> {
+    let first: jiff::Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+    Arc::new(FixedClock(first + jiff::SignedDuration::from_hours(24 * day)))
+}
+
+/// What comes of a change that a run finds half done by another one, or changed for another purpose, and how
+/// often it has looked.
+async fn ended(action: Action, rival: Rival) -> (Ending, usize) {
+    let inner = MemoryEngine::new(clock(0));
+    inner.add(instance("web-1", &[]));
+    let directory = tempfile::tempdir().unwrap();
+    let wanted = || policies("  retention: {last: 1}\n  lifecycle: {grace: 0}\n");
+    // The second day deprecates, and the look after it deletes.
+    let days = if action == Action::Delete { 2 } else { 1 };
+    for day in 0..days {
+        let room = room(inner.clone(), clock(day), wanted(), &directory);
+        room.round(&Yes, Arc::new(Quiet), &Stop::default()).await;
+    }
+    let day = if action == Action::Delete { 1 } else { days };
+    let (wanted_by_run, looks) = (Mutex::new(None), AtomicUsize::new(0));
+    let shared = Arc::new(Shared { inner, rival, wanted: wanted_by_run, looks });
+    let room = room(shared.clone(), clock(day), wanted(), &directory);
+    let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await;
+    let is_it = |index: usize| round.plan.changes[index].action == action;
+    let outcome = round.outcomes.into_iter().find(|outcome| is_it(outcome.change)).unwrap();
+    (outcome.ending, shared.looks.load(Ordering::SeqCst))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_run_is_doing_is_waited_for_and_no_failure() {
+    for action in [Action::Deprecate, Action::Delete] {
+        let (ending, _) = ended(action, Rival::Same).await;
+        assert!(matches!(ending, Ending::Found { .. }), "{action:?}: {ending:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_else_has_made_of_an_image_is_left_alone() {
+    for action in [Action::Deprecate, Action::Delete] {
+        let (ending, looks) = ended(action, Rival::Other).await;
+        let Ending::Failed { message } = &ending else { panic!("{action:?}: {ending:?}") };
+        assert!(message.contains("has changed since the plan was made"), "{message}");
+        // It stays as it is: nobody is at it, and the third look is that of the round after it.
+        assert!((2..=3).contains(&looks), "{action:?}: {looks}");
+    }
+}
