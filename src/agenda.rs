@@ -168,6 +168,14 @@ impl Agenda {
         }
     }
 
+    /// A round was broken off before it had seen anything: another one begins.
+    pub fn broken_off(&mut self, name: &str) {
+        if let Some(engine) = self.engines.get_mut(name) {
+            engine.is_running = false;
+            engine.is_asked = true;
+        }
+    }
+
     /// Something has ended beside the rounds of an engine, well or not, and so much still goes on.
     pub fn ended_late(&mut self, name: &str, is_well: bool, still: usize, now: Timestamp) {
         let Some(engine) = self.engines.get_mut(name) else { return };
@@ -263,6 +271,17 @@ mod tests {
         agenda.began("a", at(2));
         agenda.ended("a", &well(None), at(3));
         assert_eq!(agenda.decide(at(3)).begin, ["b"], "many wakes are one");
+    }
+
+    #[test]
+    fn a_round_that_was_broken_off_begins_anew_and_says_nothing_of_the_engine() {
+        let mut agenda = agenda();
+        for _ in 0..=BROKEN_MAX {
+            assert_eq!(agenda.decide(at(0)).begin[0], "a");
+            agenda.began("a", at(0));
+            agenda.broken_off("a");
+        }
+        assert_eq!((agenda.circuit("a"), agenda.retry_at("a")), (Circuit::Closed, None));
     }
 
     #[test]

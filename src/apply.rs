@@ -194,9 +194,21 @@ impl Stop {
 
     /// Waits until it is asked to begin nothing new.
     pub async fn asked(&self) {
-        let mut told = std::pin::pin!(self.0.told.notified());
-        told.as_mut().enable();
-        if !self.is_asked() {
+        self.until(Self::is_asked).await;
+    }
+
+    /// Waits until it is asked to give up what is under way.
+    pub async fn given_up(&self) {
+        self.until(Self::is_urgent).await;
+    }
+
+    async fn until(&self, is_so: impl Fn(&Self) -> bool) {
+        loop {
+            let mut told = std::pin::pin!(self.0.told.notified());
+            told.as_mut().enable();
+            if is_so(self) {
+                return;
+            }
             told.await;
         }
     }
@@ -312,7 +324,7 @@ pub async fn apply(plan: &Plan, hands: &Hands<'_>, second: &dyn SecondLook) -> A
     let rest = |change: &Change| !LONG.contains(&change.action);
     // That may have taken hours: what follows is held against the world as it is then.
     let looks = plan.changes.iter().any(rest) && !outcomes.is_empty() && !hands.stop.is_asked();
-    let confirmed = if looks { Some(second.look(plan).await) } else { None };
+    let confirmed = if looks { Some(look_again(plan, hands, second).await) } else { None };
     tell_refused(plan, hands, confirmed.as_ref());
     let made = made_so_far(plan, &outcomes);
     let known = (&made, confirmed.as_ref());
@@ -328,6 +340,16 @@ pub async fn apply(plan: &Plan, hands: &Hands<'_>, second: &dyn SecondLook) -> A
     let means = "images are made all the same, and nothing is taken away without a line";
     let note = |why| format!("the ledger cannot be written, {means}: {why}");
     Applied { outcomes, unwritten: unwritten.map(note) }
+}
+
+/// What a second look confirms. Where it is asked to stop meanwhile that is nothing, and nothing else
+/// begins: an engine that does not answer is not waited for.
+async fn look_again(plan: &Plan, hands: &Hands<'_>, second: &dyn SecondLook) -> Confirmed {
+    tokio::select! {
+        biased;
+        confirmed = second.look(plan) => confirmed,
+        () = hands.stop.asked() => Confirmed::default(),
+    }
 }
 
 /// What takes time, one after the other. Copies and drills are bound to what their image is in the

@@ -5,34 +5,30 @@
 
 mod look;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use tracing::{Instrument, Span, info_span};
+use tracing::{Span, info_span};
 
 use crate::agenda::next_due;
 use crate::apply::{
-    Applied, Confirmed, Hands, Lasting, Ledger, Listener, Outcome, SecondLook, Stop, Tempo,
-    Underway, apply, timer,
+    Applied, Hands, Lasting, Ledger, Listener, Outcome, Stop, Tempo, Underway, apply, timer,
 };
 use crate::clock::Clock;
 use crate::elapsed::Elapsed;
 use crate::engine::{self, Author, Engine, EngineError, OpenError, Settled};
 use crate::files;
-use crate::inventory::{FORMAT_VERSION, Inventory};
-use crate::plan::check::{check, check_rest, refusals};
+use crate::inventory::Inventory;
+use crate::plan::check::{check, refusals};
 use crate::plan::guard::{Guard, Override, Refusal, guard, stale, withheld};
-use crate::plan::{
-    Change, Plan, changed_since, in_both, narrowed, of_changes, overtaken, plan_after, still_wanted,
-};
+use crate::plan::{Change, Plan, changed_since, in_both, narrowed, of_changes, plan_after};
 use crate::policy::{Finding, Policies, Risk, lint};
 use crate::review::Saved;
 use crate::simulate::expense::budget;
-use look::{attention, look};
 
 /// Everything a round is made of.
 pub struct Room {
@@ -186,36 +182,6 @@ impl Room {
         Ok(Self { policies, engines, clock, author, ledger, overrides, caution, recurrence })
     }
 
-    /// Looks at all engines side by side.
-    #[tracing::instrument(name = "observe", skip_all)]
-    pub async fn observe(&self) -> Inventory {
-        let mut looks = tokio::task::JoinSet::new();
-        let attention = attention(&self.policies);
-        for engine in &self.engines {
-            engine.attend(&attention);
-            let engine = Arc::clone(engine);
-            let limit = self.recurrence.as_ref().map(|_| LOOK_LIMIT);
-            looks.spawn(async move { look(&*engine, limit).await }.in_current_span());
-        }
-        let mut engines = looks.join_all().await;
-        engines.sort_by(|one, other| one.name.cmp(&other.name));
-        for engine in &mut engines {
-            engine.images_seen_before = self.ledger.images_seen(&engine.name);
-            tracing::info!(
-                engine = engine.name,
-                instances = engine.instances.len(),
-                images = engine.images.len(),
-                gaps = engine.gaps.len(),
-                "observed"
-            );
-        }
-        Inventory {
-            format_version: FORMAT_VERSION.to_owned(),
-            observed_at: self.clock.now(),
-            engines,
-        }
-    }
-
     /// Plans over an inventory and holds the plan against the guards and the check.
     pub fn plan(&self, inventory: &Inventory, now: Timestamp) -> Plan {
         self.plan_after(inventory, now, None)
@@ -225,6 +191,17 @@ impl Room {
         let plan = plan_after(&self.policies, inventory, now, approved);
         let mut plan = guarded(plan, &self.policies, inventory, &self.overrides, now);
         plan.refusals.extend(self.waiting(&plan, inventory, now));
+        plan
+    }
+
+    fn plan_with_budget(
+        &self,
+        inventory: &Inventory,
+        now: Timestamp,
+        approved: Option<&Plan>,
+    ) -> Plan {
+        let mut plan = self.plan_after(inventory, now, approved);
+        plan.budget = budget(&self.policies, inventory, &plan, plan.now);
         plan
     }
 
@@ -267,9 +244,7 @@ impl Room {
         stop: &Stop,
     ) -> Round {
         let planned = |inventory: &Inventory, now, approved: Option<&Plan>| {
-            let mut plan = self.plan_after(inventory, now, approved);
-            plan.budget = budget(&self.policies, inventory, &plan, plan.now);
-            plan
+            self.plan_with_budget(inventory, now, approved)
         };
         self.round_of(&planned, approval, listener, stop).await
     }
@@ -286,6 +261,39 @@ impl Room {
         stop: &Stop,
     ) -> Round {
         let inventory = self.observe().await;
+        self.round_over(inventory, planned, approval, listener, stop).await
+    }
+
+    /// One round of many: `None` where it is to stop before it has seen anything. A look only reads
+    /// and nothing has begun, so nothing is lost but what it has seen so far, and an engine that does
+    /// not answer keeps neither a stop nor what replaces it waiting.
+    #[tracing::instrument(name = "round", skip_all, fields(plan, changes))]
+    pub async fn round_unless_stopped(
+        &self,
+        approval: &dyn Approval,
+        listener: Arc<dyn Listener>,
+        stop: &Stop,
+    ) -> Option<Round> {
+        let inventory = tokio::select! {
+            biased;
+            inventory = self.observe() => inventory,
+            () = stop.asked() => return None,
+        };
+        let planned = |inventory: &Inventory, now, approved: Option<&Plan>| {
+            self.plan_with_budget(inventory, now, approved)
+        };
+        Some(self.round_over(inventory, &planned, approval, listener, stop).await)
+    }
+
+    /// One round over what was seen.
+    async fn round_over(
+        &self,
+        inventory: Inventory,
+        planned: &Planned<'_>,
+        approval: &dyn Approval,
+        listener: Arc<dyn Listener>,
+        stop: &Stop,
+    ) -> Round {
         approval.found(&lint::in_round(&self.policies, &inventory, self.clock.now()));
         // What stands still waits for nobody's approval, and for no capture.
         let overdue = if approval.shows_only() { Vec::new() } else { self.overdue(&inventory) };
@@ -296,7 +304,7 @@ impl Room {
         round.settled = if approval.shows_only() { Vec::new() } else { self.settle_all().await };
         // Where nothing was carried out, what was seen still stands.
         if !round.outcomes.is_empty() {
-            round.after = Some(self.observe().await);
+            round.after = Some(self.last_look(stop).await);
         }
         round
     }
@@ -413,27 +421,6 @@ impl Room {
             hand_over_at: Some(due.map_or(patience, |due| due.min(patience))),
             limit: Some(recurrence.limit),
         }
-    }
-}
-
-#[async_trait]
-impl SecondLook for Room {
-    async fn look(&self, plan: &Plan) -> Confirmed {
-        let inventory = self.observe().await;
-        let now = self.clock.now();
-        let fresh = crate::plan::plan(&self.policies, &inventory, now);
-        let changes = still_wanted(plan, &fresh, &inventory);
-        // Guards and check judge the plan that was approved, over what is there now. A fresh plan
-        // that breaks a rule confirms nothing.
-        let mut refused = guard(plan, &inventory, &self.policies, &self.overrides, now);
-        let mut violations = check_rest(plan, &changes, &inventory, &self.policies, now);
-        let broken = check(&fresh, &inventory, &self.policies, now);
-        let overtaken =
-            if broken.is_empty() { overtaken(plan, &fresh, &inventory) } else { BTreeMap::new() };
-        violations.extend(broken);
-        refused.extend(refusals(plan, &violations));
-        refused.extend(self.waiting(plan, &inventory, now));
-        Confirmed { changes, overtaken, withheld: owned(withheld(&refused)), refusals: refused }
     }
 }
 

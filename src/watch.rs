@@ -28,6 +28,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
@@ -48,6 +49,7 @@ use crate::apply::{Ending, Stop, timer};
 use crate::clock::Clock;
 use crate::engine::Author;
 use crate::policy::meant::{LeasePlace, Watch as Settings};
+use crate::reconcile::LOOK_LIMIT;
 use control::InForce;
 use notify::Desk;
 use reading::{Follower, UnderWay};
@@ -149,6 +151,8 @@ struct Control {
     rounds: JoinSet<Finished>,
     /// Which engine each task is for, and how to stop it.
     running: BTreeMap<String, (Id, Stop)>,
+    /// Since when an engine is looked at without an end, however often that was begun anew.
+    unanswered: BTreeMap<String, Instant>,
     /// When files are read again: not before they have settled, and not later than that.
     read_at: Option<(Instant, Instant)>,
     /// When they are read again though nobody tells of a change: it may not have been told, and what
@@ -192,6 +196,7 @@ impl Control {
             agenda,
             rounds: JoinSet::new(),
             running: BTreeMap::new(),
+            unanswered: BTreeMap::new(),
             read_at: None,
             is_asked: false,
             reading: None,
@@ -283,6 +288,7 @@ impl Control {
         };
         let id = self.rounds.spawn(task.run()).id();
         self.running.insert(engine.to_owned(), (id, stop));
+        self.unanswered.entry(engine.to_owned()).or_insert_with(Instant::now);
     }
 
     fn ended(&mut self, joined: Result<(Id, Finished), JoinError>) {
@@ -296,10 +302,12 @@ impl Control {
                 tracing::error!(engine, "the round ended unexpectedly: {error}");
                 let message = "the round ended unexpectedly".to_owned();
                 self.watch.status.notices.round_failed(&engine, message, now);
-                (engine, Ended::broken())
+                (engine, Some(Ended::broken()))
             }
         };
         self.running.remove(&engine);
+        let Some(ended) = ended.or_else(|| self.broken_off(&engine, now)) else { return };
+        self.unanswered.remove(&engine);
         self.watch.status.loads(&self.force.underway);
         let before = self.agenda.circuit(&engine);
         self.agenda.ended(&engine, &ended, now);
@@ -314,6 +322,21 @@ impl Control {
         }
         let began = self.watch.status.round_ended(&engine, ended.health, circuit, retry_at);
         self.watch.status.notices.ends(&engine, began.unwrap_or(now), ended.health);
+    }
+
+    /// A round was to stop before it had seen anything. An engine that does not answer is told of all
+    /// the same when its time is over, however often it is looked at anew.
+    fn broken_off(&mut self, engine: &str, now: Timestamp) -> Option<Ended> {
+        let since = self.unanswered.get(engine);
+        if since.is_some_and(|since| since.elapsed() >= timer(LOOK_LIMIT)) {
+            let message = format!("no answer within {LOOK_LIMIT}; each look was begun anew before");
+            tracing::warn!(engine, "{message}");
+            self.watch.status.notices.round_failed(engine, message, now);
+            return Some(Ended::broken());
+        }
+        self.watch.status.round_broken_off(engine);
+        self.agenda.broken_off(engine);
+        None
     }
 
     /// Rounds under way begin nothing new and end: what takes long goes on beside the next, which
@@ -335,7 +358,7 @@ impl Control {
         self.watch.status.loads(&self.force.underway);
     }
 
-    fn in_force_anew(&mut self, lease: Option<&LeasePlace>, now: jiff::Timestamp) {
+    fn in_force_anew(&mut self, lease: Option<&LeasePlace>, now: Timestamp) {
         self.end_rounds();
         if self.force.settings().lease.as_ref() != lease {
             tracing::warn!(

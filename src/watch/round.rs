@@ -34,7 +34,9 @@ pub(super) struct RoundTask {
 /// A round that has ended.
 pub(super) struct Finished {
     pub(super) engine: String,
-    pub(super) ended: Ended,
+    /// What that leaves; `None` where it was to stop before anything was seen: that says nothing of the
+    /// engine.
+    pub(super) ended: Option<Ended>,
 }
 
 impl RoundTask {
@@ -42,8 +44,8 @@ impl RoundTask {
         let scribe = Arc::new(Scribe { engine: self.engine.clone(), changes: OnceLock::new() });
         let approval = Approved { scribe: Arc::clone(&scribe), status: Arc::clone(&self.status) };
         let awake = self.delay.awake();
-        let round = self.room.round(&approval, scribe, &self.stop).await;
-        let ended = self.look_back(&round, awake);
+        let round = self.room.round_unless_stopped(&approval, scribe, &self.stop).await;
+        let ended = round.map(|round| self.look_back(&round, awake));
         if let Some(engine) = self.room.engines.first() {
             self.status.calls(&self.engine, engine.calls());
         }
@@ -128,6 +130,8 @@ impl RoundTask {
         now: Timestamp,
     ) -> Seen<'a> {
         let mut seen = conditions(&self.engine, &round.plan, tried, covers, now);
+        // What the last look could not see has not recovered either.
+        seen.is_complete = is_seen_whole(round);
         seen.conditions.extend(self.unseen_breaches(round, covers, now));
         for error in round.settled.iter().filter_map(|(_, settled)| settled.as_ref().err()) {
             let subject = Subject {
@@ -152,7 +156,7 @@ impl RoundTask {
         covers: &[Cover<'_>],
         now: Timestamp,
     ) -> Vec<Condition> {
-        if round.plan.engines.iter().all(|engine| engine.complete) {
+        if is_seen_whole(round) {
             return Vec::new();
         }
         let seen: BTreeSet<(&PolicyName, &SourceId)> =
@@ -259,6 +263,13 @@ impl RoundTask {
             );
         }
     }
+}
+
+/// Whether all of the engine was seen, before something was done and after.
+fn is_seen_whole(round: &Round) -> bool {
+    let mut after = round.after.iter().flat_map(|seen| &seen.engines);
+    round.plan.engines.iter().all(|engine| engine.complete)
+        && after.all(|engine| engine.gaps.is_empty())
 }
 
 /// What was tried and is not done.

@@ -401,6 +401,15 @@ impl Status {
         began
     }
 
+    /// A round was broken off before anything was seen: that is no round.
+    pub(super) fn round_broken_off(&self, engine: &str) {
+        self.change(|snapshot| {
+            if let Some(status) = snapshot.engines.get_mut(engine) {
+                status.round_since = None;
+            }
+        });
+    }
+
     pub(super) fn calls(&self, engine: &str, calls: Option<Calls>) {
         self.change(|snapshot| {
             if let Some(status) = snapshot.engines.get_mut(engine) {

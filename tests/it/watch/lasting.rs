@@ -538,6 +538,136 @@ async fn what_fails_beside_rounds_is_tried_again_later_each_time() {
     fleet.stop(running).await;
 }
 
+/// A watch over an engine that never answers, which looks at it.
+async fn mute() -> (Arc<VirtualClock>, Arc<Slow>, Arc<Script>, Running, TempDir) {
+    let clock = VirtualClock::from("2026-11-20T00:10:00Z");
+    let engine = MemoryEngine::named("one", clock.clone());
+    engine.add(instance("web-1", &[]));
+    let slow = Slow::new(engine);
+    slow.pace.lock().unwrap().looks = EVER;
+    let directory = tempfile::tempdir().unwrap();
+    let text = text(&["one"], SETTINGS, &[("hourly", "one", HOURLY)]);
+    let script = Script::new(&text, vec![slow.clone()], directory.path());
+    let running = Running::start(script.clone(), clock.clone(), MINUTE);
+    tokio::time::sleep(MINUTE).await;
+    (clock, slow, script, running, directory)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_is_mended_while_a_look_at_it_hangs_works_within_seconds() {
+    let (clock, _, script, running, _directory) = mute().await;
+    let engine = MemoryEngine::named("one", clock);
+    engine.add(instance("web-1", &[]));
+    *script.engines.lock().unwrap() = vec![engine.clone()];
+    let written = script.text.lock().unwrap().replace("{memory: {}}", "{memory: {at: there}}");
+    script.write(&written);
+    running.bell.files_changed();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(slots(&engine).len(), 1);
+    let one = running.status.snapshot().engines["one"].clone();
+    assert_eq!(one.rounds, [("well", 1)].into(), "what was broken off was no round");
+    running.stop().await;
+}
+
+/// Whoever has mended the service itself says so.
+#[tokio::test(start_paused = true)]
+async fn a_look_that_hangs_is_begun_anew_when_somebody_asks() {
+    let (_, slow, _, running, _directory) = mute().await;
+    slow.pace.lock().unwrap().looks = Duration::ZERO;
+    tokio::time::sleep(MINUTE * 5).await;
+    assert!(slots(&slow.inner).is_empty(), "the look that hangs does not end by itself");
+    running.bell.reload();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(slots(&slow.inner).len(), 1);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_that_is_begun_anew_all_the_time_is_told_of_when_its_time_is_over() {
+    let (_, slow, _, running, _directory) = mute().await;
+    for _ in 0..13 {
+        assert_eq!(running.status.snapshot().engines["one"].rounds, [].into());
+        tokio::time::sleep(MINUTE * 5).await;
+        running.bell.reload();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        if running.status.snapshot().engines["one"].rounds == [("broken", 1)].into() {
+            slow.pace.lock().unwrap().looks = Duration::ZERO;
+            running.bell.reload();
+            tokio::time::sleep(MINUTE).await;
+        }
+        if !slots(&slow.inner).is_empty() {
+            break;
+        }
+    }
+    assert_eq!(
+        running.status.snapshot().engines["one"].rounds,
+        [("broken", 1), ("well", 1)].into()
+    );
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_does_not_wait_for_a_look_before_which_nothing_has_begun() {
+    let (_, _, _, running, _directory) = mute().await;
+    let asked = Instant::now();
+    running.stop().await;
+    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+}
+
+/// One stop waits a moment for the look after what was done, and two less.
+#[tokio::test(start_paused = true)]
+async fn a_stop_waits_a_moment_for_the_look_after_what_was_done() {
+    for (stops, longest) in [(1, 62), (2, 7)] {
+        let fleet = fleet(MINUTE * 2, "");
+        let running = fleet.start();
+        tokio::time::sleep(MINUTE).await;
+        fleet.slow.pace.lock().unwrap().looks = EVER;
+        tokio::time::sleep(MINUTE * 5).await;
+        assert_eq!(fleet.made("web-1"), 1);
+        let asked = Instant::now();
+        (0..stops).for_each(|_| running.bell.stop());
+        running.task.await.unwrap();
+        assert!(asked.elapsed() < Duration::from_secs(longest), "{:?}", asked.elapsed());
+    }
+}
+
+/// Nothing would be begun after it anyway.
+#[tokio::test(start_paused = true)]
+async fn a_stop_does_not_wait_for_the_look_before_deletes() {
+    let fleet = fleet(Duration::ZERO, "");
+    let running = fleet.start();
+    tokio::time::sleep(HOUR * 6).await;
+    fleet.slow.takes("web-1", MINUTE * 2);
+    tokio::time::sleep(MINUTE * 51).await;
+    assert!(fleet.slow.pace.lock().unwrap().at_it.contains("web-1"));
+    fleet.slow.pace.lock().unwrap().looks = EVER;
+    let deleted = || fleet.engine.world.lock().unwrap().deleted.len();
+    let before = deleted();
+    tokio::time::sleep(MINUTE * 3).await;
+    let asked = Instant::now();
+    running.bell.stop();
+    running.bell.stop();
+    running.task.await.unwrap();
+    assert!(asked.elapsed() < Duration::from_secs(7), "{:?}", asked.elapsed());
+    assert_eq!((fleet.made("web-1"), deleted()), (8, before));
+}
+
+/// A reload does not wait for it either, and what was made is known all the same.
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_is_mended_while_the_last_look_hangs_works_soon() {
+    let fleet = fleet(MINUTE * 2, "");
+    let running = fleet.start();
+    tokio::time::sleep(MINUTE).await;
+    fleet.slow.pace.lock().unwrap().looks = EVER;
+    tokio::time::sleep(MINUTE * 5).await;
+    fleet.slow.pace.lock().unwrap().looks = Duration::ZERO;
+    fleet.engine.add(instance("web-9", &[]));
+    running.bell.reload();
+    tokio::time::sleep(MINUTE * 2).await;
+    assert_eq!(count(&running, Action::Create, "done"), 5);
+    fleet.stop(running).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_never_answers_stops_no_other() {
     let clock = VirtualClock::from("2026-11-20T00:10:00Z");

@@ -35,6 +35,8 @@ struct Faulty {
     /// Sources that cannot be captured.
     broken: Mutex<BTreeSet<String>>,
     is_hidden: Mutex<bool>,
+    /// Who has tried to create something does not see the next time.
+    blinks: Mutex<bool>,
     /// Sources that cannot be seen, and whether their images alone cannot be.
     unseen: Mutex<Option<(String, bool)>>,
     /// It does not answer for as long.
@@ -50,6 +52,7 @@ impl Faulty {
             inner,
             broken: Mutex::default(),
             is_hidden: Mutex::default(),
+            blinks: Mutex::default(),
             unseen: Mutex::default(),
             is_held: Mutex::default(),
             stands: Mutex::default(),
@@ -89,6 +92,9 @@ impl Engine for Faulty {
             let (place, message) = ("zone-a".to_owned(), "no answer".to_owned());
             seen.gaps.push(Gap { scope: GapScope::Images, place, message });
         }
+        if *self.blinks.lock().unwrap() {
+            self.hides(false);
+        }
         seen
     }
 
@@ -97,6 +103,9 @@ impl Engine for Faulty {
         request: CreateRequest,
         watcher: Arc<dyn Watcher>,
     ) -> Result<Created, EngineError> {
+        if *self.blinks.lock().unwrap() {
+            self.hides(true);
+        }
         if self.broken.lock().unwrap().contains(request.key.source.as_str()) {
             return Err(EngineError::Failed("the disk is gone".to_owned()));
         }
@@ -335,6 +344,23 @@ async fn an_objective_that_breaks_out_of_sight_is_told() {
     tokio::time::sleep(30 * MINUTE).await;
     let told = stage.notebook.titles().join(" ");
     assert!(told.contains("no longer 1 breach of an objective"), "{told}");
+    stage.stop().await;
+}
+
+/// What was seen before something was tried, and not after it, has not recovered.
+#[tokio::test(start_paused = true)]
+async fn nothing_recovers_in_a_look_that_sees_nothing() {
+    let policy = format!("{HOURLY}  objectives: {{rpo: 2h}}\n");
+    let mut stage = Stage::new(EVERYBODY, &policy, 1);
+    tokio::time::sleep(HOUR).await;
+    stage.engine.breaks(&["s0"]);
+    tokio::time::sleep(4 * HOUR).await;
+    let told = stage.notebook.titles().join(" ");
+    assert!(told.contains("1 breach of an objective"), "{told}");
+    *stage.engine.blinks.lock().unwrap() = true;
+    tokio::time::sleep(2 * HOUR).await;
+    let told = stage.notebook.titles().join(" ");
+    assert!(!told.contains("no longer"), "{told}");
     stage.stop().await;
 }
 
