@@ -4,6 +4,7 @@
 //! for long repeats rounds. Everything is read afresh each time.
 
 mod look;
+mod parts;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -29,6 +30,8 @@ use crate::plan::{Change, Plan, changed_since, in_both, narrowed, of_changes, pl
 use crate::policy::{Finding, Policies, Risk, lint};
 use crate::review::Saved;
 use crate::simulate::expense::budget;
+pub use parts::Images;
+pub(crate) use parts::{image_of, without};
 
 /// Everything a round is made of.
 pub struct Room {
@@ -94,6 +97,10 @@ pub fn base(policies: &Policies) -> Result<PathBuf, RoomError> {
 pub trait Caution: Send + Sync {
     /// What of a plan must wait, and why.
     fn refuse(&self, plan: &Plan, inventory: &Inventory, now: Timestamp) -> Vec<Refusal>;
+
+    /// Of the images that a plan deletes those that have waited, and that no guard had refused when they
+    /// began to.
+    fn let_pass(&self, plan: &Plan) -> Images;
 }
 
 /// Is shown a plan and says whether it is to be carried out.
@@ -190,7 +197,10 @@ impl Room {
     fn plan_after(&self, inventory: &Inventory, now: Timestamp, approved: Option<&Plan>) -> Plan {
         let plan = plan_after(&self.policies, inventory, now, approved);
         let mut plan = guarded(plan, &self.policies, inventory, &self.overrides, now);
-        plan.refusals.extend(self.waiting(&plan, inventory, now));
+        let waits = self.waiting(&plan, inventory, now);
+        let refused = std::mem::take(&mut plan.refusals);
+        plan.refusals = self.in_parts(&plan, refused, &waits, inventory, now);
+        plan.refusals.extend(waits);
         plan
     }
 

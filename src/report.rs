@@ -29,7 +29,7 @@ pub use outcome::{
 };
 pub use plan::{plan_page, plan_text};
 pub use review::{mistakes_page, review_annotations, review_page};
-pub use text::{bytes, clean, count, minute, table};
+pub use text::{bytes, clean, count, minute, second, table};
 
 /// A group of lines under a heading.
 #[derive(Debug, Clone, Serialize)]

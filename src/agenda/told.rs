@@ -1,6 +1,6 @@
 //! What people have been told, so that they are told once and not with every round.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What holds at present, as it was told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,13 @@ impl<T: Ord + Clone> Told<T> {
         self.holds = holds;
         (new, ended)
     }
+
+    /// The same of what is said in words that change while it goes on: of what is new the words, and of
+    /// what has ended what it is.
+    pub fn said<W>(&mut self, mut holds: BTreeMap<T, W>) -> (Vec<W>, Vec<T>) {
+        let (new, ended) = self.now(holds.keys().cloned().collect());
+        (new.iter().filter_map(|one| holds.remove(one)).collect(), ended)
+    }
 }
 
 #[cfg(test)]
@@ -36,5 +43,13 @@ mod tests {
         assert_eq!(told.now(["b", "c"].into()), (vec!["c"], vec!["a"]));
         assert_eq!(told.now([].into()), (vec![], vec!["b", "c"]));
         assert_eq!(told.now(["a"].into()), (vec!["a"], vec![]));
+    }
+
+    #[test]
+    fn what_only_changes_its_words_is_not_told_again() {
+        let mut told = Told::default();
+        assert_eq!(told.said([("a", 1)].into()), (vec![1], vec![]));
+        assert_eq!(told.said([("a", 2), ("b", 3)].into()), (vec![3], vec![]));
+        assert_eq!(told.said([("b", 4)].into()), (vec![], vec!["a"]));
     }
 }

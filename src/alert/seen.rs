@@ -125,7 +125,8 @@ pub fn conditions<'a>(
         add(subject, &one.source_name, format!("no new restore point: {}", one.message), None);
     }
     for (guard, (images, message)) in refusals(plan) {
-        let message = format!("{images} images are not deleted: {message}");
+        let way_out = guard.way_out();
+        let message = format!("{images} images are not deleted: {message}{way_out}");
         add(subject(Occasion::GuardRefusal, guard.word()), "", message, None);
     }
     for cover in covers {
@@ -172,7 +173,11 @@ pub(super) fn missed(
     slot: Timestamp,
     more: usize,
 ) -> Condition {
-    let more = if more == 0 { String::new() } else { format!(" and {more} slots before it") };
+    let more = match more {
+        0 => String::new(),
+        1 => " and the slot before it".to_owned(),
+        more => format!(" and {more} slots before it"),
+    };
     let message = format!("no restore point for {slot}{more}");
     let (newest, slot) = (Some(slot), Some(slot));
     Condition { newest, slot, ..Condition::new(subject, source_name, message) }

@@ -95,14 +95,16 @@ impl SecondLook for Room {
         let changes = still_wanted(plan, &fresh, &inventory);
         // Guards and check judge the plan that was approved, over what is there now. A fresh plan
         // that breaks a rule confirms nothing.
-        let mut refused = guard(plan, &inventory, &self.policies, &self.overrides, now);
+        let refused = guard(plan, &inventory, &self.policies, &self.overrides, now);
+        let waits = self.waiting(plan, &inventory, now);
+        let mut refused = self.in_parts(plan, refused, &waits, &inventory, now);
         let mut violations = check_rest(plan, &changes, &inventory, &self.policies, now);
         let broken = check(&fresh, &inventory, &self.policies, now);
         let overtaken =
             if broken.is_empty() { overtaken(plan, &fresh, &inventory) } else { BTreeMap::new() };
         violations.extend(broken);
         refused.extend(refusals(plan, &violations));
-        refused.extend(self.waiting(plan, &inventory, now));
+        refused.extend(waits);
         Confirmed { changes, overtaken, withheld: owned(withheld(&refused)), refusals: refused }
     }
 }

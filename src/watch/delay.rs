@@ -9,11 +9,11 @@ use tokio::time::Instant;
 use crate::agenda::{Lately, Waits, premature};
 use crate::elapsed::Elapsed;
 use crate::inventory::Inventory;
-use crate::plan::guard::{Guard, Refusal, withheld};
+use crate::plan::guard::{Guard, Refusal, guard, withheld};
 use crate::plan::{Action, Change, Plan, plan};
 use crate::policy::Policies;
-use crate::reconcile::{Caution, guarded};
-use crate::report::minute;
+use crate::reconcile::{Caution, Images, guarded, image_of, without};
+use crate::report::second;
 
 /// What was in force lately, and what is now.
 #[derive(Debug)]
@@ -27,13 +27,16 @@ pub struct Delay {
 struct Inner {
     current: Arc<Policies>,
     lately: Lately<Arc<Policies>>,
+    /// Of what has waited under these policies the images that no guard had refused when they began to.
+    let_pass: Images,
 }
 
 impl Delay {
     /// Nothing is known of what was in force before these.
     pub fn new(current: Arc<Policies>) -> Self {
         let lately = Lately::new(current.config.watch.delete_delay, Elapsed::ZERO);
-        Self { began: Instant::now(), inner: Mutex::new(Inner { current, lately }) }
+        let let_pass = Images::new();
+        Self { began: Instant::now(), inner: Mutex::new(Inner { current, lately, let_pass }) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -55,13 +58,18 @@ impl Delay {
     pub fn replace<'n>(&self, policies: Arc<Policies>, others: impl IntoIterator<Item = &'n str>) {
         let now = self.awake();
         let mut inner = self.lock();
-        let Inner { current, lately } = &mut *inner;
+        let Inner { current, lately, let_pass } = &mut *inner;
         lately.delays(policies.config.watch.delete_delay, now);
         // What the policies mean is the same: nothing was caused.
         if current.digest != policies.digest {
             lately.superseded(Arc::clone(current), now);
+            // What one change after the other lets go is judged together.
+            let_pass.clear();
         }
-        others.into_iter().for_each(|engine| lately.other(engine, now));
+        for engine in others {
+            lately.other(engine, now);
+            let_pass.retain(|(of, _)| of != engine);
+        }
         *current = policies;
     }
 
@@ -84,6 +92,47 @@ impl Delay {
         (inner.lately.waits(engine, now), Arc::clone(&inner.current))
     }
 
+    /// Takes note of what begins to wait, held against the guards as if what has waited before and was
+    /// let pass were gone already, as it would be had it not waited.
+    fn begin_to_wait(
+        &self,
+        engine: &str,
+        made: &Plan,
+        held: &[&Change],
+        inventory: &Inventory,
+        now: Timestamp,
+    ) {
+        let current = Arc::clone(&self.lock().current);
+        if made.policies_digest != current.digest {
+            return;
+        }
+        let known = self.let_pass(made);
+        let plan = without(made, &known);
+        let mut inventory = inventory.clone();
+        for engine in &mut inventory.engines {
+            engine.images.retain(|one| !known.contains(&(engine.name.clone(), one.id.clone())));
+            // Whether too little is there is judged by what is there.
+            engine.images_seen_before = None;
+        }
+        let mut refused = guard(&plan, &inventory, &current.of_engine(engine), &[], now);
+        let of_images = made.refusals.iter().filter(|one| !one.guard.is_of_numbers());
+        refused.extend(of_images.cloned());
+        let refused = withheld(&refused);
+        let is_new = |(engine, image): &(String, String)| {
+            !refused.contains(&(engine.as_str(), image.as_str()))
+        };
+        let new = held.iter().filter_map(|change| image_of(change)).filter(is_new);
+        self.lock().let_pass.extend(new);
+    }
+
+    /// What is not let go any more, as far as that was seen, has not waited either.
+    fn forget(&self, made: &Plan) {
+        let known = self.let_pass(made);
+        let seen = made.engines.iter().filter(|engine| engine.complete);
+        let seen: BTreeSet<&str> = seen.map(|engine| engine.name.as_str()).collect();
+        self.lock().let_pass.retain(|one| known.contains(one) || !seen.contains(one.0.as_str()));
+    }
+
     /// What of a plan waits on an engine, and why.
     fn of_engine<'p>(
         &self,
@@ -104,21 +153,21 @@ impl Delay {
                 deletes(made).collect(),
                 format!(
                     "deletes wait until {} after a start, or where policies change all the time",
-                    minute(self.shown(until, now))
+                    second(self.shown(until, now))
                 ),
             ),
             Waits::Other(until) => (
                 deletes(made).collect(),
                 format!(
                     "the engine is new or configured differently; its deletes wait until {}",
-                    minute(self.shown(until, now))
+                    second(self.shown(until, now))
                 ),
             ),
             Waits::Unless(former, until) => (
                 premature(made, &asked(&former)),
                 format!(
                     "the policies have changed; what that causes waits until {}",
-                    minute(self.shown(until, now))
+                    second(self.shown(until, now))
                 ),
             ),
             Waits::None => (
@@ -150,12 +199,16 @@ fn deletes(plan: &Plan) -> impl Iterator<Item = &Change> {
 
 impl Caution for Delay {
     fn refuse(&self, made: &Plan, inventory: &Inventory, now: Timestamp) -> Vec<Refusal> {
+        self.forget(made);
         let engines: BTreeSet<&str> = deletes(made).map(|change| change.engine.as_str()).collect();
         let refusals = engines.into_iter().filter_map(|engine| {
             let (held, why) = self.of_engine(engine, made, inventory, now);
             let mut images: Vec<String> =
                 held.iter().filter_map(|change| change.image.id.clone()).collect();
             images.sort();
+            if !held.is_empty() {
+                self.begin_to_wait(engine, made, &held, inventory, now);
+            }
             (!held.is_empty()).then(|| Refusal {
                 guard: Guard::DeleteDelay,
                 engine: engine.to_owned(),
@@ -167,5 +220,11 @@ impl Caution for Delay {
             })
         });
         refusals.collect()
+    }
+
+    fn let_pass(&self, plan: &Plan) -> Images {
+        let inner = self.lock();
+        let images = plan.changes.iter().filter_map(image_of);
+        images.filter(|image| inner.let_pass.contains(image)).collect()
     }
 }

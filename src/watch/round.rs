@@ -1,6 +1,6 @@
 //! One round of one engine, and what is told of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
@@ -15,7 +15,7 @@ use crate::coverage::{Cover, coverage};
 use crate::elapsed::Elapsed;
 use crate::engine::{Progress, Settled};
 use crate::name::{PolicyName, SourceId};
-use crate::plan::guard::{Guard, refuses};
+use crate::plan::guard::{Guard, Refusal, refuses};
 use crate::plan::{Action, Change, Kept, Plan};
 use crate::policy::Finding;
 use crate::reconcile::{Approval, Room, Round};
@@ -214,13 +214,15 @@ impl RoundTask {
     fn tell(&self, facts: &EngineFacts, round: &Round, turn: &Turn, tried: &[Tried]) {
         let engine = &self.engine;
         let plan = &round.plan;
-        let mut holds: BTreeSet<String> = BTreeSet::new();
-        holds.extend(facts.round.gaps.iter().map(|gap| format!("not seen: {gap}")));
-        holds.extend(plan.refusals.iter().filter(|refusal| !refusal.overridden).map(|refusal| {
-            let images = refusal.images.len();
-            format!("{} keeps {images} images: {}", refusal.guard.word(), refusal.message)
-        }));
-        let (new, over) = self.status.told(engine, holds);
+        let mut holds: BTreeMap<String, String> = BTreeMap::new();
+        for gap in &facts.round.gaps {
+            let text = format!("not seen: {gap}");
+            holds.insert(text.clone(), text);
+        }
+        for refusal in plan.refusals.iter().filter(|refusal| !refusal.overridden) {
+            holds.entry(kept_by(refusal)).or_insert_with(|| said_of(refusal));
+        }
+        let (new, over) = self.status.said(engine, holds);
         for text in new {
             tracing::warn!(engine, "{text}");
         }
@@ -263,6 +265,21 @@ impl RoundTask {
             );
         }
     }
+}
+
+/// What a refusal is called as long as it goes on: how much it keeps changes with every slot.
+fn kept_by(refusal: &Refusal) -> String {
+    let word = refusal.guard.word();
+    match refusal.guard {
+        // Each class is refused by itself.
+        Guard::RiskClass => format!("{word} keeps images: {}", refusal.message),
+        _ => format!("{word} keeps images"),
+    }
+}
+
+fn said_of(refusal: &Refusal) -> String {
+    let Refusal { guard, images, message, .. } = refusal;
+    format!("{} keeps {} images: {message}{}", guard.word(), images.len(), guard.way_out())
 }
 
 /// Whether all of the engine was seen, before something was done and after.
@@ -438,6 +455,34 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn what_a_guard_keeps_is_one_thing_however_much_it_is_and_says_the_way_out() {
+        let refusal = |guard, count: usize, message: &str| Refusal {
+            guard,
+            engine: "one".to_owned(),
+            message: message.to_owned(),
+            images: vec![String::new(); count],
+            override_flag: None,
+            classes: BTreeSet::new(),
+            overridden: false,
+        };
+        let (eight, nine) = (
+            refusal(Guard::SeriesShare, 8, "8 of 11 restore points"),
+            refusal(Guard::SeriesShare, 9, "9 of 12 restore points"),
+        );
+        assert_eq!(kept_by(&eight), kept_by(&nine));
+        assert_ne!(kept_by(&eight), kept_by(&refusal(Guard::EngineShare, 8, "")));
+        let said = said_of(&eight);
+        assert!(
+            said.starts_with("series-share keeps 8 images: 8 of 11 restore points; if"),
+            "{said}"
+        );
+        assert!(said.contains("`--override`"), "{said}");
+        let classes =
+            ["rotation", "last"].map(|class| kept_by(&refusal(Guard::RiskClass, 1, class)));
+        assert_ne!(classes[0], classes[1]);
     }
 
     #[test]

@@ -225,6 +225,16 @@ impl Status {
         told.entry(kind.to_owned()).or_default().now(holds)
     }
 
+    /// The same of what is said in words that change while it goes on.
+    pub(super) fn said(
+        &self,
+        kind: &str,
+        holds: BTreeMap<String, String>,
+    ) -> (Vec<String>, Vec<String>) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.entry(kind.to_owned()).or_default().said(holds)
+    }
+
     /// A reading of the files begins.
     pub(super) fn reading_began(&self, now: Timestamp) {
         self.change(|snapshot| {

@@ -140,6 +140,21 @@ impl Guard {
         }
     }
 
+    /// Whether it counts how many deletes there are, and says nothing of any one of them.
+    pub fn is_of_numbers(self) -> bool {
+        matches!(self, Self::SeriesShare | Self::EngineShare | Self::EngineCount)
+    }
+
+    /// What to do where nobody is asked, and what is refused is meant; empty where there is nothing.
+    pub fn way_out(self) -> &'static str {
+        if self.can_be_overridden() {
+            "; if that is meant, `stillframe plan` names the `--override` with which `stillframe apply` \
+             lets it pass once"
+        } else {
+            ""
+        }
+    }
+
     /// Whether a person may say that it is meant. What would break a law of the product may not
     /// be overridden: the policy has to be changed.
     pub fn can_be_overridden(self) -> bool {

@@ -345,3 +345,70 @@ async fn what_an_entry_for_a_removed_policy_lets_go_waits() {
     assert!(deleted(&engine) > 0);
     running.stop().await;
 }
+
+/// A policy of every minute, as long as it runs.
+fn minutely(retention: &str) -> String {
+    hourly(retention).replace("0 * * * *", "* * * * *")
+}
+
+/// A watch of every minute that has begun, with so much beside it in the configuration.
+fn frequent(more: &str, retention: &str) -> (World, Running) {
+    let clock = VirtualClock::from("2026-11-20T00:10:30Z");
+    let engine = MemoryEngine::named("one", clock.clone());
+    engine.add(instance("web-1", &[]));
+    World::begin(clock, engine, &text(&["one"], more, &[("often", "one", &minutely(retention))]))
+}
+
+/// Each minute one more comes to wait than was there before, and no round takes more than a guard lets
+/// pass of what is there.
+#[tokio::test(start_paused = true)]
+async fn what_has_come_to_wait_goes_in_parts_that_the_guards_let_pass() {
+    for (retention, delay) in [("{last: 3}", "10m"), ("{last: 12}", "25m")] {
+        let (world, running) = frequent(&format!("  watch: {{deleteDelay: {delay}}}\n"), retention);
+        let (mut most, mut before, mut is_guarded) = (0, (0, 0), Vec::new());
+        // Rounds take no time here: there is one in a second at the most.
+        for second in 0..3_600 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let now = (world.images(), deleted(&world.engine));
+            let (there, gone) = (before.0, now.1 - before.1);
+            assert!(there < 10 || gone * 100 <= (there + 1) * 30, "{second}: {gone} of {there}");
+            most = most.max(now.0);
+            before = now;
+            is_guarded.extend(held(&running).into_iter().filter(|guard| guard.is_of_numbers()));
+        }
+        assert!(most >= 11, "{most} were there at once");
+        assert!(before.0 <= 14, "{} are left of {most}", before.0);
+        assert_eq!(is_guarded, [], "{retention}");
+        running.stop().await;
+    }
+}
+
+/// Nobody knows of it what was in force before; it is no pile that has grown by waiting.
+#[tokio::test(start_paused = true)]
+async fn what_a_change_before_a_start_lets_go_is_refused_as_ever() {
+    let (world, running) = frequent("", "{last: 30}");
+    tokio::time::sleep(HOUR).await;
+    running.kill().await;
+    let before = deleted(&world.engine);
+    world.script.write(&text(&["one"], "", &[("often", "one", &minutely("{last: 3}"))]));
+    let running = Running::start(world.script.clone(), world.clock.clone(), MINUTE);
+    tokio::time::sleep(HOUR).await;
+    assert_eq!(deleted(&world.engine), before);
+    assert!(held(&running).contains(&Guard::SeriesShare), "{:?}", held(&running));
+    running.stop().await;
+}
+
+/// Each of them alone would be let pass.
+#[tokio::test(start_paused = true)]
+async fn what_one_change_after_the_other_lets_go_is_refused_as_one() {
+    let (world, running) = day("{last: 12}").await;
+    let before = world.images();
+    for last in [9, 7, 5, 3] {
+        world.write(&running, &format!("{{last: {last}}}"));
+        tokio::time::sleep(MINUTE * 2 + Duration::from_secs(5)).await;
+    }
+    tokio::time::sleep(MINUTE * 20).await;
+    assert_eq!(world.images(), before);
+    assert!(held(&running).contains(&Guard::SeriesShare), "{:?}", held(&running));
+    running.stop().await;
+}

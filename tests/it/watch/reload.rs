@@ -42,15 +42,25 @@ pub async fn day(retention: &str) -> (World, Running) {
     let clock = VirtualClock::from("2026-11-20T00:10:00Z");
     let engine = MemoryEngine::named("one", clock.clone());
     engine.add(instance("web-1", &[]));
-    let directory = tempfile::tempdir().unwrap();
     let text = text(&["one"], SETTINGS, &[("hourly", "one", &hourly(retention))]);
-    let script = Script::new(&text, vec![engine.clone()], directory.path());
-    let running = Running::start(script.clone(), clock.clone(), MINUTE);
+    let (world, running) = World::begin(clock, engine, &text);
     tokio::time::sleep(HOUR * 20).await;
-    (World { clock, engine, script, _directory: directory }, running)
+    (world, running)
 }
 
 impl World {
+    /// A watch over one engine.
+    pub fn begin(
+        clock: Arc<VirtualClock>,
+        engine: Arc<MemoryEngine>,
+        text: &str,
+    ) -> (Self, Running) {
+        let directory = tempfile::tempdir().unwrap();
+        let script = Script::new(text, vec![engine.clone()], directory.path());
+        let running = Running::start(script.clone(), clock.clone(), MINUTE);
+        (Self { clock, engine, script, _directory: directory }, running)
+    }
+
     pub fn images(&self) -> usize {
         self.engine.world.lock().unwrap().images.len()
     }
