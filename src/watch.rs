@@ -38,7 +38,7 @@ pub use facts::{EngineFacts, RoundFacts, SourceFacts};
 pub use files::FileWatcher;
 pub use lease::{Lease, LeaseError, identity};
 pub use notify::{Courier, Post, SendError, Signal, Tally};
-pub use outside::{Access, OutsideError, listen, serve};
+pub use outside::{Access, OutsideError, Token, TokenError, listen, serve};
 pub use points::points;
 pub use status::{PolicyFacts, Role, Snapshot, Status, Validity};
 pub use system::System;

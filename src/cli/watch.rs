@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use axum::http::HeaderName;
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -17,7 +17,8 @@ use crate::policy::Policies;
 use crate::policy::meant::LeasePlace;
 use crate::report::findings;
 use crate::watch::{
-    self, Access, Bell, FileWatcher, Files, Lease, Pace, Post, Status, System, Watch, WatchError,
+    self, Access, Bell, FileWatcher, Files, Lease, Pace, Post, Status, System, Token, Watch,
+    WatchError,
 };
 
 /// Keep doing it: every schedule, every change of the policies.
@@ -125,18 +126,9 @@ impl WatchCommand {
             return Ok(Access::Proxy(header.clone()));
         }
         let Some(file) = &self.token_file else { return Ok(Access::Loopback) };
-        let token = std::fs::read_to_string(file)
-            .with_context(|| format!("cannot read the token in {}", file.display()))?;
-        let token = token.trim();
-        if token.len() < TOKEN_LEAST {
-            bail!("the token in {} is shorter than {TOKEN_LEAST} characters", file.display());
-        }
-        Ok(Access::Token(token.to_owned()))
+        Ok(Access::Token(Arc::new(Token::open(file.clone())?)))
     }
 }
-
-/// A token that can be guessed is none.
-const TOKEN_LEAST: usize = 16;
 
 /// SIGTERM and Ctrl-C end, SIGHUP reads everything again.
 fn listen_for_signals(bell: &Bell) -> anyhow::Result<()> {

@@ -3,6 +3,8 @@
 //! Loopback addresses answer whoever asks. Others are listened on only with a token, or behind a proxy
 //! that marks what it lets through: names of machines and policies are nobody else's business.
 
+mod token;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
@@ -20,6 +22,8 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 
+pub use token::{Token, TokenError};
+
 use super::{Bell, Role, Snapshot, Status, metrics};
 use crate::clock::Clock;
 use crate::connections::{Limited, Limits, Line, answering};
@@ -31,12 +35,12 @@ const LIMITS: Limits =
     Limits { connections: 64, request: Duration::from_secs(30), idle: Duration::from_mins(2) };
 
 /// Who is answered.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Access {
     /// Whoever reaches a loopback address.
     Loopback,
     /// Whoever shows this token, as `Authorization: Bearer TOKEN`.
-    Token(String),
+    Token(Arc<Token>),
     /// What a proxy lets through and marks with a header of this name.
     Proxy(HeaderName),
 }
@@ -68,7 +72,7 @@ struct Outside {
 
 /// Listens on an address, if who is answered allows it.
 pub async fn listen(address: SocketAddr, access: &Access) -> Result<TcpListener, OutsideError> {
-    if *access == Access::Loopback && !address.ip().is_loopback() {
+    if matches!(access, Access::Loopback) && !address.ip().is_loopback() {
         return Err(OutsideError::NotLoopback(address));
     }
     TcpListener::bind(address).await.map_err(|error| OutsideError::Listen(address, error))
@@ -110,7 +114,7 @@ async fn may_see(State(outside): State<Outside>, request: Request, next: Next) -
     let headers = request.headers();
     let is_let_in = match &outside.access {
         Access::Loopback => is_local(headers),
-        Access::Token(token) => bears(headers, token),
+        Access::Token(token) => bears(headers, &token.now().await),
         Access::Proxy(name) => headers.contains_key(name),
     };
     if is_let_in { next.run(request).await } else { refusal(&outside.access) }
@@ -364,7 +368,9 @@ mod tests {
         let refused = listen(address, &Access::Loopback).await.unwrap_err();
         assert!(matches!(refused, OutsideError::NotLoopback(_)), "{refused}");
         // Allowed, but no address of this machine.
-        let token = Access::Token("secret".to_owned());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "0123456789abcdef").unwrap();
+        let token = Access::Token(Arc::new(Token::open(file.path().to_owned()).unwrap()));
         assert!(matches!(listen(address, &token).await, Err(OutsideError::Listen(..))));
         assert!(listen("127.0.0.1:0".parse().unwrap(), &Access::Loopback).await.is_ok());
     }

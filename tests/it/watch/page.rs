@@ -12,8 +12,8 @@ use stillframe::policy::{Policies, SourceFile, load};
 use stillframe::report::overview::{
     CONTENT_POLICY, Overview, carried_out, engine_overview, page, policy_rows, shell,
 };
-use stillframe::watch::{Access, Pace, Post, listen, serve};
-use tempfile::TempDir;
+use stillframe::watch::{Access, Pace, Post, Token, listen, serve};
+use tempfile::{NamedTempFile, TempDir};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -126,9 +126,18 @@ async fn the_page_says_what_is_protected_and_is_sent_once() {
     assert_eq!(site.get("/nothing", "").await.0, 404);
 }
 
+/// A file with a token.
+fn token(text: &str) -> (NamedTempFile, Access) {
+    let file = NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    let access = Access::Token(Arc::new(Token::open(file.path().to_owned()).unwrap()));
+    (file, access)
+}
+
 #[tokio::test]
 async fn only_a_token_opens_what_the_page_shows() {
-    let site = Site::start(Access::Token("0123456789abcdef".to_owned())).await;
+    let (file, access) = token("0123456789abcdef");
+    let site = Site::start(access).await;
     assert_eq!(site.get("/", "").await.0, 200, "it says nothing, and asks for the token");
     for wrong in ["", "Authorization: Bearer 0123456789abcde\r\n", "Authorization: Basic x\r\n"] {
         let (status, _, body) = site.get("/page.json", wrong).await;
@@ -137,11 +146,17 @@ async fn only_a_token_opens_what_the_page_shows() {
     }
     let right = "Authorization: Bearer 0123456789abcdef\r\n";
     assert!(site.get("/page.json", right).await.2.contains("web-1"));
+    // It is renewed.
+    std::fs::write(file.path(), "fedcba9876543210\n").unwrap();
+    assert_eq!(site.get("/page.json", right).await.0, 401);
+    let renewed = "Authorization: Bearer fedcba9876543210\r\n";
+    assert!(site.get("/page.json", renewed).await.2.contains("web-1"));
 }
 
 #[tokio::test]
 async fn who_says_nothing_takes_no_more_than_some_connections() {
-    let site = Site::start(Access::Token("0123456789abcdef".to_owned())).await;
+    let (_file, access) = token("0123456789abcdef");
+    let site = Site::start(access).await;
     // No more than the system takes for who listens: here nobody does meanwhile.
     let silent = silent(&site.address, 100);
     assert_eq!(site.get("/healthz", "").await.0, 200);
