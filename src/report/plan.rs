@@ -384,7 +384,7 @@ fn others(plan: &Plan) -> Vec<Section> {
             format!("? {}", orphans.policy),
             orphans.engine.clone(),
             count(orphans.images, "image"),
-            "no such policy in the files; left alone".to_owned(),
+            schedule::why_gone(plan, orphans).to_owned(),
         ]
     });
     let broken = plan.broken.iter().map(|broken| {

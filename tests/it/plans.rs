@@ -56,6 +56,19 @@ fn planned(spec: &str, images: Vec<Image>) -> Plan {
     plan(&policies(spec), &inventory(images), now())
 }
 
+/// It is in the files, and keeps nothing where it was.
+#[test]
+fn images_of_a_policy_that_is_on_another_engine_now_are_said_to_be_that() {
+    let mut policies = policies("  retention: {last: 5}\n");
+    let seen = inventory(nights(0..3));
+    policies.policies[0].engine = "elsewhere".to_owned();
+    let said = plan_text(&plan(&policies, &seen, now()));
+    assert!(said.contains("the policy is on another engine now; left alone"), "{said}");
+    policies.policies.clear();
+    let said = plan_text(&plan(&policies, &seen, now()));
+    assert!(said.contains("no such policy in the files; left alone"), "{said}");
+}
+
 /// Two policies of `web-1` at two in the morning, one of which must begin within five minutes, on an
 /// engine that makes one image of a source in ten minutes and six in an hour.
 fn in_turns() -> (Policies, Inventory) {

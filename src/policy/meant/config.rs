@@ -113,6 +113,10 @@ pub struct KubernetesLease {
 impl LeasePlace {
     /// `kubernetes:NAME`, `kubernetes:NAMESPACE/NAME`, or the path of a file.
     pub fn parse(text: &str) -> Result<Self, String> {
+        if text.trim().is_empty() {
+            let means = "leave it out where one works alone";
+            return Err(format!("`{text}` names no file that could be locked; {means}"));
+        }
         let Some(lease) = text.strip_prefix("kubernetes:") else {
             return Ok(Self::File(PathBuf::from(text)));
         };
@@ -209,6 +213,8 @@ mod tests {
             assert_eq!(LeasePlace::parse(file), Ok(LeasePlace::File(PathBuf::from(file))));
         }
         for wrong in [
+            "",
+            " ",
             "kubernetes:",
             "kubernetes:A",
             "kubernetes:a/b/c",

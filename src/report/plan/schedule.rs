@@ -4,8 +4,17 @@ use super::super::Section;
 use super::super::text::{clean, count, minute};
 use super::{rows, section};
 use crate::name::Slot;
-use crate::plan::Plan;
+use crate::plan::{Orphans, Plan};
 use crate::schedule::Zone;
+
+/// Why a policy keeps nothing of its images on an engine.
+pub(super) fn why_gone(plan: &Plan, orphans: &Orphans) -> &'static str {
+    if plan.schedules.iter().any(|one| one.policy == orphans.policy) {
+        "the policy is on another engine now; left alone"
+    } else {
+        "no such policy in the files; left alone"
+    }
+}
 
 /// The next slots where the policy lives, and in UTC.
 fn next_slots(slots: &[Slot], zone: &Zone, is_utc: bool) -> String {
