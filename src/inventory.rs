@@ -6,6 +6,7 @@
 
 mod capabilities;
 mod content;
+mod disk;
 pub mod form;
 mod format;
 mod instant;
@@ -23,6 +24,7 @@ pub use capabilities::{
     KeyChoice, LocationChoice, OWN_LABELS, RecordPlace, Tier, Via,
 };
 pub use content::Content;
+pub use disk::Disk;
 pub use format::ImportFormat;
 pub use instant::OneInstant;
 pub use kind::{DisksHeld, KindCapabilities};
@@ -218,27 +220,6 @@ pub fn member_ids(id: &str) -> Vec<String> {
 /// Whether the time in a label has come. One that cannot be read has passed.
 pub fn is_over(until: &str, now: Timestamp) -> bool {
     parse_stamp(until).is_none_or(|until| until <= now)
-}
-
-/// A disk of an instance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Disk {
-    /// Its device name, unique within the instance.
-    pub name: String,
-    /// Whether the machine starts from it.
-    #[serde(default)]
-    pub boot: bool,
-    /// Bytes the machine sees; absent where the disk cannot be read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub size_bytes: Option<u64>,
-    /// The key it is encrypted under, where that is not one of the service's own; only where images
-    /// have the key of their disk.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kms_key: Option<String>,
-    /// Why the disk cannot be captured, where that is known before trying.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub problem: Option<String>,
 }
 
 /// A restore point as an engine stores it.

@@ -1,14 +1,16 @@
-//! What a change is bound to: the image that the plan was made over, and no other.
+//! What a change is bound to: the image that the plan was made over, and no other; what a creation is
+//! bound to: the disks that the plan has seen, and no others.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 
+use super::EngineError;
 use crate::elapsed::Elapsed;
-use crate::inventory::{Image, ImageState, Stage};
+use crate::inventory::{Disk, Image, ImageState, Stage};
 use crate::name::LABEL_PREFIX;
-use crate::plan::{ImageRef, Update};
+use crate::plan::{Create, ImageRef, Update};
 
 /// Whether an image is still what a plan was made over.
 pub fn is_same(image: &ImageRef, found: &Image) -> bool {
@@ -28,6 +30,24 @@ pub fn is_done(found: &Image, update: &Update) -> bool {
 /// left that could be lost.
 pub fn is_still(now: &Image, seen: &Image) -> bool {
     now.fingerprint == seen.fingerprint || now.state == ImageState::Deleting
+}
+
+/// Refuses to capture a machine that has a disk now that the plan neither takes nor leaves out: a restore
+/// point of all disks would be made without it, and look whole. A plan that says itself that it has not
+/// seen all disks leaves out what those are.
+pub fn refuse_unplanned<'a>(
+    create: &Create,
+    machine: &str,
+    mut attached: impl Iterator<Item = &'a str>,
+) -> Result<(), EngineError> {
+    let is_planned =
+        |name: &str| create.disks.iter().chain(&create.excluded_disks).any(|disk| disk == name);
+    match attached.find(|disk| !is_planned(disk) && !is_planned(Disk::UNSEEN)) {
+        None => Ok(()),
+        Some(disk) => Err(EngineError::Busy(format!(
+            "{machine} has a disk {disk} that the plan did not see; the next run tries again"
+        ))),
+    }
 }
 
 /// So long a look holds that asks for whole lists.

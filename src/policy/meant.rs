@@ -288,12 +288,12 @@ pub enum DiskChoice {
 }
 
 impl DiskChoice {
-    /// Whether a disk is captured.
+    /// Whether a disk is captured. What was not seen may have any name.
     pub fn takes(&self, name: &str, is_boot: bool) -> bool {
         match self {
             Self::All => true,
             Self::Boot => is_boot,
-            Self::Named(patterns) => patterns.matches(name),
+            Self::Named(patterns) => name == Disk::UNSEEN || patterns.matches(name),
         }
     }
 }

@@ -19,7 +19,7 @@ use stillframe::clock::FixedClock;
 use stillframe::elapsed::Elapsed;
 use stillframe::engine::{Engine, Progress};
 use stillframe::inventory::{
-    Gap, GapScope, Grant, Image, ImageSource, ImageState, Inventory, LABEL_COPY, LABEL_HOLD,
+    Disk, Gap, GapScope, Grant, Image, ImageSource, ImageState, Inventory, LABEL_COPY, LABEL_HOLD,
     LABEL_LET_GO, LABEL_MISSING, Stage,
 };
 use stillframe::name::{Key, Ownership, Slot, SourceId, stamp};
@@ -226,7 +226,7 @@ fn hours(hours: i64) -> SignedDuration {
     SignedDuration::from_hours(hours)
 }
 
-const BUGS: [Bug; 59] = [
+const BUGS: [Bug; 60] = [
     ("deletes the newest", CheckRule::Floor, |case| {
         let newest = case.newest("web-1");
         newest
@@ -472,6 +472,17 @@ const BUGS: [Bug; 59] = [
         };
         let source = case.plan.changes[position].key.source.clone();
         case.inventory.engines[0].instances.retain(|instance| instance.id != source);
+        true
+    }),
+    ("captures a source whose disks were not all seen", CheckRule::CreateSource, |case| {
+        let Some(position) = case.position(|change| change.action == Action::Create) else {
+            return false;
+        };
+        let change = &mut case.plan.changes[position];
+        let mut instances = case.inventory.engines[0].instances.iter_mut();
+        let source = instances.find(|one| one.id == change.key.source).unwrap();
+        source.disks.push(Disk::unseen("the list was cut short".to_owned()));
+        change.create.as_mut().unwrap().disks.push(Disk::UNSEEN.to_owned());
         true
     }),
     ("captures not all disks", CheckRule::CreateSource, |case| {

@@ -122,7 +122,10 @@ fn request(kind: ImageKind, hour: i8) -> CreateRequest {
     };
     let mut labels = key.labels();
     labels.insert("team".to_owned(), "web".to_owned());
-    let disks = if kind == ImageKind::MachineImage { vec!["boot", "data"] } else { vec!["data"] };
+    let (disks, excluded) = match kind {
+        ImageKind::MachineImage => (vec!["boot", "data"], Vec::new()),
+        _ => (vec!["data"], vec!["boot".to_owned()]),
+    };
     CreateRequest {
         name: key.image_name(&key.default_prefix()),
         location: "us".to_owned(),
@@ -134,7 +137,7 @@ fn request(kind: ImageKind, hour: i8) -> CreateRequest {
             disk_by_disk: false,
             one_instant: Vec::new(),
             companion: None,
-            excluded_disks: Vec::new(),
+            excluded_disks: excluded,
             disk_bytes: 20 << 30,
             labels,
             description: "a description".to_owned(),

@@ -76,6 +76,11 @@ impl GceEngine {
         let (source, instance) = self.instance(&request.key.source).await?;
         let project = self.images_made_in(&source.project);
         let wanted = insertion::wanted(project, &source.project, &instance, request)?;
+        let planned = insertion::refuse_unplanned(&instance, &request.create);
+        // What is there already is found, whatever was attached since.
+        if planned.is_err() && self.all_named(&wanted).await?.iter().any(Option::is_none) {
+            planned?;
+        }
         let created = match (request.create.via, wanted.as_slice()) {
             (Via::Snapshot, [image]) => {
                 self.make_via_snapshot(&source, image, request, watcher).await?

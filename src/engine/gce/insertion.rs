@@ -8,9 +8,10 @@ use super::wire::{self, resource_path};
 use crate::engine::author::signed;
 use crate::engine::http::Call;
 use crate::engine::set::{Part, parts};
-use crate::engine::{CopyRequest, CreateRequest, EngineError, step};
-use crate::inventory::{Consistency, Tier, Via};
+use crate::engine::{CopyRequest, CreateRequest, EngineError, bound, step};
+use crate::inventory::{Consistency, ImageKind, Tier, Via};
 use crate::name::{Key, step_name};
+use crate::plan::Create;
 
 /// An image that is asked for, and how.
 #[derive(Debug, Clone)]
@@ -56,6 +57,19 @@ pub(super) fn wanted(
     }
     let parts = parts(&request.name, &create.labels, &create.disks);
     parts.iter().map(|part| asked.part(part, disk_path(instance, &part.disk)?)).collect()
+}
+
+/// Refuses what would leave out a disk that the plan has not seen. A machine image of all disks has what
+/// is attached by now.
+pub(super) fn refuse_unplanned(
+    instance: &wire::Instance,
+    create: &Create,
+) -> Result<(), EngineError> {
+    if create.kind == ImageKind::MachineImage && create.excluded_disks.is_empty() {
+        return Ok(());
+    }
+    let attached = instance.disks.iter().map(|disk| disk.device_name.as_str());
+    bound::refuse_unplanned(create, &instance.name, attached)
 }
 
 /// What the service cannot do is said before anything is asked for.

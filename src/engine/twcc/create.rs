@@ -10,20 +10,35 @@ use jiff::Timestamp;
 use super::TwccEngine;
 use super::begin::Member;
 use super::image::{Collection, Found, SYSTEM, share_records};
-use super::observe::disks_of;
+use super::observe::{disks_of, without_host};
 use super::record::Record;
 use super::wait::Goal;
 use super::wire::{Server, Site, Volume};
+use crate::engine::bound::refuse_unplanned;
 use crate::engine::http::{Limit, Method};
 use crate::engine::set::{self, APART, LABEL_DISK, LABEL_POINT};
 use crate::engine::{Author, CreateRequest, Created, EngineError, Progress, Watcher};
-use crate::inventory::{Image, ImageSource, ImageState, LABEL_SET, Stage};
+use crate::inventory::{Disk, Image, ImageSource, ImageState, LABEL_SET, Stage};
 use crate::name::{Key, is_rfc1035_label};
+use crate::plan::Create;
 
 /// The source as it is now.
 pub(super) struct Machine {
     pub(super) server: Server,
     site: u64,
+    volumes: Vec<Volume>,
+}
+
+impl Machine {
+    /// Refuses what would leave out a disk that the plan has not seen. One that is attached to nobody
+    /// knows what may be attached here.
+    fn refuse_unplanned(&self, create: &Create) -> Result<(), EngineError> {
+        let attached = disks_of(self.server.id, &self.volumes);
+        let attached = attached.iter().map(|one| one.disk.name.as_str());
+        let astray = self.volumes.iter().filter(|volume| without_host(volume).is_some());
+        let all = attached.chain(astray.map(|volume| volume.name.as_str()));
+        refuse_unplanned(create, &format!("the site {}", self.site), all)
+    }
 }
 
 /// A restore point that is being made.
@@ -75,9 +90,9 @@ impl TwccEngine {
                 "{what}; nothing more is asked for in this run"
             )));
         }
-        let machine = self.machine(&request.key).await?;
+        let machine = self.machine(request).await?;
         let capture = Capture { machine, request, watcher };
-        let wanted = self.wanted(&capture.machine, request).await?;
+        let wanted = wanted(&capture.machine, request)?;
         let there = self.there(request).await?;
         let found: Vec<Option<Found>> = wanted
             .iter()
@@ -89,9 +104,10 @@ impl TwccEngine {
         self.all(&capture, &wanted, found).await
     }
 
-    /// The site and its one server, as they are now.
-    async fn machine(&self, key: &Key) -> Result<Machine, EngineError> {
-        let source = &key.source;
+    /// The site and its one server, as they are now, and what is attached to that. Where the plan has not
+    /// seen what that is and takes none of it, nobody asks.
+    async fn machine(&self, request: &CreateRequest) -> Result<Machine, EngineError> {
+        let source = &request.key.source;
         let gone = || EngineError::Failed(format!("there is no site with the id {source}"));
         let site: u64 = source.as_str().parse().map_err(|_| gone())?;
         let call = self.service.call(Method::Get, &format!("sites/{site}"));
@@ -108,52 +124,17 @@ impl TwccEngine {
         let mut servers: Vec<Server> =
             self.service.whole("servers", &[("site", site.to_string())]).await?;
         servers.retain(|server| server.site.is_none_or(|of| of == site));
-        match (servers.pop(), servers.is_empty()) {
-            (Some(server), true) if seen.id == site => Ok(Machine { server, site }),
-            _ => Err(EngineError::Failed(format!("the site {site} has not one server"))),
-        }
-    }
-
-    /// What the restore point is made of: the image first, since it carries the marks.
-    async fn wanted<'a>(
-        &self,
-        machine: &Machine,
-        request: &'a CreateRequest,
-    ) -> Result<Vec<Wanted<'a>>, EngineError> {
-        let create = &request.create;
-        let server = machine.server.id;
-        let query = [("attached_host", server.to_string())];
-        let volumes: Vec<Volume> = self.service.whole("volumes", &query).await?;
-        let attached = disks_of(server, &volumes);
-        let mut wanted = Vec::with_capacity(create.disks.len());
-        for device in &create.disks {
-            let one = attached.iter().find(|one| one.disk.name == *device).ok_or_else(|| {
-                EngineError::Failed(format!("the site {} has no disk {device}", machine.site))
-            })?;
-            let disk = one.volume.map_or_else(|| SYSTEM.to_owned(), |volume| volume.to_string());
-            let mut labels = create.labels.clone();
-            if create.disks.len() > 1 {
-                labels.insert(LABEL_SET.to_owned(), create.disks.len().to_string());
-                labels.insert(LABEL_DISK.to_owned(), disk.clone());
-                labels.insert(LABEL_POINT.to_owned(), request.name.clone());
-            }
-            let text = create.description.split_whitespace().collect::<Vec<_>>().join(" ");
-            let mut record = Record { labels, stage: Stage::Active, text, is_damaged: false };
-            record.sign(request.by.as_ref(), &request.name)?;
-            wanted.push(Wanted {
-                key: &request.key,
-                name: &request.name,
-                disk,
-                description: record.write(&request.name)?,
-                volume: one.volume,
-            });
-        }
-        wanted.sort_by_key(|wanted| wanted.volume);
-        if wanted.first().is_none_or(|first| first.volume.is_some()) {
-            let message = "the system disk must be taken as well: the image of it carries the record of the restore point";
-            return Err(EngineError::Refused(message.to_owned()));
-        }
-        Ok(wanted)
+        let (Some(server), true, true) = (servers.pop(), servers.is_empty(), seen.id == site)
+        else {
+            return Err(EngineError::Failed(format!("the site {site} has not one server")));
+        };
+        let query = [("attached_host", server.id.to_string())];
+        let volumes = if request.create.excluded_disks.iter().any(|disk| disk == Disk::UNSEEN) {
+            Vec::new()
+        } else {
+            self.service.whole("volumes", &query).await?
+        };
+        Ok(Machine { server, site, volumes })
     }
 
     /// What there is of the restore point already; anything else under its name is in its way.
@@ -177,6 +158,7 @@ impl TwccEngine {
         found: &[Option<Found>],
     ) -> Result<(), EngineError> {
         let (request, server) = (capture.request, capture.machine.server.id);
+        capture.machine.refuse_unplanned(&request.create)?;
         // What an earlier run has left of a set is of no use to a capture of now. What is still QUEUED
         // is of a time to come.
         let left = found.iter().flatten().filter(|found| !found.is_queued);
@@ -287,6 +269,44 @@ impl TwccEngine {
         let why = image.message.unwrap_or_else(|| "it is not READY".to_owned());
         Err(EngineError::Failed(format!("{}: {why}", image.name)))
     }
+}
+
+/// What the restore point is made of: the image first, since it carries the marks.
+fn wanted<'a>(
+    machine: &Machine,
+    request: &'a CreateRequest,
+) -> Result<Vec<Wanted<'a>>, EngineError> {
+    let create = &request.create;
+    let attached = disks_of(machine.server.id, &machine.volumes);
+    let mut wanted = Vec::with_capacity(create.disks.len());
+    for device in &create.disks {
+        let one = attached.iter().find(|one| one.disk.name == *device).ok_or_else(|| {
+            EngineError::Failed(format!("the site {} has no disk {device}", machine.site))
+        })?;
+        let disk = one.volume.map_or_else(|| SYSTEM.to_owned(), |volume| volume.to_string());
+        let mut labels = create.labels.clone();
+        if create.disks.len() > 1 {
+            labels.insert(LABEL_SET.to_owned(), create.disks.len().to_string());
+            labels.insert(LABEL_DISK.to_owned(), disk.clone());
+            labels.insert(LABEL_POINT.to_owned(), request.name.clone());
+        }
+        let text = create.description.split_whitespace().collect::<Vec<_>>().join(" ");
+        let mut record = Record { labels, stage: Stage::Active, text, is_damaged: false };
+        record.sign(request.by.as_ref(), &request.name)?;
+        wanted.push(Wanted {
+            key: &request.key,
+            name: &request.name,
+            disk,
+            description: record.write(&request.name)?,
+            volume: one.volume,
+        });
+    }
+    wanted.sort_by_key(|wanted| wanted.volume);
+    if wanted.first().is_none_or(|first| first.volume.is_some()) {
+        let message = "the system disk must be taken as well: the image of it carries the record of the restore point";
+        return Err(EngineError::Refused(message.to_owned()));
+    }
+    Ok(wanted)
 }
 
 impl Wanted<'_> {

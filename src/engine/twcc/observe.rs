@@ -32,6 +32,8 @@ pub(super) struct Seen {
     sites: Vec<Site>,
     servers: Vec<Server>,
     volumes: Vec<Volume>,
+    /// Why volumes of any server may be missing here, where they may.
+    unseen: Option<String>,
 }
 
 impl Seen {
@@ -71,8 +73,12 @@ impl Seen {
             None => vec![system(None)],
         };
         if servers.len() != 1 {
-            disks[0].problem =
-                Some(format!("the site {} has {} servers instead of one", site.id, servers.len()));
+            let problem =
+                format!("the site {} has {} servers instead of one", site.id, servers.len());
+            disks[0].problem = Some(problem.clone());
+            disks.push(Disk::unseen(problem));
+        } else if let Some(why) = &self.unseen {
+            disks.push(Disk::unseen(format!("which data disks it has was not seen: {why}")));
         }
         let text = |of: fn(&Server) -> Option<&String>| {
             server.and_then(|server| of(server)).cloned().unwrap_or_default()
@@ -158,10 +164,13 @@ impl TwccEngine {
             self.all_of::<Server>("servers", GapScope::Instances, &[]),
             self.all_of::<Volume>("volumes", GapScope::Instances, &[]),
         );
-        let seen = Arc::new(Seen { sites: sites.0, servers: servers.0, volumes: volumes.0 });
-        let mut gaps: Vec<Gap> = sites.1.into_iter().chain(servers.1).chain(volumes.1).collect();
-        let hosts = seen.volumes.iter().filter_map(without_host);
-        gaps.extend(hosts.map(|message| self.gap(GapScope::Instances, "volumes", message)));
+        let hosts = volumes.0.iter().filter_map(without_host);
+        let hosts = hosts.map(|message| self.gap(GapScope::Instances, "volumes", message));
+        let of_volumes: Vec<Gap> = volumes.1.into_iter().chain(hosts).collect();
+        let unseen = of_volumes.first().map(|gap| gap.message.clone());
+        let gaps = sites.1.into_iter().chain(servers.1).chain(of_volumes).collect();
+        let seen =
+            Arc::new(Seen { sites: sites.0, servers: servers.0, volumes: volumes.0, unseen });
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&seen));
         (seen, gaps)
     }
@@ -295,7 +304,7 @@ fn system(size_bytes: Option<u64>) -> Disk {
 }
 
 /// What is wrong with a volume that is attached, where it cannot be said to what.
-fn without_host(volume: &Volume) -> Option<String> {
+pub(super) fn without_host(volume: &Volume) -> Option<String> {
     (volume.is_attached && volume.attached_host.is_none()).then(|| {
         format!("volume {} is attached, and the service does not say to which server", volume.id)
     })
@@ -325,7 +334,8 @@ pub(super) fn disks_of(server: u64, volumes: &[Volume]) -> Vec<Attached> {
     let data: Vec<&Volume> = here.iter().copied().filter(is_data).collect();
     for volume in &data {
         let is_unique = data.iter().filter(|other| other.name == volume.name).count() == 1;
-        let is_plain = is_unique && !volume.name.is_empty() && volume.name != SYSTEM;
+        let is_other = [SYSTEM, Disk::UNSEEN].contains(&volume.name.as_str());
+        let is_plain = is_unique && !volume.name.is_empty() && !is_other;
         let mut name = volume.name.clone();
         while !is_plain && !name.ends_with(&volume.id.to_string())
             || disks.iter().any(|known| known.disk.name == name)

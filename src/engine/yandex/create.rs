@@ -12,6 +12,7 @@ use super::room::Turn;
 use super::wait::Pace;
 use super::{SET_PATIENCE, YandexEngine};
 use super::{sharing, wire};
+use crate::engine::bound::refuse_unplanned;
 use crate::engine::http::{Call, Free, Leave};
 use crate::engine::set::{self, APART};
 use crate::engine::{Author, CreateRequest, Created, EngineError, Progress, Watcher};
@@ -37,6 +38,12 @@ impl YandexEngine {
         let folder = self.settings.images_folder_of(&instance.folder_id);
         let images = self.settings.images.clone().unwrap_or_default();
         let wanted = insertion::wanted(folder, &instance, &images, request)?;
+        let attached = instance.disks().map(|(disk, _)| disk.name());
+        let planned = refuse_unplanned(&request.create, instance.called(), attached);
+        // What is there already is found, whatever was attached since.
+        if planned.is_err() && self.all_named(&wanted).await?.iter().any(Option::is_none) {
+            planned?;
+        }
         let created = if let Some(alone) = alone {
             self.make_stopped(alone, instance, &wanted, request, watcher).await?
         } else if let (Via::Snapshot, [image]) = (request.create.via, wanted.as_slice()) {

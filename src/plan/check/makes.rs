@@ -8,7 +8,7 @@ use super::seen::{Point, Presence, Series};
 use super::times::{self, Doing, is_free};
 use super::{CheckRule, EngineCheck};
 use crate::inventory::{
-    Consistency, Image, ImageKind, ImageState, Instance, KeyChoice, LABEL_COPY,
+    Consistency, Disk, Image, ImageKind, ImageState, Instance, KeyChoice, LABEL_COPY,
     LABEL_DRILLED_BEFORE, OneInstant,
 };
 use crate::name::{Key, Ownership, is_rfc1035_label, spread, stamp};
@@ -92,6 +92,7 @@ impl<'s> EngineCheck<'s, '_> {
         };
         let taken = disks(true);
         let is_right = !taken.is_empty()
+            && !taken.contains(Disk::UNSEEN)
             && is_same(&create.disks, &taken)
             && is_same(&create.excluded_disks, &disks(false));
         if !is_right {

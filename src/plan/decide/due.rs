@@ -218,12 +218,16 @@ fn no_disk(left: &[&Disk]) -> String {
     }
 }
 
-/// Whether an image of this kind can hold these disks.
+/// Whether all of these disks were seen, and an image of this kind can hold them.
 fn check_disks(
     capabilities: &Capabilities,
     kind: ImageKind,
     taken: &[&Disk],
 ) -> Result<(), String> {
+    if let Some(unseen) = taken.iter().find(|disk| disk.is_unseen()) {
+        let why = unseen.problem.clone();
+        return Err(why.unwrap_or_else(|| "its disks were not all seen".to_owned()));
+    }
     if capabilities.boot_disk_kinds.contains(&kind) && !taken.iter().any(|disk| disk.boot) {
         return Err(format!(
             "a {} of this engine always holds the disk that the machine starts from, and `capture.disks` takes only: {}",

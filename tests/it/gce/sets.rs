@@ -68,6 +68,39 @@ async fn a_restore_point_over_two_disks_is_two_snapshots_and_one_image() {
     assert_eq!(case.count("snapshots"), 2);
 }
 
+/// A disk that is attached between a plan and what is asked for.
+#[tokio::test]
+async fn a_disk_that_the_plan_did_not_see_is_not_left_out() {
+    let case = Case::new();
+    let whole = case.create(both(1)).await.unwrap();
+    {
+        let mut state = case.fake.state();
+        let instance = state.instances.get_mut("projects/p/zones/us-a/instances/web-1").unwrap();
+        let disks = instance["disks"].as_array_mut().unwrap();
+        let mut more = disks[0].clone();
+        more["deviceName"] = json!("more");
+        disks.push(more);
+    }
+    let mut image = request(ImageKind::DiskImage, 2);
+    let mut part = machine_image(2);
+    part.create.disks.pop();
+    part.create.excluded_disks = vec!["data".to_owned()];
+    for request in [both(2), image.clone(), part] {
+        let kind = request.create.kind;
+        let ended = case.create(request).await;
+        let Err(EngineError::Busy(message)) = ended else { panic!("{kind:?}: {ended:?}") };
+        let said = "web-1 has a disk more that the plan did not see; the next run tries again";
+        assert_eq!(message, said);
+    }
+    assert_eq!((case.count("snapshots"), case.count("images")), (2, 0));
+    // What is there is found, what is left out is left out, and a machine image has all disks.
+    let found = case.create(both(1)).await.unwrap();
+    assert_eq!(found.image(), whole.image());
+    image.create.excluded_disks.push("more".to_owned());
+    assert!(matches!(case.create(image).await, Ok(Created::Made(_))));
+    assert!(matches!(case.create(machine_image(2)).await, Ok(Created::Made(_))));
+}
+
 #[tokio::test]
 async fn a_set_that_was_begun_is_completed_soon_and_cleared_away_later() {
     let case = Case::new();

@@ -16,6 +16,7 @@ fn disk_image(case: &Case, day: i64) -> CreateRequest {
     let mut request = case.request(day);
     request.create.kind = ImageKind::DiskImage;
     request.create.disks = vec!["boot".to_owned()];
+    request.create.excluded_disks = vec!["content".to_owned()];
     request.create.family = Some("golden".to_owned());
     request
 }

@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 
 use stillframe::engine::shared_place;
+use stillframe::inventory::Disk;
+use stillframe::serve::Dialect;
 
 use super::super::super::super::gce::Swift;
 use super::*;
@@ -63,6 +65,119 @@ async fn what_may_be_missing_changes_nothing() {
         assert_eq!(seen.images, whole.images, "{fault} of {collection}");
         assert_eq!(seen.instances, whole.instances, "{fault} of {collection}");
     }
+}
+
+/// One look that does not see all volumes.
+const SHORT_LOOKS: [&str; 3] = ["forbidden", "bare", "unreadable-entry"];
+
+/// All disks, by whatever choice.
+const ALL_DISKS: [&str; 2] = [
+    "  capture: {kind: disk-image}\n",
+    "  capture: {kind: disk-image, disks: [system, content]}\n",
+];
+
+#[tokio::test]
+async fn a_machine_whose_disks_were_not_all_seen_does_not_look_as_if_it_had_fewer() {
+    for (fault, capture) in SHORT_LOOKS.into_iter().flat_map(|one| ALL_DISKS.map(|all| (one, all)))
+    {
+        let service = Served::new(Dialect::Twcc, (capture, &["system", "content"]));
+        let service = Arc::new(service);
+        let case = case(&service, "  retention: {last: 1}\n  lifecycle: {grace: 0}\n");
+        case.round(0).await;
+        let script = json!({"fault": fault, "method": "GET", "collection": "volumes"});
+        service.fault(script).await;
+        let round = case.round(1).await;
+        assert_eq!(round.plan.changes, [], "{fault} {capture}");
+        let [_, web] = &round.plan.blocked[..] else {
+            panic!("{fault} {capture}: {:#?}", round.plan)
+        };
+        let said = "which data disks it has was not seen: ";
+        assert!(web.message.starts_with(said), "{fault} {capture}: {}", web.message);
+        let names =
+            |images: Vec<Image>| images.into_iter().map(|image| image.name).collect::<Vec<_>>();
+        let before = names(case.observe(1).await.images);
+        assert_eq!(before.len(), 2, "{fault} {capture}: {before:?}");
+        // The next run makes all of it, of the same slot.
+        let round = case.round(1).await;
+        let made = round.plan.changes.iter().filter(|change| change.create.is_some());
+        let slots: Vec<_> = made.map(|change| change.key.slot).collect();
+        assert_eq!(slots, [case.request(1).key.slot; 2], "{fault} {capture}");
+        let images = case.observe(1).await.images;
+        let made = images.iter().filter(|image| !before.contains(&image.name));
+        let sets: Vec<_> = made.map(|image| (image.state, image.members())).collect();
+        assert_eq!(sets, [(ImageState::Ready, 2); 2], "{fault} {capture}");
+        case.round(1).await;
+        case.nothing_to_do(1).await;
+    }
+}
+
+#[tokio::test]
+async fn system_disks_are_captured_whatever_else_is_not_seen() {
+    for (fault, times) in SHORT_LOOKS.into_iter().flat_map(|fault| [(fault, 1), (fault, 20)]) {
+        let service = Arc::new(Served::twcc_with_system_disks());
+        let case = case(&service, "");
+        let script =
+            json!({"fault": fault, "method": "GET", "collection": "volumes", "times": times});
+        service.fault(script).await;
+        let round = case.round(0).await;
+        assert_eq!(failures(&round), [""; 0], "{fault} {times}");
+        assert_eq!(round.plan.blocked, [], "{fault} {times}");
+        let created = round.plan.changes[0].create.as_ref().unwrap();
+        let left_out = &created.excluded_disks;
+        assert!(left_out.contains(&Disk::UNSEEN.to_owned()), "{fault} {times}: {left_out:?}");
+        assert_eq!(created.disks, ["system"], "{fault} {times}");
+        service
+            .fault(json!({"fault": fault, "method": "GET", "collection": "volumes", "times": 0}))
+            .await;
+        let images = case.observe(0).await.images;
+        assert_eq!(images.len(), 2, "{fault} {times}");
+        assert!(images.iter().all(|image| image.state == ImageState::Ready), "{images:#?}");
+        case.nothing_to_do(0).await;
+    }
+}
+
+/// Between the plan and what is asked for there may be hours: somebody has to approve it.
+#[tokio::test]
+async fn a_disk_that_is_attached_after_the_plan_is_not_left_out() {
+    let service = Arc::new(Served::twcc());
+    let case = case(&service, "");
+    let data = service.datacenter.path("examples/datacenter/disks");
+    std::fs::copy(data.join("web-1-content.raw"), data.join("web-1-more.raw")).unwrap();
+    service.datacenter.edit("examples/datacenter/instances/web-1.yaml", |text| {
+        let content = "    - {deviceName: content, path: ../disks/web-1-content.raw}\n";
+        text.replace(content, &format!("{content}{}", content.replace("content", "more")))
+    });
+    let create = |disks: &[&str], excluded: &[&str]| {
+        let mut request = case.request(0);
+        let named = |disks: &[&str]| disks.iter().map(|disk| (*disk).to_owned()).collect();
+        (request.create.disks, request.create.excluded_disks) = (named(disks), named(excluded));
+        let engine = service.open(clock(0));
+        async move { engine.create(request, Arc::new(Unwatched)).await }
+    };
+    for (disks, excluded, fault) in [
+        (["system", "content"].as_slice(), [].as_slice(), "none"),
+        // One that is attached to nobody knows what may be attached here.
+        (&["system"], &["content"], "bare"),
+    ] {
+        if fault == "bare" {
+            service.fault(json!({"fault": "bare", "method": "GET", "collection": "volumes"})).await;
+        }
+        let ended = create(disks, excluded).await;
+        let Err(EngineError::Busy(message)) = ended else { panic!("{fault}: {ended:?}") };
+        assert!(
+            message.ends_with("that the plan did not see; the next run tries again"),
+            "{message}"
+        );
+        assert!(fault == "bare" || message.contains("has a disk more"), "{message}");
+    }
+    assert!(service.images().await.is_empty() && service.of("snapshots").await.is_empty());
+    // What the plan leaves out is left out, and what is there is found.
+    let all = ["system", "content"];
+    assert!(matches!(create(&all, &["more"]).await, Ok(Created::Made(_))));
+    assert!(matches!(create(&all, &[]).await, Ok(Created::Found { .. })));
+    case.round(1).await;
+    let images = case.observe(1).await.images;
+    assert_eq!(images.iter().map(Image::members).max(), Some(3));
 }
 
 #[tokio::test]

@@ -138,7 +138,7 @@ async fn labels_that_say_nothing_to_a_plan_are_kept_while_a_change_waits() {
 async fn a_hold_on_a_snapshot_that_is_not_proven_yet_stays() {
     let world = World::new();
     let mut request = world.stopped(0);
-    request.create.disks.truncate(1);
+    request.create.excluded_disks = request.create.disks.split_off(1);
     world.fault(refused("rate-limit", "PATCH", "snapshots")).await;
     world.while_refused(|address| async move {
         let listed = ask(address, "GET", "compute/v1/snapshots?folderId=p", None).await;

@@ -126,6 +126,32 @@ async fn an_image_under_the_key_of_its_disk_is_made() {
     }
 }
 
+/// A disk that is attached between a plan and what is asked for.
+#[tokio::test]
+async fn a_disk_that_the_plan_did_not_see_is_not_left_out() {
+    let world = World::new();
+    let whole = world.create(world.request(0)).await.unwrap();
+    let data = world.served.datacenter.path("examples/datacenter/disks");
+    std::fs::copy(data.join("web-1-content.raw"), data.join("web-1-more.raw")).unwrap();
+    world.served.datacenter.edit("examples/datacenter/instances/web-1.yaml", |text| {
+        let content = "    - {deviceName: content, path: ../disks/web-1-content.raw}\n";
+        text.replace(content, &format!("{content}{}", content.replace("content", "more")))
+    });
+    let mut stopped = world.stopped(1);
+    for request in [world.request(1), stopped.clone()] {
+        let ended = world.create(request).await;
+        let Err(EngineError::Busy(message)) = ended else { panic!("{ended:?}") };
+        let said = "web-1 has a disk more that the plan did not see; the next run tries again";
+        assert_eq!(message, said);
+    }
+    assert_eq!(world.snapshots().await, 2);
+    assert!(world.runs().await);
+    // What is there is found, and what is left out is left out.
+    assert_eq!(world.create(world.request(0)).await.unwrap().image(), whole.image());
+    stopped.create.excluded_disks = vec!["more".to_owned()];
+    assert_eq!(world.create(stopped).await.unwrap().image().members(), 2);
+}
+
 /// A set of more disks than may be asked for at once.
 #[tokio::test]
 async fn a_machine_of_many_disks_is_captured_in_several_goes() {

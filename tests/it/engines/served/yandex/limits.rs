@@ -34,7 +34,7 @@ async fn on_a_busy_night_no_set_is_split() {
     // One disk is captured first: of the eleven places that are left, no set can have the last.
     let mut single = world.request(-9);
     single.create.deadline = noon(30);
-    single.create.disks.truncate(1);
+    single.create.excluded_disks = single.create.disks.split_off(1);
     let single = engine.create(single, Arc::new(Unwatched));
     let sets = async {
         while world.snapshots().await < 1 {
@@ -117,7 +117,7 @@ async fn what_is_refused_is_asked_for_until_the_deadline_and_not_after_it() {
     {
         let world = World::new();
         let mut request = world.request(0);
-        request.create.disks.truncate(1);
+        request.create.excluded_disks = request.create.disks.split_off(1);
         let deadline = noon(0) + jiff::SignedDuration::from_secs(seconds);
         request.create.deadline = deadline;
         world.fault(json!({"fault": fault, "collection": "snapshots", "method": "POST", "times": times})).await;
@@ -143,7 +143,7 @@ async fn what_is_refused_is_asked_for_until_the_deadline_and_not_after_it() {
 async fn what_was_begun_in_time_is_found_after_the_deadline() {
     let world = World::new();
     let mut request = world.request(0);
-    request.create.disks.truncate(1);
+    request.create.excluded_disks = request.create.disks.split_off(1);
     request.create.deadline = noon(0) + jiff::SignedDuration::from_millis(500);
     world.fault(json!({"fault": "reply-lost", "collection": "snapshots", "method": "POST"})).await;
     let created = world.create(request).await;

@@ -210,6 +210,7 @@ async fn no_machine_starts_from_a_disk_of_data() {
     let world = World::new();
     let mut data = world.request(0);
     data.create.disks = vec!["content".to_owned()];
+    data.create.excluded_disks = vec!["boot".to_owned()];
     let request = of(&world, data).await;
     let refused = rebuild(&world, &request).await;
     assert!(
@@ -222,6 +223,7 @@ async fn no_machine_starts_from_a_disk_of_data() {
     // One that a machine starts from says so, and is the only one of its image.
     let mut boot = world.request(-1);
     boot.create.disks = vec!["boot".to_owned()];
+    boot.create.excluded_disks = vec!["content".to_owned()];
     boot.create.deadline = noon(1);
     let request = RebuildRequest { name: "web-8".to_owned(), ..of(&world, boot).await };
     assert!(rebuild(&world, &request).await.unwrap().instance.is_some());
