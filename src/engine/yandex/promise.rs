@@ -4,7 +4,8 @@
 //! again, and until when at the latest it may stand still. It is set before the instance is stopped, put
 //! off as long as its run is at it, and taken away once the instance runs. Whoever captures or ends a
 //! round and finds the label keeps the promise: the same run after a failure, the next run after a
-//! kill, another run once the time has passed.
+//! kill, another run once the time has passed. Where the run cannot keep it, its time has passed at once:
+//! a time to come says that somebody is at it.
 
 use std::collections::BTreeMap;
 
@@ -106,7 +107,7 @@ impl YandexEngine {
                     "somebody has changed {name} before it was stopped; the next run tries again"
                 )))
             }
-            Err(error) => self.after(instance, Err(error)).await,
+            Err(error) => self.after(instance, &still.promise().await, Err(error)).await,
         }
     }
 
@@ -169,16 +170,18 @@ impl YandexEngine {
         }
     }
 
-    /// Lets an instance run again that was stopped here, and hands on what came of the capture. That it
-    /// does not run is told before anything else. The caller is alone at the machine.
+    /// Lets an instance run again that was stopped under a promise, and hands on what came of the capture.
+    /// That it does not run is told before anything else. The caller is alone at the machine.
     pub(super) async fn after<T>(
         &self,
         instance: &wire::Instance,
+        promise: &str,
         came: Result<T, EngineError>,
     ) -> Result<T, EngineError> {
         match (self.run_again(&instance.id).await, came) {
             (Ok(()), came) => came,
             (Err(error), came) => {
+                self.let_lapse(instance, promise).await;
                 let beside = came.err().map(|error| format!("; before that: {error}"));
                 Err(EngineError::Failed(format!(
                     "{} was stopped for a capture and does not run again: {error}{}; the next run tries again",
@@ -195,7 +198,25 @@ impl YandexEngine {
         still: &Still,
         came: Result<T, EngineError>,
     ) -> Result<T, EngineError> {
-        if still.is_promised() { self.after(&still.instance, came).await } else { came }
+        if !still.is_promised() {
+            return came;
+        }
+        self.after(&still.instance, &still.promise().await, came).await
+    }
+
+    /// Says of a promise that was not kept that its time has passed: nobody is at it any more, and whoever
+    /// looks next sees that and tries again. One that another run has given since stays. Where this fails
+    /// the time passes by itself.
+    async fn let_lapse(&self, instance: &wire::Instance, promise: &str) {
+        let now = stamp(self.clock.now());
+        let set = |labels: &mut BTreeMap<String, String>| {
+            if let Some(label) = labels.get_mut(LABEL_RESTART).filter(|there| *there == promise) {
+                label.clone_from(&now);
+            }
+        };
+        if let Err(error) = self.label_instance(instance, set, &Free).await {
+            tracing::warn!("{} is not said to stand still for too long: {error}", instance.name);
+        }
     }
 
     /// Starts an instance that is to run again, and takes the label away once it does. One without the

@@ -76,12 +76,13 @@ impl YandexEngine {
     ) -> Result<Created, EngineError> {
         let made = self.all(wanted, found, request, watcher).await;
         // It may have made all of it, and no more.
-        let is_promised =
-            instance.status == "STOPPED" && instance.labels.contains_key(LABEL_RESTART);
-        if is_promised && made != Err(EngineError::Interrupted) {
-            return self.after(instance, made).await;
+        let promise = instance.labels.get(LABEL_RESTART).filter(|_| instance.status == "STOPPED");
+        match promise {
+            Some(promise) if made != Err(EngineError::Interrupted) => {
+                self.after(instance, promise, made).await
+            }
+            _ => made,
         }
-        made
     }
 
     /// The instance after a wait: what is wanted of it was found out before.

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
+use stillframe::clock::SystemClock;
 use stillframe::engine::{Created, Progress, Settled, Unwatched, Watcher};
 use stillframe::name::{PolicyName, parse_stamp};
 use stillframe::plan::Plan;
@@ -13,6 +14,7 @@ use super::super::*;
 use super::gate::Gate;
 use super::world::{WEB_1, World, ask, labels, turn};
 use crate::engines::room;
+use crate::support::Run;
 
 /// Has enough once it was asked so often.
 struct Enough(AtomicUsize);
@@ -313,6 +315,33 @@ async fn a_machine_that_cannot_be_started_is_tried_again_by_every_round() {
     assert!(world.runs().await);
 }
 
+/// That nobody is at it any more is known at once, and not when the time is over that was promised.
+#[tokio::test]
+async fn a_machine_that_was_not_started_again_is_overdue_at_once() {
+    let world = World::new();
+    world.fault(json!({"fault": "start-fails", "times": 1})).await;
+    let failed = failure(world.create(world.stopped(0)).await);
+    assert!(failed.contains("web-1 was stopped for a capture and does not run again"), "{failed}");
+    let machine = world.machine().await;
+    assert_eq!(machine.status, "STOPPED");
+    assert!(machine.is_overdue(world.now()), "{:?}", machine.labels);
+    world.pass(1);
+    assert_eq!(world.engine().settle().await, Ok(Settled::default()));
+    assert!(world.runs().await);
+}
+
+#[tokio::test]
+async fn the_promise_of_another_run_stays_where_a_machine_does_not_start() {
+    let world = World::with_slow_disks();
+    for script in [slow_images(6), json!({"fault": "start-fails", "times": 1})] {
+        world.fault(script).await;
+    }
+    world.meanwhile([labels(&json!({"role": "web", "stillframe-restart": "20261121t125900z"}))]);
+    let failed = failure(world.create(world.stopped(0)).await);
+    assert!(failed.contains("does not run again"), "{failed}");
+    assert_eq!(world.machine().await.labels["stillframe-restart"], "20261121t125900z");
+}
+
 /// No round in which a machine stays behind has ended well, whatever else there was to do.
 #[tokio::test]
 async fn a_machine_that_stays_behind_is_told_apart_from_everything_else() {
@@ -365,14 +394,8 @@ async fn what_has_just_failed_is_asked_for_anew_by_the_next_run() {
     assert!(world.runs().await);
 }
 
-/// The program over the server, by the clock of this machine: the time that was promised is long over.
-#[tokio::test]
-async fn the_program_says_and_ends_what_stands_still() {
-    let world = World::new();
-    let long_ago = json!({"role": "web", "stillframe-restart": "20200101t000000z"});
-    for (method, path, body) in [labels(&long_ago), turn("stop")] {
-        world.ask(method, &path, Some(body)).await;
-    }
+/// The program over the server, without policies: what each verb says that ends with such a code.
+fn front(world: &World) -> impl Fn(i32, &[&str]) -> Run {
     let datacenter = &world.served.datacenter;
     std::fs::create_dir_all(datacenter.path("front")).unwrap();
     let endpoint = format!("http://{}", world.served.address);
@@ -381,12 +404,21 @@ async fn the_program_says_and_ends_what_stands_still() {
         "spec": {"engines": {"cloud": {"yandex": {"folders": ["p"], "endpoint": endpoint}}}},
     });
     std::fs::write(datacenter.path("front/stillframe.yaml"), config.to_string()).unwrap();
-    let run = |code: i32, verb: &[&str]| {
-        datacenter.run_to(code, &[verb, &["--policies", "front"]].concat())
-    };
+    move |code, verb| datacenter.run_to(code, &[verb, &["--policies", "front"]].concat())
+}
+
+/// The program over the server, by the clock of this machine: the time that was promised is long over.
+#[tokio::test]
+async fn the_program_says_and_ends_what_stands_still() {
+    let world = World::new();
+    let long_ago = json!({"role": "web", "stillframe-restart": "20200101t000000z"});
+    for (method, path, body) in [labels(&long_ago), turn("stop")] {
+        world.ask(method, &path, Some(body)).await;
+    }
+    let run = front(&world);
     let plan = run(0, &["plan"]);
     assert!(plan.out.contains("stopped for a capture and not started again"), "{}", plan.out);
-    let doctor = datacenter.run(&["doctor", "--policies", "front"]);
+    let doctor = world.served.datacenter.run(&["doctor", "--policies", "front"]);
     assert!(doctor.out.contains("web-1 is STOPPED"), "{}{}", doctor.out, doctor.err);
     world.fault(json!({"fault": "start-fails", "times": 2})).await;
     let apply = run(1, &["apply", "--auto-approve"]);
@@ -395,6 +427,32 @@ async fn the_program_says_and_ends_what_stands_still() {
     world.pass(1);
     let apply = run(1, &["apply"]);
     assert!(apply.err.contains("nobody can be asked here"), "{}", apply.err);
+    assert!(world.runs().await);
+}
+
+/// What a run could not start is not left to stand still by those after it, which have nothing else to do.
+#[tokio::test]
+async fn the_program_starts_a_machine_at_once_that_did_not_start() {
+    let world = World::new();
+    // The program has the clock of this machine: the promise of half an hour is not over by that.
+    let now = SystemClock.now() - jiff::SignedDuration::from_mins(10);
+    *world.served.clock.0.lock().unwrap() = now;
+    let mut request = world.stopped(0);
+    request.create.deadline = now + jiff::SignedDuration::from_hours(1);
+    world.fault(json!({"fault": "start-fails", "times": 1})).await;
+    let failed = failure(world.create(request).await);
+    assert!(failed.contains("the next run tries again"), "{failed}");
+    let run = front(&world);
+    let plan = run(0, &["plan"]);
+    assert!(plan.out.contains("stopped for a capture and not started again"), "{}", plan.out);
+    let doctor = world.served.datacenter.run(&["doctor", "--policies", "front"]);
+    assert!(doctor.out.contains("web-1 is STOPPED"), "{}{}", doctor.out, doctor.err);
+    world.fault(json!({"fault": "start-fails", "times": 2})).await;
+    let apply = run(1, &["apply", "--auto-approve"]);
+    assert!(apply.out.contains("does not run again"), "{}", apply.out);
+    assert_eq!(world.machine().await.status, "STOPPED");
+    world.pass(1);
+    run(0, &["apply", "--auto-approve"]);
     assert!(world.runs().await);
 }
 
