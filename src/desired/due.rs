@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::source::{Presence, SourceState};
 use crate::elapsed::Elapsed;
-use crate::inventory::{Image, ImageState};
+use crate::inventory::{Consistency, Image, ImageState};
 use crate::name::{Key, Slot, SourceId, spread};
 use crate::policy::Policy;
 use crate::policy::meant::Pause;
@@ -138,8 +138,11 @@ impl Slots {
         };
         let horizon = CLOCK_SKEW.after(now);
         let is_done = images.iter().any(|(key, image)| {
-            // What is begun is made by who makes it again under the same key.
-            let is_open = image.state == ImageState::Begun && key.policy == policy.name;
+            // What is begun is made by who makes it again under the same key. Of a machine that stood still
+            // for it only that run knows, and it is not there any more once that has gone on.
+            let can_go_on = policy.capture.consistency != Consistency::Stopped;
+            let is_open =
+                image.state == ImageState::Begun && key.policy == policy.name && can_go_on;
             let is_this = key.slot == slot && !image.state.is_failed_attempt() && !is_open;
             // After the schedule was changed, a newer point may stand for a slot it had before.
             let is_newer = key.slot > slot

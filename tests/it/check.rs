@@ -19,8 +19,8 @@ use stillframe::clock::FixedClock;
 use stillframe::elapsed::Elapsed;
 use stillframe::engine::{Engine, Progress};
 use stillframe::inventory::{
-    Disk, Gap, GapScope, Grant, Image, ImageSource, ImageState, Inventory, LABEL_COPY, LABEL_HOLD,
-    LABEL_LET_GO, LABEL_MISSING, Stage,
+    Consistency, Disk, Gap, GapScope, Grant, Image, ImageSource, ImageState, Inventory, LABEL_COPY,
+    LABEL_HOLD, LABEL_LET_GO, LABEL_MISSING, Stage,
 };
 use stillframe::name::{Key, Ownership, Slot, SourceId, stamp};
 use stillframe::plan::check::{CheckRule, Violation, check, check_rest, refusals};
@@ -226,7 +226,7 @@ fn hours(hours: i64) -> SignedDuration {
     SignedDuration::from_hours(hours)
 }
 
-const BUGS: [Bug; 60] = [
+const BUGS: [Bug; 61] = [
     ("deletes the newest", CheckRule::Floor, |case| {
         let newest = case.newest("web-1");
         newest
@@ -483,6 +483,22 @@ const BUGS: [Bug; 60] = [
         let source = instances.find(|one| one.id == change.key.source).unwrap();
         source.disks.push(Disk::unseen("the list was cut short".to_owned()));
         change.create.as_mut().unwrap().disks.push(Disk::UNSEEN.to_owned());
+        true
+    }),
+    ("goes on with a set of a machine that stood still", CheckRule::CreateTaken, |case| {
+        let is_it = |change: &Change| {
+            change.create.as_ref().is_some_and(|create| create.replaces.is_none())
+        };
+        let Some(position) = case.position(is_it) else { return false };
+        let change = &mut case.plan.changes[position];
+        change.create.as_mut().unwrap().consistency = Consistency::Stopped;
+        let mut begun = memory::image("begun", &change.key);
+        begun.name.clone_from(&change.image.name);
+        begun.state = ImageState::Begun;
+        let mut policies = case.policies.policies.iter_mut();
+        let policy = policies.find(|policy| policy.name == change.key.policy).unwrap();
+        policy.capture.consistency = Consistency::Stopped;
+        case.images().push(begun);
         true
     }),
     ("captures not all disks", CheckRule::CreateSource, |case| {

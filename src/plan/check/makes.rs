@@ -188,8 +188,11 @@ impl<'s> EngineCheck<'s, '_> {
         let slot = change.key.slot.instant();
         let mut originals =
             series.points.iter().filter(|point| point.copy_in.is_none() && !point.is_step);
-        let is_begun =
-            |point: &Point<'_>| point.image.state == ImageState::Begun && point.key == change.key;
+        // Who was not there cannot know that its machine has stood still.
+        let can_go_on = series.policy.capture.consistency != Consistency::Stopped;
+        let is_begun = |point: &Point<'_>| {
+            can_go_on && point.image.state == ImageState::Begun && point.key == change.key
+        };
         let stands = |point: &Point<'_>| {
             (point.slot == slot && !point.image.state.is_failed_attempt() && !is_begun(point))
                 || (point.slot > slot && point.is_ready)

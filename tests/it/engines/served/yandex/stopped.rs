@@ -13,7 +13,7 @@ use stillframe::report::{apply_text, plan_text};
 use super::super::*;
 use super::gate::Gate;
 use super::world::{WEB_1, World, ask, labels, turn};
-use crate::engines::room;
+use crate::engines::{policies, room};
 use crate::support::Run;
 
 /// Has enough once it was asked so often.
@@ -380,6 +380,51 @@ async fn a_machine_does_not_stand_still_until_all_is_captured() {
     let seen = world.seen();
     let still = seen.iter().filter(|(status, _)| status == "STOPPED").count();
     assert!(seen.len() > 20 && still < seen.len() / 2, "{still} of {}", seen.len());
+}
+
+/// Only a run that has seen its machine stand still may make what is missing, and that one has ended.
+#[tokio::test]
+async fn a_set_of_a_machine_that_stood_still_is_not_gone_on_with() {
+    let world = World::new();
+    let capture = "  capture: {kind: snapshot, consistency: stopped}\n";
+    let text = |capture: &str| format!("{capture}  retention: {{last: 2}}\n");
+    let room_of = |text: &str| {
+        let clock = world.served.clock.clone();
+        room(Arc::new(world.engine()), clock, policies(text), &world.case.directory)
+    };
+    let created = world.create(world.stopped(0)).await.unwrap();
+    let gone = stillframe::engine::set::member_ids(&created.image().id).remove(0);
+    let id = gone.rsplit('/').next().unwrap();
+    world.ask("DELETE", &format!("compute/v1/snapshots/{id}"), None).await;
+    world.served.patient().pause(Duration::ZERO).await;
+    assert_eq!(world.states().await, [ImageState::Begun]);
+    let plan = |text: String, minutes: i64| {
+        world.pass(minutes);
+        let room = room_of(&text);
+        async move {
+            let inventory = room.observe().await;
+            let plan = room.plan(&inventory, room.clock.now());
+            let of_web_1 = |change: &&stillframe::plan::Change| {
+                change.create.is_some() && change.source_name == "web-1"
+            };
+            plan.changes.iter().filter(of_web_1).count()
+        }
+    };
+    let crash = "  capture: {kind: snapshot}\n";
+    assert_eq!(plan(text(capture), 1).await, 0);
+    assert_eq!(plan(text(crash), 0).await, 1);
+    // Once nobody can be at it any more it is cleared away and made anew.
+    world.pass(60);
+    let room = room_of(&text(capture));
+    let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await;
+    assert!(round.outcomes.iter().all(|outcome| outcome.ending.is_done()), "{:?}", round.outcomes);
+    let images = world.engine().observe().await.images;
+    assert!(
+        images.iter().any(|image| {
+            image.state == ImageState::Ready && image.name == created.image().name
+        }),
+        "{images:#?}"
+    );
 }
 
 /// What was answered two seconds ago says nothing of now.
