@@ -158,6 +158,12 @@ pub struct Gap {
     pub message: String,
 }
 
+/// Gaps as people are told of them: one that is a gap of two things is told once.
+pub fn told(gaps: &[Gap]) -> impl Iterator<Item = &Gap> {
+    let mut told = BTreeSet::new();
+    gaps.iter().filter(move |gap| told.insert((&gap.place, &gap.message)))
+}
+
 /// What a gap is a gap of.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,

@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::{Console, Exit, Global, setup};
+use crate::inventory::told;
 use crate::report::{clean, table};
 
 /// Write what the engines hold as a document that `plan --inventory` reads.
@@ -58,7 +59,7 @@ impl InventoryCommand {
             }
             console.print(&table(&rows).iter().map(|line| format!("{line}\n")).collect::<String>());
             for engine in &inventory.engines {
-                for gap in &engine.gaps {
+                for gap in told(&engine.gaps) {
                     console.error(&format!(
                         "{}: {}: {}",
                         engine.name,

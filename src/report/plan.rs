@@ -14,6 +14,7 @@ use super::text::{bytes, clean, count, grouped, minute, second, table, withheld}
 use super::{Row, Section, render};
 use crate::desired::MISSED_MAX;
 use crate::elapsed::Elapsed;
+use crate::inventory;
 use crate::plan::guard::SHORT_ID;
 use crate::plan::{Action, Change, Create, HeldBack, ImageRef, Kept, Plan, Reason, ReasonCode};
 use crate::policy::Risk;
@@ -153,7 +154,7 @@ fn rows(style: &'static str, cells: &[Vec<String>]) -> Vec<Row> {
 fn gaps(plan: &Plan) -> Option<Section> {
     let mut rows = Vec::new();
     for engine in &plan.engines {
-        for gap in &engine.gaps {
+        for gap in inventory::told(&engine.gaps) {
             rows.push(Row::new("delete", format!("! {}: {}", engine.name, clean(&gap.place))));
             if let Some(row) = rows.last_mut() {
                 row.notes.push(clean(&gap.message));

@@ -13,7 +13,9 @@ use super::{
 use crate::apply::Outcome;
 use crate::coverage::{Cover, Rpo, coverage};
 use crate::desired::{EngineDesired, Presence, Series, SeriesPoint, desired};
-use crate::inventory::{EngineInventory, GapScope, Image, ImageState, Instance, Inventory, Stage};
+use crate::inventory::{
+    self, EngineInventory, GapScope, Image, ImageState, Instance, Inventory, Stage,
+};
 use crate::plan::{Action, Change, Plan, Summary};
 use crate::policy::{Policies, Policy};
 use crate::report::text::{clean, count};
@@ -119,7 +121,8 @@ pub fn engine_overview(
 }
 
 fn gaps(engine: &EngineInventory) -> Vec<String> {
-    engine.gaps.iter().map(|gap| clean(&format!("{}: {}", gap.place, gap.message))).collect()
+    let gaps = inventory::told(&engine.gaps);
+    gaps.map(|gap| clean(&format!("{}: {}", gap.place, gap.message))).collect()
 }
 
 fn unprotected(engine: &EngineDesired<'_>) -> Vec<UnprotectedRow> {

@@ -4,6 +4,7 @@ use super::super::page::{Page, Part, Text, Weight};
 use super::super::text::{bytes, count, grouped, minute, second, withheld};
 use super::{title, verdict};
 use crate::elapsed::Elapsed;
+use crate::inventory::told;
 use crate::plan::{Action, Change, Plan};
 use crate::policy::Risk;
 
@@ -46,7 +47,7 @@ fn gaps(plan: &Plan) -> Part {
     let columns = ["engine", "place", "why"];
     let mut part = Part::table("Not seen, so nothing is deleted there", Weight::Notice, &columns);
     for engine in &plan.engines {
-        part.rows.extend(engine.gaps.iter().map(|gap| {
+        part.rows.extend(told(&engine.gaps).map(|gap| {
             vec![
                 Text::foreign(&engine.name),
                 Text::foreign(&gap.place),
