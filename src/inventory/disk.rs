@@ -36,6 +36,11 @@ impl Disk {
         Self { name, boot: false, size_bytes: None, kms_key: None, problem: Some(why) }
     }
 
+    /// Whether it was looked at by itself: nobody knows the key of one that was not.
+    pub fn is_read(&self) -> bool {
+        self.size_bytes.is_some()
+    }
+
     /// Whether it stands for disks that were not seen.
     pub fn is_unseen(&self) -> bool {
         self.name == Self::UNSEEN

@@ -873,6 +873,10 @@ fn disks_under_another_key_than_their_images_are_to_have() {
     assert_eq!((over(&text, &seen), over(&boot, &seen)), (other.to_vec(), Vec::new()));
     seen.engines[0].instances[0].disks[1].kms_key = Some("abc".to_owned());
     assert_eq!(over(&text, &seen), []);
+    // Nobody knows the key of a disk that was not looked at.
+    let disk = &mut seen.engines[0].instances[0].disks[1];
+    (disk.kms_key, disk.size_bytes) = (None, None);
+    assert_eq!(over(&text, &seen), []);
 }
 
 #[test]

@@ -259,8 +259,9 @@ fn check_key(
         .iter()
         .filter(|disk| disk.kms_key.as_deref() != Some(wanted))
         .map(|disk| {
-            let key = disk.kms_key.as_deref().unwrap_or("no key of yours");
-            format!("{} under {key}", disk.name)
+            let key = disk.kms_key.as_deref();
+            let none = if disk.is_read() { "no key of yours" } else { "a key that was not seen" };
+            format!("{} under {}", disk.name, key.unwrap_or(none))
         })
         .collect();
     if others.is_empty() {

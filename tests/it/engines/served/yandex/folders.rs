@@ -1,11 +1,13 @@
 //! Several folders, what may not be looked into, and what keys and labels come to.
 
 use stillframe::engine::{Author, CreateRequest, Created, Topic, Unwatched, Verdict, Wanted, set};
+use stillframe::inventory::Inventory;
 use stillframe::plan::{ImageRef, Update};
 
 use super::super::*;
 use super::gate::Gate;
 use super::world::{World, try_ask};
+use crate::engines::{policies, room};
 
 fn unwatched() -> Arc<Unwatched> {
     Arc::new(Unwatched)
@@ -124,6 +126,31 @@ async fn an_image_under_the_key_of_its_disk_is_made() {
         assert_eq!(created.is_ok(), is_made, "{created:?}");
         assert_eq!(world.snapshots().await, if is_made { 2 } else { 0 });
     }
+}
+
+/// Which key a disk has that was not seen nobody knows.
+#[tokio::test]
+async fn disks_that_are_not_seen_are_told_once_and_not_said_to_have_no_key() {
+    let world = World::new();
+    let spec = "  capture: {kind: snapshot}\n  encryption: {kmsKey: key-1}\n";
+    let clock = world.served.clock.clone();
+    let room = room(Arc::new(world.engine()), clock, policies(spec), &world.case.directory);
+    let told = |inventory: &Inventory| {
+        let plan = room.plan(inventory, world.now());
+        let blocked: Vec<String> = plan.blocked.iter().map(|one| one.message.clone()).collect();
+        (stillframe::report::plan_text(&plan), blocked.join("\n"))
+    };
+    let (_, seen) = told(&room.observe().await);
+    assert!(seen.contains("boot under no key of yours, content under no key of yours"), "{seen}");
+    world.fault(json!({"fault": "forbidden", "collection": "disks"})).await;
+    let inventory = room.observe().await;
+    let gaps = &inventory.engines[0].gaps;
+    assert_eq!(gaps.len(), 2, "of instances and of images: {gaps:?}");
+    let (plan, unseen) = told(&inventory);
+    assert!(unseen.contains("boot under a key that was not seen, content under"), "{unseen}");
+    assert!(!unseen.contains("no key of yours"), "{unseen}");
+    assert!(plan.contains("nothing is deleted there (1)"), "{plan}");
+    assert_eq!(plan.matches(&gaps[0].message).count(), 1, "{plan}");
 }
 
 /// A disk that is attached between a plan and what is asked for.
