@@ -4,7 +4,7 @@
 //! for long repeats rounds. Everything is read afresh each time.
 
 mod look;
-mod parts;
+pub(crate) mod parts;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -31,7 +31,6 @@ use crate::policy::{Finding, Policies, Risk, lint};
 use crate::review::Saved;
 use crate::simulate::expense::budget;
 pub use parts::Images;
-pub(crate) use parts::{image_of, without};
 
 /// Everything a round is made of.
 pub struct Room {

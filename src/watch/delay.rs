@@ -12,7 +12,8 @@ use crate::inventory::Inventory;
 use crate::plan::guard::{Guard, Refusal, guard, withheld};
 use crate::plan::{Action, Change, Plan, plan};
 use crate::policy::Policies;
-use crate::reconcile::{Caution, Images, guarded, image_of, without};
+use crate::reconcile::parts::{image_of, without};
+use crate::reconcile::{Caution, Images, guarded};
 use crate::report::second;
 
 /// What was in force lately, and what is now.
