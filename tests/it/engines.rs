@@ -794,7 +794,7 @@ suite! {
         let mut room = case.room(7);
         room.policies = Arc::new(wide);
         let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await;
-        assert!(round.outcomes.iter().all(|outcome| outcome.ending.is_done()), "{:?}", round.outcomes);
+        assert!(round.outcomes.iter().all(|outcome| outcome.ending.is_settled()), "{:?}", round.outcomes);
         let image = |images: Vec<Image>| images.into_iter().find(|image| image.id == oldest.id);
         assert_eq!(image(case.observe(7).await.images).unwrap().let_go_at(), Some(noon(7)));
         let again = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await;
