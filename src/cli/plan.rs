@@ -215,11 +215,13 @@ pub(super) fn show(
 
 /// How a plan that is only shown ends the run.
 fn exit_of(plan: &Plan, detailed: bool) -> Exit {
+    // What stands still is started by an apply, which somebody has to ask for.
+    let stands_still = plan.engines.iter().any(|engine| !engine.overdue.is_empty());
     if plan.engines.iter().any(|engine| !engine.complete) {
         Exit::Failed
     } else if refuses(&plan.refusals) {
         Exit::Refused
-    } else if detailed && plan.summary.is_pending() {
+    } else if detailed && (plan.summary.is_pending() || stands_still) {
         Exit::Pending
     } else {
         Exit::Success

@@ -461,6 +461,8 @@ async fn the_program_says_and_ends_what_stands_still() {
         world.ask(method, &path, Some(body)).await;
     }
     let run = front(&world);
+    // Who applies only what is pending is told that there is something to do.
+    run(2, &["plan", "--detailed-exitcode"]);
     let plan = run(0, &["plan"]);
     assert!(plan.out.contains("stopped for a capture and not started again"), "{}", plan.out);
     let doctor = world.served.datacenter.run(&["doctor", "--policies", "front"]);
