@@ -187,8 +187,10 @@ async fn the_end_of_a_round_leaves_a_machine_alone_that_is_captured() {
         while world.seen().is_empty() || world.snapshots().await < 2 {
             tokio::task::yield_now().await;
         }
-        // However busy the machine is, the capture goes on only after that.
+        // However busy the machine is, the capture goes on only after that, and both disks were taken
+        // before it.
         world.ticking.held.send_replace(true);
+        world.served.patient().pause(Duration::ZERO).await;
         world.pass(31);
         let settled = engine.settle().await;
         world.ticking.held.send_replace(false);
