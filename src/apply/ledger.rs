@@ -7,7 +7,7 @@
 
 pub(super) mod chain;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
@@ -30,7 +30,7 @@ const TAIL_FIRST: u64 = 64 << 10;
 /// A file that is another one at each look (some file systems say so) is written all the same.
 const LOOKS: usize = 3;
 /// So much of the end of a ledger is searched for the last round, then so much.
-const TAILS: [u64; 2] = [64 << 10, 4 << 20];
+const TAILS: [u64; 3] = [64 << 10, 4 << 20, 64 << 20];
 
 /// Why the ledger could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +82,11 @@ impl Ledger {
         let engines: Vec<Value> = plan
             .engines
             .iter()
-            .map(|engine| json!({"name": engine.name, "identity": engine.identity, "images": engine.images}))
+            .map(|engine| {
+                // Of what was not seen whole nobody knows how many images there are.
+                let images = engine.complete.then_some(engine.images);
+                json!({"name": engine.name, "identity": engine.identity, "images": images})
+            })
             .collect();
         let written = self.append(&json!({
             "event": "round-began",
@@ -95,7 +99,7 @@ impl Ledger {
             "approvals": approvals,
         }));
         let mut rounds = self.rounds.lock().unwrap_or_else(PoisonError::into_inner);
-        for engine in &plan.engines {
+        for engine in plan.engines.iter().filter(|engine| engine.complete) {
             let (images, is_written) = (engine.images as u64, written.is_ok());
             let before =
                 rounds.get(&engine.name).filter(|before| !before.is_written && !is_written);
@@ -164,8 +168,9 @@ impl Ledger {
         self.append(&line)
     }
 
-    /// How many images an engine held in the last round, as far as the ledger says, or this process
-    /// knows where the ledger has not taken it or is another one since.
+    /// How many images an engine held when it was last seen whole, less those that runs have deleted
+    /// since, as far as the ledger says, or this process knows where the ledger has not taken it or is
+    /// another one since.
     pub fn images_seen(&self, engine: &str) -> Option<u64> {
         let written = self.images_written(engine);
         let rounds = self.rounds.lock().unwrap_or_else(PoisonError::into_inner);
@@ -305,15 +310,25 @@ impl Open {
     }
 }
 
-/// The last round of an engine in the end of a ledger.
+/// What the end of a ledger says of how many images an engine holds: those of the last round that saw
+/// it whole, less those that are known to be deleted since.
 fn last_seen(tail: &[u8], engine: &str) -> Option<u64> {
+    // Two runs may say it of one image.
+    let mut deleted = BTreeSet::new();
     tail.rsplit(|byte| *byte == b'\n').find_map(|line| {
         let line: Value = serde_json::from_slice(line).ok()?;
+        if line["event"] == "change-ended" {
+            let is_gone = line["action"] == "delete"
+                && line["engine"] == engine
+                && matches!(line["outcome"]["result"].as_str(), Some("done" | "found"));
+            deleted.extend(is_gone.then(|| line["id"].as_str().map(str::to_owned)).flatten());
+        }
         if line["event"] != "round-began" {
             return None;
         }
         let engines = line["engines"].as_array()?;
-        engines.iter().find(|one| one["name"] == engine)?["images"].as_u64()
+        let images = engines.iter().find(|one| one["name"] == engine)?["images"].as_u64()?;
+        Some(images.saturating_sub(deleted.len() as u64))
     })
 }
 
@@ -354,6 +369,38 @@ mod tests {
         }
         assert_eq!(ledger.images_seen("a"), Some(5));
         assert_eq!(ledger.images_seen("b"), None);
+    }
+
+    #[test]
+    fn an_engine_holds_what_it_held_when_it_was_seen_whole_less_what_was_deleted() {
+        let directory = tempfile::tempdir().unwrap();
+        let ledger = Ledger::new(directory.path().join("ledger.ndjson"));
+        let round = |images: Option<u64>| {
+            let engines = json!([{"name": "a", "images": images}, {"name": "b", "images": 7}]);
+            ledger.append(&json!({"event": "round-began", "engines": engines})).unwrap();
+        };
+        let ended = |engine: &str, action: &str, id: &str, result: &str| {
+            let line = json!({
+                "event": "change-ended", "engine": engine, "action": action, "id": id,
+                "outcome": {"result": result},
+            });
+            ledger.append(&line).unwrap();
+        };
+        round(Some(100));
+        ended("a", "delete", "one", "done");
+        round(Some(60));
+        ended("a", "delete", "one", "done");
+        ended("a", "delete", "two", "done");
+        ended("a", "delete", "two", "found");
+        ended("a", "delete", "three", "found");
+        ended("a", "delete", "four", "failed");
+        ended("a", "deprecate", "five", "done");
+        ended("b", "delete", "six", "done");
+        assert_eq!((ledger.images_seen("a"), ledger.images_seen("b")), (Some(57), Some(6)));
+        // Of a round that did not see it whole nothing follows.
+        round(None);
+        ended("a", "delete", "seven", "done");
+        assert_eq!((ledger.images_seen("a"), ledger.images_seen("b")), (Some(56), Some(7)));
     }
 
     /// As programs do that keep logs short; another process writes beside.
