@@ -85,7 +85,13 @@ pub fn review(base: Base<'_>, side: &Side<'_>, inventory: &Inventory) -> Review 
         now,
         engines: side.plan.engines.clone(),
         verdict: Verdict::default(),
-        policies: pairs.iter().map(|pair| policy(pair, &old, &new, now)).collect(),
+        policies: pairs
+            .iter()
+            .map(|pair| PolicyChange {
+                still_shared: meaning::still_shared(pair, before.policies, inventory),
+                ..policy(pair, &old, &new, now)
+            })
+            .collect(),
         configuration: meaning::configuration(before.policies, after.policies),
         next_round: next_round(base.side.plan, side.plan),
         losses: fates.losses,
@@ -118,6 +124,7 @@ fn policy(pair: &Pair<'_>, old: &Selected<'_>, new: &Selected<'_>, now: Timestam
         values: meaning::values(pair),
         schedule: schedules::change(pair, now),
         sources: Counts { before: sources(was, old), after: sources(is, new) },
+        still_shared: 0,
     }
 }
 
@@ -195,11 +202,13 @@ fn verdict(review: &Review) -> Verdict {
             source.after.len() > 1 && source.after.len() > source.before.len()
         }),
         policies_stopped: review.policies.iter().filter(stopped).count(),
+        still_shared: review.policies.iter().map(|change| change.still_shared).sum(),
     };
     verdict.has_effect = !(review.losses.is_empty()
         && review.gains.is_empty()
         && review.shifted.images == 0
         && review.orphaned.is_empty()
+        && verdict.still_shared == 0
         && review.sources.is_empty()
         && review.protection.is_empty()
         && review.next_round.added.is_empty()

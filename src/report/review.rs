@@ -73,6 +73,17 @@ fn verdict(review: &Review) -> Vec<(Weight, Text)> {
             ),
         );
     }
+    if verdict.still_shared > 0 {
+        let images = count(verdict.still_shared, "image");
+        let stay = if verdict.still_shared == 1 { "stays" } else { "stay" };
+        say(
+            Weight::Notice,
+            format!(
+                "{images} {stay} shared with whom they were given: nothing says any more who may use them. \
+                 `sharing: []` takes it back."
+            ),
+        );
+    }
     if verdict.sources_doubled > 0 {
         let sources = count(verdict.sources_doubled, "source");
         say(Weight::Notice, format!("{sources} now protected by more policies than before."));

@@ -95,6 +95,9 @@ pub struct Verdict {
     pub sources_doubled: usize,
     /// Policies that run never again and did before.
     pub policies_stopped: usize,
+    /// Images that stay shared though nothing says any more with whom.
+    #[serde(default)]
+    pub still_shared: usize,
 }
 
 /// What became of a policy.
@@ -151,6 +154,10 @@ pub struct PolicyChange {
     pub schedule: Option<ScheduleChange>,
     /// How many sources it had and has.
     pub sources: Counts,
+    /// Images that stay shared with whom they were given: it said who may use them, and nothing says so
+    /// any more. `sharing: []` takes back what was given.
+    #[serde(default)]
+    pub still_shared: usize,
 }
 
 /// A number before and after.

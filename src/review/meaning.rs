@@ -6,7 +6,8 @@ use serde_json::Value;
 use similar::TextDiff;
 
 use super::document::{Line, PolicyFate, ValueChange};
-use crate::name::PolicyName;
+use crate::inventory::{Image, ImageState, Inventory};
+use crate::name::{Ownership, PolicyName};
 use crate::policy::finding::Place;
 use crate::policy::meant::{Effective, Origin};
 use crate::policy::{Policies, Policy};
@@ -149,6 +150,25 @@ fn line_of(value: &Effective) -> Option<Line> {
 /// The line that a place begins on.
 pub(super) fn line(place: &Place) -> Line {
     Line { file: place.file.path.clone(), line: place.line_column().0 }
+}
+
+/// How many images stay shared with whom they were given, because nothing says any more with whom they
+/// are to be.
+pub(super) fn still_shared(pair: &Pair<'_>, before: &Policies, inventory: &Inventory) -> usize {
+    let sharing = |policy: &'_ Policy| policy.sharing.as_ref().map(Vec::len);
+    let Some(was) = pair.before.filter(|was| sharing(was).is_some_and(|grants| grants > 0)) else {
+        return 0;
+    };
+    if pair.after.and_then(sharing).is_some() {
+        return 0;
+    }
+    let engines = inventory.engines.iter().filter(|engine| engine.name == was.engine);
+    let is_its = |image: &&Image| {
+        let Ownership::Ours(key) = image.ownership() else { return false };
+        image.state == ImageState::Ready
+            && before.keeper(&key.policy).is_some_and(|keeper| keeper.name == was.name)
+    };
+    engines.flat_map(|engine| &engine.images).filter(is_its).count()
 }
 
 /// What is different in the configuration. What policies inherit from it shows in them.

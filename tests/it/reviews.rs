@@ -313,6 +313,45 @@ fn another_time_zone() {
 }
 
 #[test]
+fn what_was_shared_stays_shared() {
+    let repository = Repository::new();
+    let settings = r#"{"projects": ["shop"]}"#;
+    let mut inventory = inventory();
+    let production = inventory.engines.iter_mut().find(|engine| engine.name == "production");
+    let production = production.unwrap();
+    let kinds = kinds();
+    let gce = kinds.iter().find(|kind| kind.name == "gce").unwrap();
+    production.kind = "gce".to_owned();
+    production.identity = "projects/shop".to_owned();
+    production.capabilities = (gce.capabilities)(&serde_json::from_str(settings).unwrap());
+    // One that failed is used by nobody.
+    production.images[0].state = ImageState::Failed;
+    let images = production.images.iter().filter(|image| image.name.starts_with("web-nightly"));
+    let images = images.filter(|image| image.state == ImageState::Ready).count();
+    let text = serde_json::to_string(&inventory).unwrap();
+    fs::write(repository.path("inventory.json"), text).unwrap();
+    let local = r#"local: {instances: instances, store: store, locations: {us: {}, eu: {}}, defaultLocation: us}"#;
+    repository.edit("stillframe.yaml", local, "gce: {projects: [shop]}");
+    let sharing =
+        r#"  sharing: [{role: roles/compute.imageUser, members: ["group:ci@example.org"]}]"#;
+    repository.edit("web.yaml", "  retention:", &format!("{sharing}\n  retention:"));
+    repository.git(&["commit", "--quiet", "--all", "--message", "shared"]);
+
+    repository.edit("web.yaml", &format!("{sharing}\n"), "");
+    let review = repository.reviewed("sharing-removed");
+    assert_eq!(review["verdict"]["still_shared"], images);
+    assert_eq!(review["policies"][0]["still_shared"], images);
+    assert_eq!(review["verdict"]["has_effect"], true);
+    let annotations = repository.run(0, &["plan", "--format", "github"]);
+    assert!(annotations.contains(&format!("{images} images that stay shared")), "{annotations}");
+
+    repository.edit("web.yaml", "  retention:", "  sharing: []\n  retention:");
+    assert_eq!(repository.json(0)["verdict"]["still_shared"], 0);
+    fs::remove_file(repository.path("policies/web.yaml")).unwrap();
+    assert_eq!(repository.json(0)["verdict"]["still_shared"], images);
+}
+
+#[test]
 fn another_engine() {
     let repository = Repository::new();
     repository.edit("db.yaml", "engine: production", "engine: archive");

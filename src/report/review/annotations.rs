@@ -50,6 +50,12 @@ fn annotate(review: &Review, change: &PolicyChange) -> Option<(usize, String)> {
     if orphaned > 0 {
         said.push(format!("{} that nobody looks after", count(orphaned, "image")));
     }
+    if change.still_shared > 0 {
+        said.push(format!(
+            "{} that stay shared, because nothing says with whom any more",
+            count(change.still_shared, "image")
+        ));
+    }
     if stops {
         said.push("it runs never again".to_owned());
     }
@@ -57,7 +63,8 @@ fn annotate(review: &Review, change: &PolicyChange) -> Option<(usize, String)> {
         return None;
     }
     let at = change.values.iter().find_map(|value| value.at.as_ref()).unwrap_or(&change.at);
-    let weight = lost + 1_000 * dropped + orphaned + 1_000 * usize::from(stops);
+    let weight =
+        lost + 1_000 * dropped + orphaned + change.still_shared + 1_000 * usize::from(stops);
     let is_bad = lost > 0 || dropped > 0 || stops;
     let command = if is_bad { "warning" } else { "notice" };
     let message = clean(&format!("{}: {}", change.policy, said.join("; ")));
