@@ -8,7 +8,7 @@ use crate::alert::Condition;
 use crate::apply::Ending;
 use crate::coverage::Cover;
 use crate::elapsed::Elapsed;
-use crate::inventory::{Gap, GapScope, Inventory};
+use crate::inventory::{Gap, GapScope, Inventory, told};
 use crate::name::{Ownership, PolicyName, Slot, SourceId};
 use crate::plan::guard::Guard;
 use crate::plan::{Action, EngineSummary, Plan, Summary};
@@ -202,8 +202,9 @@ impl RoundFacts {
             (series, (missed.first, count(missed.slots)))
         });
         let gaps = plan.engines.iter().flat_map(|engine| &engine.gaps);
+        let told_once = plan.engines.iter().flat_map(|engine| told(&engine.gaps));
         let after = round.after.iter().flat_map(|seen| &seen.engines);
-        let unseen: Vec<&Gap> = gaps.clone().chain(after.flat_map(|engine| &engine.gaps)).collect();
+        let unseen: Vec<&Gap> = gaps.chain(after.flat_map(|engine| &engine.gaps)).collect();
         Self {
             plan: plan.id.clone(),
             now: plan.now,
@@ -212,7 +213,7 @@ impl RoundFacts {
             results,
             held,
             missed: missed.collect(),
-            gaps: gaps.map(|gap| format!("{}: {}", gap.place, gap.message)).collect(),
+            gaps: told_once.map(|gap| format!("{}: {}", gap.place, gap.message)).collect(),
             is_whole: unseen.is_empty(),
             has_all_instances: unseen.iter().all(|gap| gap.scope != GapScope::Instances),
         }

@@ -89,8 +89,11 @@ impl Engine for Faulty {
         if *self.is_hidden.lock().unwrap() {
             seen.instances.clear();
             seen.images.clear();
-            let (place, message) = ("zone-a".to_owned(), "no answer".to_owned());
-            seen.gaps.push(Gap { scope: GapScope::Images, place, message });
+            // Who does not answer is a gap of both.
+            for scope in [GapScope::Instances, GapScope::Images] {
+                let (place, message) = ("zone-a".to_owned(), "no answer".to_owned());
+                seen.gaps.push(Gap { scope, place, message });
+            }
         }
         if *self.blinks.lock().unwrap() {
             self.hides(false);
