@@ -75,11 +75,11 @@ fn verdict(review: &Review) -> Vec<(Weight, Text)> {
     }
     if verdict.still_shared > 0 {
         let images = count(verdict.still_shared, "image");
-        let stay = if verdict.still_shared == 1 { "stays" } else { "stay" };
+        let they = if verdict.still_shared == 1 { "stays" } else { "stay" };
         say(
             Weight::Notice,
             format!(
-                "{images} {stay} shared with whom they were given: nothing says any more who may use them. \
+                "{images} {they} shared with whom they were given: nothing says any more who may use them. \
                  `sharing: []` takes it back."
             ),
         );

@@ -330,7 +330,7 @@ fn what_was_shared_stays_shared() {
     let images = images.filter(|image| image.state == ImageState::Ready).count();
     let text = serde_json::to_string(&inventory).unwrap();
     fs::write(repository.path("inventory.json"), text).unwrap();
-    let local = r#"local: {instances: instances, store: store, locations: {us: {}, eu: {}}, defaultLocation: us}"#;
+    let local = "local: {instances: instances, store: store, locations: {us: {}, eu: {}}, defaultLocation: us}";
     repository.edit("stillframe.yaml", local, "gce: {projects: [shop]}");
     let sharing =
         r#"  sharing: [{role: roles/compute.imageUser, members: ["group:ci@example.org"]}]"#;
