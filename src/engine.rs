@@ -19,6 +19,7 @@ pub mod http;
 mod import;
 #[cfg(feature = "local")]
 pub mod local;
+mod open;
 mod rebuild;
 pub mod set;
 #[cfg(feature = "http")]
@@ -41,6 +42,7 @@ pub use author::Author;
 pub use examine::{Examined, Role, Task, Topic, Verdict, Wanted};
 pub use fault::{Fault, Faulty};
 pub use import::{Import, ImportRequest, ImportUri, ImportUriError, Importer};
+pub use open::{OpenError, OpenErrors, open_all, shared_among, shared_place};
 pub use rebuild::{Rebuild, RebuildRequest, Rebuilt, RebuiltDisk};
 
 use crate::clock::Clock;
@@ -393,16 +395,6 @@ pub trait Store: Send + Sync {
     ) -> Result<Verification, EngineError>;
 }
 
-/// Why an engine could not be opened.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("engine {engine}: {message}")]
-pub struct OpenError {
-    /// The name of the engine.
-    pub engine: String,
-    /// What is in the way, and what to do.
-    pub message: String,
-}
-
 /// Opens an engine: its name, its settings, what their paths are relative to, the clock.
 type Open = fn(&str, &Value, &Path, Arc<dyn Clock>) -> Result<Arc<dyn Engine>, String>;
 
@@ -460,41 +452,4 @@ pub fn open_each(
         (registered.open)(name, &engine.settings, base, Arc::clone(clock)).map_err(failed)
     };
     config.engines.iter().map(open).collect()
-}
-
-/// Opens the engines of a configuration. Paths in settings are relative to `base`.
-pub fn open_all(
-    config: &Config,
-    base: &Path,
-    clock: &Arc<dyn Clock>,
-) -> Result<Vec<Arc<dyn Engine>>, OpenError> {
-    let engines: Vec<_> = open_each(config, base, clock).into_iter().collect::<Result<_, _>>()?;
-    match shared_place(&engines) {
-        Some(error) => Err(error),
-        None => Ok(engines),
-    }
-}
-
-/// What is wrong where two engines would take each other's images for their own.
-pub fn shared_place(engines: &[Arc<dyn Engine>]) -> Option<OpenError> {
-    let places = |engine: &Arc<dyn Engine>| (engine.name().to_owned(), engine.places());
-    shared_among(&engines.iter().map(places).collect::<Vec<_>>())
-}
-
-/// The same for names of engines with the places that are their own.
-pub fn shared_among(engines: &[(String, Vec<PathBuf>)]) -> Option<OpenError> {
-    for (index, (engine, places)) in engines.iter().enumerate() {
-        for (other, taken) in &engines[..index] {
-            if let Some(place) = places.iter().find(|place| taken.contains(place)) {
-                return Some(OpenError {
-                    engine: engine.clone(),
-                    message: format!(
-                        "{} belongs to the engine {other} as well, and each would take the images of the other for its own: what holds images goes into one engine",
-                        place.display(),
-                    ),
-                });
-            }
-        }
-    }
-    None
 }

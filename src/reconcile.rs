@@ -21,7 +21,7 @@ use crate::apply::{
 };
 use crate::clock::Clock;
 use crate::elapsed::Elapsed;
-use crate::engine::{self, Author, Engine, EngineError, OpenError, Settled};
+use crate::engine::{self, Author, Engine, EngineError, OpenError, OpenErrors, Settled};
 use crate::files;
 use crate::inventory::Inventory;
 use crate::plan::check::{check, refusals};
@@ -77,9 +77,15 @@ pub enum RoomError {
         /// Why.
         source: io::Error,
     },
-    /// An engine cannot be opened.
+    /// Engines cannot be opened.
     #[error(transparent)]
-    Engine(#[from] OpenError),
+    Engines(#[from] OpenErrors),
+}
+
+impl From<OpenError> for RoomError {
+    fn from(error: OpenError) -> Self {
+        Self::Engines(error.into())
+    }
 }
 
 /// The directory that paths in the configuration are relative to: the one that the file itself

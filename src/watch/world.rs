@@ -11,7 +11,7 @@ use super::opening::{Neighbours, Open, Openings};
 use super::unopened::Unopened;
 use crate::apply::Ledger;
 use crate::clock::Clock;
-use crate::engine::{Engine, OpenError, open_each, shared_among};
+use crate::engine::{Engine, OpenError, OpenErrors, open_each, shared_among};
 use crate::files::{self, Given};
 use crate::policy::{Code, Config, Finding, Policies};
 use crate::reconcile::{RoomError, base};
@@ -195,7 +195,7 @@ impl Files {
         });
         let opened = self.openings.all(keys.zip(openers.clone()).collect()).await;
         let (mut engines, mut places) = (Vec::new(), Vec::new());
-        let mut failed: Vec<OpenError> = Vec::new();
+        let (mut failed, mut in_the_way) = (Vec::new(), Vec::new());
         for ((name, opener), opened) in openers.into_iter().zip(opened) {
             let known = before.and_then(|(former, before)| {
                 let known = before.engines.iter().find(|known| known.name() == name);
@@ -213,7 +213,10 @@ impl Files {
                     (Arc::clone(known), self.neighbours.places(name))
                 }
                 (Ok(opened), None) => opened,
-                (Err(error), None) if before.is_some() => return Err(RoomError::from(error).into()),
+                (Err(error), None) if before.is_some() => {
+                    in_the_way.push(error);
+                    continue;
+                }
                 (Err(error), None) => {
                     failed.push(error);
                     let unopened: Arc<dyn Engine> =
@@ -224,11 +227,14 @@ impl Files {
             engines.push(engine);
             places.push((name.to_owned(), own));
         }
-        let is_nothing_left = failed.len() == engines.len();
-        let shared = shared_among(&places);
-        match shared.or(failed.into_iter().next().filter(|_| is_nothing_left)) {
-            Some(error) => Err(RoomError::from(error).into()),
-            None => Ok((engines, places)),
+        if failed.len() == engines.len() {
+            in_the_way.append(&mut failed);
+        }
+        in_the_way.extend(shared_among(&places));
+        if in_the_way.is_empty() {
+            Ok((engines, places))
+        } else {
+            Err(RoomError::from(OpenErrors(in_the_way)).into())
         }
     }
 }

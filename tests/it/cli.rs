@@ -566,6 +566,28 @@ fn wrong_command_lines() {
     datacenter.run_to(0, &["apply", "--dry-run", "--now", NOW]);
 }
 
+#[test]
+#[cfg(feature = "gce")]
+fn each_engine_that_cannot_be_opened_is_told() {
+    let datacenter = Datacenter::new();
+    datacenter.edit("policies/stillframe.yaml", |text| {
+        let others = "  engines:\n    near: {gce: {projects: [shop]}}\n    far: {gce: {projects: [other]}}\n";
+        let text = text.replacen("  engines:\n", others, 1);
+        text.replacen("  defaults:\n", "  defaults:\n    engine: datacenter\n", 1)
+    });
+    let missing = "/nonexistent/credentials.json";
+    for command in ["plan", "inventory"] {
+        let mut program = datacenter.command(&[command]);
+        let output = program.env("GOOGLE_APPLICATION_CREDENTIALS", missing).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        let lines: Vec<&str> = told.lines().filter(|line| line.contains(missing)).collect();
+        let [far, near] = lines[..] else { panic!("{told}") };
+        assert!(far.starts_with("error: engine far: "), "{told}");
+        assert!(near.trim_start().starts_with("engine near: "), "{told}");
+    }
+}
+
 /// What differs from machine to machine is left out.
 fn examined(datacenter: &Datacenter, code: i32) -> String {
     let out = datacenter.run_to(code, &["doctor"]).out;
