@@ -25,6 +25,7 @@ mod order;
 mod origin;
 mod overrides;
 mod page;
+mod patch;
 mod place;
 mod request;
 mod restore;

@@ -109,6 +109,17 @@ def disk_images_and_snapshots():
     )
     assert images.get_from_family(project=PROJECT, family="base").name == "base-1"
     assert images.get(project=PROJECT, image="base-2").deprecated.state == "DEPRECATED"
+    # All of the image is sent back, with a change in it.
+    image = images.get(project=PROJECT, image="base-2")
+    image.description, image.family = "second", "other"
+    finish(images.patch(project=PROJECT, image="base-2", image_resource=image))
+    assert images.get(project=PROJECT, image="base-2") == image
+    assert images.get(project=PROJECT, image="base-2").deprecated.replacement == replacement
+    image.name = "base-3"
+    refused(
+        exceptions.BadRequest,
+        lambda: images.patch(project=PROJECT, image="base-2", image_resource=image),
+    )
     policy = images.get_iam_policy(project=PROJECT, resource="base-1")
     binding = compute.Binding(role="roles/compute.imageUser", members=["user:a@example.com"])
     change = compute.GlobalSetPolicyRequest(

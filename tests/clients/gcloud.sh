@@ -101,6 +101,9 @@ prints "$(printf 'snap-1\tREADY\nsnap-2\tREADY')" snapshots list --format='value
 prints "snap-1" snapshots list --filter='name=snap-1' --format='value(name)'
 prints "snap-1" snapshots list --filter='labels.env=test' --format='value(name)'
 compute snapshots add-labels snap-2 --labels=env=prod
+compute snapshots update snap-2 --update-labels=team=web
+prints "$(printf 'prod\tweb')" snapshots describe snap-2 --format='value(labels.env,labels.team)'
+compute snapshots remove-labels snap-2 --labels=team
 prints "prod" snapshots describe snap-2 --format='value(labels.env)'
 compute disks create disk-1 --zone=hall-a --source-snapshot=snap-2
 compute disks create disk-2 --zone=hall-a --size=10GB --type=pd-ssd
@@ -128,6 +131,20 @@ done
 prints "base-3" images describe-from-family base --format='value(name)'
 prints "base-1" images list --no-standard-images --filter='family=base AND name=base-1' --format='value(name)'
 compute images add-labels base-1 --labels=env=test
+compute images update base-1 --description=second --family=other --architecture=X86_64 \
+    --update-labels=team=web,size=small --remove-labels=env
+prints "$(printf 'second\tother\tX86_64\tsmall\tweb')" images describe base-1 \
+    --format='value(description,family,architecture,labels.size,labels.team)'
+prints "" images describe base-1 --format='value(labels.env)'
+prints "base-1" images describe-from-family other --format='value(name)'
+compute images update base-1 --family=base --description=
+prints "$(printf '\tbase')" images describe base-1 --format='value(description,family)'
+compute images update base-1 --clear-labels
+prints "" images describe base-1 --format='value(labels)'
+compute images update base-1 --update-labels=env=test
+prints "test" images describe base-1 --format='value(labels.env)'
+refused "Must be a match of regex" images update base-1 --family="No Family"
+refused "was not found" images update nothing --description=x
 compute images add-iam-policy-binding base-1 --member=user:a@example.com --role=roles/compute.imageUser
 prints "user:a@example.com" images get-iam-policy base-1 --flatten='bindings[].members' --format='value(bindings.members)'
 compute images remove-iam-policy-binding base-1 --member=user:a@example.com --role=roles/compute.imageUser

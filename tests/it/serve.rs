@@ -4,6 +4,7 @@ mod access;
 mod batch;
 mod described;
 mod listed;
+mod patched;
 mod places;
 mod recorded;
 mod repeated;

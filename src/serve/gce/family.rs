@@ -8,7 +8,7 @@ use super::Inner;
 use super::answer::{Answer, Refusal};
 use super::image::{self, Kept};
 use super::link::Scope;
-use super::request::Request;
+use super::request::{Request, text_of};
 use crate::engine::Engine;
 use crate::inventory::{EngineInventory, Image, ImageKind, ImageState, Stage};
 use crate::plan::{ImageRef, Update};
@@ -58,14 +58,15 @@ impl Inner {
         if image.state != ImageState::Ready {
             return Err(Refusal::not_ready(format!("The image {} is not ready", image.name)));
         }
-        let (stage, deprecated) = self.read_deprecation(request)?;
+        let (stage, deprecated) = self.read_deprecation(&request.body, "resource")?;
         self.set_stage(image, stage).await?;
         let kept = Kept { deprecated, ..self.whole(image, &seen).await? };
         self.shelf.put(&image.id, kept)?;
         self.done(request, "deprecate", ImageKind::DiskImage, image)
     }
 
-    async fn set_stage(&self, image: &Image, stage: Stage) -> Result<(), Refusal> {
+    /// Takes an image to a stage, where it is not there yet.
+    pub(super) async fn set_stage(&self, image: &Image, stage: Stage) -> Result<(), Refusal> {
         if image.stage == stage {
             return Ok(());
         }
@@ -81,26 +82,32 @@ impl Inner {
         Ok(())
     }
 
-    fn read_deprecation(&self, request: &Request) -> Result<(Stage, Option<Value>), Refusal> {
+    /// How an image is to be deprecated, as an object at a place of a body has it; not at all where that is
+    /// empty.
+    pub(super) fn read_deprecation(
+        &self,
+        body: &Map<String, Value>,
+        within: &str,
+    ) -> Result<(Stage, Option<Value>), Refusal> {
         let mut deprecated = Map::new();
         for date in ["deprecated", "obsolete", "deleted"] {
-            if let Some(text) = request.text(date)? {
+            if let Some(text) = text_of(body, within, date)? {
                 deprecated.insert(date.to_owned(), json!(text));
             }
         }
-        if let Some(text) = request.text("replacement")? {
-            let named = self.links.reference("resource.replacement", text, "images")?;
+        if let Some(text) = text_of(body, within, "replacement")? {
+            let named = self.links.reference(&format!("{within}.replacement"), text, "images")?;
             let link = self.links.link(&named.scope, &named.collection, &named.name);
             deprecated.insert("replacement".to_owned(), json!(link));
         }
-        let asked = request.text("state")?;
+        let asked = text_of(body, within, "state")?;
         let stage = match asked {
             None | Some("ACTIVE") => Stage::Active,
             Some("DEPRECATED") => Stage::Deprecated,
             Some("OBSOLETE" | "DELETED") => Stage::Obsolete,
             Some(other) => {
                 let why = "It is ACTIVE, DEPRECATED, OBSOLETE or DELETED.";
-                return Err(Refusal::invalid("resource.state", other, why));
+                return Err(Refusal::invalid(&format!("{within}.state"), other, why));
             }
         };
         if let Some(state) = asked {

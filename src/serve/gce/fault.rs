@@ -40,11 +40,18 @@ impl Fault {
         match self {
             Self::StaleFingerprint => {
                 matches!(request.verb.as_deref(), Some("setLabels" | "setIamPolicy"))
+                    || request.method == "PATCH" && request.body.contains_key("labelFingerprint")
             }
             Self::FinalDeprecation => {
-                let state = request.body.get("state").and_then(Value::as_str);
-                request.verb.as_deref() == Some("deprecate")
-                    && matches!(state, None | Some("ACTIVE"))
+                let is_active = |state: &Value| matches!(state.as_str(), None | Some("ACTIVE"));
+                match (request.method.as_str(), request.verb.as_deref()) {
+                    // What a patch does not have stays as it is.
+                    ("PATCH", _) => request.body.get("deprecated").is_some_and(|deprecated| {
+                        deprecated.is_null() || deprecated.get("state").is_some_and(is_active)
+                    }),
+                    (_, Some("deprecate")) => request.body.get("state").is_none_or(is_active),
+                    _ => false,
+                }
             }
             Self::SlowOperation => request.collection == "operations" && request.name.is_some(),
             Self::ShortPage => request.method == "GET" && request.name.is_none(),

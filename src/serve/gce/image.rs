@@ -41,7 +41,7 @@ const RECORDED: [&str; 5] = [
 pub struct Kept {
     /// The operation that made it, which tells two of the same second apart.
     pub sequence: u64,
-    /// Fields that never change.
+    /// Fields that are given back as they are. Of a disk image some can be changed ([`super::patch`]).
     pub shown: Map<String, Value>,
     /// How it is deprecated.
     #[serde(default)]
@@ -160,6 +160,7 @@ impl Inner {
                 Ok(json(image, &self.whole(image, &seen).await?, &self.links))
             }
             (("POST", None, None), _) => self.insert(request, kind).await,
+            (("PATCH", Some(name), None), ImageKind::DiskImage) => self.patch(request, name).await,
             (("DELETE", Some(name), None), _) => self.delete(request, kind, name).await,
             (("POST", Some(name), Some("setLabels")), _) => {
                 self.set_labels(request, kind, name).await

@@ -20,6 +20,9 @@ use crate::serve::stock::Machine;
 /// The longest description, in bytes.
 const DESCRIPTION_MAX: usize = 2048;
 
+/// The processors that a disk image may be for.
+const ARCHITECTURES: [&str; 3] = ["ARCHITECTURE_UNSPECIFIED", "ARM64", "X86_64"];
+
 /// What is to be captured.
 pub struct Order {
     /// What it becomes.
@@ -98,11 +101,7 @@ impl Inner {
             ImageKind::MachineImage => self.read_instance(request, &name, &machines)?,
             _ => self.read_disk(request, kind, &name, disk, &machines).await?,
         };
-        let description = request.text("description")?.unwrap_or_default().to_owned();
-        if description.len() > DESCRIPTION_MAX {
-            let why = format!("It has at most {DESCRIPTION_MAX} bytes.");
-            return Err(Refusal::invalid("resource.description", &description, &why));
-        }
+        let description = read_description(request)?.unwrap_or_default().to_owned();
         let (kms_key, key_field) = read_key(request, kind)?;
         let mut shown = read_shown(request, kind)?;
         if !description.is_empty() {
@@ -286,6 +285,36 @@ fn read_disks(request: &Request, machine: &Machine) -> Result<Vec<String>, Refus
     Ok(chosen)
 }
 
+/// What an image is described as.
+pub fn read_description(request: &Request) -> Result<Option<&str>, Refusal> {
+    let description = request.text("description")?;
+    if let Some(long) = description.filter(|text| text.len() > DESCRIPTION_MAX) {
+        let why = format!("It has at most {DESCRIPTION_MAX} bytes.");
+        return Err(Refusal::invalid("resource.description", long, &why));
+    }
+    Ok(description)
+}
+
+/// The family that a disk image is in.
+pub fn read_family(request: &Request) -> Result<Option<&str>, Refusal> {
+    let family = request.text("family")?;
+    if let Some(wrong) = family.filter(|family| !is_rfc1035_label(family)) {
+        let why = "Must be a match of regex '[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?'";
+        return Err(Refusal::invalid("resource.family", wrong, why));
+    }
+    Ok(family)
+}
+
+/// The processors that a disk image is for.
+pub fn read_architecture(request: &Request) -> Result<Option<&str>, Refusal> {
+    let architecture = request.text("architecture")?;
+    if let Some(other) = architecture.filter(|one| !ARCHITECTURES.contains(one)) {
+        let why = format!("It is one of {}.", ARCHITECTURES.join(", "));
+        return Err(Refusal::invalid("resource.architecture", other, &why));
+    }
+    Ok(architecture)
+}
+
 /// What is given back as it was written.
 fn read_shown(request: &Request, kind: ImageKind) -> Result<Map<String, Value>, Refusal> {
     let mut shown = Map::new();
@@ -293,12 +322,11 @@ fn read_shown(request: &Request, kind: ImageKind) -> Result<Map<String, Value>, 
         ImageKind::MachineImage => {}
         ImageKind::DiskImage => {
             shown.insert("sourceType".to_owned(), json!("RAW"));
-            if let Some(family) = request.text("family")? {
-                if !is_rfc1035_label(family) {
-                    let why = "Must be a match of regex '[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?'";
-                    return Err(Refusal::invalid("resource.family", family, why));
-                }
+            if let Some(family) = read_family(request)? {
                 shown.insert("family".to_owned(), json!(family));
+            }
+            if let Some(architecture) = read_architecture(request)? {
+                shown.insert("architecture".to_owned(), json!(architecture));
             }
         }
         ImageKind::Snapshot => {

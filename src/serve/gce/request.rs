@@ -77,16 +77,7 @@ impl Request {
 
     /// A text of the body; an empty one counts as none.
     pub fn text(&self, field: &str) -> Result<Option<&str>, Refusal> {
-        match self.body.get(field) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) if text.is_empty() => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(other) => Err(Refusal::invalid(
-                &format!("resource.{field}"),
-                &other.to_string(),
-                "It must be a text.",
-            )),
-        }
+        text_of(&self.body, "resource", field)
     }
 
     /// The name of something new, if it is one.
@@ -108,6 +99,23 @@ impl Request {
     pub fn not_done(&self) -> Refusal {
         let verb = self.verb.as_deref().unwrap_or_default();
         Refusal::not_done(format!("{} {} {verb}", self.method, self.collection).trim_end())
+    }
+}
+
+/// A text of an object that is at a place of a body; an empty one counts as none.
+pub fn text_of<'a>(
+    object: &'a Map<String, Value>,
+    within: &str,
+    field: &str,
+) -> Result<Option<&'a str>, Refusal> {
+    match object.get(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) if text.is_empty() => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(other) => {
+            let field = format!("{within}.{field}");
+            Err(Refusal::invalid(&field, &other.to_string(), "It must be a text."))
+        }
     }
 }
 

@@ -39,6 +39,8 @@ machine_images sourceInstance 7 sourceInstance
 machine_images description ["x"] description
 images sourceDisk 7 sourceDisk
 images family true family
+images architecture "VAX" architecture
+images architecture 5 architecture
 images imageEncryptionKey [] imageEncryptionKey
 snapshots snapshotType 1 snapshotType
 snapshots snapshotEncryptionKey "k" snapshotEncryptionKey

@@ -1,5 +1,7 @@
 //! Which image of a family is the newest: the family, lists and the engine say the same.
 
+use stillframe::engine::{Author, CreateRequest, Created, Unwatched};
+
 use super::super::clock;
 use super::*;
 
@@ -40,6 +42,44 @@ async fn of_images_of_one_moment_the_last_is_the_newest() {
         .map(|image| image.name.as_str())
         .collect();
     assert!(["g-1", "g-2", "g-3"].iter().all(|name| used.contains(name)), "{used:?}");
+}
+
+/// Who has made an image is read in its description, and nothing else hangs on it.
+#[tokio::test]
+async fn a_description_that_somebody_changes_changes_nothing() {
+    let served = Arc::new(Served::gce_with_disk_images());
+    let case = Case {
+        bench: Box::new(Arc::clone(&served)),
+        directory: tempfile::tempdir().unwrap(),
+        spec: "  retention: {last: 1}\n  lifecycle: {grace: 1d}\n",
+    };
+    case.round(0).await;
+    let made = case.observe(0).await.images;
+    assert_eq!(made.len(), 2);
+    for (image, description) in made.iter().zip([json!("mine (by ci-7)"), Value::Null]) {
+        let path = format!("global/images/{}", image.name);
+        served.compute("PATCH", &path, json!({"description": description})).await;
+        let shown = served.compute("GET", &path, Value::Null).await;
+        assert_eq!(shown["description"], description);
+    }
+    assert_eq!(case.observe(0).await.images, made);
+    case.nothing_to_do(0).await;
+    // Who asks for one of them again finds it, and is told what it says now.
+    let request = CreateRequest { by: Author::new("ci-8"), ..case.request(0) };
+    let first = made.iter().position(|image| image.name == request.name).unwrap();
+    let found = served.open(clock(0)).create(request, Arc::new(Unwatched)).await.unwrap();
+    let says = [Author::new("ci-7"), None][first].clone();
+    let is_it = |image: &Image| image.id == made[first].id;
+    assert!(matches!(&found, Created::Found { image, by } if is_it(image) && *by == says));
+    // They are let go and deleted as they would have been.
+    case.round(1).await;
+    case.nothing_to_do(1).await;
+    let is_old = |image: &&Image| made.iter().any(|one| one.id == image.id);
+    let seen = case.observe(1).await.images;
+    let stages: Vec<Stage> = seen.iter().filter(is_old).map(|image| image.stage).collect();
+    assert_eq!(stages, [Stage::Deprecated; 2]);
+    case.round(2).await;
+    assert_eq!(case.observe(2).await.images.iter().filter(is_old).count(), 0);
 }
 
 /// The pages of the service do not agree on whether it does that.
