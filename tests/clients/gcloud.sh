@@ -86,6 +86,13 @@ compute instances add-labels web-9 --zone=hall-b --labels=team=web
 prints "$(printf 'test\tweb')" instances describe web-9 --zone=hall-b --format='value(labels.env,labels.team)'
 prints "web-9" instances list --filter='name=web-9' --format='value(name)'
 prints "web-9" instances list --zones=hall-b --filter='labels.team=web' --format='value(name)'
+prints "TERMINATED" instances describe web-9 --zone=hall-b --format='value(status)'
+compute instances start web-9 --zone=hall-b
+prints "RUNNING" instances describe web-9 --zone=hall-b --format='value(status)'
+compute instances stop web-9 --zone=hall-b
+prints "TERMINATED" instances describe web-9 --zone=hall-b --format='value(status)'
+refused "which a person wrote" instances stop web-1 --zone=hall-a
+compute instances remove-labels web-9 --zone=hall-b --labels=team
 compute machine-images create again --source-instance=web-9 --source-instance-zone=hall-b
 refused "which a person wrote" instances delete web-1 --zone=hall-a --quiet
 compute instances delete web-9 --zone=hall-b --delete-disks=boot --quiet

@@ -1,8 +1,9 @@
 //! New instances out of machine images, their labels, and their end.
 //!
 //! Restoring writes disks into the engine's own directory and an instance file beside those that
-//! people wrote. Nothing is started: the machine is TERMINATED until somebody runs it. Only what was
-//! written here is changed or removed here; the file that a person wrote is that person's.
+//! people wrote. Nothing is started: the machine is TERMINATED until somebody says that it runs, and to
+//! start or stop it changes what its file says. Only what was written here is changed or removed here; the
+//! file that a person wrote is that person's.
 
 use std::collections::BTreeMap;
 
@@ -50,6 +51,12 @@ impl Inner {
             }
             ("POST", Some(name), Some("setDiskAutoDelete")) => {
                 self.set_auto_delete(request, name).await
+            }
+            ("POST", Some(name), Some("start")) => {
+                self.turn(request, name, "start", InstanceStatus::Running).await
+            }
+            ("POST", Some(name), Some("stop")) => {
+                self.turn(request, name, "stop", InstanceStatus::Terminated).await
             }
             _ => instance::answer(request, &self.links, &self.world().await?),
         }
@@ -269,6 +276,34 @@ impl Inner {
             machine.link(&self.links),
             Some(machine.number()),
         );
+        self.done_at_once(request, begun)
+    }
+
+    /// Says of an instance that it runs, or does not. Whoever asks for what is so already changes nothing, and
+    /// is told that it is done.
+    async fn turn(
+        &self,
+        request: &Request,
+        name: &str,
+        verb: &'static str,
+        status: InstanceStatus,
+    ) -> Answer {
+        let _gate = self.gate.lock().await;
+        if let Some(operation) = self.operations.replayed(request)? {
+            return Ok(operation.json(&self.links));
+        }
+        let machines = self.world().await?;
+        let machine = find(&machines, &named(request, name), &self.links)?;
+        let link = machine.link(&self.links);
+        if self.operations.is_busy(&link) {
+            return Err(Refusal::not_ready(format!("The resource '{link}' is not ready")));
+        }
+        let mut document = machine.local.document.clone();
+        if document.spec.status != status {
+            document.spec.status = status;
+            self.stock.rewrite(machine, document).await?;
+        }
+        let begun = Begun::new(request.scope.clone(), verb, link, Some(machine.number()));
         self.done_at_once(request, begun)
     }
 

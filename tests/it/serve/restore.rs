@@ -101,6 +101,53 @@ fn an_address_that_is_taken_is_not_taken_twice() {
 }
 
 #[test]
+fn an_instance_that_was_made_here_is_started_and_stopped_in_its_file() {
+    let datacenter = Datacenter::new();
+    let server = Server::start(&datacenter, &[]);
+    server.insert("golden");
+    let source = json!({"name": "web-9", "sourceMachineImage": "global/machineImages/golden"});
+    well(&server.change("POST", "/zones/hall-b/instances", &source));
+    let turn = |verb: &str| {
+        let path = format!("/zones/hall-b/instances/web-9/{verb}");
+        let ended = server.change("POST", &path, &Value::Null);
+        well(&ended);
+        assert_eq!(ended["operationType"], verb.split('?').next().unwrap());
+        let inventory = datacenter.json(0, &["inventory"]);
+        let instances = inventory["engines"][0]["instances"].as_array().unwrap();
+        let seen = instances.iter().find(|one| one["name"] == "web-9").unwrap()["status"].clone();
+        assert_eq!(server.get("/zones/hall-b/instances/web-9")["status"], seen);
+        seen
+    };
+    let image = json!({"name": "base", "sourceDisk": "zones/hall-b/disks/web-9-boot"});
+    for _ in 0..2 {
+        assert_eq!(turn("start"), "RUNNING");
+    }
+    assert_eq!(server.ask("POST", "/global/images", &image).0, 400);
+    for _ in 0..2 {
+        assert_eq!(turn("stop?discardLocalSsd=true").as_str(), Some("TERMINATED"));
+    }
+    well(&server.change("POST", "/global/images", &image));
+
+    // A request that is sent again does nothing anew.
+    let id = "requestId=3f7f2c4c-7f9b-4f6e-9c53-0c1c5f0d9c01";
+    let start = format!("/zones/hall-b/instances/web-9/start?{id}");
+    well(&server.change("POST", &start, &Value::Null));
+    turn("stop");
+    assert_eq!(server.ask("POST", &start, &Value::Null).0, 200);
+    assert_eq!(server.get("/zones/hall-b/instances/web-9")["status"], "TERMINATED");
+    assert_eq!(server.ask("POST", "/zones/hall-b/instances/gone/stop", &Value::Null).0, 404);
+
+    // What a person has described is not changed; where nothing is to be, that is no refusal.
+    let file = datacenter.path("examples/datacenter/instances/web-1.yaml");
+    let before = fs::read(&file).unwrap();
+    let of = |verb: &str| format!("/zones/hall-a/instances/web-1/{verb}");
+    assert_eq!(server.ask("POST", &of("stop"), &Value::Null).0, 403);
+    well(&server.change("POST", &of("start"), &Value::Null));
+    assert_eq!(fs::read(&file).unwrap(), before);
+    server.stop();
+}
+
+#[test]
 fn an_instance_that_was_made_here_goes_and_one_of_a_person_stays() {
     let datacenter = Datacenter::new();
     let server = Server::start(&datacenter, &[]);
