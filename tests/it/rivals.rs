@@ -2,13 +2,15 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use stillframe::apply::{Ending, Stop};
 use stillframe::clock::{Clock, FixedClock};
 use stillframe::engine::{CreateRequest, Created, Engine, EngineError, Settled, Watcher};
-use stillframe::inventory::EngineInventory;
-use stillframe::plan::{Action, ImageRef, Update};
+use stillframe::inventory::{EngineInventory, Gap, GapScope, LABEL_HOLD, Stage};
+use stillframe::plan::{Action, ImageRef, Plan, Update};
+use stillframe::reconcile::Approval;
 
 use super::engines::{Quiet, Yes, policies, room};
 use super::memory::{MemoryEngine, instance};
@@ -20,6 +22,12 @@ enum Rival {
     Same,
     /// Something else, once.
     Other,
+    /// It deletes the image.
+    Deletes,
+    /// Nobody knows: the image is not in what is seen from then on, and not all is seen.
+    Unseen,
+    /// Something else to every image, again and again.
+    Restless,
 }
 
 /// An engine that another run uses as well.
@@ -45,13 +53,16 @@ impl Shared {
     fn go_on(&self) {
         let wanted = self.wanted.lock().unwrap();
         let Some((image, update)) = &*wanted else { return };
-        let is_last = self.looks.fetch_add(1, Ordering::SeqCst) == 1;
-        if !is_last || self.rival == Rival::Other {
-            return;
-        }
+        let look = self.looks.fetch_add(1, Ordering::SeqCst);
         let id = image.id.as_ref().unwrap();
         let mut world = self.inner.world.lock().unwrap();
-        let Some(update) = update else {
+        if self.rival == Rival::Restless {
+            world.images.values_mut().for_each(|image| image.fingerprint = format!("look {look}"));
+        }
+        if look != 1 || !matches!(self.rival, Rival::Same | Rival::Deletes) {
+            return;
+        }
+        let Some(update) = update.as_ref().filter(|_| self.rival == Rival::Same) else {
             world.images.remove(id);
             return;
         };
@@ -70,7 +81,15 @@ impl Engine for Shared {
 
     async fn observe(&self) -> EngineInventory {
         self.go_on();
-        self.inner.observe().await
+        let mut seen = self.inner.observe().await;
+        if self.rival == Rival::Unseen
+            && let Some((image, _)) = &*self.wanted.lock().unwrap()
+        {
+            seen.images.retain(|one| Some(&one.id) != image.id.as_ref());
+            let (place, message) = ("zone-a".to_owned(), "no answer".to_owned());
+            seen.gaps.push(Gap { scope: GapScope::Images, place, message });
+        }
+        seen
     }
 
     async fn create(
@@ -108,6 +127,9 @@ fn clock(day: i64) -> Arc<dyn Clock> {
 async fn ended(action: Action, rival: Rival) -> (Ending, usize) {
     let inner = MemoryEngine::new(clock(0));
     inner.add(instance("web-1", &[]));
+    if rival == Rival::Restless {
+        inner.add(instance("web-2", &[]));
+    }
     let directory = tempfile::tempdir().unwrap();
     let wanted = || policies("  retention: {last: 1}\n  lifecycle: {grace: 0}\n");
     // The second day deprecates, and the look after it deletes.
@@ -120,7 +142,9 @@ async fn ended(action: Action, rival: Rival) -> (Ending, usize) {
     let (wanted_by_run, looks) = (Mutex::new(None), AtomicUsize::new(0));
     let shared = Arc::new(Shared { inner, rival, wanted: wanted_by_run, looks });
     let room = room(shared.clone(), clock(day), wanted(), &directory);
-    let round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await;
+    let (quiet, stop) = (Arc::new(Quiet), Stop::default());
+    let round = tokio::time::timeout(Duration::from_hours(1), room.round(&Yes, quiet, &stop));
+    let round = round.await.expect("nobody is waited for without an end");
     let is_it = |index: usize| round.plan.changes[index].action == action;
     let outcome = round.outcomes.into_iter().find(|outcome| is_it(outcome.change)).unwrap();
     (outcome.ending, shared.looks.load(Ordering::SeqCst))
@@ -143,4 +167,74 @@ async fn what_somebody_else_has_made_of_an_image_is_left_alone() {
         // It stays as it is: nobody is at it, and the third look is that of the round after it.
         assert!((2..=3).contains(&looks), "{action:?}: {looks}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_run_has_deleted_need_not_be_let_go() {
+    let (ending, _) = ended(Action::Deprecate, Rival::Deletes).await;
+    assert!(matches!(ending, Ending::Needless { .. }), "{ending:?}");
+}
+
+/// It may be there, and nobody has said that it is gone.
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_seen_was_not_done_by_another_run() {
+    for action in [Action::Deprecate, Action::Delete] {
+        let (ending, looks) = ended(action, Rival::Unseen).await;
+        assert!(matches!(ending, Ending::Failed { .. }), "{action:?}: {ending:?}");
+        assert!(looks <= 2, "{action:?}: {looks}");
+    }
+}
+
+/// Two minutes are all there are for all images of an engine.
+#[tokio::test(start_paused = true)]
+async fn somebody_who_changes_images_all_the_time_is_not_waited_for() {
+    for action in [Action::Deprecate, Action::Delete] {
+        let (ending, looks) = ended(action, Rival::Restless).await;
+        assert!(matches!(ending, Ending::Failed { .. }), "{action:?}: {ending:?}");
+        assert!((60..=62).contains(&looks), "{action:?}: {looks}");
+    }
+}
+
+/// Approves, and holds all that is there before anything of it is carried out.
+struct Holding(Arc<MemoryEngine>);
+
+#[async_trait]
+impl Approval for Holding {
+    async fn approve(&self, _: &Plan) -> bool {
+        for image in self.0.world.lock().unwrap().images.values_mut() {
+            image.labels.insert(LABEL_HOLD.to_owned(), "yes".to_owned());
+            "held".clone_into(&mut image.fingerprint);
+        }
+        true
+    }
+
+    fn takes_time(&self) -> bool {
+        false
+    }
+}
+
+/// A look after the captures finds that nobody wants it any more, which is no failure.
+#[tokio::test(start_paused = true)]
+async fn what_somebody_holds_meanwhile_need_not_be_let_go() {
+    let inner = MemoryEngine::new(clock(0));
+    inner.add(instance("web-1", &[]));
+    let directory = tempfile::tempdir().unwrap();
+    let wanted = || policies("  retention: {last: 1}\n  lifecycle: {grace: 0}\n");
+    let first = room(inner.clone(), clock(0), wanted(), &directory);
+    first.round(&Yes, Arc::new(Quiet), &Stop::default()).await;
+    let second = room(inner.clone(), clock(1), wanted(), &directory);
+    let round = second.round(&Holding(inner.clone()), Arc::new(Quiet), &Stop::default()).await;
+    let outcomes = round.outcomes.iter();
+    let ended: Vec<(Action, &Ending)> = outcomes
+        .map(|outcome| (round.plan.changes[outcome.change].action, &outcome.ending))
+        .collect();
+    assert!(
+        matches!(
+            ended[..],
+            [(Action::Create, Ending::Done { .. }), (Action::Deprecate, Ending::Needless { .. })]
+        ),
+        "{ended:#?}"
+    );
+    let world = inner.world.lock().unwrap();
+    assert!(world.images.values().all(|image| image.stage == Stage::Active));
 }

@@ -233,6 +233,29 @@ async fn a_capture_of_three_hours_costs_no_other_source_a_slot() {
     fleet.stop(running).await;
 }
 
+/// The capture of the hour before ends while the round is still at another source: what waits for the one
+/// that was put off because of it is put off as well, and has not failed.
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_capture_that_was_put_off_is_put_off_with_it() {
+    let fleet = fleet(Duration::ZERO, "");
+    let running = fleet.start();
+    tokio::time::sleep(HOUR * 5).await;
+    fleet.slow.takes("web-1", MINUTE * 62);
+    fleet.slow.takes("web-2", MINUTE * 4);
+    tokio::time::sleep(MINUTE * 51).await;
+    assert_eq!(fleet.slow.pace.lock().unwrap().at_it.len(), 2);
+    fleet.slow.takes("web-1", Duration::ZERO);
+    tokio::time::sleep(MINUTE * 65).await;
+    // One was made at two minutes past seven, the next once the round had ended.
+    fleet.others_missed_nothing(8);
+    assert_eq!(fleet.made("web-1"), 8);
+    let ended = |action| (count(&running, action, "under way"), count(&running, action, "skipped"));
+    assert_eq!((ended(Action::Create), ended(Action::Deprecate)), ((2, 0), (2, 0)));
+    let rounds = running.status.snapshot().engines["one"].rounds.clone();
+    assert_eq!(rounds.keys().copied().collect::<Vec<_>>(), ["well"]);
+    fleet.stop(running).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_capture_that_never_ends_is_given_up_and_told() {
     let fleet = fleet(Duration::ZERO, "");
@@ -609,9 +632,11 @@ async fn a_look_that_is_begun_anew_all_the_time_is_told_of_when_its_time_is_over
 #[tokio::test(start_paused = true)]
 async fn a_stop_does_not_wait_for_a_look_before_which_nothing_has_begun() {
     let (_, _, _, running, _directory) = mute().await;
-    let asked = Instant::now();
+    let (asked, status) = (Instant::now(), Arc::clone(&running.status));
     running.stop().await;
     assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    let one = status.snapshot().engines["one"].clone();
+    assert_eq!((one.rounds, one.round_since), ([].into(), None), "no round goes on");
 }
 
 /// One stop waits a moment for the look after what was done, and two less.
