@@ -3,8 +3,12 @@
 //! The plans here are made by hand: they do what the planner never would.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use stillframe::apply::Stop;
+use stillframe::clock::{Clock, FixedClock};
 use stillframe::inventory::{
     Capabilities, EngineInventory, FORMAT_VERSION, Gap, GapScope, Image, ImageState, Inventory,
     LABEL_COPY, LABEL_HOLD, LABEL_LET_GO, Stage,
@@ -13,9 +17,10 @@ use stillframe::name::{Key, PolicyName, Slot, SourceId, stamp};
 use stillframe::plan::guard::{Guard, Override, Refusal, guard, stale, withheld};
 use stillframe::plan::{Action, Change, ImageRef, Overtaken, Plan, in_both, overtaken, plan};
 use stillframe::policy::{Policies, Risk};
+use stillframe::reconcile::Room;
 
-use super::engines::policies;
-use super::memory::{self, instance};
+use super::engines::{Quiet, Yes, policies, room};
+use super::memory::{self, MemoryEngine, instance};
 
 pub fn now() -> Timestamp {
     "2026-11-21T12:00:00Z".parse().unwrap()
@@ -321,6 +326,58 @@ fn nothing_is_deleted_where_not_everything_was_seen() {
     assert_eq!(shrunken(46), [Guard::Shrunken]);
 }
 
+/// What the guard compares with outlives the file: whoever keeps it short moves it away, and a full disk
+/// takes no line.
+#[tokio::test]
+async fn how_many_images_there_were_is_known_without_the_ledger() {
+    let clock: Arc<dyn Clock> = Arc::new(FixedClock(now()));
+    let engine = MemoryEngine::new(clock.clone());
+    for number in 1..=4 {
+        engine.add(instance(&format!("web-{number}"), &[]));
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let open = || room(engine.clone(), clock.clone(), standard(), &directory);
+    let round = async |room: &Room| drop(room.round(&Yes, Arc::new(Quiet), &Stop::default()).await);
+    let known = async |room: &Room| room.observe().await.engines[0].images_seen_before;
+    // The round after that makes the others anew.
+    let left = |count: usize| {
+        let mut world = engine.world.lock().unwrap();
+        while world.images.len() > count {
+            world.images.pop_first();
+        }
+    };
+    let path = |name: &str| directory.path().join(name);
+    let goes = || {
+        fs::rename(path("ledger.ndjson"), path("aside")).unwrap();
+        fs::create_dir(path("ledger.ndjson")).unwrap();
+    };
+    let is_back = || {
+        fs::remove_dir(path("ledger.ndjson")).unwrap();
+        fs::rename(path("aside"), path("ledger.ndjson")).unwrap();
+    };
+    let first = open();
+    assert_eq!(known(&first).await, None);
+    round(&first).await;
+    assert_eq!(known(&first).await, Some(0));
+    goes();
+    assert_eq!(known(&first).await, Some(0));
+    round(&first).await;
+    assert_eq!(known(&first).await, Some(4));
+    left(2);
+    round(&first).await;
+    assert_eq!(known(&first).await, Some(4), "the most since there was a line");
+    is_back();
+    assert_eq!(known(&first).await, Some(4), "the last line says that there was nothing");
+    round(&first).await;
+    let second = open();
+    goes();
+    left(1);
+    round(&second).await;
+    assert_eq!(known(&second).await, Some(1));
+    is_back();
+    assert_eq!(known(&second).await, Some(4), "the last line knows of more");
+}
+
 #[test]
 fn shares_and_counts_are_limits_of_their_own() {
     let inventory = inventory(month());
@@ -457,4 +514,31 @@ fn what_is_left_of_an_approved_plan_is_told_apart() {
     let mut later = before.clone();
     later.engines[0].images[6].fingerprint = "other".to_owned();
     assert_eq!(of(&later), []);
+    // Nor is what is to go once nobody uses it any more.
+    let mut later = before.clone();
+    later.engines[0].images[6].in_use_by.push("vm".to_owned());
+    assert_eq!(of(&later), []);
+}
+
+/// That it looks as it is to look, as with a mark of before, is no sign that somebody was there.
+#[test]
+fn what_nobody_has_changed_was_not_done_by_another_run() {
+    let policies = standard();
+    let mut inventory = inventory((0..7).map(|day| image("web-1", day, None)).collect());
+    let approved = plan(&policies, &inventory, now());
+    let updates =
+        approved.changes.iter().filter_map(|change| Some((change, change.update.as_ref()?)));
+    let mut done = |other: Option<&str>| {
+        for (change, update) in updates.clone() {
+            let mut images = inventory.engines[0].images.iter_mut();
+            let image = images.find(|one| Some(&one.id) == change.image.id.as_ref()).unwrap();
+            image.stage = update.stage_after;
+            image.labels.extend(update.set_labels.clone());
+            image.fingerprint = other.unwrap_or(&image.fingerprint).to_owned();
+        }
+        overtaken(&approved, &approved, &inventory).len()
+    };
+    assert_eq!(done(None), 0);
+    assert_eq!(done(Some("other")), updates.clone().count());
+    assert!(updates.count() > 0);
 }
