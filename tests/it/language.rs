@@ -15,7 +15,7 @@ use stillframe::name::{Key, Ownership, PolicyName, Slot, SourceId, stamp};
 use stillframe::plan::check::check;
 use stillframe::plan::guard::{guard, withheld};
 use stillframe::plan::{Action, Change, Plan, ReasonCode, in_both, plan};
-use stillframe::policy::meant::Origin;
+use stillframe::policy::meant::{LeasePlace, Origin};
 use stillframe::policy::{EngineKind, Loaded, Policies, Reading, SourceFile, load_with};
 
 use stillframe::simulate::expense::budget;
@@ -1135,6 +1135,15 @@ fn a_warning_is_allowed_with_a_reason() {
     assert!(warned(&all("{code: keeps-everything, reason: \" \"}"), "bad-allow"));
     assert!(warned(&all("{code: no-policies, reason: x}"), "allows-nothing"));
     assert!(warned(&all("{code: keeps-everything}"), "missing-key"));
+}
+
+#[test]
+fn a_lease_that_nobody_could_ever_hold_is_found_where_it_stands() {
+    for wrong in ["\"\"", "\" \"", "\"kubernetes:A\""] {
+        finds(&format!("  watch: {{lease: {wrong}}}\n"), AT_TWO, &[("out-of-range", wrong)]);
+    }
+    let read = policies("  watch: {lease: here}\n", AT_TWO).config.watch.lease;
+    assert_eq!(read, Some(LeasePlace::File("here".into())));
 }
 
 #[test]
