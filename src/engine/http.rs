@@ -270,10 +270,11 @@ impl Http {
         })
     }
 
-    /// The same way to another service, whose clock is its own.
+    /// The same way to another service, whose clock is its own, and which is told of by itself.
     #[must_use]
     pub fn to(&self, endpoint: Url) -> Self {
-        Self { endpoint, ahead_seconds: Arc::new(AtomicI64::new(i64::MIN)), ..self.clone() }
+        let ahead_seconds = Arc::new(AtomicI64::new(i64::MIN));
+        Self { endpoint, ahead_seconds, told: Told::default(), ..self.clone() }
     }
 
     /// The same at another place, which is gone to as that wants it.

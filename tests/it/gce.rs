@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use stillframe::clock::{Clock, FixedClock};
 use stillframe::engine::gce::GceEngine;
-use stillframe::engine::http::Pause;
+use stillframe::engine::http::{Http, Pause, Place};
 use stillframe::engine::{
     self, Author, CreateRequest, Created, Engine, EngineError, Progress, Unwatched, Watcher,
 };
@@ -520,6 +520,50 @@ async fn a_look_that_waits_says_so_once_for_all_its_requests() {
     assert!(case.engine().observe().await.is_complete());
     let text = logged.text();
     assert_eq!(text.matches("; it is asked again in ").count(), 1, "{text}");
+}
+
+/// Hears why something waits.
+#[derive(Default)]
+struct Hears(Mutex<Vec<String>>);
+
+impl Watcher for Hears {
+    fn progress(&self, _: Progress) {}
+
+    fn waits(&self, why: &str) {
+        self.0.lock().unwrap().push(why.to_owned());
+    }
+}
+
+/// Who makes an image hears why it waits, and the log need not say so as well.
+#[tokio::test]
+async fn a_wait_is_told_in_one_place() {
+    let (logged, _guard) = Logged::begin(tracing::Level::WARN);
+    let case = Case::new();
+    let watcher = Arc::new(Hears::default());
+    case.wrong(&[Wrong::RateAtChange; 2]);
+    let made = case.engine().create(machine_image(2), watcher.clone()).await.unwrap();
+    let heard = watcher.0.lock().unwrap().clone();
+    let is_told = |line: &String| line.contains("; it is asked again in ");
+    assert!(heard.len() == 2 && heard.iter().all(is_told), "{heard:?}");
+    assert_eq!(logged.text(), "");
+    case.wrong(&[Wrong::RateAtChange; 2]);
+    case.engine().delete(&ImageRef::of(made.image())).await.unwrap();
+    let text = logged.text();
+    assert_eq!(text.matches("; it is asked again in ").count(), 1, "{text}");
+}
+
+#[test]
+fn each_service_that_is_waited_for_is_told_of() {
+    let (logged, _guard) = Logged::begin(tracing::Level::WARN);
+    let place = |text: &str| Place::parse("endpoint", text).unwrap();
+    let one = Http::new(&place("http://127.0.0.1"), Arc::new(FixedClock(now()))).unwrap();
+    let other = one.to_place(&place("http://127.0.0.2"));
+    for way in [&one, &other, &one.clone(), &other.clone()] {
+        way.tell_wait(&"no answer", Duration::from_secs(9), false);
+    }
+    let text = logged.text();
+    let hosts = ["127.0.0.1: ", "127.0.0.2: "].map(|host| text.matches(host).count());
+    assert_eq!(hosts, [1, 1], "{text}");
 }
 
 #[tokio::test]
