@@ -237,6 +237,30 @@ fn what_did_not_arrive_is_told_after_a_restart() {
 }
 
 #[test]
+fn an_end_is_remembered_until_it_has_arrived_and_once() {
+    let known = |book: &Book| -> Vec<String> {
+        book.told().into_iter().map(|told| told.condition.subject.source).collect()
+    };
+    let mut book = Book::default();
+    book.round(failed("one", &["a"]), at(0));
+    assert_eq!(told(&mut book, 10), ["+a"]);
+    book.round(failed("one", &[]), at(60));
+    assert_eq!((told(&mut book, 70), known(&book)), (vec!["-a".to_owned()], vec!["a".to_owned()]));
+    // It fails again before anybody has heard of that.
+    book.round(failed("one", &["a"]), at(120));
+    assert_eq!((told(&mut book, 130), known(&book)), (vec!["+a".to_owned()], vec!["a".to_owned()]));
+    book.round(failed("one", &[]), at(180));
+    assert_eq!(told(&mut book, 190), ["-a"]);
+    assert!(!book.settle(&[at(190)].into()));
+    assert_eq!(known(&book), ["a"]);
+    let mut other = book.clone();
+    other.engines(&["two".to_owned()].into());
+    assert_eq!(known(&other), [""; 0], "its engine was taken out");
+    assert!(book.settle(&BTreeSet::new()));
+    assert_eq!(known(&book), [""; 0]);
+}
+
+#[test]
 fn what_ends_beside_rounds_counts() {
     let tried = |failure: Option<&str>| Tried {
         action: Action::Create,

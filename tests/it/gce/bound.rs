@@ -91,6 +91,19 @@ async fn a_hold_that_is_set_while_a_delete_waits_is_heard() {
     }
 }
 
+/// Another run that deletes the same, before this one or beside it.
+#[tokio::test]
+async fn what_another_run_deletes_of_a_set_at_the_same_time_is_gone() {
+    for wrong in [&[][..], &[Wrong::RateAtChange]] {
+        let case = Case::new();
+        let image = made(&case, ImageKind::Snapshot).await;
+        let engine = case.while_waiting(|state| state.images.get_mut("snapshots").unwrap().clear());
+        case.wrong(wrong);
+        assert_eq!(engine.delete(&ImageRef::of(&image)).await, Ok(()), "{wrong:?}");
+        assert_eq!(case.count("snapshots"), 0);
+    }
+}
+
 #[tokio::test]
 async fn what_is_used_since_a_delete_waits_is_not_deleted() {
     let case = Case::new();

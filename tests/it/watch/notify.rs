@@ -441,6 +441,56 @@ async fn a_message_that_a_receiver_cannot_take_holds_up_only_what_is_about_the_s
     stage.stop().await;
 }
 
+/// It arrives while watching ends, or seconds before it is killed.
+#[tokio::test(start_paused = true)]
+async fn a_recovery_that_has_just_arrived_is_not_told_after_the_next_start() {
+    for is_killed in [false, true] {
+        let mut stage = Stage::new(EVERYBODY, HOURLY, 1);
+        stage.engine.breaks(&["s0"]);
+        tokio::time::sleep(MINUTE).await;
+        assert_eq!(stage.notebook.titles(), ["ops: 1 failure"]);
+        stage.engine.breaks(&[]);
+        while slots(&stage.engine.inner).is_empty() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(stage.notebook.titles(), [""; 0], "what comes shortly after is told with it");
+        if is_killed {
+            tokio::time::sleep(Duration::from_secs(15)).await;
+            stage.kill().await;
+        } else {
+            stage.stop().await;
+        }
+        assert_eq!(stage.notebook.titles(), ["ops: no longer 1 failure"]);
+        stage.start();
+        tokio::time::sleep(MINUTE).await;
+        assert_eq!(stage.notebook.titles(), [""; 0], "killed: {is_killed}");
+        stage.stop().await;
+    }
+}
+
+/// Who was away for a moment hears of things in their order.
+#[tokio::test(start_paused = true)]
+async fn a_message_that_fails_once_is_not_overtaken() {
+    let mut stage = Stage::new(EVERYBODY, HOURLY, 1);
+    tokio::time::sleep(MINUTE).await;
+    let after = Some(MINUTE);
+    stage.notebook.fails(Some(SendError { after, ..SendError::passing("it answered HTTP 429") }));
+    stage.engine.breaks(&["s0"]);
+    stage.clock.reach("2026-11-20T01:00:15Z".parse().unwrap()).await;
+    assert_eq!(*stage.notebook.attempts.lock().unwrap(), 1);
+    stage.notebook.fails(None);
+    let good = stage.script.text.lock().unwrap().clone();
+    stage.script.write(&good.replace("last: 3", "lost: 3"));
+    stage.running().bell.files_changed();
+    tokio::time::sleep(MINUTE / 2).await;
+    assert_eq!(stage.running().status.snapshot().tally.waiting["ops"], 2);
+    assert_eq!(stage.notebook.titles(), [""; 0], "a minute was asked for");
+    tokio::time::sleep(MINUTE).await;
+    let told = ["ops: 1 failure", "ops: 1 invalid change of the policies"];
+    assert_eq!(stage.notebook.titles(), told);
+    stage.stop().await;
+}
+
 /// The failure is of one o'clock, the missed slot of half past one.
 #[tokio::test(start_paused = true)]
 async fn each_message_is_dropped_a_day_after_it_was_written() {
@@ -990,5 +1040,21 @@ async fn a_ledger_that_cannot_be_written_costs_no_slot_and_takes_nothing_away() 
     assert!(count(&stage).1 > deleted, "there is room again");
     let text = std::fs::read(path("ledger.ndjson")).unwrap();
     assert_eq!(check_chain(&text).breaks, []);
+    stage.stop().await;
+}
+
+/// Also where there is nothing to take away.
+#[tokio::test(start_paused = true)]
+async fn a_round_that_is_not_in_the_ledger_does_not_count_as_well() {
+    let mut stage = Stage::new(KEEPING, HOURLY, 1);
+    std::fs::create_dir(stage.directory.path().join("ledger.ndjson")).unwrap();
+    tokio::time::sleep(MINUTE / 2).await;
+    let rounds = |stage: &Stage| stage.running().status.snapshot().engines["one"].rounds.clone();
+    assert_eq!(rounds(&stage), [("partly", 1)].into());
+    assert_eq!(stage.notebook.titles(), ["ops: 1 failure"]);
+    std::fs::remove_dir(stage.directory.path().join("ledger.ndjson")).unwrap();
+    tokio::time::sleep(HOUR).await;
+    assert_eq!(rounds(&stage)["partly"], 1);
+    assert_eq!(stage.notebook.titles(), ["ops: no longer 1 failure"]);
     stage.stop().await;
 }

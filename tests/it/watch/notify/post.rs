@@ -250,6 +250,9 @@ async fn mail_server(
                     "RCPT" if is_refused && line.contains("full@") => {
                         "452 4.2.2 mailbox full\r\n".to_owned()
                     }
+                    "RCPT" if is_refused && line.contains("away@") => {
+                        "421 4.3.2 going down\r\n".to_owned()
+                    }
                     "RCPT" if is_refused => "550 no such user\r\n".to_owned(),
                     "AUTH" if is_refused => "535 no\r\n".to_owned(),
                     "AUTH" => "235 welcome\r\n".to_owned(),
@@ -301,6 +304,19 @@ async fn a_mailbox_that_is_full_keeps_the_mail_from_nobody_else() {
     mail.to = vec!["full@example.org".to_owned()];
     let error = send(Way::Email(mail), base).await.unwrap_err();
     assert_eq!((error.message.as_str(), error.left.len()), (text, 1));
+}
+
+/// It takes no mail for now, and whom it is for changes nothing.
+#[tokio::test]
+async fn a_mail_server_that_goes_down_is_not_asked_for_each_address() {
+    let (port, said) = mail_server(&["250 mx.example\r\n"], &["away@"]).await;
+    let mut mail = email(port, MailTls::None);
+    mail.to.insert(1, "away@example.org".to_owned());
+    let error = send(Way::Email(mail), std::path::Path::new("/nowhere")).await.unwrap_err();
+    assert!(error.is_passing && error.left.is_empty(), "{error:?}");
+    let said = said.lock().unwrap();
+    let counts = ["MAIL FROM", "\nDATA\n"].map(|line| said.matches(line).count());
+    assert_eq!(counts, [1, 0], "{said}");
 }
 
 fn email(port: u16, tls: MailTls) -> Email {
