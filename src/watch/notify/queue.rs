@@ -64,6 +64,7 @@ impl Queue {
             pending: Arc::clone(&pending),
             letters: Vec::new(),
             wait: retry,
+            is_asked: false,
         };
         let task = tokio::spawn(delivery.run(coming));
         Self { goal, name, letters, pending, task }
@@ -176,6 +177,8 @@ struct Delivery {
     letters: Vec<Letter>,
     /// How long the oldest waits after its next failure.
     wait: Duration,
+    /// Whether the receiver has asked for patience: nothing is sent before that is over.
+    is_asked: bool,
 }
 
 impl Delivery {
@@ -187,9 +190,9 @@ impl Delivery {
                 letter = coming.recv(), if !is_closed => match letter {
                     Some(letter) => {
                         self.letters.push(letter);
-                        if waits {
+                        if waits && !self.is_asked {
                             self.overtake().await;
-                        } else {
+                        } else if !waits {
                             again_at = self.deliver().await;
                         }
                     }
@@ -214,8 +217,9 @@ impl Delivery {
             }
             self.wait = self.retry;
         }
-        // Who asks for patience has it for all.
-        if asked.is_none() {
+        // Who asks for patience has it for all, also for what comes meanwhile.
+        self.is_asked = asked.is_some();
+        if !self.is_asked {
             self.overtake().await;
         }
         self.expire();

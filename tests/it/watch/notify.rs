@@ -491,6 +491,30 @@ async fn a_message_that_fails_once_is_not_overtaken() {
     stage.stop().await;
 }
 
+/// However often it has failed: what comes meanwhile is not sent either.
+#[tokio::test(start_paused = true)]
+async fn who_asks_for_patience_has_it_for_all_that_waits() {
+    let mut stage = Stage::new(EVERYBODY, HOURLY, 1);
+    tokio::time::sleep(MINUTE).await;
+    let after = Some(HOUR / 4);
+    stage.notebook.fails(Some(SendError { after, ..SendError::passing("it answered HTTP 429") }));
+    stage.engine.breaks(&["s0"]);
+    let attempts = |stage: &Stage| *stage.notebook.attempts.lock().unwrap();
+    let waiting = |stage: &Stage| stage.running().status.snapshot().tally.waiting["ops"];
+    stage.clock.reach("2026-11-20T01:40:00Z".parse().unwrap()).await;
+    // The failure is of one o'clock, the missed slot of half past one.
+    assert_eq!((attempts(&stage), waiting(&stage)), (3, 2));
+    let good = stage.script.text.lock().unwrap().clone();
+    stage.script.write(&good.replace("last: 3", "lost: 3"));
+    stage.running().bell.files_changed();
+    stage.clock.reach("2026-11-20T01:44:00Z".parse().unwrap()).await;
+    assert_eq!((attempts(&stage), waiting(&stage)), (3, 3));
+    stage.notebook.fails(None);
+    stage.clock.reach("2026-11-20T01:46:00Z".parse().unwrap()).await;
+    assert_eq!(waiting(&stage), 0);
+    stage.stop().await;
+}
+
 /// The failure is of one o'clock, the missed slot of half past one.
 #[tokio::test(start_paused = true)]
 async fn each_message_is_dropped_a_day_after_it_was_written() {
