@@ -23,7 +23,7 @@ use crate::apply::Ending;
 use crate::inventory::Via;
 use crate::name::step_name;
 use crate::plan::guard::Approval;
-use crate::plan::{Change, Plan};
+use crate::plan::{Action, Change, Plan};
 
 /// So much of what others have appended is searched first for its last line.
 const TAIL_FIRST: u64 = 64 << 10;
@@ -160,6 +160,12 @@ impl Ledger {
             "drill": change.drill,
             "outcome": ending,
         });
+        if change.action == Action::Delete && ending.is_done() {
+            let mut rounds = self.rounds.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(last) = rounds.get_mut(&change.engine) {
+                last.images = last.images.saturating_sub(1);
+            }
+        }
         // The snapshot of which it was made, which goes once the image is READY.
         let is_via = change.create.as_ref().is_some_and(|create| create.via == Via::Snapshot);
         if is_via && ending.is_done() {

@@ -378,6 +378,30 @@ async fn how_many_images_there_were_is_known_without_the_ledger() {
     assert_eq!(known(&second).await, Some(4), "the last line knows of more");
 }
 
+/// What a round has deleted itself is not missing in the next, whether the ledger says so or not.
+#[tokio::test]
+async fn what_was_deleted_is_not_missed() {
+    for is_moved in [false, true] {
+        let clock: Arc<dyn Clock> = Arc::new(FixedClock(now()));
+        let engine = MemoryEngine::new(clock.clone());
+        engine.add(instance("web-1", &[]));
+        for image in (1..13).map(|day| image("web-1", day, (day >= 10).then_some(3))) {
+            engine.world.lock().unwrap().images.insert(image.id.clone(), image);
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let room = room(engine.clone(), clock.clone(), standard(), &directory);
+        room.round(&Yes, Arc::new(Quiet), &Stop::default()).await;
+        if is_moved {
+            fs::rename(directory.path().join("ledger.ndjson"), directory.path().join("aside"))
+                .unwrap();
+        }
+        let seen = room.observe().await;
+        let made = seen.engines[0].images.len() - 9;
+        assert!(made < 2, "three of twelve were deleted: {made}");
+        assert_eq!(seen.engines[0].images_seen_before, Some(9), "moved: {is_moved}");
+    }
+}
+
 #[test]
 fn shares_and_counts_are_limits_of_their_own() {
     let inventory = inventory(month());
