@@ -1,6 +1,10 @@
 //! Policies as they were: a directory, or a revision of the git repository they lie in.
 
-use std::ffi::OsStr;
+mod tree;
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::symlink;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
@@ -10,6 +14,7 @@ use tempfile::TempDir;
 use super::Global;
 use crate::files;
 use crate::policy::Loaded;
+use tree::{Entry, Tree};
 
 /// The policies of a base.
 pub(super) struct Base {
@@ -76,36 +81,33 @@ fn check_out(revision: &str, path: &Path, into: &TempDir) -> anyhow::Result<(Pat
         })?;
     let commit = String::from_utf8_lossy(&commit).trim().to_owned();
     let inside = absolute.strip_prefix(&root).unwrap_or(&absolute);
-    // Everything below the path in that revision; `.` stands for the whole of it.
-    let wanted = if inside.as_os_str().is_empty() { Path::new(".") } else { inside };
-    let listed = git(
-        &root,
-        [
-            OsStr::new("ls-tree"),
-            OsStr::new("-r"),
-            OsStr::new("-z"),
-            OsStr::new("--name-only"),
-            OsStr::new("--full-tree"),
-            OsStr::new(&commit),
-            OsStr::new("--"),
-            wanted.as_os_str(),
-        ],
-    )?;
-    let listed = String::from_utf8(listed)
-        .context("the revision holds a path that is not UTF-8; name a directory instead")?;
+    let mut tree = tree(&root, &commit, inside)?;
+    if tree.leads_on() {
+        tree = self::tree(&root, &commit, Path::new(""))?;
+    }
+    let target = |link: &Path| -> anyhow::Result<PathBuf> {
+        Ok(PathBuf::from(OsString::from_vec(blob(&root, &commit, link)?)))
+    };
     let mut count = 0;
-    for name in listed.split('\0').filter(|name| is_policy_file(name)) {
-        if !Path::new(name).components().all(|part| matches!(part, Component::Normal(_))) {
-            bail!("the revision holds a path that leads elsewhere: {name}");
+    for path in tree.needed(inside, is_policy_file, &target)? {
+        if path.to_str().is_none() {
+            bail!("the revision holds a path that is not UTF-8; name a directory instead");
         }
-        let text = git(&root, ["cat-file", "blob", &format!("{commit}:{name}")])?;
-        let target = into.path().join(name);
-        if let Some(parent) = target.parent() {
+        if !path.components().all(|part| matches!(part, Component::Normal(_))) {
+            bail!("the revision holds a path that leads elsewhere: {}", path.display());
+        }
+        let copy = into.path().join(&path);
+        if let Some(parent) = copy.parent() {
             std::fs::create_dir_all(parent)?;
         }
-        std::fs::write(&target, text)
-            .with_context(|| format!("cannot write {}", target.display()))?;
-        count += 1;
+        let written = if tree.get(&path) == Some(Entry::Link) {
+            // Another place of the same repository may have it already.
+            if copy.is_symlink() { Ok(()) } else { symlink(target(&path)?, &copy) }
+        } else {
+            count += 1;
+            std::fs::write(&copy, blob(&root, &commit, &path)?)
+        };
+        written.with_context(|| format!("cannot write {}", copy.display()))?;
     }
     if count == 0 {
         bail!("`{revision}` holds no policy files at {}", inside.display());
@@ -113,8 +115,35 @@ fn check_out(revision: &str, path: &Path, into: &TempDir) -> anyhow::Result<(Pat
     Ok((into.path().join(inside), commit))
 }
 
-fn is_policy_file(name: &str) -> bool {
-    let extension = Path::new(name).extension();
+/// The files and links of a commit at a path and below.
+fn tree(root: &Path, commit: &str, path: &Path) -> anyhow::Result<Tree> {
+    // `.` stands for the whole of it.
+    let wanted = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let options = ["ls-tree", "-r", "-z", "--full-tree", commit, "--"].map(OsStr::new);
+    let listed = git(root, options.into_iter().chain([wanted.as_os_str()]))?;
+    let mut tree = Tree::default();
+    for line in listed.split(|byte| *byte == 0) {
+        // MODE TYPE OBJECT<TAB>PATH (git-ls-tree(1))
+        let Some(tab) = line.iter().position(|byte| *byte == b'\t') else { continue };
+        let path = PathBuf::from(OsStr::from_bytes(&line[tab + 1..]));
+        match line.split(|byte| *byte == b' ').next() {
+            Some(b"120000") => tree.add(path, Entry::Link),
+            Some(b"100644" | b"100755") => tree.add(path, Entry::File),
+            // Another repository.
+            _ => {}
+        }
+    }
+    Ok(tree)
+}
+
+fn blob(root: &Path, commit: &str, path: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut object = OsString::from(format!("{commit}:"));
+    object.push(path);
+    git(root, [OsStr::new("cat-file"), OsStr::new("blob"), &object])
+}
+
+fn is_policy_file(path: &Path) -> bool {
+    let extension = path.extension();
     extension.is_some_and(|extension| extension == "yaml" || extension == "yml")
 }
 

@@ -352,6 +352,41 @@ fn what_was_shared_stays_shared() {
 }
 
 #[test]
+fn policies_that_a_revision_links_to() {
+    let repository = Repository::new();
+    let links = |links: &[(&str, &str)]| {
+        for (target, link) in links {
+            std::os::unix::fs::symlink(target, repository.path(link)).unwrap();
+        }
+    };
+    fs::create_dir_all(repository.path("shared/teams")).unwrap();
+    fs::rename(repository.path("policies/web.yaml"), repository.path("shared/teams/web.yaml"))
+        .unwrap();
+    fs::rename(repository.path("policies/db.yaml"), repository.path("shared/db.txt")).unwrap();
+    links(&[("../shared/teams", "policies/teams"), ("../shared/db.txt", "policies/db.yaml")]);
+    repository.git(&["add", "--all"]);
+    repository.git(&["commit", "--quiet", "--message", "shared"]);
+    let same = repository.json(0);
+    assert_eq!(same["verdict"]["same_meaning"], true, "{}", same["policies"]);
+    for (file, from, to) in
+        [("web.yaml", "days: 30", "days: 7"), ("../db.txt", "hours: 48", "hours: 24")]
+    {
+        let path = repository.path("shared/teams").join(file);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from));
+        fs::write(path, text.replace(from, to)).unwrap();
+    }
+    let review = repository.json(0);
+    let changed = review["policies"].as_array().unwrap();
+    let fates: Vec<_> = changed.iter().map(|one| (&one["policy"], &one["fate"])).collect();
+    assert_eq!(
+        serde_json::json!(fates),
+        serde_json::json!([["db", "changed"], ["web-nightly", "changed"]])
+    );
+    assert_eq!(changed[1]["values"][0]["path"], "retention.days");
+}
+
+#[test]
 fn another_engine() {
     let repository = Repository::new();
     repository.edit("db.yaml", "engine: production", "engine: archive");
