@@ -49,6 +49,10 @@ impl Room {
             part.retain(|one| !over.contains(one));
             part.extend(older_half(&plan, &over));
         };
+        // Where not even one of them may go, people have to say so.
+        if part.is_empty() {
+            return refused;
+        }
         refused.retain(|one| !one.guard.is_of_numbers());
         refused.extend(of_numbers);
         let waits = withheld(waits);
@@ -90,7 +94,8 @@ pub(crate) fn image_of(change: &Change) -> Option<(String, String)> {
     Some((change.engine.clone(), id))
 }
 
-/// Of each series the older half of some images.
+/// Of each series the older half of some images; where no series has more than one of them, the older half
+/// of them all.
 fn older_half(plan: &Plan, images: &Images) -> Images {
     let mut series: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for change in &plan.changes {
@@ -99,7 +104,11 @@ fn older_half(plan: &Plan, images: &Images) -> Images {
             series.entry(of).or_default().push((change.key.slot, image));
         }
     }
-    let halves = series.into_values().flat_map(|mut points| {
+    let mut groups: Vec<_> = series.into_values().collect();
+    if groups.iter().all(|points| points.len() < 2) {
+        groups = vec![groups.concat()];
+    }
+    let halves = groups.into_iter().flat_map(|mut points| {
         points.sort();
         points.truncate(points.len() / 2);
         points.into_iter().map(|(_, image)| image)

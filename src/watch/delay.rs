@@ -123,7 +123,11 @@ impl Delay {
             !refused.contains(&(engine.as_str(), image.as_str()))
         };
         let new = held.iter().filter_map(|change| image_of(change)).filter(is_new);
-        self.lock().let_pass.extend(new);
+        let mut inner = self.lock();
+        // Others may be in force meanwhile, under which nothing has waited yet.
+        if inner.current.digest == current.digest {
+            inner.let_pass.extend(new);
+        }
     }
 
     /// What is not let go any more, as far as that was seen, has not waited either.

@@ -383,6 +383,40 @@ async fn what_has_come_to_wait_goes_in_parts_that_the_guards_let_pass() {
     }
 }
 
+/// One or two of each source have come to wait, and no source has the half of one.
+#[tokio::test(start_paused = true)]
+async fn what_has_come_to_wait_of_many_sources_goes_in_parts_as_well() {
+    let clock = VirtualClock::from("2026-11-20T00:10:30Z");
+    let engine = MemoryEngine::named("one", clock.clone());
+    let mut specs = Vec::new();
+    for number in 0..6 {
+        engine.add(instance(&format!("web-{number}"), &[]));
+        let spec = hourly("{last: 2}").replace("web-*", &format!("web-{number}"));
+        let cron = format!("{number}-59/6 * * * *");
+        specs.push((format!("p{number}"), spec.replace("0 * * * *", &cron)));
+    }
+    let specs: Vec<_> =
+        specs.iter().map(|(name, spec)| (name.as_str(), "one", spec.as_str())).collect();
+    let guards = "  guards: {engineCount: 3, seriesPercent: 100, enginePercent: 100}\n";
+    let text = text(&["one"], &format!("{SETTINGS}{guards}"), &specs);
+    let (world, running) = World::begin(clock, engine, &text);
+    tokio::time::sleep(HOUR).await;
+    running.kill().await;
+    assert!((12..=13).contains(&world.images()), "{}", world.images());
+    let running = Running::start(world.script.clone(), world.clock.clone(), MINUTE);
+    tokio::time::sleep(MINUTE * 10).await;
+    assert!(world.images() >= 20, "{}", world.images());
+    let mut before = deleted(&world.engine);
+    for _ in 0..15 * 60 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let now = deleted(&world.engine);
+        assert!(now - before <= 3, "{} at once", now - before);
+        before = now;
+    }
+    assert!((12..=13).contains(&world.images()), "{}", world.images());
+    running.stop().await;
+}
+
 /// Nobody knows of it what was in force before; it is no pile that has grown by waiting.
 #[tokio::test(start_paused = true)]
 async fn what_a_change_before_a_start_lets_go_is_refused_as_ever() {
