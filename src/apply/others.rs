@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Ending;
 use crate::engine::{Engine, EngineError};
-use crate::plan::{Action, Change, is_as};
+use crate::plan::{Action, Change, ImageRef, is_as};
 
 /// How long another run may take for its next step.
 const STEP: Duration = Duration::from_secs(2);
@@ -19,13 +19,15 @@ const LOOKS_MAX: usize = 60;
 pub(super) async fn overtaken(
     engine: &Arc<dyn Engine>,
     change: &Change,
+    // One that this run has made has no id in the change.
+    meant: &ImageRef,
     looks: &AtomicUsize,
 ) -> Ending {
     let mut before = None;
     while looks.fetch_add(1, Ordering::Relaxed) < LOOKS_MAX {
         let seen = engine.observe().await;
         let mut images = seen.images.iter();
-        let image = images.find(|image| Some(&image.id) == change.image.id.as_ref());
+        let image = images.find(|image| Some(&image.id) == meant.id.as_ref());
         match (image, &change.update) {
             (None, _) if !seen.gaps.is_empty() => break,
             (None, None) if change.action == Action::Delete => {
@@ -35,7 +37,7 @@ pub(super) async fn overtaken(
                 let message = EngineError::NotFound.to_string();
                 return Ending::Needless { message };
             }
-            (Some(image), Some(update)) if is_as(image, update, change) => {
+            (Some(image), Some(update)) if is_as(image, update, meant) => {
                 return Ending::Found { image: Some(Box::new(image.clone())), by: None };
             }
             (Some(image), _) if before.as_ref() == Some(&image.fingerprint) => break,

@@ -368,6 +368,9 @@ impl EngineRun {
             match engine.drill(&image, check, self.watcher(index, change)).await {
                 Ok(()) => {}
                 Err(EngineError::Interrupted) => return Ending::GivenUp,
+                Err(EngineError::Changed) => {
+                    return overtaken(engine, change, &image, &self.looks).await;
+                }
                 Err(EngineError::Failed(message)) => {
                     return failed(format!("it could not be restored: {message}"));
                 }
@@ -386,7 +389,7 @@ impl EngineRun {
             (_, Ok(image)) => Ending::Done { image: image.map(Box::new) },
             // Somebody else has deleted it: it is gone, as the plan wanted.
             (Action::Delete, Err(EngineError::NotFound)) => Ending::Found { image: None, by: None },
-            (_, Err(EngineError::Changed)) => overtaken(engine, change, &self.looks).await,
+            (_, Err(EngineError::Changed)) => overtaken(engine, change, &image, &self.looks).await,
             (_, Err(error)) => failed(error.to_string()),
         }
     }

@@ -4,18 +4,41 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::action::{Action, Reason, ReasonCode};
 use super::document::{Change, Create, ImageRef, Plan, Update};
-use crate::inventory::{Image, Inventory};
+use super::guard::VALIDITY;
+use crate::inventory::{Image, Inventory, LABEL_DRILLED};
+use crate::name::parse_stamp;
 
-/// The fresh plan without the changes that were not approved, and those changes. What was approved
-/// and is no longer needed is gone by itself.
+/// The fresh plan without the changes that were not approved, and those changes, with what hangs on an image
+/// that none of the rest makes. What was approved and is no longer needed is gone by itself.
 pub fn in_both(approved: &Plan, mut fresh: Plan) -> (Plan, Vec<Change>) {
     let changes = std::mem::take(&mut fresh.changes);
-    let (both, only_fresh) = changes.into_iter().partition(|change| {
+    let (mut both, mut only_fresh): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| {
         let mut changes = approved.changes.iter();
         changes.any(|other| is_same(other, change) || has_come(other, change))
     });
+    loop {
+        let made: BTreeSet<(String, String)> = both.iter().filter_map(made_by).collect();
+        let is_made = |change: &Change| {
+            let awaited = change.waits_for.as_ref().or(change.unless.as_ref());
+            awaited.is_none_or(|name| made.contains(&(change.engine.clone(), name.clone())))
+        };
+        let (rest, without): (Vec<_>, Vec<_>) = both.into_iter().partition(is_made);
+        both = rest;
+        if without.is_empty() {
+            break;
+        }
+        // What is waited for may be a copy that waits itself.
+        only_fresh.extend(without);
+    }
     fresh.changes = both;
     (fresh, only_fresh)
+}
+
+/// The image that a change makes: its engine and its name.
+fn made_by(change: &Change) -> Option<(String, String)> {
+    let copied = change.copy.as_ref().map(|copy| &copy.name);
+    let name = copied.or(change.create.as_ref().map(|_| &change.image.name))?;
+    Some((change.engine.clone(), name.clone()))
 }
 
 /// Of what is new since a plan was approved that which it would have done as well, to the image as it was
@@ -67,7 +90,7 @@ pub fn overtaken(plan: &Plan, fresh: &Plan, inventory: &Inventory) -> BTreeMap<u
         let is_done = match (change.action, image, &change.update) {
             (Action::Delete, None, _) => true,
             (Action::Delete, Some(_), _) | (_, None, _) | (_, _, None) => false,
-            (_, Some(image), Some(update)) => is_as(image, update, change),
+            (_, Some(image), Some(update)) => is_as(image, update, &change.image),
         };
         if is_done {
             return Some(Overtaken::Done);
@@ -92,13 +115,21 @@ fn lowers(action: Action) -> bool {
 }
 
 /// Whether an image is no longer what it was, and is what a change would make of it.
-pub(crate) fn is_as(image: &Image, update: &Update, change: &Change) -> bool {
+pub(crate) fn is_as(image: &Image, update: &Update, before: &ImageRef) -> bool {
     let labels = &image.labels;
-    change.image.fingerprint.as_ref() != Some(&image.fingerprint)
+    before.fingerprint.as_ref() != Some(&image.fingerprint)
         && image.stage == update.stage_after
         && update.set_labels.keys().all(|label| labels.contains_key(label))
+        && (!update.set_labels.contains_key(LABEL_DRILLED) || is_drilled(image, update))
         && !update.remove_labels.iter().any(|label| labels.contains_key(label))
         && (update.sharing.is_none() || update.sharing == image.sharing)
+}
+
+/// Whether an image was drilled about when a change was planned that drills it, and not long before.
+fn is_drilled(image: &Image, update: &Update) -> bool {
+    let planned = update.set_labels.get(LABEL_DRILLED).and_then(|text| parse_stamp(text));
+    let since = planned.map(|planned| VALIDITY.before(planned));
+    image.drilled_at().is_some_and(|at| since.is_some_and(|since| at >= since))
 }
 
 /// Whether a change of labels is a part of what the other one does to the same image: what was made may be a

@@ -257,7 +257,11 @@ fn problem_rows(round: &Round) -> Vec<Row> {
         );
         let id = change.image.id.clone().unwrap_or_default();
         let is_changed = round.changed.contains(&(change.engine.clone(), id));
-        let note = if is_changed {
+        let awaited = change.waits_for.as_ref().or(change.unless.as_ref());
+        let mut new = round.not_approved.iter().filter(|other| other.create.is_some());
+        let note = if awaited.is_some_and(|name| new.any(|other| other.image.name == *name)) {
+            "it hangs on a capture that was not approved; the next run shows it"
+        } else if is_changed {
             "it has changed since the plan was approved, and is left alone; the next run shows it"
         } else {
             "new since the plan was approved; the next run shows it"

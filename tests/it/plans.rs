@@ -381,6 +381,38 @@ fn what_has_changed_since_it_was_approved_is_not_called_new() {
     assert_eq!(notes, wanted, "{text}");
 }
 
+/// What hangs on a capture that was not approved is left to the next plan with it, and the check finds nothing.
+#[test]
+fn what_waits_for_a_capture_that_was_not_approved_is_left_as_well() {
+    let policies = policies("  retention: {last: 2}\n");
+    let seen = inventory(vec![night(1, None), night(2, None), night(3, Some(2))]);
+    let fresh = plan(&policies, &seen, now());
+    let waits =
+        |plan: &Plan| plan.changes.iter().filter(|change| change.waits_for.is_some()).count();
+    assert_eq!(waits(&fresh), 1, "{:?}", fresh.changes);
+    let (all, new) = in_both(&fresh, fresh.clone());
+    assert_eq!((all.changes.len(), new.len()), (fresh.changes.len(), 0));
+    let mut approved = fresh.clone();
+    approved.changes.retain(|change| change.action != Action::Create);
+    let (both, new) = in_both(&approved, fresh.clone());
+    assert_eq!(waits(&both), 0, "{:?}", both.changes);
+    assert_eq!(both.changes.len() + new.len(), fresh.changes.len());
+    assert_eq!(of(&both, Action::Delete), ["web-1-3"], "what hangs on nothing is done");
+    let changed = changed_since(&approved, &new);
+    let text = apply_text(&Round {
+        plan: both,
+        approved: true,
+        not_approved: new,
+        changed,
+        outcomes: Vec::new(),
+        unwritten: None,
+        settled: Vec::new(),
+        after: None,
+    });
+    assert!(text.contains("it hangs on a capture that was not approved"), "{text}");
+    assert!(!text.contains("it has changed since"), "{text}");
+}
+
 /// Of a set of which one was made and the other failed there is one, whoever made it.
 #[test]
 fn of_a_set_that_is_not_whole_what_is_there_is_counted() {

@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use stillframe::apply::{Ending, Stop};
 use stillframe::clock::{Clock, FixedClock};
 use stillframe::engine::{CreateRequest, Created, Engine, EngineError, Settled, Watcher};
-use stillframe::inventory::{EngineInventory, Gap, GapScope, LABEL_HOLD, Stage};
+use stillframe::inventory::{
+    DrillCheck, EngineInventory, Gap, GapScope, LABEL_DRILLED, LABEL_HOLD, Stage,
+};
 use stillframe::plan::{Action, ImageRef, Plan, Update};
 use stillframe::reconcile::Approval;
 
@@ -28,6 +30,8 @@ enum Rival {
     Unseen,
     /// Something else to every image, again and again.
     Restless,
+    /// The same, before this run comes to it.
+    First,
 }
 
 /// An engine that another run uses as well.
@@ -46,6 +50,9 @@ impl Shared {
         let mut world = self.inner.world.lock().unwrap();
         let image_now = world.images.get_mut(image.id.as_ref().unwrap()).unwrap();
         "half".clone_into(&mut image_now.fingerprint);
+        if update.is_some_and(|update| update.set_labels.contains_key(LABEL_DRILLED)) {
+            image_now.labels.insert(LABEL_DRILLED.to_owned(), "20261101t060000z".to_owned());
+        }
         *self.wanted.lock().unwrap() = Some((image.clone(), update.cloned()));
         EngineError::Changed
     }
@@ -112,6 +119,22 @@ impl Engine for Shared {
         Err(self.come_first(image, None))
     }
 
+    async fn drill(
+        &self,
+        image: &ImageRef,
+        check: DrillCheck,
+        watcher: Arc<dyn Watcher>,
+    ) -> Result<(), EngineError> {
+        if self.rival != Rival::First {
+            return self.inner.drill(image, check, watcher).await;
+        }
+        let mut world = self.inner.world.lock().unwrap();
+        let image_now = world.images.get_mut(image.id.as_ref().unwrap()).unwrap();
+        image_now.labels.insert(LABEL_DRILLED.to_owned(), "20261121t115958z".to_owned());
+        "drilled".clone_into(&mut image_now.fingerprint);
+        Err(EngineError::Changed)
+    }
+
     async fn settle(&self) -> Result<Settled, EngineError> {
         self.inner.settle().await
     }
@@ -167,6 +190,31 @@ async fn what_somebody_else_has_made_of_an_image_is_left_alone() {
         // It stays as it is: nobody is at it, and the third look is that of the round after it.
         assert!((2..=3).contains(&looks), "{action:?}: {looks}");
     }
+}
+
+/// What comes of the drill of an image that this run has made.
+async fn drilled(rival: Rival) -> Ending {
+    let inner = MemoryEngine::new(clock(0));
+    inner.add(instance("web-1", &[]));
+    let directory = tempfile::tempdir().unwrap();
+    let spec = "  retention: {last: 3}\n  drill: {cron: \"0 6 * * *\", check: restore}\n";
+    let (wanted, looks) = (Mutex::new(None), AtomicUsize::new(0));
+    let shared = Arc::new(Shared { inner, rival, wanted, looks });
+    let room = room(shared, clock(0), policies(spec), &directory);
+    let mut round = room.round(&Yes, Arc::new(Quiet), &Stop::default()).await;
+    let [create, drill] = &round.plan.changes[..] else { panic!("{:?}", round.plan.changes) };
+    assert_eq!((create.action, drill.action), (Action::Create, Action::Drill));
+    round.outcomes.pop().unwrap().ending
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drill_that_another_run_has_done_is_no_failure_and_one_of_long_ago_is_none() {
+    let ending = drilled(Rival::First).await;
+    assert!(matches!(ending, Ending::Found { .. }), "{ending:?}");
+    // Somebody has set a label; that the image was drilled is not written on it.
+    let ending = drilled(Rival::Other).await;
+    let Ending::Failed { message } = &ending else { panic!("{ending:?}") };
+    assert!(message.contains("has changed since the plan was made"), "{message}");
 }
 
 #[tokio::test(start_paused = true)]
