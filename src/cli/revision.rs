@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::Global;
 use crate::files;
 use crate::policy::Loaded;
-use tree::{Entry, Tree};
+use tree::{Entry, Need, Tree};
 
 /// The policies of a base.
 pub(super) struct Base {
@@ -89,7 +89,7 @@ fn check_out(revision: &str, path: &Path, into: &TempDir) -> anyhow::Result<(Pat
         Ok(PathBuf::from(OsString::from_vec(blob(&root, &commit, link)?)))
     };
     let mut count = 0;
-    for path in tree.needed(inside, is_policy_file, &target)? {
+    for (path, need) in tree.needed(inside, is_policy_file, &target)? {
         if path.to_str().is_none() {
             bail!("the revision holds a path that is not UTF-8; name a directory instead");
         }
@@ -100,12 +100,15 @@ fn check_out(revision: &str, path: &Path, into: &TempDir) -> anyhow::Result<(Pat
         if let Some(parent) = copy.parent() {
             std::fs::create_dir_all(parent)?;
         }
-        let written = if tree.get(&path) == Some(Entry::Link) {
+        let written = match need {
+            Need::Directory => std::fs::create_dir_all(&copy),
             // Another place of the same repository may have it already.
-            if copy.is_symlink() { Ok(()) } else { symlink(target(&path)?, &copy) }
-        } else {
-            count += 1;
-            std::fs::write(&copy, blob(&root, &commit, &path)?)
+            Need::Link(_) if copy.is_symlink() => Ok(()),
+            Need::Link(leads_to) => symlink(into.path().join(leads_to), &copy),
+            Need::File => {
+                count += 1;
+                std::fs::write(&copy, blob(&root, &commit, &path)?)
+            }
         };
         written.with_context(|| format!("cannot write {}", copy.display()))?;
     }

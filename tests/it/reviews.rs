@@ -363,7 +363,13 @@ fn policies_that_a_revision_links_to() {
     fs::rename(repository.path("policies/web.yaml"), repository.path("shared/teams/web.yaml"))
         .unwrap();
     fs::rename(repository.path("policies/db.yaml"), repository.path("shared/db.txt")).unwrap();
-    links(&[("../shared/teams", "policies/teams"), ("../shared/db.txt", "policies/db.yaml")]);
+    fs::create_dir(repository.path("docs")).unwrap();
+    fs::write(repository.path("docs/readme.md"), "nothing to be read").unwrap();
+    links(&[
+        ("../shared/teams", "policies/teams"),
+        ("../shared/db.txt", "policies/db.yaml"),
+        ("../docs", "policies/docs"),
+    ]);
     repository.git(&["add", "--all"]);
     repository.git(&["commit", "--quiet", "--message", "shared"]);
     let same = repository.json(0);

@@ -15,6 +15,17 @@ pub(super) enum Entry {
     Link,
 }
 
+/// What is to be at a path, so that policies are read as they were.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Need {
+    /// The file that the revision holds there.
+    File,
+    /// A directory, also where nothing in it is read: a link leads to it.
+    Directory,
+    /// A link, and the path without links that it leads to.
+    Link(PathBuf),
+}
+
 /// Says where a link leads, as it is written.
 pub(super) type Target<'a> = dyn Fn(&Path) -> anyhow::Result<PathBuf> + 'a;
 
@@ -27,7 +38,7 @@ impl Tree {
         self.0.insert(path, entry);
     }
 
-    pub(super) fn get(&self, path: &Path) -> Option<Entry> {
+    fn get(&self, path: &Path) -> Option<Entry> {
         self.0.get(path).copied()
     }
 
@@ -36,33 +47,38 @@ impl Tree {
         self.0.is_empty() || self.0.values().any(|entry| *entry == Entry::Link)
     }
 
-    /// The files that are read where policies lie at a path, and the links on the way to them. What
-    /// leads out of the revision is left out: it says nothing of how things were.
+    /// The files that are read where policies lie at a path, the links on the way to them, and the directories
+    /// that these lead to. What leads out of the revision is left out: it says nothing of how things were.
     pub(super) fn needed(
         &self,
         path: &Path,
         is_wanted: impl Fn(&Path) -> bool,
         target: &Target<'_>,
-    ) -> anyhow::Result<BTreeSet<PathBuf>> {
-        let mut needed = BTreeSet::new();
+    ) -> anyhow::Result<BTreeMap<PathBuf, Need>> {
+        let mut needed = BTreeMap::new();
         let mut looked_at = BTreeSet::new();
         let mut next = vec![path.to_owned()];
         while let Some(path) = next.pop() {
             let mut links = BTreeSet::new();
             let Some(real) = self.real(&path, &mut links, target)? else { continue };
-            needed.extend(links);
+            for link in links {
+                if let Some(leads_to) = self.real(&link, &mut BTreeSet::new(), target)? {
+                    needed.insert(link, Need::Link(leads_to));
+                }
+            }
             if !looked_at.insert(real.clone()) {
                 continue;
             }
             // Whoever names a file means it, whatever it is called.
             if self.get(&real) == Some(Entry::File) {
-                needed.insert(real);
+                needed.insert(real, Need::File);
                 continue;
             }
+            needed.insert(real.clone(), Need::Directory);
             for (path, entry) in self.below(&real) {
                 match entry {
                     Entry::File if is_wanted(path) => {
-                        needed.insert(path.clone());
+                        needed.insert(path.clone(), Need::File);
                     }
                     Entry::File => {}
                     Entry::Link => next.push(path.clone()),
@@ -142,26 +158,45 @@ mod tests {
             Ok(PathBuf::from(target))
         };
         let needed = tree.needed(Path::new(path), is_wanted, &target).unwrap();
-        needed.iter().map(|path| path.display().to_string()).collect()
+        let said = needed.iter().map(|(path, need)| match need {
+            Need::File => path.display().to_string(),
+            Need::Directory => format!("{}/", path.display()),
+            Need::Link(to) => format!("{} -> {}", path.display(), to.display()),
+        });
+        said.collect()
     }
 
     #[test]
     fn links_are_followed_to_what_the_revision_holds() {
-        let files = ["policies/a.yaml", "policies/notes.txt", "shared/b.yaml", "shared/c.txt"];
-        let cases: [(&str, &str, &[&str]); 6] = [
-            ("policies/more", "../shared", &["policies/a.yaml", "policies/more", "shared/b.yaml"]),
+        let files =
+            ["docs/x.md", "policies/a.yaml", "policies/n.txt", "shared/b.yaml", "shared/c.txt"];
+        let cases: [(&str, &str, &[&str]); 8] = [
+            (
+                "policies/more",
+                "../shared",
+                &["policies/more -> shared", "shared/", "shared/b.yaml"],
+            ),
+            (
+                "policies/way",
+                "../docs/../shared",
+                &["policies/way -> shared", "shared/", "shared/b.yaml"],
+            ),
+            // Nothing in it is read, and it is there.
+            ("policies/docs", "../docs", &["docs/", "policies/docs -> docs"]),
             (
                 "policies/c.yaml",
                 "../shared/c.txt",
-                &["policies/a.yaml", "policies/c.yaml", "shared/c.txt"],
+                &["policies/c.yaml -> shared/c.txt", "shared/c.txt"],
             ),
-            ("policies/out", "../../elsewhere", &["policies/a.yaml"]),
-            ("policies/root", "/etc", &["policies/a.yaml"]),
-            ("policies/self", "self", &["policies/a.yaml"]),
-            ("policies/none", "nothing.yaml", &["policies/a.yaml"]),
+            ("policies/out", "../../elsewhere", &[]),
+            ("policies/root", "/etc", &[]),
+            ("policies/self", "self", &[]),
+            ("policies/none", "nothing.yaml", &[]),
         ];
         for (link, target, wanted) in cases {
-            assert_eq!(needed(&files, &[(link, target)], "policies"), wanted, "{link}");
+            let mut found = needed(&files, &[(link, target)], "policies");
+            found.retain(|one| !["policies/", "policies/a.yaml"].contains(&one.as_str()));
+            assert_eq!(found, wanted, "{link}");
         }
     }
 
@@ -170,10 +205,12 @@ mod tests {
         let files = ["v/1/a.yaml", "v/2/a.yaml", "b.yaml", "policies-old/c.yaml"];
         let links = [("current", "v/2"), ("policies", "current/"), ("v/2/up.yaml", "../../b.yaml")];
         let needed = |path: &str| needed(&files, &links, path);
-        let all = ["b.yaml", "current", "policies", "v/2/a.yaml", "v/2/up.yaml"];
-        assert_eq!(needed("policies"), all);
-        assert_eq!(needed("policies/a.yaml"), ["current", "policies", "v/2/a.yaml"]);
-        assert_eq!(needed("").len(), files.len() + links.len(), "the whole of it");
+        let way = ["current -> v/2", "policies -> v/2"];
+        let all = ["v/2/", "v/2/a.yaml", "v/2/up.yaml -> b.yaml"];
+        assert_eq!(needed("policies"), [&["b.yaml"], &way[..], &all[..]].concat());
+        assert_eq!(needed("policies/a.yaml"), [&way[..], &["v/2/a.yaml"]].concat());
+        // The whole of it is two directories more.
+        assert_eq!(needed("").len(), files.len() + links.len() + 2);
         assert_eq!(needed("policies/x.yaml"), [""; 0]);
     }
 }
