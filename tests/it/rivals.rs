@@ -233,6 +233,33 @@ async fn what_cannot_be_seen_was_not_done_by_another_run() {
     }
 }
 
+/// What a round has not seen whole is no measure of what is missing in the next, whether the ledger is there
+/// or not.
+#[tokio::test(start_paused = true)]
+async fn a_round_that_has_not_seen_all_does_not_say_how_much_there_is() {
+    let inner = MemoryEngine::new(clock(0));
+    inner.add(instance("web-1", &[]));
+    inner.add(instance("web-2", &[]));
+    let directory = tempfile::tempdir().unwrap();
+    let spec = "  retention: {last: 3}\n";
+    for day in 0..2 {
+        let room = room(inner.clone(), clock(day), policies(spec), &directory);
+        room.round(&Yes, Arc::new(Quiet), &Stop::default()).await;
+    }
+    let id = inner.world.lock().unwrap().images.keys().next().unwrap().clone();
+    let mut image = ImageRef::of(&inner.world.lock().unwrap().images[&id]);
+    image.id = Some(id);
+    let (wanted, looks) = (Mutex::new(Some((image, None))), AtomicUsize::new(0));
+    let hidden = Arc::new(Shared { inner: inner.clone(), rival: Rival::Unseen, wanted, looks });
+    let blind = room(hidden, clock(2), policies(spec), &directory);
+    let round = blind.round(&Yes, Arc::new(Quiet), &Stop::default()).await;
+    assert_eq!((round.plan.engines[0].complete, round.plan.engines[0].images), (false, 3));
+    // Before that there were two, and none of the third day.
+    assert_eq!(blind.observe().await.engines[0].images_seen_before, Some(2));
+    std::fs::remove_file(directory.path().join("ledger.ndjson")).unwrap();
+    assert_eq!(blind.observe().await.engines[0].images_seen_before, None);
+}
+
 /// Two minutes are all there are for all images of an engine.
 #[tokio::test(start_paused = true)]
 async fn somebody_who_changes_images_all_the_time_is_not_waited_for() {
