@@ -87,9 +87,9 @@ pub fn review(base: Base<'_>, side: &Side<'_>, inventory: &Inventory) -> Review 
         verdict: Verdict::default(),
         policies: pairs
             .iter()
-            .map(|pair| PolicyChange {
-                still_shared: meaning::still_shared(pair, before.policies, inventory),
-                ..policy(pair, &old, &new, now)
+            .map(|pair| {
+                let still_shared = meaning::still_shared(pair, before.policies, inventory);
+                policy(pair, &old, &new, still_shared, now)
             })
             .collect(),
         configuration: meaning::configuration(before.policies, after.policies),
@@ -108,7 +108,13 @@ pub fn review(base: Base<'_>, side: &Side<'_>, inventory: &Inventory) -> Review 
     review
 }
 
-fn policy(pair: &Pair<'_>, old: &Selected<'_>, new: &Selected<'_>, now: Timestamp) -> PolicyChange {
+fn policy(
+    pair: &Pair<'_>,
+    old: &Selected<'_>,
+    new: &Selected<'_>,
+    still_shared: usize,
+    now: Timestamp,
+) -> PolicyChange {
     let sources = |name: Option<&PolicyName>, selected: &Selected<'_>| {
         let all = selected
             .values()
@@ -124,7 +130,7 @@ fn policy(pair: &Pair<'_>, old: &Selected<'_>, new: &Selected<'_>, now: Timestam
         values: meaning::values(pair),
         schedule: schedules::change(pair, now),
         sources: Counts { before: sources(was, old), after: sources(is, new) },
-        still_shared: 0,
+        still_shared,
     }
 }
 

@@ -14,7 +14,7 @@ use stillframe::inventory::{
 use stillframe::name::stamp;
 use stillframe::plan::check::{CheckRule, check};
 use stillframe::plan::guard::{Guard, guard, withheld};
-use stillframe::plan::{Action, Plan, ReasonCode, changed_since, in_both, plan};
+use stillframe::plan::{Action, Change, Plan, ReasonCode, changed_since, in_both, plan};
 use stillframe::policy::meant::Pause;
 use stillframe::policy::{EngineKind, Policies, Risk, SourceFile, load};
 use stillframe::reconcile::{Approval, Round};
@@ -349,6 +349,20 @@ fn what_has_the_name_of_what_is_due_is_said_with_what_to_do() {
     assert!(other.contains(" of weekly, source web-1; look at it"), "{other}");
 }
 
+/// A round that has carried out nothing yet of what is left of an approved plan.
+fn of_approved(plan: Plan, new: Vec<Change>, changed: BTreeSet<(String, String)>) -> Round {
+    Round {
+        plan,
+        approved: true,
+        not_approved: new,
+        changed,
+        outcomes: Vec::new(),
+        unwritten: None,
+        settled: Vec::new(),
+        after: None,
+    }
+}
+
 /// What was approved and has changed since is wanted all the same: it is said as that.
 #[test]
 fn what_has_changed_since_it_was_approved_is_not_called_new() {
@@ -361,16 +375,7 @@ fn what_has_changed_since_it_was_approved_is_not_called_new() {
     assert_eq!((of(&both, Action::Deprecate), new.len()), (vec![], 2));
     let changed = changed_since(&approved, &new);
     assert_eq!(changed, BTreeSet::from([("memory".to_owned(), "web-1-1".to_owned())]));
-    let round = Round {
-        plan: both,
-        approved: true,
-        not_approved: new,
-        changed,
-        outcomes: Vec::new(),
-        unwritten: None,
-        settled: Vec::new(),
-        after: None,
-    };
+    let round = of_approved(both, new, changed);
     let text = apply_text(&round);
     let notes: Vec<&str> =
         text.lines().filter(|line| line.contains("since")).map(str::trim).collect();
@@ -399,16 +404,7 @@ fn what_waits_for_a_capture_that_was_not_approved_is_left_as_well() {
     assert_eq!(both.changes.len() + new.len(), fresh.changes.len());
     assert_eq!(of(&both, Action::Delete), ["web-1-3"], "what hangs on nothing is done");
     let changed = changed_since(&approved, &new);
-    let text = apply_text(&Round {
-        plan: both,
-        approved: true,
-        not_approved: new,
-        changed,
-        outcomes: Vec::new(),
-        unwritten: None,
-        settled: Vec::new(),
-        after: None,
-    });
+    let text = apply_text(&of_approved(both, new, changed));
     assert!(text.contains("it hangs on a capture that was not approved"), "{text}");
     assert!(!text.contains("it has changed since"), "{text}");
 }
